@@ -1,0 +1,55 @@
+"""The exceptions that temper raises on purpose.
+
+    TemperError
+    ├── UsageError            the call itself is wrong (exit code 2)
+    │   ├── RecipeError       a recipe or an override
+    │   └── SearchSpaceError  a search space
+    ├── DataError             images, folders
+    │   └── ShardError        shards or their manifest
+    ├── ModelError            a backbone or its weights
+    ├── CheckpointError       a checkpoint or a run folder
+    ├── RecordError           a record or a ledger
+    └── TrainingError         a run that cannot go on
+
+The command line prints the message of a TemperError. Any other exception is a defect of temper.
+"""
+
+
+class TemperError(Exception):
+    """Base of every error that temper raises on purpose; its message is meant for users."""
+
+
+class UsageError(TemperError):
+    """The call is wrong: nothing was started."""
+
+
+class RecipeError(UsageError):
+    """A recipe, or an override of one, does not describe a run."""
+
+
+class SearchSpaceError(UsageError):
+    """A search space names something that a recipe does not have, or allows."""
+
+
+class DataError(TemperError):
+    """Images or folders that cannot be used."""
+
+
+class ShardError(DataError):
+    """Shards or a manifest that are missing, damaged or do not agree."""
+
+
+class ModelError(TemperError):
+    """A backbone or its weights cannot be built."""
+
+
+class CheckpointError(TemperError):
+    """A checkpoint is missing, damaged or belongs to another run."""
+
+
+class RecordError(TemperError):
+    """A record is missing, damaged, of another schema, or exists already."""
+
+
+class TrainingError(TemperError):
+    """A run cannot go on, for example because its loss is not finite."""

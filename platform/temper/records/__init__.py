@@ -1,0 +1,45 @@
+"""Typed files: what a run, a sweep and an evaluation leave behind, and how they are written."""
+
+from temper.records.evaluation import (
+    SCHEMA_VERSION,
+    AttackRecord,
+    Cost,
+    DataRecord,
+    EvaluationRecord,
+    FileRecord,
+    GateRecord,
+    Interval,
+    ModelRecord,
+    Promises,
+    Proportion,
+    SuiteRecord,
+    read_record,
+)
+from temper.records.files import append_line, sha256_of, write_atomic, write_once
+from temper.records.folders import RunFolder, SweepFolder
+from temper.records.ledger import LedgerRow, SweepRecord, read_ledger
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "AttackRecord",
+    "Cost",
+    "DataRecord",
+    "EvaluationRecord",
+    "FileRecord",
+    "GateRecord",
+    "Interval",
+    "LedgerRow",
+    "ModelRecord",
+    "Promises",
+    "Proportion",
+    "RunFolder",
+    "SuiteRecord",
+    "SweepFolder",
+    "SweepRecord",
+    "append_line",
+    "read_ledger",
+    "read_record",
+    "sha256_of",
+    "write_atomic",
+    "write_once",
+]

@@ -1,0 +1,192 @@
+"""``record.json``: everything that is claimed of one evaluated model, with what it rests on."""
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from temper.errors import RecordError
+from temper.spec import Spec, Threat
+
+SCHEMA_VERSION: Final = 1
+
+
+class Interval(Spec):
+    """A 95 % confidence interval, as fractions 0..1."""
+
+    low: float
+    high: float
+
+
+class Proportion(Spec):
+    """``count`` of ``total`` images, with its Wilson interval."""
+
+    value: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    count: int = Field(ge=0)
+    total: int = Field(ge=1)
+
+
+class DataRecord(Spec):
+    """The images that a model was evaluated on."""
+
+    name: str
+    fingerprint: str
+    classes: list[str]
+    split: str
+    num_images: int
+    image_size: int
+
+
+class SuiteRecord(Spec):
+    """An attack suite; records with different suites are not ranked together."""
+
+    name: str
+    version: int
+    hash: str
+
+
+class AttackRecord(Spec):
+    """What one member of a suite did, in the order of the cascade."""
+
+    name: str
+    """The member's name, such as ``pgd-20``."""
+    settings: dict[str, Any]
+    num_attacked: int
+    """Images that still stood when the member's turn came."""
+    num_fooled: int
+    robust_acc_after: float
+    """Robust accuracy over all images after this member and those before it."""
+    num_rejected: int = 0
+    """Returned images that broke the threat model and were not counted."""
+    seconds: float
+
+
+class GateRecord(Spec):
+    """A check that the numbers can be trusted."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class ModelRecord(Spec):
+    backbone: str
+    num_params: int
+    num_trained_params: int
+
+
+class Cost(Spec):
+    """What the model took; ``*_s`` in seconds, passes counted per image."""
+
+    train_s: float
+    evaluate_s: float
+    gpu_s: float
+    device: str
+    num_train_forward: int
+    num_train_backward: int
+    num_evaluate_forward: int
+    num_evaluate_backward: int
+
+
+class Adaptability(Spec):
+    """Target accuracy gained over the frozen start (a linear probe on the start model's features)."""
+
+    frozen_start_balanced_acc: float
+    balanced_acc: float
+    gain: float
+
+
+class Consistency(Spec):
+    """Mean and spread (sample standard deviation) over ``num_folds`` stratified folds of the test images."""
+
+    over: Literal["test folds"] = "test folds"
+    num_folds: int
+    clean_acc_mean: float
+    clean_acc_std: float
+    robust_acc_mean: float
+    robust_acc_std: float
+
+
+class Robustness(Spec):
+    """Worst case over the suite, and what is left of the clean accuracy under it."""
+
+    robust_acc: float
+    retained: float
+    """robust_acc / clean_acc."""
+
+
+class Promises(Spec):
+    """temper's promises, in numbers; ``None`` where the run could not show one."""
+
+    adaptability: Adaptability | None
+    consistency: Consistency | None
+    robustness: Robustness
+
+
+class FileRecord(Spec):
+    """A file beside the record: its path relative to the record's folder."""
+
+    path: str
+    sha256: str
+
+
+class EvaluationRecord(Spec):
+    """One evaluated model. Written once, never changed."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    created: str
+    """UTC, ISO 8601."""
+    status: Literal["ok", "blocked"]
+    seed: int
+    recipe_hash: str
+    recipe: dict[str, Any]
+    data: DataRecord
+    source: DataRecord | None
+    threat: Threat
+    suite: SuiteRecord
+    clean_acc: Proportion
+    robust_acc: Proportion
+    balanced_acc: float
+    robust_balanced_acc: float
+    auroc: float | None
+    """Binary targets only."""
+    source_acc: Proportion | None
+    source_retention: float | None
+    """source_acc / the start model's source accuracy, where that is known."""
+    per_class: dict[str, dict[str, float]]
+    """Class -> {clean_acc, robust_acc}."""
+    attacks: list[AttackRecord]
+    promises: Promises
+    gates: list[GateRecord]
+    model: ModelRecord
+    cost: Cost
+    environment: dict[str, Any]
+    """git_commit, packages, python, platform, num_threads."""
+    files: dict[str, FileRecord]
+    """checkpoint, outcomes, recipe."""
+
+
+def read_record(path: Path) -> EvaluationRecord:
+    """Read ``record.json``.
+
+    Raises:
+        RecordError: missing, not JSON, of another schema version, or not a record.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such record; `temper evaluate RUN` makes one") from None
+    except (OSError, ValueError) as problem:
+        raise RecordError(f"{path}: not readable as JSON ({problem})") from None
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"{path}: schema version {version!r}, this temper reads {SCHEMA_VERSION}")
+    try:
+        return EvaluationRecord.model_validate(document)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        raise RecordError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None

@@ -1,0 +1,85 @@
+"""Where things are in a run folder and in a sweep folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe: running it repeats the run."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The best epoch's ``model.safetensors`` and ``state.json``."""
+        return self.path / "checkpoint"
+
+    @property
+    def last(self) -> Path:
+        """The newest epoch with its optimizer, from which an interrupted run goes on."""
+        return self.path / "last"
+
+    @property
+    def pretrain(self) -> Path:
+        """The run folder of the pretraining on the source task, where the recipe asks for one."""
+        return self.path / "pretrain"
+
+    @property
+    def record(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def outcomes(self) -> Path:
+        """Per test image: what each attack did to it."""
+        return self.path / "outcomes.parquet"
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The files of one sweep."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def space(self) -> Path:
+        return self.path / "space.yaml"
+
+    @property
+    def ledger(self) -> Path:
+        """One JSON line per ended trial."""
+        return self.path / "ledger.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "sweep.json"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    def trial(self, trial: str) -> RunFolder:
+        return RunFolder(self.trials / trial)
+
+    @property
+    def pretrain(self) -> Path:
+        """Run folders of pretraining, by the hash of their recipe, shared by the trials."""
+        return self.path / "pretrain"
+
+    @property
+    def leaderboard(self) -> Path:
+        return self.path / "leaderboard"

@@ -1,0 +1,44 @@
+"""Optimizers and learning rates as functions of progress."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from temper.spec import Ratio, Spec
+
+
+class OptimSpec(Spec):
+    """An optimizer and its learning-rate schedule over the whole run."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: Ratio = Field(default=0.05, gt=0, le=10)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """SGD only."""
+    weight_decay: Ratio = Field(default=5e-4, ge=0, le=1)
+    lr_schedule: Literal["constant", "cosine", "cyclic"] = "cosine"
+    """cyclic: 0 to lr and back to 0 in two straight lines (Wong et al. 2020, arXiv:2001.03994)."""
+    warmup_frac: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the run in which a constant or cosine rate rises from 0."""
+    max_grad_norm: float | None = Field(default=None, gt=0)
+
+    def build(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """An optimizer of ``parameters`` at the full rate."""
+        if self.kind == "sgd":
+            return torch.optim.SGD(
+                parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+            )
+        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+
+    def lr_at(self, progress: float) -> float:
+        """The learning rate at ``progress`` 0..1 of the run."""
+        if self.lr_schedule == "cyclic":
+            return self.lr * (1 - abs(2 * progress - 1))
+        if progress < self.warmup_frac:
+            return self.lr * progress / self.warmup_frac
+        if self.lr_schedule == "constant":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * progress))

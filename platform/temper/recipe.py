@@ -1,0 +1,148 @@
+"""A recipe: one experiment, complete. The only description of a run that exists."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from temper.attacks import AnyAttack
+from temper.data import DataSpec
+from temper.evaluation import EvaluationSpec
+from temper.models import ModelSpec
+from temper.objective import Objective
+from temper.optim import OptimSpec
+from temper.schedules import AnySchedule, Full
+from temper.spec import Spec, Threat, apply_overrides, content_hash, read_yaml, validate
+from temper.tracking import TrackingSpec
+
+Metric = Literal[
+    "val/target/clean_acc", "val/target/balanced_acc", "val/target/robust_acc", "val/target/robust_balanced_acc"
+]
+
+
+class PretrainSpec(Spec):
+    """Training of the backbone on the source task first, where no pretrained weights are at hand."""
+
+    epochs: int = Field(ge=1, le=10_000)
+    lr: float | None = Field(default=None, gt=0)
+    """``null``: the rate of ``optim``."""
+    adversary: AnyAttack | None = None
+    """Hardens the start itself: a robust start transfers robustness."""
+
+
+class ValidationSpec(Spec):
+    """How epochs are compared: PGD within the recipe's threat model, on the validation split."""
+
+    every_epochs: int = Field(default=1, ge=1)
+    steps: int = Field(default=10, ge=1, le=1000)
+    max_images: int | None = Field(default=None, ge=1)
+    """A fixed stratified subset of the validation split; ``null``: all of it."""
+    metric: Metric | None = None
+    """Chooses the best epoch. ``null``: ``robust_acc`` of a hardened run, else ``clean_acc``."""
+
+
+class WorkersSpec(Spec):
+    """Where a run computes. 0 workers: in the calling process, without Ray Train."""
+
+    num_workers: int = Field(default=0, ge=0, le=4096)
+    cpus_per_worker: int = Field(default=1, ge=1, le=256)
+    """Also the number of torch threads, so that a run is the same wherever it runs."""
+    use_gpu: bool | Literal["auto"] = "auto"
+
+
+class Recipe(Spec):
+    """One experiment. Every field that is left out has the default that is written into the run folder."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    epochs: int = Field(ge=1, le=100_000)
+    """Passes over the target images."""
+    threat: Threat
+    data: DataSpec
+    model: ModelSpec
+    pretrain: PretrainSpec | None = None
+    objective: Objective = Objective()
+    schedule: AnySchedule = Full()
+    optim: OptimSpec = OptimSpec()
+    validation: ValidationSpec = ValidationSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    tracking: TrackingSpec = TrackingSpec()
+    workers: WorkersSpec = WorkersSpec()
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.data.source is None:
+            if self.objective.uses_source:
+                raise ValueError("objective.alpha > 0 needs data.source; set alpha: 0 or name the source shards")
+            if self.pretrain is not None:
+                raise ValueError("pretrain needs data.source, the task to pretrain on")
+        if self.pretrain is not None and self.model.weights is not None:
+            raise ValueError("pretrain and model.weights are two starts: keep one of them")
+        return self
+
+    @property
+    def is_hardened(self) -> bool:
+        """Whether the target is trained under attack."""
+        adversary = self.objective.adversary
+        return adversary is not None and adversary.eps > 0
+
+    @property
+    def selection_metric(self) -> Metric:
+        """The validation metric that chooses the best epoch."""
+        if self.validation.metric is not None:
+            return self.validation.metric
+        return "val/target/robust_acc" if self.is_hardened else "val/target/clean_acc"
+
+    def resolved(self) -> dict[str, Any]:
+        """Every field with its value, as plain data."""
+        return self.model_dump(mode="json")
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that tell this experiment from others; tracking and names do not count."""
+        return content_hash(self.model_dump(mode="json", exclude={"name", "tracking"}))
+
+
+def build_recipe(
+    document: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, where: str = "recipe"
+) -> Recipe:
+    """A recipe from plain data and dotted overrides, validated whole.
+
+    Raises:
+        RecipeError: one line for each problem, naming ``where`` and the dotted path.
+    """
+    return validate(Recipe, apply_overrides(document, overrides or {}), where)
+
+
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe's YAML and apply dotted overrides.
+
+    Raises:
+        RecipeError: no such file, not YAML, or one line for each field that is wrong.
+    """
+    return build_recipe(read_yaml(Path(path)), overrides, str(path))
+
+
+def pretrain_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of the start model: the same backbone trained on the source task alone."""
+    assert recipe.pretrain is not None
+    pretrain = recipe.pretrain
+    return recipe.model_copy(
+        update={
+            "name": f"{recipe.name[:90]}-pretrain",
+            "epochs": pretrain.epochs,
+            "pretrain": None,
+            "data": recipe.data.model_copy(
+                update={
+                    "target": recipe.data.source,
+                    "source": None,
+                    "batch_size": recipe.data.source_batch_size or recipe.data.batch_size,
+                }
+            ),
+            "objective": Objective(adversary=pretrain.adversary),
+            "schedule": Full(),
+            "optim": recipe.optim.model_copy(update={"lr": pretrain.lr or recipe.optim.lr}),
+            "validation": recipe.validation.model_copy(update={"metric": None}),
+        }
+    )

@@ -1,0 +1,55 @@
+"""The images that a run consumes, already opened: batches to train on, arrays to validate on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from temper.data import AugmentSpec, Batch, Batches, Images, augment
+from temper.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Everything that the loop reads. Images are uint8 (N,3,S,S); batches are this rank's share."""
+
+    classes: dict[str, list[str]]
+    """Task -> class names; the tasks are ``target`` and, with a source, ``source``."""
+    fingerprints: dict[str, str]
+    class_counts: list[int]
+    """Training images of each target class."""
+    target: Batches
+    source: Batches | None
+    val: dict[str, Images]
+    """Task -> validation images."""
+
+
+def paired_batches(feed: Feed, epoch: int, uses_source: bool) -> Iterator[dict[str, Batch]]:
+    """One epoch over the target, with the source cycled beside it."""
+    if not uses_source or feed.source is None:
+        for batch in feed.target.epoch(epoch):
+            yield {"target": batch}
+        return
+    source = feed.source.cycle(epoch * feed.target.num_batches)
+    for batch in feed.target.epoch(epoch):
+        yield {"target": batch, "source": next(source)}
+
+
+def to_device(
+    batch: Batch, spec: AugmentSpec | None, device: torch.device, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Augmented images (B,3,S,S) in [0,1] and labels (B,) on ``device``; ``seed`` decides the augmentation."""
+    generator = torch.Generator(device).manual_seed(seed)
+    images = batch.images.to(device, non_blocking=True)
+    return augment(images, spec, generator), batch.labels.to(device, non_blocking=True)
+
+
+def stratified_subset(labels: np.ndarray, size: int | None, seed: int) -> np.ndarray:
+    """Sorted positions of at most ``size`` images in which every class keeps its share."""
+    if size is None or size >= len(labels):
+        return np.arange(len(labels))
+    order = np.random.default_rng(derive_seed(seed, "subset")).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    return np.sort(by_class[np.linspace(0, len(labels) - 1, size).round().astype(int)])

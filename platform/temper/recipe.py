@@ -17,7 +17,10 @@ from temper.spec import Spec, Threat, apply_overrides, content_hash, read_yaml, 
 from temper.tracking import TrackingSpec
 
 Metric = Literal[
-    "val/target/clean_acc", "val/target/balanced_acc", "val/target/robust_acc", "val/target/robust_balanced_acc"
+    "val/target/clean_acc",
+    "val/target/balanced_acc",
+    "val/target/robust_acc",
+    "val/target/robust_balanced_acc",
 ]
 
 
@@ -74,7 +77,9 @@ class Recipe(Spec):
     def _agrees_with_itself(self) -> Self:
         if self.data.source is None:
             if self.objective.uses_source:
-                raise ValueError("objective.alpha > 0 needs data.source; set alpha: 0 or name the source shards")
+                raise ValueError(
+                    "objective.alpha > 0 needs data.source; set alpha: 0 or name the source shards"
+                )
             if self.pretrain is not None:
                 raise ValueError("pretrain needs data.source, the task to pretrain on")
         if self.pretrain is not None and self.model.weights is not None:

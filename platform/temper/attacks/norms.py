@@ -40,4 +40,4 @@ def random_point(norm: Norm, images: Tensor, eps: float, generator: torch.Genera
 
 
 def _lengths(vectors: Tensor) -> Tensor:
-    return vectors.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)

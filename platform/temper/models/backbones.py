@@ -49,9 +49,8 @@ def build_backbone(name: str, image_size: int, *, pretrained: bool = False) -> B
             raise ModelError(
                 f"model.weights: there are no pretrained weights for '{name}'; use pretrain, a file or a run"
             )
-        network = SMALL[name]()
-        groups: dict[str, list[nn.Module | nn.Parameter]] = {**network.groups()}  # type: ignore[dict-item]
-        return Backbone(network, network.num_features, groups, SMALL_MEAN_STD)
+        small = SMALL[name]()
+        return Backbone(small, small.num_features, small.groups(), SMALL_MEAN_STD)
     if name not in TORCHVISION:
         close = difflib.get_close_matches(name, backbone_names(), 1)
         hint = f" (did you mean '{close[0]}'?)" if close else ""

@@ -44,7 +44,8 @@ class PreActBlock(nn.Module):
         out = F.relu(self.bn1(features))
         shortcut = features if self.shortcut is None else self.shortcut(out)
         out = self.conv1(out)
-        return self.conv2(F.relu(self.bn2(out))) + shortcut
+        result: Tensor = self.conv2(F.relu(self.bn2(out))) + shortcut
+        return result
 
 
 class SmallResNet(nn.Module):
@@ -76,9 +77,9 @@ class SmallResNet(nn.Module):
             out = F.relu(self.bn(out))
         return F.adaptive_avg_pool2d(out, 1).flatten(1)
 
-    def groups(self) -> dict[str, list[nn.Module]]:
+    def groups(self) -> dict[str, list[nn.Module | nn.Parameter]]:
         """Group name -> modules, from the input to the features."""
-        groups: dict[str, list[nn.Module]] = {"stem": [self.conv1, self.bn1]}
+        groups: dict[str, list[nn.Module | nn.Parameter]] = {"stem": [self.conv1, self.bn1]}
         for index in range(self.num_layers):
             groups[f"layer{index + 1}"] = [self.get_submodule(f"layer{index + 1}")]
         groups[f"layer{self.num_layers}"].append(self.bn)

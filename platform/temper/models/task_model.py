@@ -59,7 +59,8 @@ class TaskModel(nn.Module):
         if isinstance(images, Tensor):
             logits: Tensor = self.heads[task](self.features(images))
             return logits
-        parts = self.features(torch.cat(list(images.values()))).split([len(part) for part in images.values()])
+        features = self.features(torch.cat(list(images.values())))
+        parts = torch.split(features, [len(part) for part in images.values()])
         return {name: self.heads[name](part) for name, part in zip(images, parts, strict=True)}
 
 

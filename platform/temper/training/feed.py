@@ -40,7 +40,7 @@ def paired_batches(feed: Feed, epoch: int, uses_source: bool) -> Iterator[dict[s
 def to_device(
     batch: Batch, spec: AugmentSpec | None, device: torch.device, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Augmented images (B,3,S,S) in [0,1] and labels (B,) on ``device``; ``seed`` decides the augmentation."""
+    """Augmented images (B,3,S,S) in [0,1] and labels (B,) on ``device``; from ``seed``."""
     generator = torch.Generator(device).manual_seed(seed)
     images = batch.images.to(device, non_blocking=True)
     return augment(images, spec, generator), batch.labels.to(device, non_blocking=True)

@@ -1,22 +1,18 @@
 """The story of a run: transfer a model to the target task, phase by phase, under attack."""
 
 import time
-from dataclasses import dataclass
-from functools import partial
 
 import torch
-from torch import Tensor, nn
 
-from temper.attacks import attack_mode
-from temper.errors import TrainingError
-from temper.models import TaskModel, build_model, set_trainable, train_mode
+from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.schedules import Phase
 from temper.seeds import derive_seed
 from temper.tracking import Tracker
-from temper.training.feed import Feed, paired_batches, to_device
+from temper.training.feed import Feed, paired_batches
 from temper.training.state import Passes, TrainState, restore, restore_optimizer, save_checkpoint
+from temper.training.step import TrainStep
 from temper.training.validation import validate_epoch
 from temper.training.worker import Worker
 
@@ -87,7 +83,7 @@ def _train_phase(
     return state
 
 
-def _train_epoch(step: "TrainStep", epoch: int) -> tuple[dict[str, float], Passes]:
+def _train_epoch(step: TrainStep, epoch: int) -> tuple[dict[str, float], Passes]:
     """Mean training losses of one epoch over all ranks, and the passes that it took."""
     sums: dict[str, float] = {}
     passes = Passes()
@@ -106,90 +102,6 @@ def _train_epoch(step: "TrainStep", epoch: int) -> tuple[dict[str, float], Passe
         f"train/{name}": total / step.worker.world_size for name, total in zip(names, totals, strict=False)
     }
     return metrics, Passes(forward=round(totals[-2]), backward=round(totals[-1]))
-
-
-@dataclass
-class TrainStep:
-    """One optimizer step: augment, attack, descend."""
-
-    recipe: Recipe
-    feed: Feed
-    phase: Phase
-    model: TaskModel
-    wrapped: nn.Module
-    optimizer: torch.optim.Optimizer
-    worker: Worker
-
-    def __post_init__(self) -> None:
-        objective = self.recipe.objective
-        weights = objective.target_class_weights(self.feed.class_counts)
-        self._class_weights = None if weights is None else weights.to(self.worker.device)
-
-    def __call__(
-        self, batches: dict, epoch: int, step: int, progress: float  # type: ignore[type-arg]
-    ) -> tuple[dict[str, float], Passes]:
-        seed = partial(derive_seed, self.recipe.seed)
-        place = (epoch, step, self.worker.rank)
-        images: dict[str, Tensor] = {}
-        labels: dict[str, Tensor] = {}
-        for task, batch in batches.items():
-            images[task], labels[task] = to_device(
-                batch, self.recipe.data.augment, self.worker.device, seed("augment", task, *place)
-            )
-        images["target"], passes = self._attack(images["target"], labels["target"], seed("attack", *place))
-
-        train_mode(self.model)
-        losses = self.recipe.objective.loss(self.wrapped(images), labels, self._class_weights)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        self._update(progress)
-
-        num_images = sum(len(task_images) for task_images in images.values())
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        if not torch.isfinite(losses["loss"]):
-            raise TrainingError(
-                f"the loss became {values['loss']} in epoch {epoch}, step {step}; "
-                "lower optim.lr, set optim.max_grad_norm, or start from weights that fit"
-            )
-        return values, passes + Passes(forward=num_images, backward=num_images)
-
-    def _attack(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Passes]:
-        """The adversarial examples of the target images, made on the unwrapped model in eval statistics."""
-        adversary = self.recipe.objective.adversary
-        if adversary is None or adversary.eps == 0:
-            return images, Passes()
-        counted = CountedLogits(self.model)
-        generator = torch.Generator(self.worker.device).manual_seed(seed)
-        with attack_mode(self.model):
-            adversarial = adversary.perturb(counted, images, labels, generator)
-        return adversarial, Passes(forward=counted.num_forward, backward=counted.num_backward)
-
-    def _update(self, progress: float) -> None:
-        optim = self.recipe.optim
-        for group in self.optimizer.param_groups:
-            group["lr"] = optim.lr_at(progress) * self.phase.lr_factor
-            if optim.max_grad_norm is not None:
-                torch.nn.utils.clip_grad_norm_(group["params"], optim.max_grad_norm)
-        self.optimizer.step()
-
-
-class CountedLogits:
-    """Logits of the target task, counting the images that go forward and whose gradients come back."""
-
-    def __init__(self, model: TaskModel) -> None:
-        self._model = model
-        self.num_forward = 0
-        self.num_backward = 0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._model(images)
-        self.num_forward += len(images)
-        if logits.requires_grad:
-            logits.register_hook(self._count_backward)
-        return logits
-
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.num_backward += len(gradient)
 
 
 def _fresh_state(recipe: Recipe, feed: Feed, weights: str | None, worker: Worker) -> TrainState:

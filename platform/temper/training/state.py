@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -35,7 +35,7 @@ class TrainState(Spec):
     num_epochs: int
     next_epoch: int = 0
     best_epoch: int | None = None
-    best_metrics: dict[str, float] = {}
+    best_metrics: dict[str, float] = Field(default_factory=dict)
     num_trained_params: int = 0
     """Parameters that were trainable in any phase so far."""
     train_s: float = 0.0
@@ -95,9 +95,13 @@ def restore(run: RunFolder, fresh: TrainState, model: TaskModel) -> TrainState:
         return fresh
     state = read_state(run.last)
     if state.recipe_hash != fresh.recipe_hash:
-        raise CheckpointError(f"{run.path}: holds a run of another recipe; choose another --out, or remove it")
+        raise CheckpointError(
+            f"{run.path}: holds a run of another recipe; choose another --out, or remove it"
+        )
     if state.fingerprints != fresh.fingerprints:
-        raise CheckpointError(f"{run.path}: the images have changed since this run began; choose another --out")
+        raise CheckpointError(
+            f"{run.path}: the images have changed since this run began; choose another --out"
+        )
     load_model_state(model, run.last / f"epoch-{state.next_epoch:05d}.model.safetensors")
     return state
 
@@ -113,7 +117,9 @@ def restore_optimizer(run: RunFolder, state: TrainState, optimizer: torch.optim.
     for key, value in load_file(path).items():
         index, _, slot = key.partition(".")
         if int(index) >= len(parameters):
-            raise CheckpointError(f"{path}: saved for {index} parameters, this phase trains {len(parameters)}")
+            raise CheckpointError(
+                f"{path}: saved for {index} parameters, this phase trains {len(parameters)}"
+            )
         slots.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict({**packed, "state": slots})
 
@@ -125,5 +131,3 @@ def _save_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
             if value is not None:
                 tensors[f"{index}.{slot}"] = torch.as_tensor(value).detach().cpu().contiguous()
     write_atomic(path, save(tensors))
-
-

@@ -1,0 +1,55 @@
+"""Images: class folders to shards, shards to batches."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from temper.data.augment import AugmentSpec, augment
+from temper.data.batches import Batch, Batches, Plan, ResidentBatches, cycle
+from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
+from temper.data.manifest import BadImage, Manifest, Split
+from temper.data.shard_set import RowGroup, ShardSet
+from temper.data.shards import write_shards
+from temper.spec import Spec
+
+__all__ = [
+    "AugmentSpec",
+    "BadImage",
+    "Batch",
+    "Batches",
+    "DataSpec",
+    "Fit",
+    "Images",
+    "Manifest",
+    "Plan",
+    "ResidentBatches",
+    "RowGroup",
+    "ShardSet",
+    "Split",
+    "augment",
+    "cycle",
+    "decode_rows",
+    "decoded_bytes",
+    "join",
+    "load_images",
+    "rows_within",
+    "write_shards",
+]
+
+
+class DataSpec(Spec):
+    """The images of a run: shards of the target task and, where one takes part, of the source task."""
+
+    target: Path
+    source: Path | None = None
+    image_size: int = Field(ge=8, le=1024)
+    """Height and width that the model sees, in pixels."""
+    fit: Fit = "pad"
+    batch_size: int = Field(default=64, ge=2)
+    """Per worker."""
+    source_batch_size: int | None = Field(default=None, ge=2)
+    """Per worker; ``null``: as ``batch_size``."""
+    resident: bool | Literal["auto"] = "auto"
+    """Decode once and keep in memory. ``auto``: where both training splits fit in 2 GiB."""
+    augment: AugmentSpec | None = None

@@ -1,0 +1,105 @@
+"""From encoded bytes to square uint8 images."""
+
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from temper.data.manifest import Split
+from temper.data.shard_set import RowGroup, ShardSet
+from temper.errors import ShardError
+
+Fit = Literal["pad", "stretch", "crop"]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A decoded split: ``images`` uint8 (N,3,S,S), ``labels`` int64 (N,), ``rows`` int64 (N,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+
+
+def decode(content: bytes, image_size: int, fit: Fit) -> np.ndarray:
+    """An encoded image as uint8 (3,S,S); grey is repeated in all three channels.
+
+    ``pad`` keeps the whole image between black bars, ``stretch`` ignores its aspect ratio, ``crop``
+    takes its middle.
+    """
+    with Image.open(io.BytesIO(content)) as opened:
+        image = opened.convert("RGB") if opened.mode != "L" else opened.copy()
+    square = (image_size, image_size)
+    if image.size != square:
+        match fit:
+            case "pad":
+                image = ImageOps.pad(image, square, Image.Resampling.BILINEAR)
+            case "crop":
+                image = ImageOps.fit(image, square, Image.Resampling.BILINEAR)
+            case "stretch":
+                image = image.resize(square, Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return np.broadcast_to(pixels, (3, *square)) if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def decode_rows(
+    shards: ShardSet, group: RowGroup, rows: Sequence[int] | np.ndarray, image_size: int, fit: Fit
+) -> Images:
+    """Decode the given rows (row numbers within ``group``), in their order.
+
+    Raises:
+        ShardError: naming the shard and the row that cannot be decoded.
+    """
+    table = shards.read(group)
+    contents = table["image"].combine_chunks().field("bytes")
+    labels = table["label"].to_numpy()
+    images = np.empty((len(rows), 3, image_size, image_size), np.uint8)
+    for position, row in enumerate(rows):
+        try:
+            images[position] = decode(contents[int(row) - group.start].as_py(), image_size, fit)
+        except (OSError, SyntaxError, ValueError) as problem:
+            raise ShardError(f"{shards.path / group.file}: row {row} cannot be decoded ({problem})") from None
+    chosen = np.asarray(rows, np.int64)
+    return Images(images, labels[chosen - group.start].astype(np.int64), chosen)
+
+
+def load_images(shards: ShardSet, split: Split, image_size: int, fit: Fit) -> Images:
+    """Decode a whole split into memory, in the order of its rows.
+
+    Raises:
+        ShardError: a row that cannot be read or decoded.
+    """
+    rows = shards.rows(split)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        parts = list(
+            pool.map(
+                lambda group: decode_rows(shards, group, rows_within(rows, group), image_size, fit),
+                [group for group in shards.row_groups if len(rows_within(rows, group))],
+            )
+        )
+    return join(parts)
+
+
+def rows_within(rows: np.ndarray, group: RowGroup) -> np.ndarray:
+    """Those of the ascending ``rows`` that lie in ``group``."""
+    low, high = np.searchsorted(rows, [group.start, group.start + group.num_rows])
+    return rows[low:high]
+
+
+def join(parts: Sequence[Images]) -> Images:
+    """Several decoded parts as one, in their order."""
+    return Images(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.rows for part in parts]),
+    )
+
+
+def decoded_bytes(shards: ShardSet, image_size: int) -> int:
+    """Memory that the training split takes once decoded."""
+    return len(shards.rows("train")) * 3 * image_size**2

@@ -1,0 +1,200 @@
+"""Writing shards: Parquet files in the layout that the Hugging Face hub uses for images."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from temper.data.encode import Encoded, encode
+from temper.data.folders import ImageFile, scan_folders
+from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
+from temper.data.splits import draw_splits
+from temper.errors import DataError, ShardError
+from temper.records import sha256_of, write_atomic
+from temper.seeds import derive_seed
+
+ROW_GROUP_SIZE = 256
+Progress = Callable[[int, int], None]
+
+
+def write_shards(
+    source: Path,
+    destination: Path,
+    *,
+    name: str | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    val_frac: float = 0.15,
+    test_frac: float = 0.2,
+    max_bad_frac: float = 0.01,
+    images_per_shard: int = 2048,
+    on_progress: Progress | None = None,
+) -> Manifest:
+    """Turn class folders into shards and a manifest.
+
+    Rows are in a seeded random order, so that a stream that reads neighbours together is well mixed.
+    ``destination`` appears whole or not at all.
+
+    Raises:
+        DataError: folders that are not class folders, or a class too small for the splits.
+        ShardError: ``destination`` exists, or more than ``max_bad_frac`` of the images are unusable.
+    """
+    if destination.exists():
+        raise ShardError(f"{destination}: exists already; remove it, or choose another folder")
+    classes, files = scan_folders(source)
+    writing = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:8]}.tmp")
+    writing.mkdir(parents=True)
+    try:
+        writer = _Writer(writing, classes, images_per_shard)
+        bad = _write_images(files, writer, size, seed, max_bad_frac, on_progress)
+        manifest = writer.manifest(name or source.resolve().name, seed, val_frac, test_frac, bad)
+        write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
+        writing.rename(destination)
+    except BaseException:
+        shutil.rmtree(writing, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _write_images(
+    files: list[ImageFile],
+    writer: "_Writer",
+    size: int | None,
+    seed: int,
+    max_bad_frac: float,
+    on_progress: Progress | None,
+) -> list[BadImage]:
+    bad: list[BadImage] = []
+    done = 0
+    for split in SPLITS:
+        members = [file for file in files if file.split == split]
+        order = np.random.default_rng(derive_seed(seed, "rows", split)).permutation(len(members))
+        for file, result in _encode_all([members[index] for index in order], size):
+            done += 1
+            if on_progress is not None:
+                on_progress(done, len(files))
+            if isinstance(result, Encoded):
+                writer.add(file, result)
+                continue
+            bad.append(BadImage(path=file.relative, reason=result))
+            if len(bad) > max_bad_frac * len(files):
+                raise ShardError(_too_many_bad(bad, len(files), max_bad_frac))
+        writer.end_split(split)
+    return sorted(bad, key=lambda image: image.path)
+
+
+def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:
+    listed = "\n".join(f"  {image.path}: {image.reason}" for image in bad[:10])
+    return (
+        f"more than {max_bad_frac:.1%} of {total} images cannot be used (--max-bad raises the limit); "
+        f"the first of them:\n{listed}"
+    )
+
+
+def _encode_all(files: list[ImageFile], size: int | None) -> Iterator[tuple[ImageFile, Encoded | str]]:
+    """Each file with its encoded image, or with the reason why there is none, in order."""
+
+    def try_encode(file: ImageFile) -> Encoded | str:
+        try:
+            return encode(file.path, size)
+        except (ValueError, OSError) as problem:
+            return str(problem)
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(files), 512):
+            chunk = files[start : start + 512]
+            yield from zip(chunk, pool.map(try_encode, chunk), strict=True)
+
+
+@dataclass
+class _Writer:
+    """Collects rows, writes a Parquet file whenever one is full."""
+
+    folder: Path
+    classes: list[str]
+    images_per_shard: int
+    labels: list[int] = field(default_factory=list)
+    stored: list[Split] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    sides: list[int] = field(default_factory=list)
+    has_colour: bool = False
+    shards: list[ShardFile] = field(default_factory=list)
+    _pending: list[tuple[bytes, str, int]] = field(default_factory=list)
+    _parts: list[tuple[Path, int]] = field(default_factory=list)
+
+    def add(self, file: ImageFile, image: Encoded) -> None:
+        self._pending.append((image.content, file.relative, file.label))
+        self.labels.append(file.label)
+        self.stored.append(file.split)
+        self.digests.append(hashlib.sha256(image.content).hexdigest())
+        self.sides.append(image.long_side)
+        self.has_colour |= not image.is_grey
+        if len(self._pending) == self.images_per_shard:
+            self._flush()
+
+    def end_split(self, split: Split) -> None:
+        """Name the files of a split once it is known how many there are."""
+        self._flush()
+        for index, (part, num_rows) in enumerate(self._parts):
+            path = self.folder / f"{split}-{index:05d}-of-{len(self._parts):05d}.parquet"
+            part.rename(path)
+            self.shards.append(
+                ShardFile(
+                    file=path.name, num_rows=num_rows, bytes=path.stat().st_size, sha256=sha256_of(path)
+                )
+            )
+        self._parts = []
+
+    def _flush(self) -> None:
+        if self._pending:
+            path = self.folder / f"part-{len(self._parts):05d}"
+            pq.write_table(_table(self._pending, self.classes), path, row_group_size=ROW_GROUP_SIZE)
+            self._parts.append((path, len(self._pending)))
+            self._pending = []
+
+    def manifest(
+        self, name: str, seed: int, val_frac: float, test_frac: float, bad: list[BadImage]
+    ) -> Manifest:
+        if not self.labels:
+            raise DataError("no readable image at all")
+        labels = np.array(self.labels)
+        splits = draw_splits(
+            labels, self.stored, self.classes, val_frac=val_frac, test_frac=test_frac, seed=seed
+        )
+        content = [self.classes, list(zip(self.digests, self.labels, strict=True)), splits]
+        return Manifest(
+            name=name,
+            fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
+            classes=self.classes,
+            counts={split: _counts(labels[rows], self.classes) for split, rows in splits.items()},
+            channels=3 if self.has_colour else 1,
+            long_side=(min(self.sides), max(self.sides)),
+            bytes=sum(shard.bytes for shard in self.shards),
+            seed=seed,
+            shards=self.shards,
+            splits=splits,
+            skipped=bad,
+        )
+
+
+def _counts(labels: np.ndarray, classes: list[str]) -> dict[str, int]:
+    return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
+
+
+def _table(rows: Iterable[tuple[bytes, str, int]], classes: list[str]) -> pa.Table:
+    contents, paths, labels = zip(*rows, strict=True)
+    image = pa.StructArray.from_arrays(
+        [pa.array(contents, pa.binary()), pa.array(paths, pa.string())], names=["bytes", "path"]
+    )
+    features = {"image": {"_type": "Image"}, "label": {"names": classes, "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.table({"image": image, "label": pa.array(labels, pa.int64())}).replace_schema_metadata(metadata)

@@ -1,0 +1,60 @@
+"""Stratified, seeded splits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from temper.data.manifest import SPLITS, Split
+from temper.errors import DataError
+from temper.seeds import derive_seed
+
+
+def draw_splits(
+    labels: np.ndarray,
+    stored: Sequence[Split],
+    classes: Sequence[str],
+    *,
+    val_frac: float,
+    test_frac: float,
+    seed: int,
+) -> dict[Split, list[int]]:
+    """Row numbers of each split; a split that the source lacks is drawn from its training rows.
+
+    ``labels`` (N,) and ``stored`` give each row's class and the split of its folder. Within a class the
+    share is rounded, and is at least one image.
+
+    Raises:
+        DataError: a class too small to have an image in every split.
+    """
+    rows: dict[Split, list[int]] = {
+        split: [row for row, name in enumerate(stored) if name == split] for split in SPLITS
+    }
+    fractions: dict[Split, float] = {"test": test_frac, "val": val_frac}
+    for split, frac in fractions.items():
+        if rows[split]:
+            continue
+        drawn = _draw(labels, rows["train"], frac, derive_seed(seed, "split", split), classes, split)
+        rows[split] = sorted(drawn)
+        rows["train"] = sorted(set(rows["train"]) - drawn)
+    for split, members in rows.items():
+        for label, count in enumerate(np.bincount(labels[members], minlength=len(classes))):
+            if count == 0:
+                raise DataError(f"class '{classes[label]}' has no readable image in the split '{split}'")
+    return rows
+
+
+def _draw(
+    labels: np.ndarray, rows: Sequence[int], frac: float, seed: int, classes: Sequence[str], split: str
+) -> set[int]:
+    generator = np.random.default_rng(seed)
+    drawn: set[int] = set()
+    for label, name in enumerate(classes):
+        members = [row for row in rows if labels[row] == label]
+        count = max(1, round(len(members) * frac))
+        if len(members) - count < 1:
+            raise DataError(
+                f"class '{name}' has {len(members)} image(s) to share between training and '{split}': "
+                f"too few; add images, or give '{split}' a folder of its own"
+            )
+        drawn |= set(generator.permutation(members)[:count].tolist())
+    return drawn

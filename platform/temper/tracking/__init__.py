@@ -1,0 +1,48 @@
+"""Where metrics go: always a local metrics.jsonl, and W&B beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from temper.records import RunFolder
+from temper.spec import Spec
+from temper.tracking.base import NullTracker, Tracker, Trackers
+from temper.tracking.jsonl import JsonlTracker
+from temper.tracking.wandb_runs import WandbTracker
+
+__all__ = [
+    "JsonlTracker",
+    "NullTracker",
+    "Tracker",
+    "Trackers",
+    "TrackingSpec",
+    "WandbTracker",
+    "build_tracker",
+]
+
+
+class TrackingSpec(Spec):
+    """What is tracked beside ``metrics.jsonl``. Keys come from the environment, never from here."""
+
+    wandb: bool = True
+    """Offline unless WANDB_API_KEY or WANDB_MODE is set."""
+    project: str = "temper"
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+def build_tracker(
+    spec: TrackingSpec,
+    run: RunFolder,
+    *,
+    name: str,
+    config: dict[str, Any],
+    start_epoch: int = 0,
+    is_chief: bool = True,
+) -> Tracker:
+    """The trackers of one run; ranks other than the chief get one that keeps nothing."""
+    if not is_chief:
+        return NullTracker()
+    trackers: list[Tracker] = [JsonlTracker(run.metrics, start_epoch)]
+    if spec.wandb:
+        trackers.append(WandbTracker(Path(run.path), spec.project, spec.group, spec.tags, name, config))
+    return Trackers(trackers)

@@ -1,0 +1,37 @@
+"""``metrics.jsonl``: one JSON line per epoch, always there."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from temper.records import append_line, write_atomic
+
+
+class JsonlTracker:
+    """Appends a line per epoch; a run that goes on first drops the epochs that it will repeat."""
+
+    def __init__(self, path: Path, start_epoch: int = 0) -> None:
+        self._path = path
+        if path.exists():
+            kept = [
+                line for line in path.read_text(encoding="utf-8").splitlines() if _epoch(line) < start_epoch
+            ]
+            write_atomic(path, "".join(f"{line}\n" for line in kept))
+
+    def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        append_line(self._path, {"epoch": epoch, **finite})
+
+    def summary(self, metrics: Mapping[str, float]) -> None:
+        """The epochs are all there is to keep: final numbers are in the record."""
+
+    def finish(self) -> None:
+        """Every line is on the disk already."""
+
+
+def _epoch(line: str) -> float:
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

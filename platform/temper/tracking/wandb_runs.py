@@ -1,0 +1,82 @@
+"""Weights & Biases runs that can fail without anybody losing anything."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+INIT_TIMEOUT_S = 20.0
+
+
+class WandbTracker:
+    """One W&B run. The first failure is logged as a warning and ends the tracking, never the run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        project: str,
+        group: str | None,
+        tags: Sequence[str],
+        name: str,
+        config: Mapping[str, Any],
+    ) -> None:
+        self._run: Any = None
+        self._is_on = True
+        self._attempt(lambda: self._start(folder, project, group, tags, name, config))
+
+    def _start(
+        self,
+        folder: Path,
+        project: str,
+        group: str | None,
+        tags: Sequence[str],
+        name: str,
+        config: Mapping[str, Any],
+    ) -> None:
+        import wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            x_disable_stats=True,
+            x_disable_meta=True,
+            init_timeout=INIT_TIMEOUT_S,
+        )
+        self._run = wandb.init(
+            dir=str(folder),
+            project=project,
+            group=group,
+            tags=list(tags),
+            name=name,
+            config=dict(config),
+            mode=mode,  # type: ignore[arg-type]  # whatever the environment says; wandb judges it
+            settings=settings,
+            reinit="create_new",
+        )
+
+    def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        self._attempt(lambda: self._run.log({**metrics, "epoch": epoch}, step=epoch))
+
+    def summary(self, metrics: Mapping[str, float]) -> None:
+        self._attempt(lambda: self._run.summary.update(dict(metrics)))
+
+    def finish(self) -> None:
+        self._attempt(lambda: self._run.finish())
+        self._is_on = False
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        if not self._is_on:
+            return
+        try:
+            action()
+        except Exception as problem:  # tracking must never end a run, whatever wandb raises
+            logger.warning("W&B tracking stopped: %s", problem)
+            self._is_on = False

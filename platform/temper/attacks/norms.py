@@ -40,4 +40,5 @@ def random_point(norm: Norm, images: Tensor, eps: float, generator: torch.Genera
 
 
 def _lengths(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
+    return lengths

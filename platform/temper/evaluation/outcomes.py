@@ -1,0 +1,54 @@
+"""``outcomes.parquet``: what happened to every test image."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from temper.errors import RecordError
+from temper.evaluation.cascade import CascadeOutcome
+from temper.records import write_once
+
+
+def outcomes_table(rows: np.ndarray, labels: Tensor, prediction: Tensor, cascade: CascadeOutcome) -> pa.Table:
+    """One row per image: its number in the shards, label, clean prediction, and each member's work."""
+    columns: dict[str, pa.Array] = {
+        "row": pa.array(rows, pa.int64()),
+        "label": pa.array(labels.numpy(), pa.int64()),
+        "prediction": pa.array(prediction.numpy(), pa.int64()),
+        "correct": pa.array((prediction == labels).numpy(), pa.bool_()),
+    }
+    for member in cascade.members:
+        name = member.record.name
+        columns[f"{name}/attacked"] = pa.array(member.attacked.numpy(), pa.bool_())
+        columns[f"{name}/fooled"] = pa.array(member.fooled.numpy(), pa.bool_())
+        columns[f"{name}/prediction"] = pa.array(member.prediction.numpy(), pa.int64())
+        columns[f"{name}/distance"] = pa.array(member.distance.numpy(), pa.float32())
+    columns["robust"] = pa.array(cascade.standing.numpy(), pa.bool_())
+    return pa.table(columns)
+
+
+def write_outcomes(path: Path, table: pa.Table) -> None:
+    """Write the table where none is yet.
+
+    Raises:
+        RecordError: ``path`` exists.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_once(path, buffer.getvalue())
+
+
+def read_outcomes(path: Path) -> pa.Table:
+    """Read the table back.
+
+    Raises:
+        RecordError: missing or damaged.
+    """
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as problem:
+        raise RecordError(f"{path}: not readable as outcomes ({problem})") from None

@@ -37,6 +37,9 @@ class Batches(Protocol):
         """Endless batches from number ``start`` on, counted from the first of epoch 0."""
         ...
 
+    def close(self) -> None:
+        """Let go of whatever is being read ahead."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -96,6 +99,9 @@ class ResidentBatches:
 
     def cycle(self, start: int) -> Iterator[Batch]:
         return cycle(self, start)
+
+    def close(self) -> None:
+        """Nothing is read ahead."""
 
 
 def cycle(batches: Batches, start: int) -> Iterator[Batch]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -116,7 +116,7 @@ def evaluate_images(
 
 def _accuracies(
     logits: Tensor, labels: Tensor, correct: Tensor, standing: Tensor, classes: list[str]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     clean, robust = (recalls(mask, labels, len(classes)) for mask in (correct, standing))
     return {
         "clean_acc": wilson(int(correct.sum()), len(labels)),

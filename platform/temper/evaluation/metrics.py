@@ -20,6 +20,6 @@ def balanced(correct: Tensor, labels: Tensor, num_classes: int) -> float:
 
 def auroc(logits: Tensor, labels: Tensor) -> float | None:
     """Area under the ROC curve of a binary task from logits (N,2); ``None`` for other tasks."""
-    if logits.shape[1] != 2 or len(labels.unique()) < 2:
+    if logits.shape[1] != 2 or len(torch.unique(labels)) < 2:
         return None
     return float(binary_auroc(logits[:, 1] - logits[:, 0], labels))

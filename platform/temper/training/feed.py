@@ -25,6 +25,12 @@ class Feed:
     val: dict[str, Images]
     """Task -> validation images."""
 
+    def close(self) -> None:
+        """Let go of whatever is being read ahead."""
+        self.target.close()
+        if self.source is not None:
+            self.source.close()
+
 
 def paired_batches(feed: Feed, epoch: int, uses_source: bool) -> Iterator[dict[str, Batch]]:
     """One epoch over the target, with the source cycled beside it."""

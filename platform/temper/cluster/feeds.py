@@ -1,0 +1,120 @@
+"""Opening a recipe's images: decoded once and shared, or streamed by Ray Data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
+from temper.data import Batches, Images, ResidentBatches, ShardSet, Split, decoded_bytes, load_images
+from temper.errors import RecipeError
+from temper.recipe import Recipe
+from temper.seeds import derive_seed
+from temper.training import Feed
+
+RESIDENT_LIMIT_BYTES = 2 * 2**30
+LARGE_BYTES = 64 * 2**20
+"""Encoded bytes from which the cluster decodes faster than one process (Ray Data takes seconds to start)."""
+
+
+@dataclass(frozen=True)
+class OpenData:
+    """The shards of a recipe's tasks, checked."""
+
+    shards: dict[str, ShardSet]
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        return {task: shards.classes for task, shards in self.shards.items()}
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        return {task: shards.fingerprint for task, shards in self.shards.items()}
+
+
+def open_data(recipe: Recipe) -> OpenData:
+    """Open the shards that ``recipe`` names.
+
+    Raises:
+        ShardError: missing or damaged shards.
+        RecipeError: more workers than training images.
+    """
+    paths = {"target": recipe.data.target} | ({"source": recipe.data.source} if recipe.data.source else {})
+    data = OpenData({task: ShardSet.open(path) for task, path in paths.items()})
+    for task, shards in data.shards.items():
+        images = len(shards.rows("train"))
+        if images < 2 * max(1, recipe.workers.num_workers):
+            raise RecipeError(
+                f"workers.num_workers: {recipe.workers.num_workers} workers cannot share "
+                f"the {images} training images of the {task}"
+            )
+    return data
+
+
+def is_resident(recipe: Recipe, data: OpenData) -> bool:
+    """Whether the training splits are decoded once and kept, or streamed."""
+    if recipe.data.resident != "auto":
+        return recipe.data.resident
+    total = sum(decoded_bytes(shards, recipe.data.image_size) for shards in data.shards.values())
+    return total <= RESIDENT_LIMIT_BYTES
+
+
+def decode_splits(recipe: Recipe, data: OpenData, *, with_ray: bool) -> dict[str, Any]:
+    """``<task>/<split>`` -> decoded images: validation always, training where it is resident.
+
+    With Ray, the values are references into its object store, which every trial reads without a copy;
+    a large set is decoded by the whole cluster, a small one here, before Ray Data would have started.
+    """
+    wanted: list[Split] = ["train", "val"] if is_resident(recipe, data) else ["val"]
+    size, fit = recipe.data.image_size, recipe.data.fit
+    decoded: dict[str, Any] = {}
+    for task, shards in data.shards.items():
+        is_large = shards.manifest.bytes > LARGE_BYTES
+        load = load_images_with_ray if with_ray and is_large else load_images
+        for split in wanted:
+            decoded[f"{task}/{split}"] = load(shards, split, size, fit)
+    if with_ray:
+        import ray
+
+        return {name: ray.put(images) for name, images in decoded.items()}
+    return decoded
+
+
+def build_feed(
+    recipe: Recipe, data: OpenData, decoded: dict[str, Any], *, rank: int = 0, world_size: int = 1
+) -> Feed:
+    """The feed of one rank, from what ``decode_splits`` returned."""
+    images = {name: _resolve(value) for name, value in decoded.items()}
+
+    def batches(task: str, batch_size: int) -> Batches:
+        seed = derive_seed(recipe.seed, "batches", task)
+        if f"{task}/train" in images:
+            return ResidentBatches(
+                images[f"{task}/train"], batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
+            )
+        return StreamedBatches(
+            data.shards[task],
+            image_size=recipe.data.image_size,
+            fit=recipe.data.fit,
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    source_batch_size = recipe.data.source_batch_size or recipe.data.batch_size
+    return Feed(
+        classes=data.classes,
+        fingerprints=data.fingerprints,
+        class_counts=data.shards["target"].class_counts("train"),
+        target=batches("target", recipe.data.batch_size),
+        source=batches("source", source_batch_size) if recipe.objective.uses_source else None,
+        val={task: images[f"{task}/val"] for task in data.shards},
+    )
+
+
+def _resolve(value: Any) -> Images:
+    if isinstance(value, Images):
+        return value
+    import ray
+
+    images: Images = ray.get(value)
+    return images

@@ -1,0 +1,160 @@
+"""Reading and decoding shards with Ray Data."""
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from temper.data import (
+    Batch,
+    Fit,
+    Images,
+    Plan,
+    ShardSet,
+    Split,
+    cycle,
+    decode_rows,
+    join,
+    rows_within,
+)
+from temper.seeds import derive_seed
+
+GROUPS_PER_WINDOW = 8
+"""Row groups that are mixed with each other in a stream: 2,048 rows."""
+EPOCHS_PER_PIPELINE = 1000
+"""Far more than a run has; a pipeline produces only as fast as it is read."""
+
+
+def load_images_with_ray(shards: ShardSet, split: Split, image_size: int, fit: Fit) -> Images:
+    """``load_images``, decoded in parallel by the whole cluster; the same result."""
+    import ray
+
+    rows = shards.rows(split)
+    groups = [group for group in shards.row_groups if len(rows_within(rows, group))]
+
+    def decode_group(item: dict[str, Any]) -> dict[str, Any]:
+        group = groups[item["id"]]
+        part = decode_rows(shards, group, rows_within(rows, group), image_size, fit)
+        return {"id": item["id"], "images": part.images, "labels": part.labels, "rows": part.rows}
+
+    decoded = ray.data.range(len(groups), override_num_blocks=len(groups)).map(decode_group).take_all()
+    decoded.sort(key=lambda item: int(item["id"]))
+    return join([Images(item["images"], item["labels"], item["rows"]) for item in decoded])
+
+
+class StreamedBatches:
+    """Batches of a training split too large for memory, decoded by Ray Data while the model trains.
+
+    Windows of neighbouring row groups follow each other in an order, and rows within a window in an
+    order, that are functions of (seed, epoch). One pipeline runs through all epochs, so that an epoch
+    costs no start-up; a rank decodes only its own rows.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        *,
+        image_size: int,
+        fit: Fit,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        plan = Plan(len(shards.rows("train")), batch_size, seed, rank, world_size)
+        self._sizes = plan.sizes()
+        self._windows = Windows(shards, plan, image_size, fit)
+        self._pipeline: Iterator[Images] | None = None
+        self._next_epoch = -1
+        self.num_batches = len(self._sizes)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        if self._pipeline is None or epoch != self._next_epoch:
+            self._pipeline = self._windows.stream(epoch)
+        self._next_epoch = -1  # until this epoch has been read to its end
+        pending: list[Images] = []
+        available = num_read = 0
+        for size in self._sizes:
+            while available < size:
+                pending.append(next(self._pipeline))
+                num_read += 1
+                available += len(pending[-1].labels)
+            data = join(pending)
+            yield Batch(*(torch.from_numpy(part[:size]) for part in (data.images, data.labels, data.rows)))
+            pending = [Images(data.images[size:], data.labels[size:], data.rows[size:])]
+            available -= size
+        for _ in range(len(self._windows) - num_read):
+            next(self._pipeline)
+        self._next_epoch = epoch + 1
+
+    def cycle(self, start: int) -> Iterator[Batch]:
+        return cycle(self, start)
+
+    def close(self) -> None:
+        if isinstance(self._pipeline, Generator):
+            self._pipeline.close()
+        self._pipeline = None
+
+
+class Windows:
+    """The windows of a training split: which rows each holds for this rank, and their images."""
+
+    def __init__(self, shards: ShardSet, plan: Plan, image_size: int, fit: Fit) -> None:
+        self._shards, self._plan, self._image_size, self._fit = shards, plan, image_size, fit
+        self._rows = shards.rows("train")
+        groups = [group for group in shards.row_groups if len(rows_within(self._rows, group))]
+        starts = range(0, len(groups), GROUPS_PER_WINDOW)
+        self._windows = [groups[start : start + GROUPS_PER_WINDOW] for start in starts]
+        self._window_rows = [
+            np.concatenate([rows_within(self._rows, group) for group in window]) for window in self._windows
+        ]
+        # Positions in an epoch's global order that are this rank's, ascending.
+        self._mine = np.concatenate(list(plan.share(np.arange(len(self._rows)))))
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def stream(self, first_epoch: int) -> Iterator[Images]:
+        """The windows of ``first_epoch``, then of the next one, and so on."""
+        import ray
+
+        context = ray.data.DataContext.get_current().copy()
+        context.execution_options.preserve_order = True
+
+        def decode_window(item: dict[str, Any]) -> dict[str, Any]:
+            epoch, position = divmod(int(item["id"]), len(self))
+            part = self.decode(first_epoch + epoch, position)
+            return {"images": part.images, "labels": part.labels, "rows": part.rows}
+
+        with ray.data.DataContext.current(context):
+            items = ray.data.range(len(self) * EPOCHS_PER_PIPELINE, override_num_blocks=EPOCHS_PER_PIPELINE)
+            windows = items.map(decode_window)
+        for row in windows.iter_rows():
+            yield Images(np.asarray(row["images"]), np.asarray(row["labels"]), np.asarray(row["rows"]))
+
+    def decode(self, epoch: int, position: int) -> Images:
+        """The images of this rank in the window at ``position`` of ``epoch``, in their order."""
+        window, rows = self.order(epoch, position)
+        parts = []
+        for group in self._windows[window]:
+            chosen = rows_within(np.sort(rows), group)
+            if len(chosen):
+                parts.append(decode_rows(self._shards, group, chosen, self._image_size, self._fit))
+        if not parts:
+            shape = (0, 3, self._image_size, self._image_size)
+            return Images(np.empty(shape, np.uint8), np.empty(0, np.int64), np.empty(0, np.int64))
+        decoded = join(parts)
+        place = np.searchsorted(decoded.rows, rows)
+        return Images(decoded.images[place], decoded.labels[place], decoded.rows[place])
+
+    def order(self, epoch: int, position: int) -> tuple[int, np.ndarray]:
+        """Which window stands at ``position`` of ``epoch``, and this rank's rows of it in their order."""
+        seed = self._plan.seed
+        order = np.random.default_rng(derive_seed(seed, "windows", epoch)).permutation(len(self))
+        window = int(order[position])
+        start = sum(len(self._window_rows[int(index)]) for index in order[:position])
+        generator = np.random.default_rng(derive_seed(seed, "rows", epoch, window))
+        rows = generator.permutation(self._window_rows[window])
+        low, high = np.searchsorted(self._mine, [start, start + len(rows)])
+        return window, rows[self._mine[low:high] - start]

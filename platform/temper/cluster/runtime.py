@@ -1,0 +1,87 @@
+"""Starting and joining Ray, quietly."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from temper.errors import UsageError
+
+QUIET_ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train")
+
+
+def start_ray(*, verbose: bool = False) -> None:
+    """Join the cluster that ``RAY_ADDRESS`` names (a job's own, under ``ray job submit``), or start one here.
+
+    Raises:
+        UsageError: ``RAY_AUTH_MODE`` is empty, which Ray would silently take for no authentication.
+    """
+    if os.environ.get("RAY_AUTH_MODE") == "":
+        raise UsageError(
+            "RAY_AUTH_MODE is empty, which turns authentication off unseen: set 'token', or unset it"
+        )
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if not ray.is_initialized():
+        with _quiet_warnings():
+            ray.init(
+                address=os.environ.get("RAY_ADDRESS"),
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                configure_logging=True,
+            )
+    if not verbose:
+        hush()
+
+
+def hush() -> None:
+    """Keep Ray's own lines out of this process's output."""
+    import ray.data
+
+    for name in NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+
+
+@contextmanager
+def _quiet_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def num_gpus() -> int:
+    """GPUs of the whole cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def num_cpus() -> int:
+    """CPUs of the whole cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 1))
+
+
+def wants_gpu(use_gpu: Any) -> bool:
+    """Whether a worker gets a GPU: as the recipe says, or, with ``auto``, where the cluster has one."""
+    return num_gpus() > 0 if use_gpu == "auto" else bool(use_gpu)

@@ -60,7 +60,8 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
         )
     if state.is_finished:
         raise CheckpointError(
-            f"{run.path}: this run is finished; `temper evaluate {run.path}` evaluates it, another --out repeats it"
+            f"{run.path}: this run is finished; `temper evaluate {run.path}` evaluates it, "
+            "another --out repeats it"
         )
 
 

@@ -40,7 +40,8 @@ def launch(
         decoded = decode_splits(recipe, data, with_ray=False)
         return run_here(recipe, run, data, decoded, start_weights=start, report=on_epoch)
     start_ray(verbose=verbose)
-    return _run_on_workers(recipe, run, data, start, on_epoch)
+    decoded = decode_splits(recipe, data, with_ray=True)
+    return run_on_workers(recipe, run, data, decoded, start, on_epoch=on_epoch)
 
 
 def claim(run: RunFolder, recipe: Recipe) -> None:
@@ -133,8 +134,14 @@ def _train(
 # --- Ray Train --------------------------------------------------------------------------------
 
 
-def _run_on_workers(
-    recipe: Recipe, run: RunFolder, data: OpenData, start_weights: str | None, on_epoch: OnEpoch | None
+def run_on_workers(
+    recipe: Recipe,
+    run: RunFolder,
+    data: OpenData,
+    decoded: dict[str, Any],
+    start_weights: str | None,
+    *,
+    on_epoch: OnEpoch | None,
 ) -> TrainState:
     """The loop on ``workers.num_workers`` processes of Ray Train, which replaces those that die."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -150,7 +157,7 @@ def _run_on_workers(
             "recipe": recipe.resolved(),
             "run": str(run.path.resolve()),
             "data": data,
-            "decoded": decode_splits(recipe, data, with_ray=True),
+            "decoded": decoded,
             "start_weights": start_weights,
         },
         scaling_config=ScalingConfig(

@@ -1,0 +1,151 @@
+"""One trial of a sweep: the same run as ``temper train``, inside a process of Ray Tune's."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from temper.cluster.feeds import OpenData
+from temper.cluster.launch import run_here, run_on_workers
+from temper.cluster.search_space import SearchSpace
+from temper.recipe import Recipe
+from temper.records import LedgerRow, RunFolder, SweepFolder, append_line, write_atomic
+from temper.spec import dump_yaml
+
+BASELINE = "baseline"
+RUNG = "rung_metric"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One trial to run."""
+
+    trial: str
+    overrides: dict[str, Any]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials of a sweep use: images in the object store, and the start of each."""
+
+    data: OpenData
+    decoded: dict[str, Any]
+    starts: dict[str, str | None]
+
+
+def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
+    """Tune's trainable: train the trial's recipe and report every epoch."""
+    from temper.cluster.runtime import hush
+
+    hush()
+    name = config["trial"]
+    recipe = Recipe.model_validate(config["recipes"][name])
+    run = SweepFolder(Path(folder)).trial(name)
+    write_atomic(run.recipe, dump_yaml(recipe.resolved()))
+
+    def report(metrics: Mapping[str, Any]) -> None:
+        best = metrics.get(f"best/{recipe.selection_metric}", 0.0)
+        tune.report({**metrics, RUNG: metrics.get(config["metric"], best)})
+
+    if recipe.workers.num_workers == 0:
+        run_here(recipe, run, shared.data, shared.decoded, start_weights=shared.starts[name], report=report)
+    else:
+        run_on_workers(recipe, run, shared.data, shared.decoded, shared.starts[name], on_epoch=report)
+
+
+def build_scheduler(space: SearchSpace, epochs: int) -> TrialScheduler:
+    """What stops trials early."""
+    if space.scheduler is None or space.scheduler.grace_epochs >= epochs:
+        return FIFOScheduler()
+    return SparingASHA(
+        time_attr="epoch",
+        metric=RUNG,
+        mode="max",
+        max_t=epochs,
+        grace_period=space.scheduler.grace_epochs,
+        reduction_factor=space.scheduler.reduction_factor,
+    )
+
+
+class SparingASHA(ASHAScheduler):  # type: ignore[misc]  # Ray's classes are untyped
+    """ASHA among the trials; the baseline neither competes nor is stopped."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if trial.config["trial"] != BASELINE:
+            super().on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if trial.config["trial"] == BASELINE:
+            return str(TrialScheduler.CONTINUE)
+        return str(super().on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if trial.config["trial"] != BASELINE:
+            super().on_trial_complete(tune_controller, trial, result)
+
+
+class LedgerCallback(tune.Callback):  # type: ignore[misc]
+    """Writes a ledger row for each trial that ends; keeps no state of its own."""
+
+    def __init__(
+        self,
+        folder: SweepFolder,
+        planned: Mapping[str, Planned],
+        on_trial: Callable[[LedgerRow, int], None] | None,
+    ) -> None:
+        self._folder, self._planned, self._on_trial = folder, planned, on_trial
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._write(trial, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._write(trial, _reason(trial))
+
+    def _write(self, trial: Any, error: str | None) -> None:
+        planned = self._planned[trial.config["trial"]]
+        result = {
+            name: value for name, value in (trial.last_result or {}).items() if isinstance(value, int | float)
+        }
+        kept = ("train/", "val/", "best/", "epoch")
+        is_finished = result.get("epoch") == planned.recipe.epochs
+        row = LedgerRow(
+            trial=planned.trial,
+            recipe_hash=planned.recipe.hash,
+            status="failed" if error else "finished" if is_finished else "stopped",
+            overrides=planned.overrides,
+            metrics={name: float(value) for name, value in result.items() if name.startswith(kept)},
+            cost={
+                name.removeprefix("cost/"): float(v) for name, v in result.items() if name.startswith("cost/")
+            },
+            error=error,
+        )
+        append_line(self._folder.ledger, row.model_dump(mode="json"))
+        if self._on_trial is not None:
+            self._on_trial(row, len(self._planned))
+
+
+def _reason(trial: Any) -> str:
+    """The last line of what a failed trial raised."""
+    problem = trial.get_error() or trial.get_pickled_error()
+    lines = [line for line in str(problem or "").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "unknown error"
+
+
+def evaluate_all(runs: list[RunFolder], recipe: Recipe) -> None:
+    """Evaluate runs side by side on the cluster, each as a task of its own."""
+    import ray
+
+    from temper.cluster.runtime import wants_gpu
+
+    @ray.remote  # type: ignore[untyped-decorator]
+    def evaluate(path: str) -> None:
+        from temper.cluster.evaluate import evaluate_run
+
+        evaluate_run(Path(path))
+
+    options = {"num_cpus": recipe.workers.cpus_per_worker, "num_gpus": int(wants_gpu(recipe.workers.use_gpu))}
+    ray.get([evaluate.options(**options).remote(str(run.path.resolve())) for run in runs])

@@ -46,7 +46,8 @@ Ratio = Annotated[float, BeforeValidator(_parse_ratio)]
 def format_ratio(value: float) -> str:
     """Write a pixel distance as people do: ``8/255`` where it is one, else a short decimal."""
     numerator = value * 255
-    if 0 < numerator <= 255 and abs(numerator - round(numerator)) < 1e-6 and round(numerator) != 255:
+    is_short = float(f"{value:.4g}") == value
+    if not is_short and abs(numerator - round(numerator)) < 1e-6:
         return f"{round(numerator)}/255"
     return f"{value:.4g}"
 

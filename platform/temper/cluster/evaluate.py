@@ -1,5 +1,6 @@
 """Evaluating a finished run: record.json and outcomes.parquet, written exactly once."""
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,9 +43,15 @@ from temper.training.feed import stratified_subset
 
 
 def evaluate_run(
-    path: Path, overrides: dict[str, Any] | None = None, *, on_progress: OnProgress | None = None
+    path: Path,
+    overrides: dict[str, Any] | None = None,
+    *,
+    out: Path | None = None,
+    on_progress: OnProgress | None = None,
 ) -> EvaluationRecord:
     """Evaluate the best checkpoint of the run folder ``path`` on its test split.
+
+    The record and the outcomes go into ``out``, or beside the checkpoint.
 
     Raises:
         CheckpointError: no finished run here.
@@ -52,8 +59,11 @@ def evaluate_run(
         ShardError: the images are gone, or not those of the run.
     """
     run = RunFolder(path)
-    if run.record.exists():
-        raise RecordError(f"{run.record}: this run is evaluated already, and a record is never overwritten")
+    written = RunFolder(out or path)
+    if written.record.exists():
+        raise RecordError(
+            f"{written.record}: evaluated already, and a record is never overwritten; give --out"
+        )
     if not run.recipe.exists():
         raise CheckpointError(
             f"{path}: no run here (no recipe.yaml); `temper train RECIPE --out {path}` makes one"
@@ -77,9 +87,9 @@ def evaluate_run(
         on_progress=on_progress,
     )
     source_acc, start_source_acc, adaptability = _against_start(subject, evaluation)
-    write_outcomes(run.outcomes, evaluation.outcomes)
-    record = _record(subject, evaluation, source_acc, start_source_acc, adaptability)
-    write_once(run.record, record.model_dump_json(indent=2) + "\n")
+    write_outcomes(written.outcomes, evaluation.outcomes)
+    record = _record(subject, evaluation, written, source_acc, start_source_acc, adaptability)
+    write_once(written.record, record.model_dump_json(indent=2) + "\n")
     return record
 
 
@@ -163,6 +173,7 @@ def _probe(subject: _Subject, start: TaskModel) -> float:
 def _record(
     subject: _Subject,
     evaluation: Evaluation,
+    written: RunFolder,
     source_acc: Proportion | None,
     start_source_acc: Proportion | None,
     adaptability: Adaptability | None,
@@ -202,9 +213,9 @@ def _record(
         cost=_cost(subject.state, evaluation, subject.device),
         environment=describe_environment(),
         files={
-            "checkpoint": _file(run, run.checkpoint / "model.safetensors"),
-            "outcomes": _file(run, run.outcomes),
-            "recipe": _file(run, run.recipe),
+            "checkpoint": _file(written, run.checkpoint / "model.safetensors"),
+            "outcomes": _file(written, written.outcomes),
+            "recipe": _file(written, run.recipe),
         },
     )
 
@@ -241,4 +252,5 @@ def _cost(state: TrainState, evaluation: Evaluation, device: torch.device) -> Co
 
 
 def _file(run: RunFolder, path: Path) -> FileRecord:
-    return FileRecord(path=path.relative_to(run.path).as_posix(), sha256=sha256_of(path))
+    relative = Path(os.path.relpath(path.resolve(), run.path.resolve()))
+    return FileRecord(path=relative.as_posix(), sha256=sha256_of(path))

@@ -8,11 +8,13 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from temper.cluster.evaluate import evaluate_run
 from temper.cluster.feeds import OpenData
 from temper.cluster.launch import run_here, run_on_workers
+from temper.cluster.runtime import hush, start_ray, wants_gpu
 from temper.cluster.search_space import SearchSpace
-from temper.recipe import Recipe
-from temper.records import LedgerRow, RunFolder, SweepFolder, append_line, write_atomic
+from temper.recipe import Recipe, load_recipe
+from temper.records import EvaluationRecord, LedgerRow, RunFolder, SweepFolder, append_line, write_atomic
 from temper.spec import dump_yaml
 
 BASELINE = "baseline"
@@ -39,8 +41,6 @@ class Shared:
 
 def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
     """Tune's trainable: train the trial's recipe and report every epoch."""
-    from temper.cluster.runtime import hush
-
     hush()
     name = config["trial"]
     recipe = Recipe.model_validate(config["recipes"][name])
@@ -139,13 +139,26 @@ def evaluate_all(runs: list[RunFolder], recipe: Recipe) -> None:
     """Evaluate runs side by side on the cluster, each as a task of its own."""
     import ray
 
-    from temper.cluster.runtime import wants_gpu
+    ray.get([_evaluation_task(recipe).remote(run.path.resolve()) for run in runs])
 
-    @ray.remote  # type: ignore[untyped-decorator]
-    def evaluate(path: str) -> None:
-        from temper.cluster.evaluate import evaluate_run
 
-        evaluate_run(Path(path))
+def evaluate_on_cluster(
+    run: Path, overrides: dict[str, Any] | None = None, out: Path | None = None, *, verbose: bool = False
+) -> EvaluationRecord:
+    """Evaluate one run where the cluster has what its recipe asks for, not on the node that asks."""
+    import ray
 
-    options = {"num_cpus": recipe.workers.cpus_per_worker, "num_gpus": int(wants_gpu(recipe.workers.use_gpu))}
-    ray.get([evaluate.options(**options).remote(str(run.path.resolve())) for run in runs])
+    start_ray(verbose=verbose)
+    recipe = load_recipe(RunFolder(run).recipe, overrides)
+    record: EvaluationRecord = ray.get(_evaluation_task(recipe).remote(run.resolve(), overrides, out=out))
+    return record
+
+
+def _evaluation_task(recipe: Recipe) -> Any:
+    import ray
+
+    resources = {
+        "num_cpus": recipe.workers.cpus_per_worker,
+        "num_gpus": int(wants_gpu(recipe.workers.use_gpu)),
+    }
+    return ray.remote(evaluate_run).options(**resources)

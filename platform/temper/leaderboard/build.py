@@ -64,8 +64,8 @@ def to_markdown(summary: LeaderboardSummary) -> str:
         lines += [
             f"## {_md(board.data_name)}: {_md(board.threat.label)}",
             "",
-            f"{board.num_images} test images, {len(board.classes)} classes; suite `{_md(board.suite)}` version "
-            f"{board.suite_version}; data fingerprint `{_md(board.fingerprint)}`.",
+            f"{board.num_images} test images, {len(board.classes)} classes; suite `{_md(board.suite)}` "
+            f"version {board.suite_version}; data fingerprint `{_md(board.fingerprint)}`.",
             "",
             "| rank | model | clean % | robust % (95 %) | source % | alpha | schedule | trained against |",
             "|---:|---|---:|---:|---:|---:|---|---|",
@@ -101,9 +101,10 @@ def _md(text: str) -> str:
 
 
 COLUMNS = (
-    "rank", "name", "status", "clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low", "robust_high",
-    "balanced_acc", "robust_balanced_acc", "auroc", "source_acc", "source_retention", "alpha", "schedule",
-    "adversary", "backbone", "num_params", "num_trained_params", "train_s", "created", "seed", "recipe_hash",
+    "rank", "name", "status", "clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low",
+    "robust_high", "balanced_acc", "robust_balanced_acc", "auroc", "source_acc", "source_retention",
+    "alpha", "schedule", "adversary", "backbone", "num_params", "num_trained_params", "train_s",
+    "created", "seed", "recipe_hash",
 )  # fmt: skip
 
 

@@ -1,0 +1,54 @@
+# Everything here works on a fresh machine with Python 3.11 to 3.13, make and git.
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test check format bench lock clean
+
+help: ## Say what there is.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Create .venv from requirements.lock; only what is missing or changed.
+
+.venv/bin/uv: requirements.lock
+	@test -n "$(PYTHON)" || { echo "temper needs Python 3.11, 3.12 or 3.13 on the PATH" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
+	@touch $@
+
+$(INSTALLED): .venv/bin/uv requirements.lock pyproject.toml
+	@echo "installing temper and its packages into .venv (about 6 GB the first time)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## The main job on embedded data, ending in a leaderboard page.
+	@rm -rf demo
+	@$(BIN)/temper demo --out demo
+
+test: $(INSTALLED) ## All tests.
+	@$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## Format, lint, types, layers, spelling.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/codespell
+
+format: $(INSTALLED) ## Format the code, mend what ruff can.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED) ## Ratios against peers, side by side in one run.
+	@$(BIN)/python bench/run.py
+
+lock: ## Compile requirements.lock anew.
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+
+clean: ## Remove what the commands made; keep .venv.
+	@rm -rf demo runs shards .pytest_cache .mypy_cache .ruff_cache

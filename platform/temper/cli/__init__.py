@@ -1,0 +1,32 @@
+"""The command line. Heavy packages are imported by the commands that need them, never here."""
+
+import sys
+from collections.abc import Sequence
+
+from temper.cli.app import app
+from temper.cli.show import console
+from temper.errors import TemperError, UsageError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    try:
+        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="temper")
+    except TemperError as error:
+        console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        console.print("interrupted; run the same command again to go on", highlight=False)
+        sys.exit(130)
+    except OSError as error:
+        # A full disk or a folder without permission is the user's to mend, not a defect of ours.
+        console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

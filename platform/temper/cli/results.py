@@ -1,0 +1,93 @@
+"""What several commands share: evaluating, and the tables at the end."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from temper.cli.show import finish, percent, progress_bar, say, table_of
+
+if TYPE_CHECKING:
+    from temper.leaderboard import LeaderboardSummary
+    from temper.records import EvaluationRecord, LedgerRow, Proportion
+
+
+def evaluate_somewhere(
+    run: Path, overrides: dict[str, Any] | None = None, out: Path | None = None, verbose: bool = False
+) -> "EvaluationRecord":
+    if os.environ.get("RAY_ADDRESS"):
+        from temper.cluster.trial import evaluate_on_cluster
+
+        return evaluate_on_cluster(run, overrides, out, verbose=verbose)
+    from temper.cluster.evaluate import evaluate_run
+
+    say(f"evaluating {run}")
+    with progress_bar("attacks") as update:
+        return evaluate_run(
+            run,
+            overrides,
+            out=out,
+            on_progress=lambda member, done, total, robust: update(
+                done, total, f"{member}, robust {percent(robust)}"
+            ),
+        )
+
+
+def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> None:
+    gain, spread = record.promises.adaptability, record.promises.consistency
+    rows = [
+        ["clean accuracy", _with_interval(record.clean_acc)],
+        ["balanced accuracy", percent(record.balanced_acc)],
+        [f"robust accuracy, {record.threat.label}", _with_interval(record.robust_acc)],
+        *([["AUROC", f"{record.auroc:.3f}"]] if record.auroc is not None else []),
+        *([["source accuracy", percent(record.source_acc.value)]] if record.source_acc else []),
+        *([["gained over the frozen start", f"{100 * gain.gain:+.1f} points"]] if gain else []),
+        *([["robust, spread over test folds", f"± {percent(spread.robust_acc_std)}"]] if spread else []),
+        ["status", record.status],
+    ]
+    path = folder / "record.json"
+    finish(
+        {"record": str(path), **record.model_dump(mode="json")},
+        table_of(record.name, ["measure", "value"], rows),
+        as_json=as_json,
+    )
+    for gate in record.gates:
+        if not gate.passed:
+            say(f"blocked by the gate '{gate.name}': {gate.detail}")
+    say(f"record: {path}")
+
+
+def trial_printer() -> Any:
+    count = 0
+
+    def show(row: "LedgerRow", total: int) -> None:
+        nonlocal count
+        count += 1
+        best = row.metrics.get("best/val/target/robust_acc")
+        result = row.error if row.error else f"validation robust {percent(best)}"
+        say(f"trial {count}/{total}  {row.trial}  {row.status}  {result}")
+
+    return show
+
+
+def board_table(board: "LeaderboardSummary") -> Any:
+    columns = ["model", "rank", "clean", "robust", "source", "alpha", "schedule", "trained against"]
+    rows = [
+        [
+            entry.name,
+            entry.rank,
+            percent(entry.clean_acc),
+            percent(entry.robust_acc),
+            percent(entry.source_acc),
+            "–" if entry.alpha is None else f"{entry.alpha:.3g}",
+            entry.schedule,
+            entry.adversary,
+        ]
+        for part in board.boards
+        for entry in part.entries
+    ]
+    title = "; ".join(f"{part.data_name}, {part.threat.label}, suite {part.suite}" for part in board.boards)
+    return table_of(title, columns, rows)
+
+
+def _with_interval(value: "Proportion") -> str:
+    return f"{percent(value.value)} ({percent(value.low)} to {percent(value.high)})"

@@ -1,0 +1,75 @@
+"""What people see: lines and bars on stderr, the final table or JSON on stdout."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(stderr=True)
+
+
+def say(line: str) -> None:
+    """A line about what goes on."""
+    console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def finish(summary: Mapping[str, Any], table: Table, *, as_json: bool) -> None:
+    """The final summary on stdout: one JSON object, or a table."""
+    if as_json:
+        print(json.dumps(dict(summary), indent=2))  # noqa: T201  # stdout is what --json is for
+    else:
+        Console().print(table)
+
+
+def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A short table; the first column is text, the rest are right-aligned."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    return table
+
+
+def percent(value: float | None) -> str:
+    """A fraction as people read it."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar to call with (done, total, note); without a terminal it stays silent."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=None, note="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            progress.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+def epoch_line(metrics: Mapping[str, Any], epochs: int) -> str:
+    """One epoch in one line."""
+    shown = [f"{'pretrain ' if metrics.get('pretrain') else ''}epoch {int(metrics['epoch'])}/{epochs}"]
+    if metrics.get("train/loss") is not None:
+        shown.append(f"loss {metrics['train/loss']:.3f}")
+    for key, name in (
+        ("val/target/clean_acc", "clean"),
+        ("val/target/robust_acc", "robust"),
+        ("val/source/clean_acc", "source"),
+    ):
+        if metrics.get(key) is not None:
+            shown.append(f"{name} {percent(metrics[key])}")
+    return "  ".join(shown)

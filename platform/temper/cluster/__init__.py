@@ -1,0 +1,1 @@
+"""What runs where: launching runs, sweeping, evaluating, and reading images through Ray."""

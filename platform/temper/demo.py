@@ -1,0 +1,75 @@
+"""The main job on embedded data: digits to shards to a sweep to a leaderboard."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import temper
+from temper.cluster.search_space import load_space
+from temper.cluster.sweep import OnTrial, sweep
+from temper.data import write_shards
+from temper.digits import write_digits
+from temper.errors import CheckpointError, TemperError
+from temper.leaderboard import LeaderboardSummary, build_leaderboard
+from temper.records import SweepFolder, SweepRecord
+from temper.spec import apply_overrides, read_yaml
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made."""
+
+    sweep: SweepRecord
+    leaderboard: LeaderboardSummary
+    page: Path
+
+
+def run_demo(
+    out: Path,
+    *,
+    on_stage: Callable[[str], None],
+    on_trial: OnTrial | None = None,
+    verbose: bool = False,
+) -> DemoResult:
+    """Everything from images to the page, in ``out``, which must not exist.
+
+    Raises:
+        CheckpointError: ``out`` exists.
+    """
+    if out.exists():
+        raise CheckpointError(f"{out}: exists already; remove it, or choose another --out")
+    recipe, space = example("recipes/digits.yaml"), example("search_spaces/joint.yaml")
+    on_stage("writing scikit-learn's digits as images and as shards")
+    overrides = {}
+    for task, images in zip(("source", "target"), write_digits(out / "images"), strict=True):
+        shards = out / "shards" / images.name
+        write_shards(images, shards)
+        overrides[f"data.{task}"] = str(shards)
+    document = apply_overrides(read_yaml(recipe), overrides)
+    folder = SweepFolder(out / "sweep")
+    record = sweep(
+        document,
+        load_space(space),
+        folder.path,
+        where=str(space),
+        on_trial=on_trial,
+        on_stage=on_stage,
+        verbose=verbose,
+    )
+    summary = build_leaderboard([folder.trials], folder.leaderboard)
+    return DemoResult(record, summary, folder.leaderboard / "index.html")
+
+
+def example(name: str) -> Path:
+    """A recipe or search space that comes with temper: installed beside the code, or in the repository.
+
+    Raises:
+        TemperError: the installation lacks it.
+    """
+    package = Path(temper.__file__).parent
+    folder, _, rest = name.partition("/")
+    in_repository = package.parents[1] / ("jobs/recipes" if folder == "recipes" else folder) / rest
+    for path in (package / "examples" / name, in_repository):
+        if path.exists():
+            return path
+    raise TemperError(f"{name}: this installation of temper lacks its examples; install it again")

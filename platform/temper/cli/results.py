@@ -70,7 +70,7 @@ def trial_printer() -> Any:
 
 
 def board_table(board: "LeaderboardSummary") -> Any:
-    columns = ["model", "rank", "clean", "robust", "source", "alpha", "schedule", "trained against"]
+    columns = ["model", "rank", "clean", "robust", "source", "alpha", "schedule", "attack"]
     rows = [
         [
             entry.name,

@@ -38,7 +38,8 @@ def open_data(recipe: Recipe) -> OpenData:
         RecipeError: more workers than training images.
     """
     paths = {"target": recipe.data.target} | ({"source": recipe.data.source} if recipe.data.source else {})
-    data = OpenData({task: ShardSet.open(path) for task, path in paths.items()})
+    # Absolute, because workers may have another working directory.
+    data = OpenData({task: ShardSet.open(path.resolve()) for task, path in paths.items()})
     for task, shards in data.shards.items():
         images = len(shards.rows("train"))
         if images < 2 * max(1, recipe.workers.num_workers):

@@ -79,14 +79,14 @@ def pretrained_start(
         and read_state(last).recipe_hash == first.hash
         and read_state(last).is_finished
     ):
-        return str(folder)
+        return str(folder.resolve())
 
     def report(metrics: Mapping[str, Any]) -> None:
         if on_epoch is not None:
             on_epoch({**metrics, "pretrain": 1.0})
 
     launch(first, folder, on_epoch=report, verbose=verbose)
-    return str(folder)
+    return str(folder.resolve())
 
 
 def run_here(

@@ -123,5 +123,5 @@ def build_trials(
             recipe = build_recipe(document, overrides, f"{where}: trial {index}")
         except RecipeError as problem:
             raise SearchSpaceError(str(problem)) from None
-        trials.append((f"{index:03d}-{recipe.hash[:6]}", overrides, recipe))
+        trials.append((f"{index:03d}", overrides, recipe))
     return trials

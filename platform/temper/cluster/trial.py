@@ -10,7 +10,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.feeds import OpenData
-from temper.cluster.launch import run_here, run_on_workers
+from temper.cluster.launch import OnEpoch, run_here, run_on_workers
 from temper.cluster.runtime import hush, start_ray, wants_gpu
 from temper.cluster.search_space import SearchSpace
 from temper.recipe import Recipe, load_recipe
@@ -51,6 +51,15 @@ def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
         best = metrics.get(f"best/{recipe.selection_metric}", 0.0)
         tune.report({**metrics, RUNG: metrics.get(config["metric"], best)})
 
+    try:
+        _run(recipe, run, shared, name, report)
+    except Exception as problem:
+        # Tune's own account of the error reaches the driver late or not at all.
+        write_atomic(run.error, f"{type(problem).__name__}: {problem}\n")
+        raise
+
+
+def _run(recipe: Recipe, run: RunFolder, shared: Shared, name: str, report: OnEpoch) -> None:
     if recipe.workers.num_workers == 0:
         run_here(recipe, run, shared.data, shared.decoded, start_weights=shared.starts[name], report=report)
     else:
@@ -103,7 +112,9 @@ class LedgerCallback(tune.Callback):  # type: ignore[misc]
         self._write(trial, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._write(trial, _reason(trial))
+        error = self._folder.trial(trial.config["trial"]).error
+        reason = error.read_text(encoding="utf-8").strip() if error.exists() else "its process died"
+        self._write(trial, reason)
 
     def _write(self, trial: Any, error: str | None) -> None:
         planned = self._planned[trial.config["trial"]]
@@ -126,13 +137,6 @@ class LedgerCallback(tune.Callback):  # type: ignore[misc]
         append_line(self._folder.ledger, row.model_dump(mode="json"))
         if self._on_trial is not None:
             self._on_trial(row, len(self._planned))
-
-
-def _reason(trial: Any) -> str:
-    """The last line of what a failed trial raised."""
-    problem = trial.get_error() or trial.get_pickled_error()
-    lines = [line for line in str(problem or "").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "unknown error"
 
 
 def evaluate_all(runs: list[RunFolder], recipe: Recipe) -> None:

@@ -1,5 +1,6 @@
 """Batches whose order is a function of (seed, epoch) only, the same number on every rank."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -90,7 +91,10 @@ class ResidentBatches:
         self.num_batches = len(self._plan.sizes())
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        for positions in self._plan.share(self._plan.order(epoch)):
+        return self._batches(epoch, 0)
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        for positions in itertools.islice(self._plan.share(self._plan.order(epoch)), first, None):
             yield Batch(
                 torch.from_numpy(self._data.images[positions]),
                 torch.from_numpy(self._data.labels[positions]),
@@ -98,7 +102,11 @@ class ResidentBatches:
             )
 
     def cycle(self, start: int) -> Iterator[Batch]:
-        return cycle(self, start)
+        # Unlike the general ``cycle``, this reads no image of the batches that it skips.
+        epoch, skip = divmod(start, self.num_batches)
+        yield from self._batches(epoch, skip)
+        for later in itertools.count(epoch + 1):
+            yield from self.epoch(later)
 
     def close(self) -> None:
         """Nothing is read ahead."""

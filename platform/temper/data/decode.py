@@ -48,9 +48,17 @@ def decode(content: bytes, image_size: int, fit: Fit) -> np.ndarray:
 
 
 def decode_rows(
-    shards: ShardSet, group: RowGroup, rows: Sequence[int] | np.ndarray, image_size: int, fit: Fit
+    shards: ShardSet,
+    group: RowGroup,
+    rows: Sequence[int] | np.ndarray,
+    image_size: int,
+    fit: Fit,
+    *,
+    into: np.ndarray | None = None,
 ) -> Images:
     """Decode the given rows (row numbers within ``group``), in their order.
+
+    ``into``, uint8 (N,3,S,S), receives the images where it is given.
 
     Raises:
         ShardError: naming the shard and the row that cannot be decoded.
@@ -58,7 +66,7 @@ def decode_rows(
     table = shards.read(group)
     contents = table["image"].combine_chunks().field("bytes")
     labels = table["label"].to_numpy()
-    images = np.empty((len(rows), 3, image_size, image_size), np.uint8)
+    images = np.empty((len(rows), 3, image_size, image_size), np.uint8) if into is None else into
     for position, row in enumerate(rows):
         try:
             images[position] = decode(contents[int(row) - group.start].as_py(), image_size, fit)
@@ -75,14 +83,18 @@ def load_images(shards: ShardSet, split: Split, image_size: int, fit: Fit) -> Im
         ShardError: a row that cannot be read or decoded.
     """
     rows = shards.rows(split)
+    images = np.empty((len(rows), 3, image_size, image_size), np.uint8)
+
+    def decode_group(group: RowGroup) -> np.ndarray:
+        chosen = rows_within(rows, group)
+        start = int(np.searchsorted(rows, group.start))
+        part = images[start : start + len(chosen)]
+        return decode_rows(shards, group, chosen, image_size, fit, into=part).labels
+
+    groups = [group for group in shards.row_groups if len(rows_within(rows, group))]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        parts = list(
-            pool.map(
-                lambda group: decode_rows(shards, group, rows_within(rows, group), image_size, fit),
-                [group for group in shards.row_groups if len(rows_within(rows, group))],
-            )
-        )
-    return join(parts)
+        labels = np.concatenate(list(pool.map(decode_group, groups)))
+    return Images(images, labels, rows)
 
 
 def rows_within(rows: np.ndarray, group: RowGroup) -> np.ndarray:

@@ -1,7 +1,6 @@
 """From any image file to bytes that a shard may hold: plain JPEG or PNG, grey or RGB, upright."""
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,27 +23,32 @@ def encode(path: Path, size: int | None) -> Encoded:
     """Read an image whole and return it as plain JPEG or PNG.
 
     A plain file is kept byte for byte. Otherwise EXIF rotation is applied, transparency is laid on
-    white, 16-bit grey is scaled to 8, the long side is reduced to ``size`` if given (never enlarged),
+    white, 16-bit grey is divided by 257, the long side is reduced to ``size`` if given (never enlarged),
     and the result is a lossless PNG.
 
     Raises:
-        ValueError: not an image, damaged, or larger than Pillow's decompression limit.
+        ValueError: not an image, damaged, larger than Pillow's decompression limit, or of 32-bit pixels
+            whose range is unknown.
+        OSError: the file cannot be read.
     """
+    if not path.is_file():
+        raise ValueError("broken link" if path.is_symlink() else "not a regular file")
     content = path.read_bytes()
     if not content:
         raise ValueError("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                image.load()
-                return _encode_loaded(image, content, size)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            # Pillow itself only warns between one and two times its limit.
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError
+            image.load()
+            return _encode_loaded(image, content, size)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError(f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS}") from None
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
     except (OSError, SyntaxError, ValueError) as problem:
-        raise ValueError(f"damaged image ({problem})") from None
+        raise ValueError(f"cannot be decoded ({problem})") from None
 
 
 def _encode_loaded(image: Image.Image, content: bytes, size: int | None) -> Encoded:
@@ -63,13 +67,23 @@ def _encode_loaded(image: Image.Image, content: bytes, size: int | None) -> Enco
 
 def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        # 16-bit medical images: Pillow's own conversion to L clips at 255 instead of scaling.
-        high = float(np.asarray(image).max())
-        scale = 257.0 if high > 255 else 1.0
-        return image.convert("F").point(lambda value: value / scale).convert("L")
+        return _to_8_bit(image)
     if image.mode in ("1", "L") and "transparency" not in image.info:
         return image.convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        opaque = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        return opaque.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     return image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey to 8; Pillow's own conversion clips at 255 instead of scaling.
+
+    Every image is scaled alike, however dark: a scale taken from its own pixels would make images of one
+    set incomparable.
+    """
+    pixels = np.asarray(image)
+    if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError("32-bit pixels, whose range is unknown; convert to 8 or 16 bit")
+    return Image.fromarray(np.round(pixels / 257).astype(np.uint8))

@@ -15,7 +15,10 @@ SPLIT_FOLDERS: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
-JUNK = {"thumbs.db", "desktop.ini"}
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+"""Names that operating systems leave behind, in lower case."""
+NOTE_SUFFIXES = {".txt", ".md", ".csv", ".json", ".xml"}
+"""Notes beside images; any other file is meant to be one, and is reported where it is not."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ def scan_folders(source: Path) -> tuple[list[str], list[ImageFile]]:
     """Class names, sorted, and the files of every class and split, sorted by path.
 
     Raises:
-        DataError: no such folder, no class folders, an empty class, or splits whose classes differ.
+        DataError: no such folder, no class folders, an empty class, two folders for one split, or splits
+            whose classes differ.
     """
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")
@@ -47,8 +51,7 @@ def scan_folders(source: Path) -> tuple[list[str], list[ImageFile]]:
     for split, root in roots.items():
         theirs = sorted(folder.name for folder in _folders(root))
         if theirs != classes:
-            differing = sorted(set(theirs) ^ set(classes))
-            raise DataError(f"{root}: its classes are not those of {roots['train']} ({', '.join(differing)})")
+            raise DataError(_differing(root, theirs, roots["train"], classes))
         for label, name in enumerate(classes):
             found = _images(source, root / name, label, split)
             if not found:
@@ -59,8 +62,25 @@ def scan_folders(source: Path) -> tuple[list[str], list[ImageFile]]:
     return classes, files
 
 
+def _differing(root: Path, theirs: list[str], train: Path, classes: list[str]) -> str:
+    parts = [f"only in {train}: {', '.join(only)}" if (only := sorted(set(classes) - set(theirs))) else ""]
+    parts += [f"only in {root}: {', '.join(only)}" if (only := sorted(set(theirs) - set(classes))) else ""]
+    return (
+        f"{root}: its classes are not those of {train} ({'; '.join(filter(None, parts))}); "
+        "every split needs the same class folders"
+    )
+
+
 def _split_roots(source: Path) -> dict[Split, Path]:
-    roots = {SPLIT_FOLDERS[f.name.lower()]: f for f in _folders(source) if f.name.lower() in SPLIT_FOLDERS}
+    roots: dict[Split, Path] = {}
+    for folder in sorted(_folders(source)):
+        split = SPLIT_FOLDERS.get(folder.name.lower())
+        if split in roots:
+            raise DataError(
+                f"{source}: '{roots[split].name}' and '{folder.name}' are both the split '{split}'; keep one"
+            )
+        if split is not None:
+            roots[split] = folder
     if not roots:
         return {"train": source}
     if "train" not in roots:
@@ -69,13 +89,18 @@ def _split_roots(source: Path) -> dict[Split, Path]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [path for path in root.iterdir() if path.is_dir() and not _is_junk(path.name)]
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK
 
 
 def _images(source: Path, folder: Path, label: int, split: Split) -> list[ImageFile]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    # Broken links and special files are kept: reading them says what is wrong, and nothing goes unseen.
+    paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
     return [
         ImageFile(path, path.relative_to(source).as_posix(), label, split)
         for path in paths
-        if not path.name.startswith(".") and path.name.lower() not in JUNK
+        if path.suffix.lower() not in NOTE_SUFFIXES and not any(map(_is_junk, path.relative_to(folder).parts))
     ]

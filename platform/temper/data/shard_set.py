@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from temper.data.manifest import Manifest, Split
+from temper.data.manifest import Manifest, ShardFile, Split
 from temper.errors import ShardError
 from temper.records import sha256_of
+
+AGAIN = "; copy it again, or make new shards with `temper shards SRC DST`"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class ShardSet:
         """Read the manifest and see that every shard is there.
 
         Raises:
-            ShardError: no shards here, a manifest of another version, or a file missing or of another size.
+            ShardError: no shards here, a manifest of another version or whose splits overlap, or a file
+                missing or of another size.
         """
         file = path / "manifest.json"
         try:
@@ -43,9 +46,14 @@ class ShardSet:
         for shard in manifest.shards:
             found = path / shard.file
             if not found.is_file():
-                raise ShardError(f"{found}: the manifest names this shard, but it is missing")
+                raise ShardError(f"{found}: the manifest names this shard, but it is missing{AGAIN}")
             if found.stat().st_size != shard.bytes:
-                raise ShardError(f"{found}: {found.stat().st_size} bytes, the manifest says {shard.bytes}")
+                size = found.stat().st_size
+                raise ShardError(f"{found}: {size} bytes, the manifest says {shard.bytes}{AGAIN}")
+        rows = np.array([row for split in manifest.splits.values() for row in split], dtype=np.int64)
+        total = sum(shard.num_rows for shard in manifest.shards)
+        if len(np.unique(rows)) < len(rows) or not np.all((rows >= 0) & (rows < total)):
+            raise ShardError(f"{file}: 'splits' names a row twice, or one outside 0..{total - 1}{AGAIN}")
         return cls(path, manifest)
 
     @property
@@ -58,7 +66,7 @@ class ShardSet:
 
     def rows(self, split: Split) -> np.ndarray:
         """Row numbers (N,) of a split, ascending."""
-        return np.array(self.manifest.splits[split], dtype=np.int64)
+        return np.sort(np.array(self.manifest.splits[split], dtype=np.int64))
 
     def class_counts(self, split: Split) -> list[int]:
         """Images of each class, in the order of ``classes``."""
@@ -66,15 +74,37 @@ class ShardSet:
 
     @cached_property
     def row_groups(self) -> list["RowGroup"]:
-        """Every row group of every shard, in the order of the rows."""
+        """Every row group of every shard, in the order of the rows.
+
+        Raises:
+            ShardError: a file that is no shard, or does not hold the rows that the manifest says.
+        """
         groups = []
         start = 0
         for shard in self.manifest.shards:
-            metadata = pq.read_metadata(self.path / shard.file)
+            metadata = self._metadata(shard)
             for index in range(metadata.num_row_groups):
                 groups.append(RowGroup(shard.file, index, start, metadata.row_group(index).num_rows))
                 start += metadata.row_group(index).num_rows
         return groups
+
+    def _metadata(self, shard: ShardFile) -> pq.FileMetaData:
+        path = self.path / shard.file
+        try:
+            metadata = pq.read_metadata(path)
+        except (OSError, pa.ArrowException) as problem:
+            raise ShardError(f"{path}: not a Parquet file ({problem})") from None
+        columns = {
+            name.path: name.physical_type for name in map(metadata.schema.column, range(metadata.num_columns))
+        }
+        if columns.get("image.bytes") != "BYTE_ARRAY" or columns.get("label") != "INT64":
+            raise ShardError(
+                f"{path}: expected the columns image {{bytes, path}} and label (int64), found "
+                f"{', '.join(columns) or 'none'}; `temper shards SRC DST` makes such shards"
+            )
+        if metadata.num_rows != shard.num_rows:
+            raise ShardError(f"{path}: {metadata.num_rows} rows, the manifest says {shard.num_rows}")
+        return metadata
 
     def read(self, group: "RowGroup") -> pa.Table:
         """The rows of one group: ``image`` (bytes and path) and ``label``.

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -45,30 +46,52 @@ def write_shards(
     ``destination`` appears whole or not at all.
 
     Raises:
-        DataError: folders that are not class folders, or a class too small for the splits.
-        ShardError: ``destination`` exists, or more than ``max_bad_frac`` of the images are unusable.
+        DataError: a setting out of range, folders that are not class folders, or a class too small for
+            the splits.
+        ShardError: ``destination`` exists or cannot be written, or more than ``max_bad_frac`` of the
+            images are unusable.
     """
+    _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
     if destination.exists():
         raise ShardError(f"{destination}: exists already; remove it, or choose another folder")
     classes, files = scan_folders(source)
     writing = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:8]}.tmp")
-    writing.mkdir(parents=True)
     try:
+        writing.mkdir(parents=True)
         writer = _Writer(writing, classes, images_per_shard)
-        bad = _write_images(files, writer, size, seed, max_bad_frac, on_progress)
+        # Not per image: filters are global, and threads that set and restore them leave them changed.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")
+            bad = _write_images(
+                _Reader(source.resolve(), size), files, writer, seed, max_bad_frac, on_progress
+            )
         manifest = writer.manifest(name or source.resolve().name, seed, val_frac, test_frac, bad)
         write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
         writing.rename(destination)
-    except BaseException:
+    except OSError as problem:
+        raise ShardError(f"{destination}: cannot be written ({problem.strerror})") from None
+    finally:
         shutil.rmtree(writing, ignore_errors=True)
-        raise
     return manifest
 
 
+def _check_settings(
+    size: int | None, val_frac: float, test_frac: float, max_bad_frac: float, images_per_shard: int
+) -> None:
+    for name, frac in {"val_frac": val_frac, "test_frac": test_frac}.items():
+        if not 0 < frac < 1:
+            raise DataError(f"{name}: expected a fraction between 0 and 1, got {frac:g}")
+    if not 0 <= max_bad_frac <= 1:
+        raise DataError(f"max_bad_frac: expected a fraction 0..1, got {max_bad_frac:g}")
+    for name, count in {"size": size, "images_per_shard": images_per_shard}.items():
+        if count is not None and count < 1:
+            raise DataError(f"{name}: expected at least 1, got {count}")
+
+
 def _write_images(
+    reader: "_Reader",
     files: list[ImageFile],
     writer: "_Writer",
-    size: int | None,
     seed: int,
     max_bad_frac: float,
     on_progress: Progress | None,
@@ -78,14 +101,14 @@ def _write_images(
     for split in SPLITS:
         members = [file for file in files if file.split == split]
         order = np.random.default_rng(derive_seed(seed, "rows", split)).permutation(len(members))
-        for file, result in _encode_all([members[index] for index in order], size):
+        for file, result in reader.read_all([members[index] for index in order]):
             done += 1
             if on_progress is not None:
                 on_progress(done, len(files))
             if isinstance(result, Encoded):
                 writer.add(file, result)
                 continue
-            bad.append(BadImage(path=file.relative, reason=result))
+            bad.append(BadImage(path=printable(file.relative), reason=result))
             if len(bad) > max_bad_frac * len(files):
                 raise ShardError(_too_many_bad(bad, len(files), max_bad_frac))
         writer.end_split(split)
@@ -100,19 +123,37 @@ def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:
     )
 
 
-def _encode_all(files: list[ImageFile], size: int | None) -> Iterator[tuple[ImageFile, Encoded | str]]:
-    """Each file with its encoded image, or with the reason why there is none, in order."""
+def printable(path: str) -> str:
+    """``path`` with the bytes that are not UTF-8 written as escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
-    def try_encode(file: ImageFile) -> Encoded | str:
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads image files, several at a time."""
+
+    root: Path
+    """Resolved; files that lie elsewhere are refused."""
+    size: int | None
+
+    def read_all(self, files: list[ImageFile]) -> Iterator[tuple[ImageFile, Encoded | str]]:
+        """Each file with its encoded image, or with the reason why there is none, in order."""
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(files), 512):
+                chunk = files[start : start + 512]
+                yield from zip(chunk, pool.map(self._read, chunk), strict=True)
+
+    def _read(self, file: ImageFile) -> Encoded | str:
+        if printable(file.relative) != file.relative:
+            return "its name is not UTF-8"
         try:
-            return encode(file.path, size)
-        except (ValueError, OSError) as problem:
+            if file.path.exists() and not file.path.resolve().is_relative_to(self.root):
+                return "a link that leads out of the source folder"
+            return encode(file.path, self.size)
+        except OSError as problem:
+            return f"cannot be read ({problem.strerror})"
+        except ValueError as problem:
             return str(problem)
-
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(files), 512):
-            chunk = files[start : start + 512]
-            yield from zip(chunk, pool.map(try_encode, chunk), strict=True)
 
 
 @dataclass

@@ -39,7 +39,10 @@ def draw_splits(
     for split, members in rows.items():
         for label, count in enumerate(np.bincount(labels[members], minlength=len(classes))):
             if count == 0:
-                raise DataError(f"class '{classes[label]}' has no readable image in the split '{split}'")
+                raise DataError(
+                    f"class '{classes[label]}' has 0 readable images in the split '{split}'; "
+                    "every class needs at least one in each split: add some, or remove the class"
+                )
     return rows
 
 

@@ -36,6 +36,11 @@ class RunFolder:
         return self.path / "pretrain"
 
     @property
+    def error(self) -> Path:
+        """Why a trial failed, where one did."""
+        return self.path / "error.txt"
+
+    @property
     def record(self) -> Path:
         return self.path / "record.json"
 

@@ -30,7 +30,9 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]
     """A short table; the first column is text, the rest are right-aligned."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index == 0)
+        table.add_column(
+            column, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index == 0
+        )
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     return table

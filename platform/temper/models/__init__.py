@@ -52,4 +52,5 @@ def build_model(spec: ModelSpec, classes: dict[str, list[str]], *, image_size: i
         model = TaskModel(backbone, {task: len(names) for task, names in classes.items()})
     if spec.weights is not None and spec.weights != "pretrained":
         load_start(model, spec.weights, classes)
-    return model
+    # Convolutions over channels_last run up to twice as fast on CPUs, and feed the tensor cores of GPUs.
+    return model.to(memory_format=torch.channels_last)

@@ -46,7 +46,8 @@ class TaskModel(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Features (B,D) of images (B,3,H,W) in [0,1]."""
-        features: Tensor = self.backbone((images - self.mean) / self.std)
+        normalized = (images - self.mean) / self.std
+        features: Tensor = self.backbone(normalized.contiguous(memory_format=torch.channels_last))
         return features
 
     @overload

@@ -1,6 +1,6 @@
 """One run, from its recipe to a trained checkpoint: in this process, or on Ray Train's workers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,13 @@ def run_on_workers(
     decoded: dict[str, Any],
     start_weights: str | None,
     *,
-    on_epoch: OnEpoch | None,
+    on_epoch: OnEpoch | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> TrainState:
-    """The loop on ``workers.num_workers`` processes of Ray Train, which replaces those that die."""
+    """The loop on ``workers.num_workers`` processes of Ray Train, which replaces those that die.
+
+    ``on_epoch`` follows from this process; ``callbacks`` are Ray Train's own.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -167,6 +171,7 @@ def run_on_workers(
             name="train",
             storage_path=str((run.path / ".ray").resolve()),
             failure_config=FailureConfig(max_failures=2),
+            callbacks=list(callbacks),
         ),
     )
     with follow_epochs(run.metrics, on_epoch):

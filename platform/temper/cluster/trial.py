@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.feeds import OpenData
-from temper.cluster.launch import OnEpoch, run_here, run_on_workers
+from temper.cluster.launch import run_here, run_on_workers
 from temper.cluster.runtime import hush, start_ray, wants_gpu
 from temper.cluster.search_space import SearchSpace
 from temper.recipe import Recipe, load_recipe
@@ -19,6 +20,8 @@ from temper.spec import dump_yaml
 
 BASELINE = "baseline"
 RUNG = "rung_metric"
+WithRung = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Adds the value by which ASHA compares trials."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,39 @@ def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
     run = SweepFolder(Path(folder)).trial(name)
     write_atomic(run.recipe, dump_yaml(recipe.resolved()))
 
-    def report(metrics: Mapping[str, Any]) -> None:
+    def with_rung(metrics: Mapping[str, Any]) -> dict[str, Any]:
         best = metrics.get(f"best/{recipe.selection_metric}", 0.0)
-        tune.report({**metrics, RUNG: metrics.get(config["metric"], best)})
+        return {**metrics, RUNG: metrics.get(config["metric"], best)}
 
     try:
-        _run(recipe, run, shared, name, report)
+        _run(recipe, run, shared, name, with_rung)
     except Exception as problem:
         # Tune's own account of the error reaches the driver late or not at all.
         write_atomic(run.error, f"{type(problem).__name__}: {problem}\n")
         raise
 
 
-def _run(recipe: Recipe, run: RunFolder, shared: Shared, name: str, report: OnEpoch) -> None:
+def _run(recipe: Recipe, run: RunFolder, shared: Shared, name: str, with_rung: WithRung) -> None:
+    data, decoded, start = shared.data, shared.decoded, shared.starts[name]
     if recipe.workers.num_workers == 0:
-        run_here(recipe, run, shared.data, shared.decoded, start_weights=shared.starts[name], report=report)
+
+        def report(metrics: Mapping[str, Any]) -> None:
+            tune.report(with_rung(metrics))
+
+        run_here(recipe, run, data, decoded, start_weights=start, report=report)
     else:
-        run_on_workers(recipe, run, shared.data, shared.decoded, shared.starts[name], on_epoch=report)
+        run_on_workers(recipe, run, data, decoded, start, callbacks=[ReportToTune(with_rung)])
+
+
+class ReportToTune(TuneReportCallback):  # type: ignore[misc]  # Ray's classes are untyped
+    """Hands what the workers of a nested trainer report on to Tune."""
+
+    def __init__(self, with_rung: WithRung) -> None:
+        super().__init__()
+        self._with_rung = with_rung
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        super().after_report(run_context, [self._with_rung(metrics[0])], checkpoint)
 
 
 def build_scheduler(space: SearchSpace, epochs: int) -> TrialScheduler:

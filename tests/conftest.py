@@ -1,0 +1,66 @@
+"""What all tests share: a tiny task, real image sets where they are present, and one Ray cluster."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from temper.data import write_shards
+from temper.digits import write_digits
+from temper.recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).parents[1]
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("WANDB_", "RAY_"))]:
+            patch.delenv(name)
+        patch.setenv("WANDB_MODE", "offline")
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Shards of the two digit tasks, and their class folders."""
+    folder = tmp_path_factory.mktemp("digits")
+    source, target = write_digits(folder / "images")
+    shards = {"source": folder / "shards/source", "target": folder / "shards/target"}
+    write_shards(source, shards["source"])
+    write_shards(target, shards["target"])
+    return {**shards, "images": target}
+
+
+@pytest.fixture(scope="session")
+def tiny(digits: dict[str, Path]) -> dict[str, Any]:
+    """Overrides that point the tiny recipe at the digits."""
+    return {"data.target": str(digits["target"]), "data.source": str(digits["source"])}
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tiny: dict[str, Any]) -> Any:
+    """Builds the tiny recipe with overrides."""
+
+    def build(**overrides: Any) -> Recipe:
+        dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+        return load_recipe(ROOT / "jobs/recipes/tiny.yaml", {**tiny, **dotted})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Any:
+    """A folder of real images by name; skips where it is absent."""
+    base = Path(os.environ.get("TEMPER_DATA", ROOT.parent / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        if not (base / name).is_dir():
+            pytest.skip(f"no {name} under TEMPER_DATA ({base})")
+        return base / name
+
+    return find

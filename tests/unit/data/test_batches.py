@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tvf
+
+from temper.data import AugmentSpec, Images, Plan, ResidentBatches, augment
+from temper.data.augment import warp
+
+
+@pytest.mark.parametrize("num_rows", [7, 64, 65, 100])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_share_an_epoch_without_overlap(num_rows: int, world_size: int) -> None:
+    shares = []
+    for rank in range(world_size):
+        plan = Plan(num_rows, 16, seed=3, rank=rank, world_size=world_size)
+        shares.append([part.tolist() for part in plan.share(plan.order(2))])
+    assert len({tuple(map(len, share)) for share in shares}) == 1
+    seen = [row for share in shares for part in share for row in part]
+    assert len(seen) == len(set(seen))
+    assert num_rows - len(seen) < 2 * world_size
+
+
+def test_one_rank_sees_every_image_once() -> None:
+    plan = Plan(65 + 1, 16, seed=0)
+    assert sorted(row for part in plan.share(plan.order(0)) for row in part) == list(range(66))
+
+
+def images(count: int) -> Images:
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 8, 8), np.uint8)
+    return Images(images=pixels, labels=np.arange(count) % 3, rows=np.arange(count) * 10)
+
+
+def test_batches_carry_their_rows_and_change_with_the_epoch() -> None:
+    batches = ResidentBatches(images(20), batch_size=8, seed=0)
+    epochs = [[batch for batch in batches.epoch(e)] for e in (0, 1, 0)]
+    for batch in epochs[0]:
+        assert torch.equal(batch.images[:, 0, 0, 0].long() * 10, batch.rows)
+        assert torch.equal(batch.labels, batch.rows // 10 % 3)
+    orders = [torch.cat([batch.rows for batch in epoch]) for epoch in epochs]
+    assert torch.equal(orders[0], orders[2])
+    assert not torch.equal(orders[0], orders[1])
+
+
+def test_a_cycle_goes_on_wherever_it_starts() -> None:
+    batches = ResidentBatches(images(20), batch_size=8, seed=0)
+    endless = batches.cycle(0)
+    first = [next(endless).rows for _ in range(9)]
+    later = batches.cycle(5)
+    assert all(torch.equal(next(later).rows, first[number]) for number in range(5, 9))
+
+
+def test_augmentation_in_range_per_image_and_repeatable() -> None:
+    pixels = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8).expand(6, -1, -1, -1)
+    first, again = (augment(pixels, AugmentSpec(), torch.Generator().manual_seed(seed)) for seed in (0, 0))
+    assert torch.equal(first, again)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert len({tuple(image.flatten().tolist()) for image in first}) == 6
+    assert torch.equal(augment(pixels, None), pixels.float() / 255)
+    still = AugmentSpec(rotation_degrees=0, shift_frac=0, horizontal_flip=False)
+    assert torch.allclose(augment(pixels, still), pixels.float() / 255, atol=1e-5)
+
+
+def test_warp_equals_torchvision_inside_the_image() -> None:
+    pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    angle, one, none = torch.tensor([0.3]), torch.ones(1), torch.zeros(1, 2)
+    ours = warp(pixels, angle, none, one)
+    theirs = tvf.rotate(pixels, float(torch.rad2deg(angle)), interpolation=tvf.InterpolationMode.BILINEAR)
+    assert torch.allclose(ours[..., 8:24, 8:24], theirs[..., 8:24, 8:24], atol=1e-5)
+    flipped = warp(pixels, torch.zeros(1), none, -one)
+    assert torch.allclose(flipped, tvf.horizontal_flip(pixels), atol=1e-5)
+    shifted = warp(pixels, torch.zeros(1), torch.tensor([[0.25, 0.0]]), one)
+    assert torch.allclose(shifted[..., :28], pixels[..., 4:], atol=1e-5)

@@ -1,0 +1,76 @@
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from temper.cluster.launch import launch
+from temper.records import RunFolder
+from temper.tracking import TrackingSpec, build_tracker
+
+SECRET = "k" * 40
+
+
+def read_wandb(folder: Path) -> list[Any]:
+    """The records of an offline run's file: W&B's messages in LevelDB's log format."""
+    from wandb.proto import wandb_internal_pb2
+
+    content = next(folder.glob("wandb/offline-run-*/*.wandb")).read_bytes()
+    records, parts, position = [], b"", 7
+    while position + 7 <= len(content):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            records.append(record)
+            parts = b""
+    return records
+
+
+def test_an_offline_run_holds_config_group_and_history(
+    tiny_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    recipe = tiny_recipe(tracking={"wandb": True, "group": "sweep-1"})
+    launch(recipe, tmp_path / "run")
+    records = read_wandb(tmp_path / "run")
+    runs = [record.run for record in records if record.HasField("run")]
+    assert (runs[0].project, runs[0].run_group, runs[0].display_name) == ("temper", "sweep-1", "tiny")
+    config = {item.key: json.loads(item.value_json) for item in runs[0].config.update}
+    assert config["objective"]["alpha"] == 0.3
+    history = [
+        {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+        for record in records
+        if record.HasField("history")
+    ]
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["val/target/robust_acc"] for row in history] == [
+        row["val/target/robust_acc"] for row in lines
+    ]
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_tracker_that_fails_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "no such mode")
+    tracker = build_tracker(TrackingSpec(), RunFolder(tmp_path), name="x", config={})
+    tracker.log({"a": 1.0}, epoch=0)
+    tracker.finish()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"epoch": 0, "a": 1.0}
+    assert "W&B tracking stopped" in caplog.text
+
+
+def test_only_the_chief_tracks(tmp_path: Path) -> None:
+    tracker = build_tracker(TrackingSpec(), RunFolder(tmp_path), name="x", config={}, is_chief=False)
+    tracker.log({"a": 1.0}, epoch=0)
+    tracker.finish()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,141 @@
+"""The loop itself: golden loss, resumption, and two ranks."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+
+from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.launch import launch
+from temper.errors import CheckpointError, ShardError, TrainingError
+from temper.models import build_model, set_trainable
+from temper.recipe import Recipe
+from temper.records import RunFolder
+from temper.tracking import NullTracker
+from temper.training import DistributedWorker, read_state, train
+from temper.training.feed import paired_batches
+from temper.training.step import TrainStep
+
+GRADUAL = {"kind": "gradual", "epochs_per_group": 1}
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["train/loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_golden_loss(tiny_recipe: Any, tmp_path: Path) -> None:
+    """A refactor may not move this; a change of the method may, and then says so in its commit."""
+    launch(tiny_recipe(), tmp_path / "run")
+    assert losses(tmp_path / "run") == pytest.approx(GOLDEN, abs=2e-3)
+
+
+GOLDEN = [1.18654, 0.50746]
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("schedule", [{"kind": "full"}, GRADUAL], ids=str)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    tiny_recipe: Any, tmp_path: Path, schedule: Any
+) -> None:
+    recipe = tiny_recipe(schedule=schedule, epochs=4)
+    launch(recipe, tmp_path / "whole")
+
+    def stop_after_two(metrics: Any) -> None:
+        if metrics["epoch"] == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        launch(recipe, tmp_path / "parts", on_epoch=stop_after_two)
+    assert read_state(tmp_path / "parts/last").next_epoch == 2
+    launch(recipe, tmp_path / "parts")
+    whole, parts = (
+        load_file(next((tmp_path / name / "last").glob("*.model.*"))) for name in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_a_folder_that_holds_something_else(tiny_recipe: Any, tmp_path: Path) -> None:
+    launch(tiny_recipe(epochs=1), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="holds a run of another recipe; choose another --out"):
+        launch(tiny_recipe(epochs=1, seed=1), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="this run is finished"):
+        launch(tiny_recipe(epochs=1), tmp_path / "run")
+
+
+def test_missing_shards_and_diverging_losses(tiny_recipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match="no shards here; `temper shards SRC"):
+        launch(tiny_recipe(data__target="nowhere"), tmp_path / "a")
+    broken = build_model(tiny_recipe().model, {"target": ["a"], "source": ["b"]}, image_size=8, seed=0)
+    torch.nn.init.constant_(broken.backbone.conv1.weight, torch.nan)
+    torch.save(broken.backbone.state_dict(), tmp_path / "nan.pth")
+    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 0, step 0; lower optim.lr"):
+        launch(tiny_recipe(model__weights=str(tmp_path / "nan.pth")), tmp_path / "b")
+
+
+def test_pretraining_starts_the_run_and_is_kept(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        pretrain={"epochs": 2}, epochs=1, schedule={"kind": "head_only"}, objective__alpha=0.0
+    )
+    launch(recipe, tmp_path / "run")
+    start = load_file(tmp_path / "run/pretrain/checkpoint/model.safetensors")
+    end = load_file(tmp_path / "run/checkpoint/model.safetensors")
+    # A head-only run leaves the pretrained backbone as it was, statistics included.
+    assert all(torch.equal(value, end[name]) for name, value in start.items() if name.startswith("backbone."))
+    assert read_state(tmp_path / "run/checkpoint").num_trained_params == 64 * 5 + 5
+
+
+# --- two ranks --------------------------------------------------------------------------------
+
+
+def _rank(rank: int, recipe: Recipe, folder: Path) -> None:
+    """Train one step in each phase on this rank's share, and save the gradients."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    torch.set_num_threads(1)
+    worker = DistributedWorker("cpu")
+    data = open_data(recipe)
+    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2)
+    model = build_model(recipe.model, feed.classes, image_size=8, seed=0)
+    tasks = ("target", "source") if recipe.objective.uses_source else ("target",)
+    for phase in recipe.schedule.phases(recipe.epochs, model.group_names):
+        parameters = set_trainable(model, phase.trainable, tasks=tasks)
+        optimizer = recipe.optim.build(parameters)
+        step = TrainStep(recipe, feed, phase, model, worker.wrap(model), optimizer, worker)
+        batches = next(iter(paired_batches(feed, phase.start_epoch, recipe.objective.uses_source)))
+        step(batches, phase.start_epoch, 0, 0.0)
+        grads = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+        rows = {task: batch.rows for task, batch in batches.items()}
+        torch.save({"grads": grads, "rows": rows}, folder / f"{phase.start_epoch}-{rank}.pt")
+    train(recipe, RunFolder(folder / "run"), feed, worker=worker, tracker=NullTracker())
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.0])
+def test_two_ranks_have_equal_gradients_after_every_phase_boundary(
+    tiny_recipe: Any, tmp_path: Path, alpha: float
+) -> None:
+    recipe = tiny_recipe(schedule=GRADUAL, epochs=4, objective__alpha=alpha)
+    mp.spawn(_rank, (recipe, tmp_path), nprocs=2)
+    for epoch in range(4):
+        one, two = (torch.load(tmp_path / f"{epoch}-{rank}.pt", weights_only=True) for rank in (0, 1))
+        assert not set(one["rows"]["target"].tolist()) & set(two["rows"]["target"].tolist())
+        assert one["grads"].keys() == two["grads"].keys()
+        trained = {name.split(".")[1] for name in one["grads"] if name.startswith("backbone")}
+        assert len(trained) == epoch or epoch == 3
+        for name, gradient in one["grads"].items():
+            assert gradient is not None, name
+            assert gradient.abs().sum() > 0 or name.endswith("bias"), name
+            assert torch.equal(gradient, two["grads"][name]), name
+    assert read_state(tmp_path / "run/last").is_finished
+    shutil.rmtree(tmp_path / "run")

@@ -64,3 +64,27 @@ def real_images() -> Any:
         return base / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def evaluated_run(tiny_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny recipe with its record; not to be changed."""
+    from temper.cluster.evaluate import evaluate_run
+    from temper.cluster.launch import launch
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    launch(tiny_recipe(), folder)
+    evaluate_run(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local cluster for the whole session, ended with it."""
+    import ray
+
+    from temper.cluster.runtime import start_ray
+
+    start_ray()
+    yield
+    ray.shutdown()

@@ -1,0 +1,149 @@
+"""The same work on a real Ray cluster: reading, training on workers, sweeping."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from temper.cluster.launch import launch
+from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
+from temper.cluster.search_space import SearchSpace
+from temper.cluster.sweep import sweep
+from temper.data import ShardSet, load_images
+from temper.errors import CheckpointError, ModelError, SearchSpaceError
+from temper.leaderboard import build_leaderboard
+from temper.records import SweepFolder, read_ledger, read_record
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def test_ray_data_decodes_what_we_decode(digits: dict[str, Path]) -> None:
+    shards = ShardSet.open(digits["target"])
+    ours, theirs = load_images(shards, "val", 8, "pad"), load_images_with_ray(shards, "val", 8, "pad")
+    assert np.array_equal(ours.images, theirs.images)
+    assert np.array_equal(ours.labels, theirs.labels)
+    assert np.array_equal(ours.rows, theirs.rows)
+
+
+def test_streamed_batches_hold_every_image_once_over_two_ranks(digits: dict[str, Path]) -> None:
+    shards = ShardSet.open(digits["target"])
+    resident = load_images(shards, "train", 8, "pad")
+    pixels = dict(zip(resident.rows.tolist(), resident.images, strict=True))
+    seen: list[int] = []
+    for rank in (0, 1):
+        batches = StreamedBatches(
+            shards, image_size=8, fit="pad", batch_size=64, seed=0, rank=rank, world_size=2
+        )
+        epoch = list(batches.epoch(0))
+        assert len(epoch) == batches.num_batches
+        for batch in epoch:
+            seen += batch.rows.tolist()
+            for row, image in zip(batch.rows.tolist(), batch.images.numpy(), strict=True):
+                assert np.array_equal(image, pixels[row])
+        batches.close()
+    assert len(seen) == len(set(seen))
+    assert len(pixels) - len(seen) <= 3
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoint/model.safetensors")
+
+
+def test_one_worker_of_ray_train_gives_the_run_of_this_process(tiny_recipe: Any, tmp_path: Path) -> None:
+    seen: list[float] = []
+    launch(tiny_recipe(), tmp_path / "here")
+    recipe = tiny_recipe(workers={"num_workers": 1})
+    state = launch(recipe, tmp_path / "worker", on_epoch=lambda metrics: seen.append(metrics["epoch"]))
+    assert state.is_finished
+    assert seen == [1, 2]
+    here, worker = weights(tmp_path / "here"), weights(tmp_path / "worker")
+    assert all(torch.allclose(here[name], worker[name], atol=1e-5) for name in here)
+
+
+def test_two_workers_streamed_through_every_phase(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        workers={"num_workers": 2},
+        data__resident=False,
+        data__batch_size=32,
+        schedule={"kind": "gradual", "epochs_per_group": 1},
+    )
+    state = launch(recipe, tmp_path / "run")
+    assert state.is_finished
+    assert state.best_metrics["val/target/clean_acc"] > 0.2
+
+
+def test_a_worker_s_error_arrives_as_ours(tiny_recipe: Any, tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1)}, tmp_path / "w.pth")
+    recipe = tiny_recipe(workers={"num_workers": 1}, model__weights=str(tmp_path / "w.pth"))
+    with pytest.raises(ModelError, match=r"weights of another backbone; missing: .*unexpected: x"):
+        launch(recipe, tmp_path / "run")
+
+
+SPACE = {
+    "samples": 3,
+    "scheduler": {"grace_epochs": 1, "reduction_factor": 2},
+    "finalists": 1,
+    "baseline": {"objective.adversary": None},
+    "parameters": {
+        "objective.alpha": {"choice": [0.0, 0.3]},
+        "objective.adversary.eps": {"uniform": [0.05, 0.1]},
+    },
+}
+
+
+def test_a_sweep_leaves_a_ledger_records_and_a_board(tiny_recipe: Any, tmp_path: Path) -> None:
+    space = SearchSpace.model_validate(SPACE)
+    out = SweepFolder(tmp_path / "sweep")
+    document = tiny_recipe(epochs=2, pretrain={"epochs": 1}).resolved()
+    ended: list[str] = []
+    summary = sweep(document, space, out.path, on_trial=lambda row, total: ended.append(row.trial))
+    rows = read_ledger(out.ledger)
+    assert sorted(row.trial for row in rows) == sorted(ended) == ["000", "001", "002", "baseline"]
+    assert {row.status for row in rows} <= {"finished", "stopped"}
+    for line in out.ledger.read_text().splitlines():
+        assert {"trial", "recipe_hash", "status", "overrides", "metrics", "cost"} <= set(json.loads(line))
+    assert len(list(out.pretrain.iterdir())) == 1
+    assert summary.finalists[-1] == "baseline"
+    for name in summary.finalists:
+        record = read_record(out.trial(name).record)
+        assert record.recipe_hash == next(row.recipe_hash for row in rows if row.trial == name)
+    board = build_leaderboard([out.trials], out.leaderboard).boards[0]
+    assert {entry.name for entry in board.entries} == {f"tiny-{name}" for name in summary.finalists}
+    with pytest.raises(CheckpointError, match="holds a sweep already"):
+        sweep(document, space, out.path)
+
+
+def test_trials_nested_in_ray_train_and_a_trial_that_fails(tiny_recipe: Any, tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1)}, tmp_path / "w.pth")
+    space = SearchSpace.model_validate(
+        {"search": "grid", "parameters": {"model.weights": {"choice": [None, str(tmp_path / "w.pth")]}}}
+    )
+    out = SweepFolder(tmp_path / "sweep")
+    sweep(tiny_recipe(workers={"num_workers": 1}).resolved(), space, out.path)
+    rows = {row.trial: row for row in read_ledger(out.ledger)}
+    assert rows["000"].status == "finished"
+    assert rows["000"].metrics["best/val/target/robust_acc"] > 0
+    assert rows["001"].status == "failed"
+    assert "weights of another backbone" in (rows["001"].error or "")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameters": {"objctive.alpha": {"choice": [1]}}}, r"space: trial 0: no field 'objctive'"),
+        ({"parameters": {"objective.adversary.eps": {"choice": [8]}}}, r"trial 0: .*did you mean 8/255"),
+        ({"parameters": {"data.batch_size": {"choice": [8, 16]}}}, "a sweep cannot vary 'data'"),
+        ({"search": "grid"}, r"parameters.objective.adversary.eps: a grid needs 'choice'"),
+    ],
+)
+def test_every_point_is_checked_before_the_first_trial(
+    change: dict[str, Any], message: str, tiny_recipe: Any, tmp_path: Path
+) -> None:
+    space = SearchSpace.model_validate({**SPACE, **change})
+    with pytest.raises(SearchSpaceError, match=message):
+        sweep(tiny_recipe().resolved(), space, tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()

@@ -1,0 +1,127 @@
+import csv
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from temper.errors import RecordError, UsageError
+from temper.leaderboard import build_leaderboard
+from temper.records import read_record, write_once
+from temper.spec import Threat
+
+EVIL = "<script>alert('x')</script>\"'|`{{7*7}}\u202e" + "n" * 160
+
+
+def write(folder: Path, record: Any, name: str, **changes: Any) -> Path:
+    path = folder / name / "record.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(record.model_copy(update={"name": name, **changes}).model_dump_json())
+    return path
+
+
+def share(record: Any, field: str, value: float) -> Any:
+    return getattr(record, field).model_copy(update={"value": value})
+
+
+def test_only_the_comparable_is_ranked_together(evaluated_run: Path, tmp_path: Path) -> None:
+    record = read_record(evaluated_run / "record.json")
+    write(tmp_path, record, "weak", robust_acc=share(record, "robust_acc", 0.1))
+    write(tmp_path, record, "strong", robust_acc=share(record, "robust_acc", 0.9))
+    write(tmp_path, record, "other", threat=Threat(eps=0.05))
+    write(tmp_path, record, "masked", status="blocked", robust_acc=share(record, "robust_acc", 1.0))
+    summary = build_leaderboard([tmp_path], tmp_path / "out")
+    boards = {board.threat.eps: board for board in summary.boards}
+    assert [(entry.rank, entry.name) for entry in boards[0.1].entries] == [(1, "strong"), (2, "weak")]
+    assert [(entry.rank, entry.name) for entry in boards[0.1].blocked] == [(None, "masked")]
+    assert [entry.name for entry in boards[0.05].entries] == ["other"]
+    entry = json.loads((tmp_path / "out/leaderboard.json").read_text())["boards"][0]["entries"][0]
+    assert {"clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low", "robust_high"} <= set(entry)
+    assert isinstance(entry["robust_acc"], float)
+    rows = list(csv.DictReader((tmp_path / "out/leaderboard.csv").read_text().splitlines()))
+    assert {row["name"] for row in rows} == {"weak", "strong", "other", "masked"}
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+
+
+def test_hostile_names_do_no_harm_and_nothing_is_fetched(evaluated_run: Path, tmp_path: Path) -> None:
+    record = read_record(evaluated_run / "record.json")
+    data = record.data.model_copy(update={"name": EVIL, "classes": [EVIL, "b"]})
+    write(tmp_path, record.model_copy(update={"data": data}), "plain")
+    path = tmp_path / "evil/record.json"
+    path.parent.mkdir()
+    path.write_text(record.model_copy(update={"name": EVIL, "data": data}).model_dump_json())
+    build_leaderboard([tmp_path], tmp_path / "out")
+    text = (tmp_path / "out/index.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert "<script>alert" not in text
+    assert "49" not in text.split("{{7*7}}")[0][-5:]
+    assert all(not address.startswith(("http", "//", "javascript:")) for address in page.addresses)
+    assert "<script" not in (tmp_path / "out/leaderboard.md").read_text()
+
+
+def test_broken_and_repeated_records_are_reported(evaluated_run: Path, tmp_path: Path) -> None:
+    record = read_record(evaluated_run / "record.json")
+    good = write(tmp_path, record, "good")
+    for name, content in {"same": good.read_text(), "old": '{"schema_version": 0}', "cut": "{"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "record.json").write_text(content)
+    summary = build_leaderboard([tmp_path], tmp_path / "out")
+    reasons = {Path(item.path).parent.name: item.reason for item in summary.skipped}
+    assert reasons["old"] == "schema version 0, this temper reads 1"
+    assert "not readable as JSON" in reasons["cut"]
+    assert len(reasons) == 3
+    assert "schema version 0" in (tmp_path / "out/index.html").read_text()
+
+
+def test_same_records_same_bytes(evaluated_run: Path, tmp_path: Path) -> None:
+    record = read_record(evaluated_run / "record.json")
+    write(tmp_path, record, "a")
+    for _ in range(2):
+        build_leaderboard([tmp_path / "a"], tmp_path / "out")
+        files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+        assert set(files) == {"index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.json"}
+    build_leaderboard([tmp_path / "a"], tmp_path / "out")
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_nothing_to_rank(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        build_leaderboard([tmp_path / "nowhere"], tmp_path / "out")
+    with pytest.raises(RecordError, match=r"no record.json found; `temper evaluate RUN` makes one"):
+        build_leaderboard([tmp_path], tmp_path / "out")
+
+
+def test_a_record_is_written_once(tmp_path: Path) -> None:
+    write_once(tmp_path / "r.json", "first")
+    with pytest.raises(RecordError, match="exists"):
+        write_once(tmp_path / "r.json", "second")
+    assert (tmp_path / "r.json").read_text() == "first"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["leaderboard", "{run}", "--out", "{out}"]], ids=str)
+def test_light_commands_load_neither_torch_nor_ray(
+    arguments: list[str], evaluated_run: Path, tmp_path: Path
+) -> None:
+    filled = [a.format(run=evaluated_run, out=tmp_path / "out") for a in arguments]
+    code = (
+        "import sys; from temper.cli import main\n"
+        f"try: main({filled!r})\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'ray', 'foolbox', 'wandb', 'sklearn', 'torchvision'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

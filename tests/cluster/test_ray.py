@@ -14,7 +14,7 @@ from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
 from temper.cluster.search_space import SearchSpace
 from temper.cluster.sweep import sweep
 from temper.data import ShardSet, load_images
-from temper.errors import CheckpointError, ModelError, SearchSpaceError
+from temper.errors import CheckpointError, ModelError, SearchSpaceError, TrainingError
 from temper.leaderboard import build_leaderboard
 from temper.records import SweepFolder, read_ledger, read_record
 
@@ -49,6 +49,9 @@ def test_streamed_batches_hold_every_image_once_over_two_ranks(digits: dict[str,
     assert len(pixels) - len(seen) <= 3
 
 
+DIVERGING = {"lr": 10.0, "weight_decay": 1.0}
+
+
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoint/model.safetensors")
 
@@ -76,11 +79,21 @@ def test_two_workers_streamed_through_every_phase(tiny_recipe: Any, tmp_path: Pa
     assert state.best_metrics["val/target/clean_acc"] > 0.2
 
 
-def test_a_worker_s_error_arrives_as_ours(tiny_recipe: Any, tmp_path: Path) -> None:
+def test_a_worker_s_error_arrives_as_ours_and_at_once(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipe = tiny_recipe(workers={"num_workers": 1}, optim=DIVERGING, data__batch_size=16)
+    with pytest.raises(TrainingError, match="the loss became nan"):
+        launch(recipe, tmp_path / "run")
+    assert [folder.name for folder in (tmp_path / "run/.ray").iterdir()] == ["train-0"]
+
+
+def test_weights_of_another_backbone_are_refused_before_workers_start(
+    tiny_recipe: Any, tmp_path: Path
+) -> None:
     torch.save({"x": torch.zeros(1)}, tmp_path / "w.pth")
     recipe = tiny_recipe(workers={"num_workers": 1}, model__weights=str(tmp_path / "w.pth"))
     with pytest.raises(ModelError, match=r"weights of another backbone; missing: .*unexpected: x"):
         launch(recipe, tmp_path / "run")
+    assert not (tmp_path / "run/.ray").exists()
 
 
 SPACE = {
@@ -118,17 +131,16 @@ def test_a_sweep_leaves_a_ledger_records_and_a_board(tiny_recipe: Any, tmp_path:
 
 
 def test_trials_nested_in_ray_train_and_a_trial_that_fails(tiny_recipe: Any, tmp_path: Path) -> None:
-    torch.save({"x": torch.zeros(1)}, tmp_path / "w.pth")
     space = SearchSpace.model_validate(
-        {"search": "grid", "parameters": {"model.weights": {"choice": [None, str(tmp_path / "w.pth")]}}}
+        {"search": "grid", "parameters": {"optim": {"choice": [{"lr": 0.01}, DIVERGING]}}}
     )
     out = SweepFolder(tmp_path / "sweep")
-    sweep(tiny_recipe(workers={"num_workers": 1}).resolved(), space, out.path)
+    sweep(tiny_recipe(workers={"num_workers": 1}, data__batch_size=16).resolved(), space, out.path)
     rows = {row.trial: row for row in read_ledger(out.ledger)}
     assert rows["000"].status == "finished"
     assert rows["000"].metrics["best/val/target/robust_acc"] > 0
     assert rows["001"].status == "failed"
-    assert "weights of another backbone" in (rows["001"].error or "")
+    assert "the loss became nan" in (rows["001"].error or "")
 
 
 @pytest.mark.parametrize(

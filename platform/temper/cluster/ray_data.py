@@ -1,11 +1,13 @@
 """Reading and decoding shards with Ray Data."""
 
 from collections.abc import Generator, Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
 
+from temper.cluster.runtime import num_cpus
 from temper.data import (
     Batch,
     Fit,
@@ -22,8 +24,11 @@ from temper.seeds import derive_seed
 
 GROUPS_PER_WINDOW = 8
 """Row groups that are mixed with each other in a stream: 2,048 rows."""
-EPOCHS_PER_PIPELINE = 1000
-"""Far more than a run has; a pipeline produces only as fast as it is read."""
+EPOCHS_PER_PIPELINE = 200
+"""As many as most runs have; a pipeline produces only as fast as it is read."""
+
+MAX_DECODERS = 8
+"""Tasks at once of each pipeline, at most."""
 
 
 def load_images_with_ray(shards: ShardSet, split: Split, image_size: int, fit: Fit) -> Images:
@@ -67,6 +72,8 @@ class StreamedBatches:
         self._windows = Windows(shards, plan, image_size, fit)
         self._pipeline: Iterator[Images] | None = None
         self._next_epoch = -1
+        self._cycle: Iterator[Batch] | None = None
+        self._cycle_position = 0
         self.num_batches = len(self._sizes)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
@@ -89,12 +96,18 @@ class StreamedBatches:
         self._next_epoch = epoch + 1
 
     def cycle(self, start: int) -> Iterator[Batch]:
-        return cycle(self, start)
+        # An epoch of the target ends somewhere in one of ours: the next goes on there, not anew.
+        if self._cycle is None or start != self._cycle_position:
+            self._cycle, self._cycle_position = cycle(self, start), start
+        while True:
+            batch = next(self._cycle)
+            self._cycle_position += 1
+            yield batch
 
     def close(self) -> None:
         if isinstance(self._pipeline, Generator):
             self._pipeline.close()
-        self._pipeline = None
+        self._pipeline = self._cycle = None
 
 
 class Windows:
@@ -117,19 +130,27 @@ class Windows:
 
     def stream(self, first_epoch: int) -> Iterator[Images]:
         """The windows of ``first_epoch``, then of the next one, and so on."""
+        for epoch in count(first_epoch, EPOCHS_PER_PIPELINE):
+            yield from self._stream(epoch, epoch + EPOCHS_PER_PIPELINE)
+
+    def _stream(self, first: int, end: int) -> Iterator[Images]:
+        """One pipeline, over the epochs from ``first`` up to ``end``."""
         import ray
 
         context = ray.data.DataContext.get_current().copy()
         context.execution_options.preserve_order = True
 
         def decode_window(item: dict[str, Any]) -> dict[str, Any]:
-            epoch, position = divmod(int(item["id"]), len(self))
-            part = self.decode(first_epoch + epoch, position)
+            part = self.decode(*divmod(int(item["position"]), len(self)))
             return {"images": part.images, "labels": part.labels, "rows": part.rows}
 
+        decoders = max(1, min(MAX_DECODERS, num_cpus() // (2 * self._plan.world_size)))
+        # Items, because Ray reads a range, and looks into arrays, with tasks that ask for a CPU.
+        items = [{"position": position} for position in range(first * len(self), end * len(self))]
         with ray.data.DataContext.current(context):
-            items = ray.data.range(len(self) * EPOCHS_PER_PIPELINE, override_num_blocks=EPOCHS_PER_PIPELINE)
-            windows = items.map(decode_window)
+            positions = ray.data.from_items(items, override_num_blocks=end - first)
+            # The tasks ask for no CPU: where training holds them all, they would wait for ever.
+            windows = positions.map(decode_window, num_cpus=0, compute=ray.data.TaskPoolStrategy(decoders))
         for row in windows.iter_rows():
             yield Images(np.asarray(row["images"]), np.asarray(row["labels"]), np.asarray(row["rows"]))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from temper.cluster.feeds import OpenData, decode_splits, open_data
-from temper.cluster.launch import OnEpoch, pretrained_start
+from temper.cluster.launch import OnEpoch, check_model, start_weights
 from temper.cluster.runtime import num_cpus, start_ray, wants_gpu
 from temper.cluster.search_space import SearchSpace, build_trials
 from temper.cluster.trial import (
@@ -22,6 +22,9 @@ from temper.errors import CheckpointError, SearchSpaceError, TrainingError
 from temper.recipe import Recipe, build_recipe, pretrain_recipe
 from temper.records import LedgerRow, SweepFolder, SweepRecord, read_ledger, write_atomic
 from temper.spec import dump_yaml
+
+NESTED = {"cpu": 0, "memory": 1}
+"""What a trial asks for beside its workers: something, for Tune refuses nothing at all."""
 
 OnTrial = Callable[[LedgerRow, int], None]
 """Called when a trial has ended, with the number of all trials."""
@@ -88,7 +91,14 @@ def _check(folder: SweepFolder, planned: list[Planned]) -> OpenData:
             raise SearchSpaceError("parameters: a sweep cannot vary 'data', which its trials share")
         if trial.recipe.workers != first.workers:
             raise SearchSpaceError("parameters: a sweep cannot vary 'workers'")
-    return open_data(first)
+    data = open_data(first)
+    checked: list[Any] = []
+    for trial in planned:
+        built = (trial.recipe.model, trial.recipe.schedule, trial.recipe.epochs)
+        if built not in checked:
+            check_model(trial.recipe, data)
+            checked.append(built)
+    return data
 
 
 def _pretrain(
@@ -97,11 +107,9 @@ def _pretrain(
     """Trial -> start weights; trials whose pretraining is the same share it."""
     starts: dict[str, str | None] = {}
     for trial in planned:
-        if trial.recipe.pretrain is None:
-            starts[trial.trial] = None
-            continue
-        target = folder.pretrain / pretrain_recipe(trial.recipe).hash
-        starts[trial.trial] = pretrained_start(trial.recipe, target, on_epoch=on_epoch, verbose=verbose)
+        hashed = pretrain_recipe(trial.recipe).hash if trial.recipe.pretrain else ""
+        target = folder.pretrain / hashed
+        starts[trial.trial] = start_weights(trial.recipe, target, on_epoch=on_epoch, verbose=verbose)
     return starts
 
 
@@ -120,7 +128,7 @@ def run_trials(
     use_gpu = wants_gpu(workers.use_gpu)
     trainable = tune.with_parameters(run_trial, folder=str(folder.path.resolve()), shared=shared)
     per_worker = {"cpu": workers.cpus_per_worker, "gpu": 1 if use_gpu else 0}
-    own = per_worker if workers.num_workers == 0 else {"cpu": 0}
+    own = per_worker if workers.num_workers == 0 else NESTED
     ledger = LedgerCallback(folder, {p.trial: p for p in planned}, on_trial)
     tuner = tune.Tuner(
         tune.with_resources(trainable, own),

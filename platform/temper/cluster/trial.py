@@ -69,7 +69,7 @@ def _run(recipe: Recipe, run: RunFolder, shared: Shared, name: str, with_rung: W
         def report(metrics: Mapping[str, Any]) -> None:
             tune.report(with_rung(metrics))
 
-        run_here(recipe, run, data, decoded, start_weights=start, report=report)
+        run_here(recipe, run, data, decoded, start=start, report=report)
     else:
         run_on_workers(recipe, run, data, decoded, start, callbacks=[ReportToTune(with_rung)])
 

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
 
 
 def recalls(correct: Tensor, labels: Tensor, num_classes: int) -> dict[int, float]:
@@ -22,4 +21,6 @@ def auroc(logits: Tensor, labels: Tensor) -> float | None:
     """Area under the ROC curve of a binary task from logits (N,2); ``None`` for other tasks."""
     if logits.shape[1] != 2 or len(torch.unique(labels)) < 2:
         return None
+    from torchmetrics.functional.classification import binary_auroc  # seconds to import; not for workers
+
     return float(binary_auroc(logits[:, 1] - logits[:, 0], labels))

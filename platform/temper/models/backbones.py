@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torchvision
 from torch import nn
 
 from temper.errors import ModelError
@@ -63,6 +62,8 @@ def build_backbone(name: str, image_size: int, *, pretrained: bool = False) -> B
 
 
 def _torchvision_network(name: str, image_size: int, pretrained: bool) -> nn.Module:
+    import torchvision  # twice as long to import as torch itself, and the small networks need none of it
+
     build: Callable[..., nn.Module] = getattr(torchvision.models, name)
     options = {}
     if name.startswith("vit"):

@@ -89,9 +89,16 @@ def test_an_image_that_breaks_the_threat_model_is_not_counted(model: Any) -> Non
     images, labels = data(model)
     correct = torch.ones(40, dtype=torch.bool)
     outcome = run_cascade(
-        CountedModel(model).eval(), torch.from_numpy(images), torch.from_numpy(labels), correct, [Cheat(kind="cheat")],
-        THREAT, seed=0, batch_size=16, device=torch.device("cpu"),
-    )  # fmt: skip
+        CountedModel(model).eval(),
+        torch.from_numpy(images),
+        torch.from_numpy(labels),
+        correct,
+        [Cheat(kind="cheat")],
+        THREAT,
+        seed=0,
+        batch_size=16,
+        device=torch.device("cpu"),
+    )
     assert outcome.members[0].record.num_rejected == 40
     assert outcome.members[0].record.num_fooled <= 4
 

@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ def test_phases_cover_the_run_and_end_with_the_head(schedule: Any, num_epochs: i
     phases = schedule.phases(num_epochs, GROUPS)
     assert phases[0].start_epoch == 0
     assert phases[-1].end_epoch == num_epochs
-    assert all(a.end_epoch == b.start_epoch for a, b in zip(phases, phases[1:], strict=False))
+    assert all(a.end_epoch == b.start_epoch for a, b in itertools.pairwise(phases))
     assert all(phase.trainable[-1] == "head" for phase in phases)
 
 

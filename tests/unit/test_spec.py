@@ -71,7 +71,7 @@ def test_ratio_scientific_and_assignments() -> None:
     assert recipe.threat.eps == pytest.approx(4 / 255)
     assert recipe.optim.lr == pytest.approx(3e-4)
     assert recipe.schedule.label == "last_k(2)"
-    with pytest.raises(RecipeError, match="expected dotted.path=value"):
+    with pytest.raises(RecipeError, match=r"expected dotted\.path=value"):
         parse_assignments(["alpha"])
 
 

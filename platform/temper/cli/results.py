@@ -70,23 +70,25 @@ def trial_printer() -> Any:
 
 
 def board_table(board: "LeaderboardSummary") -> Any:
-    columns = ["model", "rank", "clean", "robust", "source", "alpha", "schedule", "attack"]
+    """The entries, best first, in 80 columns; accuracies in percent."""
+    columns = ["model", "clean %", "robust %", "source %", "alpha", "schedule", "eps"]
     rows = [
         [
             entry.name,
-            entry.rank,
-            percent(entry.clean_acc),
-            percent(entry.robust_acc),
-            percent(entry.source_acc),
+            *(_bare(value) for value in (entry.clean_acc, entry.robust_acc, entry.source_acc)),
             "–" if entry.alpha is None else f"{entry.alpha:.3g}",
             entry.schedule,
-            entry.adversary,
+            entry.adversary.split()[-1],
         ]
         for part in board.boards
         for entry in part.entries
     ]
     title = "; ".join(f"{part.data_name}, {part.threat.label}, suite {part.suite}" for part in board.boards)
     return table_of(title, columns, rows)
+
+
+def _bare(value: float | None) -> str:
+    return percent(value).removesuffix(" %")
 
 
 def _with_interval(value: "Proportion") -> str:

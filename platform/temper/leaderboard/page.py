@@ -72,7 +72,7 @@ def plot(board: Board) -> dict[str, Any]:
         "bottom": HEIGHT - BOTTOM,
         "x_ticks": [(x(value), f"{100 * value:.0f}") for value in _ticks(low_x)],
         "y_ticks": [(y(value), f"{100 * value:.0f}") for value in _ticks(low_y)],
-        "points": [point(entry) for entry in board.entries],
+        "points": [point(entry) for entry in reversed(board.entries)],
         "front": " ".join(f"{x(entry.clean_acc)},{y(entry.robust_acc)}" for entry in front),
     }
 

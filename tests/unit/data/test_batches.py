@@ -32,7 +32,7 @@ def images(count: int) -> Images:
 
 def test_batches_carry_their_rows_and_change_with_the_epoch() -> None:
     batches = ResidentBatches(images(20), batch_size=8, seed=0)
-    epochs = [[batch for batch in batches.epoch(e)] for e in (0, 1, 0)]
+    epochs = [list(batches.epoch(e)) for e in (0, 1, 0)]
     for batch in epochs[0]:
         assert torch.equal(batch.images[:, 0, 0, 0].long() * 10, batch.rows)
         assert torch.equal(batch.labels, batch.rows // 10 % 3)

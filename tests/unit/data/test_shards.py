@@ -63,7 +63,7 @@ def test_bad_images_are_listed_or_stop_the_job(tmp_path: Path) -> None:
 
 
 def test_a_class_too_small_to_split(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="class 'b' has 1 image.*too few; add images"):
+    with pytest.raises(DataError, match=r"class 'b' has 1 image.*too few; add images"):
         write_shards(folders(tmp_path / "src", {"a": 20, "b": 2}), tmp_path / "out")
 
 

@@ -1,0 +1,171 @@
+"""The command line as a user meets it: help, output, exit codes, and wrong input."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import temper
+from temper.cli import main
+
+ROOT = Path(__file__).parents[2]
+TINY = str(ROOT / "jobs/recipes/tiny.yaml")
+COMMANDS = ["doctor", "demo", "shards", "train", "sweep", "evaluate", "leaderboard"]
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in this process: its exit code, stdout and stderr."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        code: Any = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_s_help_shows_an_example(command: Any, name: str) -> None:
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    assert f"Example: temper {name}" in " ".join(out.split())
+    assert "--json" in out
+    assert "--verbose" in out
+
+
+def test_help_names_every_command(command: Any) -> None:
+    code, out, _ = command("--help")
+    assert code == 0
+    assert all(name in out for name in COMMANDS)
+    assert command("--version")[1].strip() == f"temper {temper.__version__}"
+
+
+def test_the_job_prints_json_alone_on_stdout(tiny: dict[str, Any], tmp_path: Path) -> None:
+    overrides = [part for name, value in tiny.items() for part in ("--set", f"{name}={value}")]
+    result = run(
+        str(ROOT / "jobs/train.py"),
+        TINY,
+        *overrides,
+        "--set",
+        "epochs=1",
+        "--json",
+        "--out",
+        "r",
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary.pop("record") == "r/record.json"
+    assert summary == json.loads((tmp_path / "r/record.json").read_text())
+    assert "epoch" in result.stderr
+    assert "record: r/record.json" in result.stderr
+    again = run(str(ROOT / "jobs/evaluate.py"), "r", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "record.json" in again.stderr
+
+
+def test_leaderboard_as_json(command: Any, evaluated_run: Path, tmp_path: Path) -> None:
+    code, out, err = command("leaderboard", evaluated_run, "--out", tmp_path / "board", "--json")
+    assert code == 0
+    entry = json.loads(out)["boards"][0]["entries"][0]
+    assert 0 <= entry["robust_low"] <= entry["robust_acc"] <= entry["robust_high"] <= 1
+    assert "index.html" in err
+
+
+def test_doctor_finds_what_is_installed(command: Any) -> None:
+    code, out, err = command("doctor")
+    assert code == 0, err
+    assert "torch" in out
+
+
+def photos(folder: Path, classes: dict[str, int]) -> Path:
+    generator = np.random.default_rng(0)
+    for name, count in classes.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.jpg")
+    return folder
+
+
+def test_a_corrupt_photo_is_listed_or_stops_the_job(command: Any, tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", {"a": 20, "b": 20})
+    (source / "a/3.jpg").write_bytes((source / "a/3.jpg").read_bytes()[:200])
+    code, _, err = command("shards", source, tmp_path / "strict")
+    assert code == 1
+    assert "more than 1.0% of 40 images" in one_error(err)
+    assert "a/3.jpg" in err
+    assert not (tmp_path / "strict").exists()
+    code, _, err = command("shards", source, tmp_path / "shards", "--max-bad", "0.1")
+    assert code == 0
+    assert "skipped a/3.jpg: " in err
+
+
+def test_an_empty_class_is_named(command: Any, tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", {"a": 20, "b": 20, "none": 0})
+    code, _, err = command("shards", source, tmp_path / "shards")
+    assert code == 1
+    assert "none" in one_error(err)
+
+
+WRONG = [
+    (["train", TINY, "--set", "objctive.alpha=1"], 2, "did you mean 'objective'"),
+    (["train", TINY, "--set", "threat.eps=8"], 2, "did you mean 8/255"),
+    (["train", TINY, "--set", "alpha"], 2, "path=value"),
+    (["train", TINY, "--set", "model.backbone=resnet9"], 2, "resnet8"),
+    (["train", TINY, "--set", "epochs=0"], 2, "epochs"),
+    (["train", "nowhere.yaml"], 2, "nowhere.yaml"),
+    (["train", TINY], 1, "no shards here"),
+    (["sweep", TINY, "nowhere.yaml"], 2, "nowhere.yaml"),
+    (["shards", "nowhere", "shards"], 1, "nowhere"),
+    (["evaluate", "nowhere"], 1, "nowhere"),
+    (["leaderboard", "nowhere"], 2, "nowhere"),
+    (["leaderboard", "."], 1, "no record.json"),
+    (["demo", "--out", "."], 1, "exists already"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected", "message"), WRONG, ids=lambda value: str(value)[-40:])
+def test_wrong_input_is_one_clear_line(
+    command: Any, arguments: list[str], expected: int, message: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(*arguments)
+    assert message in one_error(err)
+    assert (code, out) == (expected, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_broken_yaml_is_named_with_its_line(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("name: [\nseed: 0\n")
+    code, _, err = command("train", tmp_path / "r.yaml")
+    assert code == 2
+    assert "r.yaml" in one_error(err)
+
+
+def test_unknown_option_and_command_are_wrong_use(command: Any) -> None:
+    assert command("train", TINY, "--nonsense")[0] == 2
+    assert command("polish")[0] == 2
+
+
+def one_error(err: str) -> str:
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]

@@ -1,0 +1,55 @@
+"""Promises of the repository itself: layout, examples, links."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from temper.cluster.search_space import build_trials, load_space
+from temper.recipe import build_recipe, load_recipe
+from temper.spec import read_yaml
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
+SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))
+
+
+def test_the_standard_library_s_platform_stays_reachable() -> None:
+    assert not (ROOT / "platform/__init__.py").exists()
+    code = "import platform, temper; assert platform.system(); assert temper.__version__"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_every_recipe_loads_and_names_its_command(path: Path) -> None:
+    load_recipe(path)
+    assert f"temper train jobs/recipes/{path.name}" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
+def test_every_search_space_makes_trials_of_the_digits_recipe(path: Path) -> None:
+    document = read_yaml(ROOT / "jobs/recipes/digits.yaml")
+    space = load_space(path)
+    trials = build_trials(space, document, str(path))
+    assert len({recipe.hash for _, _, recipe in trials}) == len(trials) >= 3
+    if space.baseline is not None:
+        build_recipe(document, space.baseline)
+    assert f"search_spaces/{path.name}" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not target.startswith(("http:", "https:", "mailto:")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_readme_is_short_and_names_files_that_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 200
+    for name in re.findall(r"(?:jobs|search_spaces)/[\w/.-]+\.(?:yaml|py)", text):
+        assert (ROOT / name).exists(), name

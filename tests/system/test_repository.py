@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from temper.cluster.search_space import build_trials, load_space
 from temper.recipe import build_recipe, load_recipe
@@ -53,3 +54,9 @@ def test_readme_is_short_and_names_files_that_exist() -> None:
     assert len(text.splitlines()) < 200
     for name in re.findall(r"(?:jobs|search_spaces)/[\w/.-]+\.(?:yaml|py)", text):
         assert (ROOT / name).exists(), name
+
+
+def test_the_cluster_file_is_one_that_ray_accepts() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))))

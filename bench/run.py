@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from input_speed import input_speed
 from rich.console import Console
 from rich.table import Table
+
+from input_speed import input_speed
 from step_speed import step_speed
 
 Round = Callable[[], float]

@@ -1,7 +1,6 @@
 """The loop itself: golden loss, resumption, and two ranks."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.tracking import NullTracker
 from temper.training import DistributedWorker, read_state, train
-from temper.training.feed import paired_batches
+from temper.training.feed import Feed, paired_batches
 from temper.training.step import TrainStep
 
 GRADUAL = {"kind": "gradual", "epochs_per_group": 1}
@@ -78,7 +77,7 @@ def test_missing_shards_and_diverging_losses(tiny_recipe: Any, tmp_path: Path) -
     broken = build_model(tiny_recipe().model, {"target": ["a"], "source": ["b"]}, image_size=8, seed=0)
     torch.nn.init.constant_(broken.backbone.conv1.weight, torch.nan)
     torch.save(broken.backbone.state_dict(), tmp_path / "nan.pth")
-    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 0, step 0; lower optim.lr"):
+    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 0, within \d+ steps; lower"):
         launch(tiny_recipe(model__weights=str(tmp_path / "nan.pth")), tmp_path / "b")
 
 
@@ -97,38 +96,49 @@ def test_pretraining_starts_the_run_and_is_kept(tiny_recipe: Any, tmp_path: Path
 # --- two ranks --------------------------------------------------------------------------------
 
 
-def _rank(rank: int, recipe: Recipe, folder: Path) -> None:
-    """Train one step in each phase on this rank's share, and save the gradients."""
+def _rank(rank: int, recipes: dict[str, Recipe], folder: Path) -> None:
+    """Train one step in each phase on this rank's share and save the gradients; then train whole runs."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
     torch.set_num_threads(1)
     worker = DistributedWorker("cpu")
-    data = open_data(recipe)
-    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2)
+    for name, recipe in recipes.items():
+        data = open_data(recipe)
+        feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2)
+        _save_gradients(recipe, feed, worker, folder / name)
+        train(recipe, RunFolder(folder / name / "run"), feed, worker=worker, tracker=NullTracker())
+    torch.distributed.destroy_process_group()
+
+
+def _save_gradients(recipe: Recipe, feed: Feed, worker: DistributedWorker, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     model = build_model(recipe.model, feed.classes, image_size=8, seed=0)
     tasks = ("target", "source") if recipe.objective.uses_source else ("target",)
     for phase in recipe.schedule.phases(recipe.epochs, model.group_names):
-        parameters = set_trainable(model, phase.trainable, tasks=tasks)
-        optimizer = recipe.optim.build(parameters)
+        optimizer = recipe.optim.build(set_trainable(model, phase.trainable, tasks=tasks))
         step = TrainStep(recipe, feed, phase, model, worker.wrap(model), optimizer, worker)
         batches = next(iter(paired_batches(feed, phase.start_epoch, recipe.objective.uses_source)))
         step(batches, phase.start_epoch, 0, 0.0)
         grads = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
         rows = {task: batch.rows for task, batch in batches.items()}
-        torch.save({"grads": grads, "rows": rows}, folder / f"{phase.start_epoch}-{rank}.pt")
-    train(recipe, RunFolder(folder / "run"), feed, worker=worker, tracker=NullTracker())
-    torch.distributed.destroy_process_group()
+        torch.save({"grads": grads, "rows": rows}, folder / f"{phase.start_epoch}-{worker.rank}.pt")
 
 
-@pytest.mark.parametrize("alpha", [0.3, 0.0])
-def test_two_ranks_have_equal_gradients_after_every_phase_boundary(
-    tiny_recipe: Any, tmp_path: Path, alpha: float
-) -> None:
-    recipe = tiny_recipe(schedule=GRADUAL, epochs=4, objective__alpha=alpha)
-    mp.spawn(_rank, (recipe, tmp_path), nprocs=2)
+def test_two_ranks_have_equal_gradients_after_every_phase_boundary(tiny_recipe: Any, tmp_path: Path) -> None:
+    """With a source, and without one, where its head has no gradient."""
+    recipes = {
+        f"alpha-{alpha}": tiny_recipe(schedule=GRADUAL, epochs=4, objective__alpha=alpha)
+        for alpha in (0.3, 0.0)
+    }
+    mp.spawn(_rank, (recipes, tmp_path), nprocs=2)
+    for name in recipes:
+        _check_ranks(tmp_path / name)
+
+
+def _check_ranks(folder: Path) -> None:
     for epoch in range(4):
-        one, two = (torch.load(tmp_path / f"{epoch}-{rank}.pt", weights_only=True) for rank in (0, 1))
+        one, two = (torch.load(folder / f"{epoch}-{rank}.pt", weights_only=True) for rank in (0, 1))
         assert not set(one["rows"]["target"].tolist()) & set(two["rows"]["target"].tolist())
         assert one["grads"].keys() == two["grads"].keys()
         trained = {name.split(".")[1] for name in one["grads"] if name.startswith("backbone")}
@@ -137,5 +147,4 @@ def test_two_ranks_have_equal_gradients_after_every_phase_boundary(
             assert gradient is not None, name
             assert gradient.abs().sum() > 0 or name.endswith("bias"), name
             assert torch.equal(gradient, two["grads"][name]), name
-    assert read_state(tmp_path / "run/last").is_finished
-    shutil.rmtree(tmp_path / "run")
+    assert read_state(folder / "run/last").is_finished

@@ -3,7 +3,9 @@
 import time
 
 import torch
+from torch import Tensor
 
+from temper.errors import TrainingError
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe
 from temper.records import RunFolder
@@ -15,6 +17,9 @@ from temper.training.state import Passes, TrainState, restore, restore_optimizer
 from temper.training.step import TrainStep
 from temper.training.validation import validate_epoch
 from temper.training.worker import Worker
+
+CHECK_STEPS = 50
+"""Steps between two looks at the loss: each look waits for the device."""
 
 
 def train(
@@ -85,23 +90,34 @@ def _train_phase(
 
 def _train_epoch(step: TrainStep, epoch: int) -> tuple[dict[str, float], Passes]:
     """Mean training losses of one epoch over all ranks, and the passes that it took."""
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     passes = Passes()
     num_steps = 0
     for batches in paired_batches(step.feed, epoch, step.recipe.objective.uses_source):
         progress = (epoch + num_steps / step.feed.target.num_batches) / step.recipe.epochs
         losses, step_passes = step(batches, epoch, num_steps, progress)
         for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value
+            sums[name] = sums[name] + value if name in sums else value
         passes += step_passes
         num_steps += 1
+        if num_steps % CHECK_STEPS == 0:
+            _check_finite(sums["loss"], epoch, num_steps)
+    _check_finite(sums["loss"], epoch, num_steps)
     names = sorted(sums)
-    values = [sums[name] / num_steps for name in names] + [passes.forward, passes.backward]
+    values = [float(sums[name]) / num_steps for name in names] + [passes.forward, passes.backward]
     totals = step.worker.sum(torch.tensor(values, dtype=torch.float64)).tolist()
     metrics = {
         f"train/{name}": total / step.worker.world_size for name, total in zip(names, totals, strict=False)
     }
     return metrics, Passes(forward=round(totals[-2]), backward=round(totals[-1]))
+
+
+def _check_finite(total: Tensor, epoch: int, num_steps: int) -> None:
+    if not torch.isfinite(total):
+        raise TrainingError(
+            f"the loss became {float(total)} in epoch {epoch}, within {num_steps} steps; "
+            "lower optim.lr, set optim.max_grad_norm, or start from weights that fit"
+        )
 
 
 def _fresh_state(recipe: Recipe, feed: Feed, weights: str | None, worker: Worker) -> TrainState:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from temper.attacks import attack_mode
 from temper.data import Batch
-from temper.errors import TrainingError
 from temper.models import TaskModel, train_mode
 from temper.recipe import Recipe
 from temper.schedules import Phase
@@ -37,7 +36,8 @@ class TrainStep:
 
     def __call__(
         self, batches: dict[str, Batch], epoch: int, step: int, progress: float
-    ) -> tuple[dict[str, float], Passes]:
+    ) -> tuple[dict[str, Tensor], Passes]:
+        """Losses as scalars on the device, not yet waited for, and the passes that the step took."""
         seed = partial(derive_seed, self.recipe.seed)
         place = (epoch, step, self.worker.rank)
         images: dict[str, Tensor] = {}
@@ -55,13 +55,9 @@ class TrainStep:
         self._update(progress)
 
         num_images = sum(len(task_images) for task_images in images.values())
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        if not torch.isfinite(losses["loss"]):
-            raise TrainingError(
-                f"the loss became {values['loss']} in epoch {epoch}, step {step}; "
-                "lower optim.lr, set optim.max_grad_norm, or start from weights that fit"
-            )
-        return values, passes + Passes(forward=num_images, backward=num_images)
+        return {name: value.detach() for name, value in losses.items()}, passes + Passes(
+            forward=num_images, backward=num_images
+        )
 
     def _attack(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Passes]:
         """The adversarial examples of the target images, made on the unwrapped model in eval statistics."""

@@ -38,7 +38,8 @@ class ValidationSpec(Spec):
     """How epochs are compared: PGD within the recipe's threat model, on the validation split."""
 
     every_epochs: int = Field(default=1, ge=1)
-    steps: int = Field(default=10, ge=1, le=1000)
+    steps: int = Field(default=10, ge=0, le=1000)
+    """Of PGD; 0 leaves robust accuracy out."""
     max_images: int | None = Field(default=None, ge=1)
     """A fixed stratified subset of the validation split; ``null``: all of it."""
     metric: Metric | None = None
@@ -84,6 +85,10 @@ class Recipe(Spec):
                 raise ValueError("pretrain needs data.source, the task to pretrain on")
         if self.pretrain is not None and self.model.weights is not None:
             raise ValueError("pretrain and model.weights are two starts: keep one of them")
+        if self.validation.steps == 0 and "robust" in self.selection_metric:
+            raise ValueError(
+                f"validation.steps: 0 measures no {self.selection_metric}, which chooses the epoch"
+            )
         return self
 
     @property
@@ -148,6 +153,9 @@ def pretrain_recipe(recipe: Recipe) -> Recipe:
             "objective": Objective(adversary=pretrain.adversary),
             "schedule": Full(),
             "optim": recipe.optim.model_copy(update={"lr": pretrain.lr or recipe.optim.lr}),
-            "validation": recipe.validation.model_copy(update={"metric": None}),
+            "validation": recipe.validation.model_copy(
+                # An unhardened start is not robust: nothing is to be seen there.
+                update={"metric": None} | ({} if pretrain.adversary else {"steps": 0})
+            ),
         }
     )

@@ -104,6 +104,7 @@ def test_trials_nested_in_ray_train_and_a_trial_that_fails(tiny_recipe: Any, tmp
         sweep(tiny_recipe().resolved(), space, out.path)
 
 
+CLEAN = "val/target/clean_acc"
 SPACE = {"parameters": {"objective.adversary.eps": {"uniform": [0.05, 0.1]}}}
 
 
@@ -113,6 +114,7 @@ SPACE = {"parameters": {"objective.adversary.eps": {"uniform": [0.05, 0.1]}}}
         ({"parameters": {"objctive.alpha": {"choice": [1]}}}, r"space: trial 0: no field 'objctive'"),
         ({"parameters": {"objective.adversary.eps": {"choice": [8]}}}, r"trial 0: .*did you mean 8/255"),
         ({"parameters": {"data.batch_size": {"choice": [8, 16]}}}, "a sweep cannot vary 'data'"),
+        ({"parameters": {"validation": {"choice": [{"steps": 0, "metric": CLEAN}]}}}, "0 steps measure no"),
         ({"search": "grid"}, r"parameters.objective.adversary.eps: a grid needs 'choice'"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from temper.cluster.feeds import OpenData, decode_splits, open_data
-from temper.cluster.launch import OnEpoch, check_model, start_weights
+from temper.cluster.launch import check_model, start_weights
 from temper.cluster.runtime import num_cpus, start_ray, wants_gpu
 from temper.cluster.search_space import SearchSpace, build_trials
 from temper.cluster.trial import (
@@ -18,6 +18,7 @@ from temper.cluster.trial import (
     evaluate_all,
     run_trial,
 )
+from temper.cluster.workers import OnEpoch
 from temper.errors import CheckpointError, SearchSpaceError, TrainingError
 from temper.recipe import Recipe, build_recipe, pretrain_recipe
 from temper.records import LedgerRow, SweepFolder, SweepRecord, read_ledger, write_atomic
@@ -51,7 +52,7 @@ def sweep(
     folder = SweepFolder(out)
     planned = plan(document, space, where)
     recipe = build_recipe(document)
-    data = _check(folder, planned)
+    data = _check(folder, planned, space.metric)
     say = on_stage or (lambda stage: None)
     start_ray(verbose=verbose)
     write_atomic(folder.recipe, dump_yaml(recipe.resolved()))
@@ -81,7 +82,7 @@ def plan(document: Mapping[str, Any], space: SearchSpace, where: str) -> list[Pl
     ]
 
 
-def _check(folder: SweepFolder, planned: list[Planned]) -> OpenData:
+def _check(folder: SweepFolder, planned: list[Planned], metric: str) -> OpenData:
     """Refuse, before anything is started, what could not end well."""
     if folder.ledger.exists() or folder.summary.exists():
         raise CheckpointError(f"{folder.path}: holds a sweep already; choose another --out, or remove it")
@@ -91,6 +92,8 @@ def _check(folder: SweepFolder, planned: list[Planned]) -> OpenData:
             raise SearchSpaceError("parameters: a sweep cannot vary 'data', which its trials share")
         if trial.recipe.workers != first.workers:
             raise SearchSpaceError("parameters: a sweep cannot vary 'workers'")
+        if "robust" in metric and trial.recipe.validation.steps == 0:
+            raise SearchSpaceError(f"metric: validation.steps: 0 steps measure no {metric}")
     data = open_data(first)
     checked: list[Any] = []
     for trial in planned:

@@ -11,9 +11,9 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.feeds import OpenData
-from temper.cluster.launch import run_here, run_on_workers
 from temper.cluster.runtime import hush, start_ray, wants_gpu
 from temper.cluster.search_space import SearchSpace
+from temper.cluster.workers import run_here, run_on_workers
 from temper.recipe import Recipe, load_recipe
 from temper.records import EvaluationRecord, LedgerRow, RunFolder, SweepFolder, append_line, write_atomic
 from temper.spec import dump_yaml

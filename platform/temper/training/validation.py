@@ -21,9 +21,10 @@ def validate_epoch(recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker)
     """``val/<task>/<metric>``, fractions 0..1: clean accuracy of every task, robust accuracy of the target.
 
     Robust accuracy is measured with PGD of ``validation.steps`` within the recipe's threat model, on a
-    fixed subset: a cheap proxy that orders epochs and trials, and no claim about robustness.
+    fixed subset (0 steps: not at all): a cheap proxy that orders epochs and trials, and no claim about
+    robustness.
     """
-    pgd = PGD(norm=recipe.threat.norm, eps=recipe.threat.eps, steps=recipe.validation.steps)
+    pgd = PGD(norm=recipe.threat.norm, eps=recipe.threat.eps, steps=max(1, recipe.validation.steps))
     target = _subset(feed.val["target"], recipe)
     metrics: dict[str, float] = {}
     with attack_mode(model):
@@ -33,7 +34,8 @@ def validate_epoch(recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker)
             generator.manual_seed(derive_seed(recipe.seed, "validate", worker.rank, start))
             return pgd.perturb(model, images, labels, generator)
 
-        for name, perturb in (("", None), ("robust_", attacked)):
+        passes = {"": None, "robust_": attacked} if recipe.validation.steps else {"": None}
+        for name, perturb in passes.items():
             counts = _count(model, target, "target", len(feed.classes["target"]), worker, perturb)
             metrics[f"val/target/{name or 'clean_'}acc"] = _accuracy(counts)
             metrics[f"val/target/{name}balanced_acc"] = _balanced_accuracy(counts)

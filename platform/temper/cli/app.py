@@ -13,7 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # rich help costs as much start-up again as all the rest
     help="Make a pretrained vision model yours, and hard to fool.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -130,7 +130,7 @@ def sweep(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Search a space around a recipe; evaluate the finalists; build their leaderboard."""
+    """Search a space around a recipe, and rank the finalists."""
     from temper.cluster.search_space import load_space
     from temper.recipe import build_recipe
     from temper.spec import apply_overrides, parse_assignments, read_yaml
@@ -202,7 +202,7 @@ def demo(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """The main job on embedded data, ending in a leaderboard page; about two minutes on two cores."""
+    """The whole job on embedded data, in about two minutes."""
     from temper.demo import run_demo
 
     result = run_demo(out, on_stage=say, on_trial=trial_printer(), verbose=verbose)
@@ -213,7 +213,7 @@ def demo(
 
 @app.command(epilog="Example: temper doctor")
 def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
-    """Say what temper finds on this machine, and whether it can work here."""
+    """Check whether temper can work on this machine."""
     from temper.cli.doctor import examine
 
     checks = examine()

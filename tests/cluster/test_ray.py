@@ -1,11 +1,16 @@
 """The same work on a real Ray cluster: reading, training on workers, sweeping."""
 
+import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
+from ray.util.state import list_actors
 from safetensors.torch import load_file
 
 from temper.cluster.launch import launch
@@ -54,15 +59,31 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoint/model.safetensors")
 
 
-def test_one_worker_of_ray_train_gives_the_run_of_this_process(tiny_recipe: Any, tmp_path: Path) -> None:
+def test_a_worker_of_ray_train_gives_the_run_of_this_process_even_if_it_is_killed(
+    tiny_recipe: Any, tmp_path: Path
+) -> None:
+    killed: list[int] = []
     seen: list[float] = []
-    launch(tiny_recipe(), tmp_path / "here")
-    recipe = tiny_recipe(workers={"num_workers": 1})
-    state = launch(recipe, tmp_path / "worker", on_epoch=lambda metrics: seen.append(metrics["epoch"]))
+
+    def kill_once(metrics: Any) -> None:
+        seen.append(metrics["epoch"])
+        if not killed:
+            alive = list_actors(ray.get_runtime_context().gcs_address, [("state", "=", "ALIVE")])
+            killed.extend(actor.pid for actor in alive if "TrainWorker" in actor.class_name)
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    launch(tiny_recipe(epochs=12), tmp_path / "here")
+    recipe = tiny_recipe(epochs=12, workers={"num_workers": 1})
+    state = launch(recipe, tmp_path / "worker", on_epoch=kill_once)
+    assert len(killed) == 1
     assert state.is_finished
-    assert seen == [1, 2]
+    assert len(list((tmp_path / "worker/.ray").iterdir())) == 2
+    lines = (tmp_path / "worker/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(12))
+    assert sorted(set(seen)) == list(range(1, 13))
     here, worker = weights(tmp_path / "here"), weights(tmp_path / "worker")
-    assert all(torch.allclose(here[name], worker[name], atol=1e-5) for name in here)
+    assert all(torch.allclose(here[name], worker[name], atol=1e-4) for name in here)
 
 
 def test_two_workers_streamed_through_every_phase(tiny_recipe: Any, tmp_path: Path) -> None:

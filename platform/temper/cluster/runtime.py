@@ -21,6 +21,9 @@ QUIET_ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
+LOCAL_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""A process less for each trainer: nobody takes one's own machine away with notice."""
+
 NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train")
 
 
@@ -34,14 +37,16 @@ def start_ray(*, verbose: bool = False) -> None:
         raise UsageError(
             "RAY_AUTH_MODE is empty, which turns authentication off unseen: set 'token', or unset it"
         )
-    for name, value in QUIET_ENVIRONMENT.items():
+    is_own = "RAY_ADDRESS" not in os.environ
+    for name, value in (QUIET_ENVIRONMENT | (LOCAL_ENVIRONMENT if is_own else {})).items():
         os.environ.setdefault(name, value)
     import ray
 
     if not ray.is_initialized():
         with _quiet_warnings():
             ray.init(
-                address=os.environ.get("RAY_ADDRESS"),
+                # Left to itself, Ray joins whatever was last started here, or waits for what is gone.
+                address=os.environ.get("RAY_ADDRESS", "local"),
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.ERROR,
                 configure_logging=True,

@@ -80,13 +80,8 @@ def run_on_workers(
     An error of ours would only come back, so it ends the run at once (Ray's own retries know no difference).
     ``on_epoch`` follows from this process; ``callbacks`` are Ray Train's own.
     """
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
     from temper.cluster.follow import follow_epochs
 
-    use_gpu = wants_gpu(recipe.workers.use_gpu)
-    resources = {"CPU": float(recipe.workers.cpus_per_worker), "GPU": 1.0 if use_gpu else 0.0}
     config = {
         "recipe": recipe.resolved(),
         "run": str(run.path.resolve()),
@@ -94,21 +89,10 @@ def run_on_workers(
         "decoded": decoded,
         "start": start,
     }
-    scaling = ScalingConfig(
-        num_workers=recipe.workers.num_workers, use_gpu=use_gpu, resources_per_worker=resources
-    )
     with follow_epochs(run.metrics, on_epoch):
         for attempt in range(1 + MAX_RESTARTS):
-            setting = RunConfig(
-                name=f"train-{attempt}",
-                storage_path=str((run.path / ".ray").resolve()),
-                callbacks=list(callbacks),
-            )
             try:
-                trainer = TorchTrainer(
-                    _worker_loop, train_loop_config=config, scaling_config=scaling, run_config=setting
-                )
-                trainer.fit()
+                _trainer(recipe, (run.path / ".ray").resolve(), config, callbacks).fit()
                 break
             except Exception as problem:
                 own = _own_error(problem)
@@ -117,6 +101,27 @@ def run_on_workers(
                 if attempt == MAX_RESTARTS:
                     raise TrainingError(f"training failed on a worker: {problem}") from problem
     return read_state(run.last)
+
+
+def _trainer(recipe: Recipe, storage: Path, config: dict[str, Any], callbacks: Sequence[Any]) -> Any:
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    use_gpu = wants_gpu(recipe.workers.use_gpu)
+    resources = {"CPU": float(recipe.workers.cpus_per_worker), "GPU": 1.0 if use_gpu else 0.0}
+    return TorchTrainer(
+        _worker_loop,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(
+            num_workers=recipe.workers.num_workers, use_gpu=use_gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            # A new name each time: Ray would take up the old one where Ray had left it.
+            name=f"train-{len(list(storage.glob('train-*')))}",
+            storage_path=str(storage),
+            callbacks=list(callbacks),
+        ),
+    )
 
 
 def _worker_loop(config: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from temper.demo import DemoResult, run_demo
 from temper.errors import CheckpointError
+from temper.recipe import load_recipe
 from temper.records import LedgerRow, SweepFolder, read_ledger, read_record
 
 CHROMIUM = next(
@@ -50,6 +51,7 @@ def test_the_sweep_leaves_a_ledger_and_records_that_agree(demo: DemoResult, seen
         record = read_record(folder.trial(name).record)
         assert record.recipe_hash == next(row.recipe_hash for row in rows if row.trial == name)
         assert record.status == "ok"
+        assert load_recipe(folder.trial(name).recipe).tracking.group == "digits-sweep"
     summary = json.loads(folder.summary.read_text())
     assert (summary["num_trials"], summary["num_failed"]) == (len(rows), 0)
 

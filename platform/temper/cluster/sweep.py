@@ -50,7 +50,7 @@ def sweep(
     """
     started = time.perf_counter()
     folder = SweepFolder(out)
-    planned = plan(document, space, where)
+    planned = plan(document, space, where, out.resolve().name)
     recipe = build_recipe(document)
     data = _check(folder, planned, space.metric)
     say = on_stage or (lambda stage: None)
@@ -70,16 +70,20 @@ def sweep(
     return summary
 
 
-def plan(document: Mapping[str, Any], space: SearchSpace, where: str) -> list[Planned]:
-    """Every trial with its recipe, the baseline first, all validated."""
+def plan(document: Mapping[str, Any], space: SearchSpace, where: str, sweep_name: str) -> list[Planned]:
+    """Every trial with its recipe, the baseline first, all validated; grouped under ``sweep_name``."""
     planned = [Planned(*trial) for trial in build_trials(space, document, where)]
     if space.baseline is not None:
         recipe = build_recipe(document, space.baseline, f"{where}: baseline")
         planned.insert(0, Planned(BASELINE, space.baseline, recipe))
-    return [
-        Planned(p.trial, p.overrides, p.recipe.model_copy(update={"name": f"{p.recipe.name}-{p.trial}"}))
-        for p in planned
-    ]
+    return [Planned(p.trial, p.overrides, _named(p.recipe, p.trial, sweep_name)) for p in planned]
+
+
+def _named(recipe: Recipe, trial: str, sweep_name: str) -> Recipe:
+    """The trial's name and tracking group, neither of which counts for the hash."""
+    group = sweep_name if sweep_name.startswith(recipe.name) else f"{recipe.name}-{sweep_name}"
+    tracking = recipe.tracking.model_copy(update={"group": recipe.tracking.group or group})
+    return recipe.model_copy(update={"name": f"{recipe.name}-{trial}", "tracking": tracking})
 
 
 def _check(folder: SweepFolder, planned: list[Planned], metric: str) -> OpenData:

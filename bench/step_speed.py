@@ -14,7 +14,7 @@ from temper.data import write_shards
 from temper.digits import write_digits
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe, load_recipe
-from temper.training import Worker
+from temper.training import Worker, plan_phases
 from temper.training.feed import Feed, paired_batches
 from temper.training.step import TrainStep
 
@@ -57,9 +57,9 @@ class Ours:
 
     def __init__(self, recipe: Recipe, feed: Feed) -> None:
         model = _model(recipe, feed)
-        phase = recipe.schedule.phases(recipe.epochs, model.group_names)[0]
-        optimizer = recipe.optim.build(set_trainable(model, phase.trainable))
-        self._step = TrainStep(recipe, feed, phase, model, model, optimizer, Worker())
+        plan = plan_phases(recipe, model)[0]
+        optimizer = recipe.optim.build(set_trainable(model, plan.phase.trainable))
+        self._step = TrainStep(recipe, feed, plan, model, optimizer, Worker())
         self._batches = _batches(feed)
 
     def __call__(self) -> float:

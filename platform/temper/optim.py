@@ -1,7 +1,7 @@
 """Optimizers and learning rates as functions of progress."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -25,13 +25,23 @@ class OptimSpec(Spec):
     """Share of the run in which a constant or cosine rate rises from 0."""
     max_grad_norm: float | None = Field(default=None, gt=0)
 
-    def build(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """An optimizer of ``parameters`` at the full rate."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Averages the weights: after each step ``decay * average + (1 - decay) * weights`` (Izmailov et al. 2018,
+    arXiv:1803.05407). The average is what is validated, kept as the best epoch, and evaluated.
+    """
+
+    def build(
+        self, groups: Mapping[str, Sequence[nn.Parameter]], lr_factors: Mapping[str, float] | None = None
+    ) -> torch.optim.Optimizer:
+        """An optimizer of the parameters of each group, at the full rate times the group's factor."""
+        factors = dict.fromkeys(groups, 1.0) | dict(lr_factors or {})
+        packed = [
+            {"params": list(own), "lr": self.lr * factors[name], "lr_factor": factors[name]}
+            for name, own in groups.items()
+        ]
         if self.kind == "sgd":
-            return torch.optim.SGD(
-                parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-            )
-        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+            return torch.optim.SGD(packed, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(packed, lr=self.lr, weight_decay=self.weight_decay)
 
     def lr_at(self, progress: float) -> float:
         """The learning rate at ``progress`` 0..1 of the run."""

@@ -1,14 +1,14 @@
 """A recipe: one experiment, complete. The only description of a run that exists."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from temper.attacks import AnyAttack
 from temper.data import DataSpec
 from temper.evaluation import EvaluationSpec
+from temper.hardening import AnyAdversary
 from temper.models import ModelSpec
 from temper.objective import Objective
 from temper.optim import OptimSpec
@@ -30,7 +30,7 @@ class PretrainSpec(Spec):
     epochs: int = Field(ge=1, le=10_000)
     lr: float | None = Field(default=None, gt=0)
     """``null``: the rate of ``optim``."""
-    adversary: AnyAttack | None = None
+    adversary: AnyAdversary | None = None
     """Hardens the start itself: a robust start transfers robustness."""
 
 
@@ -44,6 +44,10 @@ class ValidationSpec(Spec):
     """A fixed stratified subset of the validation split; ``null``: all of it."""
     metric: Metric | None = None
     """Chooses the best epoch. ``null``: ``robust_acc`` of a hardened run, else ``clean_acc``."""
+    patience: int | None = Field(default=None, ge=1)
+    """Ends the run after so many validations without a better one: robust overfitting (Rice et al. 2020,
+    arXiv:2002.11569) only gets worse. ``null``: never.
+    """
 
 
 class WorkersSpec(Spec):
@@ -53,6 +57,16 @@ class WorkersSpec(Spec):
     cpus_per_worker: int = Field(default=1, ge=1, le=256)
     """Also the number of torch threads, so that a run is the same wherever it runs."""
     use_gpu: bool | Literal["auto"] = "auto"
+
+
+class ComputeSpec(Spec):
+    """How the arithmetic is done. What is ``auto`` and not decided by the device is measured at the start."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of training; ``auto``: bf16 on a GPU that has it, fp32 elsewhere. Evaluation is always in fp32."""
+    compile: bool | Literal["auto"] = False
+    """torch.compile of the backbone: half a minute at the start, for faster steps."""
+    channels_last: bool | Literal["auto"] = True
 
 
 class Recipe(Spec):
@@ -73,29 +87,19 @@ class Recipe(Spec):
     evaluation: EvaluationSpec = EvaluationSpec()
     tracking: TrackingSpec = TrackingSpec()
     workers: WorkersSpec = WorkersSpec()
+    compute: ComputeSpec = ComputeSpec()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        if self.data.source is None:
-            if self.objective.uses_source:
-                raise ValueError(
-                    "objective.alpha > 0 needs data.source; set alpha: 0 or name the source shards"
-                )
-            if self.pretrain is not None:
-                raise ValueError("pretrain needs data.source, the task to pretrain on")
-        if self.pretrain is not None and self.model.weights is not None:
-            raise ValueError("pretrain and model.weights are two starts: keep one of them")
-        if self.validation.steps == 0 and "robust" in self.selection_metric:
-            raise ValueError(
-                f"validation.steps: 0 measures no {self.selection_metric}, which chooses the epoch"
-            )
+        for problem in contradictions(self):
+            raise ValueError(problem)
         return self
 
     @property
     def is_hardened(self) -> bool:
         """Whether the target is trained under attack."""
         adversary = self.objective.adversary
-        return adversary is not None and adversary.eps > 0
+        return adversary is not None and adversary.eps > 0 and "target" in adversary.attacked_tasks
 
     @property
     def selection_metric(self) -> Metric:
@@ -112,6 +116,31 @@ class Recipe(Spec):
     def hash(self) -> str:
         """16 hex digits that tell this experiment from others; tracking and names do not count."""
         return content_hash(self.model_dump(mode="json", exclude={"name", "tracking"}))
+
+
+def contradictions(recipe: Recipe) -> Iterator[str]:
+    """What in ``recipe`` cannot be meant together: what is wrong, and what to do."""
+    objective, data = recipe.objective, recipe.data
+    has_start = recipe.model.weights is not None or recipe.pretrain is not None
+    if data.source is None and objective.uses_source:
+        yield "objective.alpha > 0 needs data.source; set alpha: 0 or name the source shards"
+    if data.source is None and recipe.pretrain is not None:
+        yield "pretrain needs data.source, the task to pretrain on"
+    if recipe.pretrain is not None and recipe.model.weights is not None:
+        yield "pretrain and model.weights are two starts: keep one of them"
+    if recipe.validation.steps == 0 and "robust" in recipe.selection_metric:
+        yield f"validation.steps: 0 measures no {recipe.selection_metric}, which chooses the epoch"
+    if objective.term.needs_start and not has_start:
+        yield f"objective.source_term: {objective.term.kind} holds on to a start; set model.weights or pretrain"
+    if objective.term.kind == "l2sp" and recipe.optim.weight_decay > 0:
+        yield "objective.source_term: l2sp takes the place of weight decay; set optim.weight_decay: 0"
+    adversary = objective.adversary
+    if adversary is not None and "source" in adversary.attacked_tasks and not objective.uses_source:
+        yield f"objective.adversary.tasks: {adversary.tasks} needs source images: source_term replay, alpha > 0"
+    if adversary is not None and adversary.needs_classes and data.mixing is not None:
+        yield f"objective.adversary: {adversary.kind} needs one class per image; set data.mixing: null"
+    if data.sampling == "balanced" and data.resident is False:
+        yield "data.sampling: balanced needs data.resident: true; streams take objective.class_weights: balanced"
 
 
 def build_recipe(
@@ -148,8 +177,11 @@ def pretrain_recipe(recipe: Recipe) -> Recipe:
                     "target": recipe.data.source,
                     "source": None,
                     "batch_size": recipe.data.source_batch_size or recipe.data.batch_size,
+                    "shots_per_class": None,
+                    "sampling": "uniform",
                 }
             ),
+            "model": recipe.model.model_copy(update={"adapter": None, "is_binary": False}),
             "objective": Objective(adversary=pretrain.adversary),
             "schedule": Full(),
             "optim": recipe.optim.model_copy(update={"lr": pretrain.lr or recipe.optim.lr}),

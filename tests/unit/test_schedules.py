@@ -16,7 +16,7 @@ SCHEDULES = [
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 @pytest.mark.parametrize("num_epochs", [1, 2, 3, 10])
 def test_phases_cover_the_run_and_end_with_the_head(schedule: Any, num_epochs: int) -> None:
-    phases = schedule.phases(num_epochs, GROUPS)
+    phases = schedule.plan(num_epochs, GROUPS)
     assert phases[0].start_epoch == 0
     assert phases[-1].end_epoch == num_epochs
     assert all(a.end_epoch == b.start_epoch for a, b in itertools.pairwise(phases))
@@ -24,20 +24,20 @@ def test_phases_cover_the_run_and_end_with_the_head(schedule: Any, num_epochs: i
 
 
 def test_gradual_unfreezes_from_the_head_down() -> None:
-    phases = Gradual(epochs_per_group=2).phases(10, GROUPS)
+    phases = Gradual(epochs_per_group=2).plan(10, GROUPS)
     assert [len(phase.trainable) for phase in phases] == [1, 2, 3, 4]
     assert [phase.num_epochs for phase in phases] == [2, 2, 2, 4]
 
 
 def test_lp_ft_probes_then_trains_all_at_a_smaller_rate() -> None:
-    probe, tune = LPFT(head_frac=0.25, full_lr_factor=0.1).phases(8, GROUPS)
+    probe, tune = LPFT(head_frac=0.25, full_lr_factor=0.1).plan(8, GROUPS)
     assert (probe.trainable, probe.num_epochs, probe.lr_factor) == (("head",), 2, 1.0)
     assert (tune.trainable, tune.num_epochs, tune.lr_factor) == (tuple(GROUPS), 6, 0.1)
 
 
 def test_last_k_beyond_the_model() -> None:
     with pytest.raises(RecipeError, match=r"k is 9, this model has 4 groups \(stem, layer1, layer2, head\)"):
-        LastK(k=9).phases(2, GROUPS)
+        LastK(k=9).plan(2, GROUPS)
 
 
 def test_frozen_groups_keep_their_statistics(model: Any, batch: Any) -> None:

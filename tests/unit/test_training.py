@@ -16,7 +16,7 @@ from temper.models import build_model, set_trainable
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.tracking import NullTracker
-from temper.training import DistributedWorker, read_state, train
+from temper.training import DistributedWorker, plan_phases, read_state, train
 from temper.training.feed import Feed, paired_batches
 from temper.training.step import TrainStep
 
@@ -115,9 +115,10 @@ def _save_gradients(recipe: Recipe, feed: Feed, worker: DistributedWorker, folde
     folder.mkdir(exist_ok=True)
     model = build_model(recipe.model, feed.classes, image_size=8, seed=0)
     tasks = ("target", "source") if recipe.objective.uses_source else ("target",)
-    for phase in recipe.schedule.phases(recipe.epochs, model.group_names):
+    for plan in plan_phases(recipe, model):
+        phase = plan.phase
         optimizer = recipe.optim.build(set_trainable(model, phase.trainable, tasks=tasks))
-        step = TrainStep(recipe, feed, phase, model, worker.wrap(model), optimizer, worker)
+        step = TrainStep(recipe, feed, plan, model, optimizer, worker)
         batches = next(iter(paired_batches(feed, phase.start_epoch, recipe.objective.uses_source)))
         step(batches, phase.start_epoch, 0, 0.0)
         grads = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}

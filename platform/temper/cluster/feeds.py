@@ -39,7 +39,11 @@ def open_data(recipe: Recipe) -> OpenData:
     """
     paths = {"target": recipe.data.target} | ({"source": recipe.data.source} if recipe.data.source else {})
     # Absolute, because workers may have another working directory.
-    data = OpenData({task: ShardSet.open(path.resolve()) for task, path in paths.items()})
+    shards = {task: ShardSet.open(path.resolve()) for task, path in paths.items()}
+    if recipe.data.shots_per_class is not None:
+        seed = derive_seed(recipe.seed, "few-shot")
+        shards["target"] = shards["target"].few_shot(recipe.data.shots_per_class, seed)
+    data = OpenData(shards)
     for task, shards in data.shards.items():
         images = len(shards.rows("train"))
         if images < 2 * max(1, recipe.workers.num_workers):
@@ -55,7 +59,7 @@ def is_resident(recipe: Recipe, data: OpenData) -> bool:
     if recipe.data.resident != "auto":
         return recipe.data.resident
     total = sum(decoded_bytes(shards, recipe.data.image_size) for shards in data.shards.values())
-    return total <= RESIDENT_LIMIT_BYTES
+    return total <= RESIDENT_LIMIT_BYTES or recipe.data.sampling == "balanced"
 
 
 def decode_splits(recipe: Recipe, data: OpenData, *, with_ray: bool) -> dict[str, Any]:
@@ -89,7 +93,12 @@ def build_feed(
         seed = derive_seed(recipe.seed, "batches", task)
         if f"{task}/train" in images:
             return ResidentBatches(
-                images[f"{task}/train"], batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
+                images[f"{task}/train"],
+                batch_size=batch_size,
+                seed=seed,
+                rank=rank,
+                world_size=world_size,
+                is_balanced=task == "target" and recipe.data.sampling == "balanced",
             )
         return StreamedBatches(
             data.shards[task],

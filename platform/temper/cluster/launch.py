@@ -12,7 +12,7 @@ from temper.models import build_model
 from temper.recipe import Recipe, pretrain_recipe
 from temper.records import RunFolder, write_atomic
 from temper.spec import dump_yaml
-from temper.training import TrainState, read_state
+from temper.training import TrainState, plan_phases, read_state
 
 
 def launch(
@@ -71,7 +71,7 @@ def check_model(recipe: Recipe, data: OpenData) -> None:
         RecipeError: a schedule that the backbone's groups do not allow.
     """
     model = build_model(recipe.model, data.classes, image_size=recipe.data.image_size, seed=recipe.seed)
-    recipe.schedule.phases(recipe.epochs, model.group_names)
+    plan_phases(recipe, model)
 
 
 def start_weights(

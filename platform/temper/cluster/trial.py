@@ -141,7 +141,7 @@ class LedgerCallback(tune.Callback):  # type: ignore[misc]
             name: value for name, value in (trial.last_result or {}).items() if isinstance(value, int | float)
         }
         kept = ("train/", "val/", "best/", "epoch")
-        is_finished = result.get("epoch") == planned.recipe.epochs
+        is_finished = result.get("finished") == 1.0
         row = LedgerRow(
             trial=planned.trial,
             recipe_hash=planned.recipe.hash,

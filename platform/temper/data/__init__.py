@@ -9,6 +9,7 @@ from temper.data.augment import AugmentSpec, augment
 from temper.data.batches import Batch, Batches, Plan, ResidentBatches, cycle
 from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
 from temper.data.manifest import BadImage, Manifest, Split
+from temper.data.mixing import MixSpec, mix
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.data.shards import write_shards
 from temper.spec import Spec
@@ -22,6 +23,7 @@ __all__ = [
     "Fit",
     "Images",
     "Manifest",
+    "MixSpec",
     "Plan",
     "ResidentBatches",
     "RowGroup",
@@ -33,6 +35,7 @@ __all__ = [
     "decoded_bytes",
     "join",
     "load_images",
+    "mix",
     "rows_within",
     "write_shards",
 ]
@@ -53,3 +56,9 @@ class DataSpec(Spec):
     resident: bool | Literal["auto"] = "auto"
     """Decode once and keep in memory. ``auto``: where both training splits fit in 2 GiB."""
     augment: AugmentSpec | None = None
+    mixing: MixSpec | None = None
+    """Of target images."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """``balanced``: every class of the target equally often in each epoch; needs resident images."""
+    shots_per_class: int | None = Field(default=None, ge=1)
+    """Few-shot: so many training images of each target class, drawn by the recipe's seed."""

@@ -46,7 +46,7 @@ class Batches(Protocol):
 class Plan:
     """How an epoch is cut into global batches and these into equal shares of the ranks.
 
-    Every image is used once per epoch, but for at most ``world_size - 1`` of them (or a tail of fewer
+    Without ``labels`` every image is used once per epoch, but for at most ``world_size - 1`` of them (or a tail of fewer
     than two images per rank, with which BatchNorm cannot work); which ones, changes with the epoch.
     """
 
@@ -56,6 +56,8 @@ class Plan:
     seed: int
     rank: int = 0
     world_size: int = 1
+    labels: np.ndarray | None = None
+    """Of each row, int64 (N,): epochs are then drawn so that every class is met equally often."""
 
     def sizes(self) -> list[int]:
         """Images per rank in each batch of an epoch."""
@@ -70,6 +72,8 @@ class Plan:
     def order(self, epoch: int) -> np.ndarray:
         """Positions (N,) in the order of ``epoch``, for all ranks together."""
         generator = np.random.default_rng(derive_seed(self.seed, "order", epoch))
+        if self.labels is not None:
+            return balanced_order(self.labels, generator)
         return generator.permutation(self.num_rows)
 
     def share(self, order: np.ndarray) -> Iterator[np.ndarray]:
@@ -80,14 +84,38 @@ class Plan:
             start += size * self.world_size
 
 
+def balanced_order(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Positions (N,) of an epoch in which each class has an equal share, as nearly as N allows.
+
+    The images of a small class come again only after all of them were used; those of a large one wait.
+    """
+    classes = np.unique(labels)
+    shares = np.full(len(classes), len(labels) // len(classes))
+    shares[generator.permutation(len(classes))[: len(labels) % len(classes)]] += 1
+    drawn = []
+    for label, share in zip(classes, shares, strict=True):
+        own = np.flatnonzero(labels == label)
+        rounds = [generator.permutation(own) for _ in range(-(-int(share) // len(own)))]
+        drawn.append(np.concatenate(rounds)[:share] if rounds else own[:0])
+    return generator.permutation(np.concatenate(drawn))
+
+
 class ResidentBatches:
     """Batches out of a decoded split that lies in memory, perhaps shared with other processes."""
 
     def __init__(
-        self, images: Images, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        images: Images,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        is_balanced: bool = False,
     ) -> None:
         self._data = images
-        self._plan = Plan(len(images.labels), batch_size, seed, rank, world_size)
+        labels = images.labels if is_balanced else None
+        self._plan = Plan(len(images.labels), batch_size, seed, rank, world_size, labels)
         self.num_batches = len(self._plan.sizes())
 
     def epoch(self, epoch: int) -> Iterator[Batch]:

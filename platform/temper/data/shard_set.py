@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from temper.data.manifest import Manifest, ShardFile, Split
-from temper.errors import ShardError
+from temper.errors import RecipeError, ShardError
 from temper.records import sha256_of
 
 AGAIN = "; copy it again, or make new shards with `temper shards SRC DST`"
@@ -72,6 +72,34 @@ class ShardSet:
         """Images of each class, in the order of ``classes``."""
         return [self.manifest.counts[split][name] for name in self.classes]
 
+    def few_shot(self, shots: int, seed: int) -> "ShardSet":
+        """The same shards with ``shots`` training images of each class, drawn by ``seed``; all else stays.
+
+        Raises:
+            RecipeError: a class has fewer training images.
+        """
+        counts = self.manifest.counts["train"]
+        name, smallest = min(counts.items(), key=lambda item: item[1])
+        if shots > smallest:
+            raise RecipeError(
+                f"data.shots_per_class: {shots} are wanted, class '{name}' of {self.path} has {smallest} "
+                f"training images; allowed: 1..{smallest}"
+            )
+        rows = self.rows("train")
+        labels = self._labels()[rows]
+        shuffled = np.random.default_rng(seed).permutation(len(rows))
+        chosen = [shuffled[labels[shuffled] == label][:shots] for label in range(len(self.classes))]
+        kept = np.sort(rows[np.concatenate(chosen)]).tolist()
+        update = {
+            "splits": {**self.manifest.splits, "train": kept},
+            "counts": {**self.manifest.counts, "train": dict.fromkeys(counts, shots)},
+        }
+        return ShardSet(self.path, self.manifest.model_copy(update=update))
+
+    def _labels(self) -> np.ndarray:
+        parts = [self.read(group, ["label"])["label"].to_numpy() for group in self.row_groups]
+        return np.concatenate(parts).astype(np.int64)
+
     @cached_property
     def row_groups(self) -> list["RowGroup"]:
         """Every row group of every shard, in the order of the rows.
@@ -106,15 +134,15 @@ class ShardSet:
             raise ShardError(f"{path}: {metadata.num_rows} rows, the manifest says {shard.num_rows}")
         return metadata
 
-    def read(self, group: "RowGroup") -> pa.Table:
-        """The rows of one group: ``image`` (bytes and path) and ``label``.
+    def read(self, group: "RowGroup", columns: list[str] | None = None) -> pa.Table:
+        """The rows of one group: ``image`` (bytes and path) and ``label``, or only some ``columns``.
 
         Raises:
             ShardError: the file is damaged.
         """
         path = self.path / group.file
         try:
-            return pq.ParquetFile(path).read_row_group(group.index)
+            return pq.ParquetFile(path).read_row_group(group.index, columns)
         except (OSError, pa.ArrowException) as problem:
             raise ShardError(f"{path}: row group {group.index} cannot be read ({problem})") from None
 

@@ -7,11 +7,28 @@ from typing import Annotated
 
 from pydantic import Field
 
-from temper.schedules.base import Phase, Schedule
+from temper.schedules.base import BatchNormPolicy, Phase, Schedule
+from temper.schedules.explicit import Phases, PhaseSpec
 from temper.schedules.gradual import Gradual
-from temper.schedules.lp_ft import LPFT
-from temper.schedules.static import Full, HeadOnly, LastK
+from temper.schedules.lp_ft import LPFT, RoLI
+from temper.schedules.static import Full, HeadOnly, LastK, Twins
 
-AnySchedule = Annotated[HeadOnly | Full | LastK | Gradual | LPFT, Field(discriminator="kind")]
+AnySchedule = Annotated[
+    HeadOnly | Full | LastK | Gradual | LPFT | RoLI | Twins | Phases, Field(discriminator="kind")
+]
 
-__all__ = ["LPFT", "AnySchedule", "Full", "Gradual", "HeadOnly", "LastK", "Phase", "Schedule"]
+__all__ = [
+    "LPFT",
+    "AnySchedule",
+    "BatchNormPolicy",
+    "Full",
+    "Gradual",
+    "HeadOnly",
+    "LastK",
+    "Phase",
+    "PhaseSpec",
+    "Phases",
+    "RoLI",
+    "Schedule",
+    "Twins",
+]

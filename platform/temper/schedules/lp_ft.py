@@ -11,7 +11,7 @@ from temper.schedules.base import Phase, Schedule, last_groups
 class LPFT(Schedule):
     """Probe the head on frozen features, then train everything at a smaller rate.
 
-    Kumar et al. 2022, arXiv:2202.10054. A run of one epoch only probes.
+    Kumar et al. 2022, arXiv:2202.10054. The probe sees clean images. A run of one epoch only probes.
     """
 
     kind: Literal["lp_ft"] = "lp_ft"
@@ -20,22 +20,36 @@ class LPFT(Schedule):
 
     @property
     def label(self) -> str:
-        return f"lp_ft({self.head_frac:g})"
+        return f"{self.kind}({self.head_frac:g})"
 
-    def phases(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
+    @property
+    def probes_under_attack(self) -> bool:
+        """Whether the recipe's adversary takes part in the probe."""
+        return False
+
+    def plan(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
         num_probe = (
             num_epochs if num_epochs == 1 else min(max(1, round(num_epochs * self.head_frac)), num_epochs - 1)
         )
         head = last_groups(groups, 1, self.kind)
-        phases = [Phase(name="probe", start_epoch=0, num_epochs=num_probe, trainable=head)]
+        phases = [self.phase("probe", 0, num_probe, head, is_attacked=self.probes_under_attack)]
         if num_probe < num_epochs:
             phases.append(
-                Phase(
-                    name="fine-tune",
-                    start_epoch=num_probe,
-                    num_epochs=num_epochs - num_probe,
-                    trainable=tuple(groups),
-                    lr_factor=self.full_lr_factor,
+                self.phase(
+                    "fine-tune", num_probe, num_epochs - num_probe, groups, lr_factor=self.full_lr_factor
                 )
             )
         return phases
+
+
+class RoLI(LPFT):
+    """``lp_ft`` whose probe is trained under attack as well: the robust start of robust fine-tuning.
+
+    Hua et al. 2024 (RoLI, CVPR), arXiv:2312.05716. Start from a robust checkpoint.
+    """
+
+    kind: Literal["roli"] = "roli"  # type: ignore[assignment]
+
+    @property
+    def probes_under_attack(self) -> bool:
+        return True

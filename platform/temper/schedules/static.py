@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from temper.schedules.base import Phase, Schedule, last_groups
+from temper.schedules.base import BatchNormPolicy, Phase, Schedule, last_groups
 
 
 class HeadOnly(Schedule):
@@ -13,12 +13,8 @@ class HeadOnly(Schedule):
 
     kind: Literal["head_only"] = "head_only"
 
-    def phases(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
-        return [
-            Phase(
-                name="head", start_epoch=0, num_epochs=num_epochs, trainable=last_groups(groups, 1, self.kind)
-            )
-        ]
+    def plan(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
+        return [self.phase("head", 0, num_epochs, last_groups(groups, 1, self.kind))]
 
 
 class Full(Schedule):
@@ -26,8 +22,8 @@ class Full(Schedule):
 
     kind: Literal["full"] = "full"
 
-    def phases(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
-        return [Phase(name="full", start_epoch=0, num_epochs=num_epochs, trainable=tuple(groups))]
+    def plan(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
+        return [self.phase("full", 0, num_epochs, groups)]
 
 
 class LastK(Schedule):
@@ -40,6 +36,20 @@ class LastK(Schedule):
     def label(self) -> str:
         return f"last_k({self.k})"
 
-    def phases(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
-        trainable = last_groups(groups, self.k, self.kind)
-        return [Phase(name=f"last {self.k}", start_epoch=0, num_epochs=num_epochs, trainable=trainable)]
+    def plan(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
+        return [self.phase(f"last {self.k}", 0, num_epochs, last_groups(groups, self.k, self.kind))]
+
+
+class Twins(Schedule):
+    """Fine-tuning with a twin that keeps the start's BatchNorm statistics.
+
+    Liu et al. 2023 (TWINS, CVPR), arXiv:2303.11135: both share every weight, and the twin holds on to the
+    robust features of the start while the other adapts. Start from a robust checkpoint.
+    """
+
+    kind: Literal["twins"] = "twins"
+    batch_norm: BatchNormPolicy = "twin"
+    twin_weight: float = Field(default=1.0, gt=0)
+
+    def plan(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
+        return [self.phase("twins", 0, num_epochs, groups, twin_weight=self.twin_weight)]

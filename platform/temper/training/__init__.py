@@ -2,7 +2,17 @@
 
 from temper.training.feed import Feed
 from temper.training.loop import train
+from temper.training.plan import PhasePlan, plan_phases
 from temper.training.state import TrainState, read_state
 from temper.training.worker import DistributedWorker, Worker
 
-__all__ = ["DistributedWorker", "Feed", "TrainState", "Worker", "read_state", "train"]
+__all__ = [
+    "DistributedWorker",
+    "Feed",
+    "PhasePlan",
+    "TrainState",
+    "Worker",
+    "plan_phases",
+    "read_state",
+    "train",
+]

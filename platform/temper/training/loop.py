@@ -3,23 +3,34 @@
 import time
 
 import torch
-from torch import Tensor
 
-from temper.errors import TrainingError
+from temper.hardening import FreeTraining
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe
 from temper.records import RunFolder
-from temper.schedules import Phase
-from temper.seeds import derive_seed
 from temper.tracking import Tracker
-from temper.training.feed import Feed, paired_batches
-from temper.training.state import Passes, TrainState, restore, restore_optimizer, save_checkpoint
+from temper.training.anchor import Anchor
+from temper.training.averaging import build_average
+from temper.training.compute import apply_compute, choose_compute
+from temper.training.epoch import run_epoch
+from temper.training.feed import Feed
+from temper.training.free import FreeStep
+from temper.training.guard import Snapshot, find_collapse, guard_of
+from temper.training.plan import PhasePlan, phase_of, plan_phases
+from temper.training.progress import advance, fresh_state, reported
+from temper.training.state import (
+    TrainState,
+    digest_of,
+    load_optimizer,
+    optimizer_tensors,
+    read_part,
+    restore,
+    restore_model,
+    save_checkpoint,
+)
 from temper.training.step import TrainStep
 from temper.training.validation import validate_epoch
 from temper.training.worker import Worker
-
-CHECK_STEPS = 50
-"""Steps between two looks at the loss: each look waits for the device."""
 
 
 def train(
@@ -40,128 +51,113 @@ def train(
         CheckpointError: ``run`` holds another run.
     """
     torch.set_num_threads(recipe.workers.cpus_per_worker)
-    weights = start_weights or recipe.model.weights
-    model = build_model(
-        recipe.model.model_copy(update={"weights": weights}),
-        feed.classes,
-        image_size=recipe.data.image_size,
-        seed=recipe.seed,
-    ).to(worker.device)
-    state = restore(run, _fresh_state(recipe, feed, weights, worker), model)
-    for phase in recipe.schedule.phases(recipe.epochs, model.group_names):
-        if phase.end_epoch > state.next_epoch:
-            state = _train_phase(recipe, run, feed, phase, model, state, worker, tracker)
-    return state
+    return Training(recipe, run, feed, worker, tracker, start_weights).finish()
 
 
-def _train_phase(
-    recipe: Recipe,
-    run: RunFolder,
-    feed: Feed,
-    phase: Phase,
-    model: TaskModel,
-    state: TrainState,
-    worker: Worker,
-    tracker: Tracker,
-) -> TrainState:
-    """The epochs of ``phase`` that are still to come: one trainable set, one optimizer, one DDP wrapper."""
-    tasks = ("target", "source") if recipe.objective.uses_source else ("target",)
-    trainable = set_trainable(model, phase.trainable, tasks=tasks)
-    optimizer = recipe.optim.build(trainable)
-    if state.next_epoch > phase.start_epoch:
-        restore_optimizer(run, state, optimizer)
-    step = TrainStep(recipe, feed, phase, model, worker.wrap(model), optimizer, worker)
-    num_trained = max(state.num_trained_params, sum(parameter.numel() for parameter in trainable))
+class Training:
+    """A run on its way: the model, what is kept of its start, and how far it is."""
 
-    for epoch in range(max(phase.start_epoch, state.next_epoch), phase.end_epoch):
-        started = time.perf_counter()
-        torch.manual_seed(derive_seed(recipe.seed, "epoch", epoch, worker.rank))
-        metrics, passes = _train_epoch(step, epoch)
-        if (epoch + 1) % recipe.validation.every_epochs == 0 or epoch + 1 == recipe.epochs:
-            metrics |= validate_epoch(recipe, model, feed, worker)
-        previous, state = state, _advance(recipe, state, epoch, metrics, passes, num_trained, started)
-        if worker.is_chief:
-            save_checkpoint(run, state, model, optimizer, previous)
-            tracker.log(metrics | {"cost/train_s": state.train_s}, epoch=epoch)
-        worker.barrier()
-        worker.report(_reported(state, metrics, epoch))
-    return state
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: RunFolder,
+        feed: Feed,
+        worker: Worker,
+        tracker: Tracker,
+        start_weights: str | None,
+    ) -> None:
+        self.recipe, self.run, self.feed = recipe, run, feed
+        self.worker, self.tracker = worker, tracker
+        weights = start_weights or recipe.model.weights
+        self.model = _start_model(recipe, feed, weights).to(worker.device)
+        self.plans = plan_phases(recipe, self.model)
+        self.anchor = Anchor.of(self.model, recipe, self.plans)
+        self.average = build_average(self.model, recipe.optim.ema_decay)
+        self.state = restore(run, fresh_state(recipe, feed, weights, worker))
+        if self.state.compute is None:
+            compute = choose_compute(
+                recipe.compute,
+                self.model,
+                worker,
+                batch_size=recipe.data.batch_size,
+                image_size=recipe.data.image_size,
+            )
+            self.state = self.state.model_copy(update={"compute": compute})
+        assert self.state.compute is not None
+        apply_compute(self.state.compute, self.model)
+        replays = getattr(recipe.objective.adversary, "replays", 1)
+        self.model.controller.begin(recipe.epochs * feed.target.num_batches * replays)
+        self._resume()
 
+    def finish(self) -> TrainState:
+        """Every phase that is still to come."""
+        for plan in self.plans:
+            if plan.phase.end_epoch > self.state.next_epoch and not self.state.is_finished:
+                self._train_phase(plan)
+        return self.state
 
-def _train_epoch(step: TrainStep, epoch: int) -> tuple[dict[str, float], Passes]:
-    """Mean training losses of one epoch over all ranks, and the passes that it took."""
-    sums: dict[str, Tensor] = {}
-    passes = Passes()
-    num_steps = 0
-    for batches in paired_batches(step.feed, epoch, step.recipe.objective.uses_source):
-        progress = (epoch + num_steps / step.feed.target.num_batches) / step.recipe.epochs
-        losses, step_passes = step(batches, epoch, num_steps, progress)
-        for name, value in losses.items():
-            sums[name] = sums[name] + value if name in sums else value
-        passes += step_passes
-        num_steps += 1
-        if num_steps % CHECK_STEPS == 0:
-            _check_finite(sums["loss"], epoch, num_steps)
-    _check_finite(sums["loss"], epoch, num_steps)
-    names = sorted(sums)
-    values = [float(sums[name]) / num_steps for name in names] + [passes.forward, passes.backward]
-    totals = step.worker.sum(torch.tensor(values, dtype=torch.float64)).tolist()
-    metrics = {
-        f"train/{name}": total / step.worker.world_size for name, total in zip(names, totals, strict=False)
-    }
-    return metrics, Passes(forward=round(totals[-2]), backward=round(totals[-1]))
+    def _resume(self) -> None:
+        """Take up the weights of ``last/``, and see that they were trained as the recipe says."""
+        restore_model(self.run, self.state, self.model)
+        if self.state.next_epoch == 0:
+            return
+        if self.recipe.optim.ema_decay is not None:
+            self.average.load_state_dict(read_part(self.run, self.state, "average"))
+        if self.model.controller.state_dict():
+            self.model.controller.load_state_dict(read_part(self.run, self.state, "adapter"))
+        names = phase_of(self.plans, self.state.next_epoch - 1).names
+        assert self.state.trainable == digest_of(names), "the trainable set must follow from the epoch"
 
-
-def _check_finite(total: Tensor, epoch: int, num_steps: int) -> None:
-    if not torch.isfinite(total):
-        raise TrainingError(
-            f"the loss became {float(total)} in epoch {epoch}, within {num_steps} steps; "
-            "lower optim.lr, set optim.max_grad_norm, or start from weights that fit"
+    def _train_phase(self, plan: PhasePlan) -> None:
+        """The epochs of ``plan`` still to come: one trainable set, one optimizer, one DDP wrapper."""
+        trainable = set_trainable(self.model, plan.phase.trainable, self.recipe.objective.trained_heads)
+        assert {n for n, p in self.model.named_parameters() if p.requires_grad} == set(plan.names)
+        optimizer = self.recipe.optim.build(trainable, plan.lr_factors)
+        if self.state.next_epoch > plan.phase.start_epoch:
+            load_optimizer(optimizer, plan.names, read_part(self.run, self.state, "optimizer"))
+        adversary = self.recipe.objective.adversary
+        kind = FreeStep if plan.is_attacked and isinstance(adversary, FreeTraining) else TrainStep
+        step = kind(
+            self.recipe, self.feed, plan, self.model, optimizer, self.worker, self.anchor, self.average
         )
+        for epoch in range(max(plan.phase.start_epoch, self.state.next_epoch), plan.phase.end_epoch):
+            self._train_epoch(plan, step, epoch)
+            if self.state.is_finished:
+                return
 
+    def _train_epoch(self, plan: PhasePlan, step: TrainStep, epoch: int) -> None:
+        started = time.perf_counter()
+        guard = guard_of(self.recipe.objective.adversary) if plan.is_attacked else None
+        carried = (self.model, step.optimizer, self.average, self.model.controller)
+        before = Snapshot(*carried) if guard is not None else None
+        metrics, passes = run_epoch(step, epoch)
+        collapse = None
+        if guard is not None:
+            metrics["train/guarded_acc"] = step.guarded_accuracy(guard, epoch)
+            collapse = find_collapse(guard, self.state.guarded_acc, metrics["train/guarded_acc"], epoch)
+        if collapse is not None and before is not None:
+            before.restore()
+        elif (epoch + 1) % self.recipe.validation.every_epochs == 0 or epoch + 1 == self.recipe.epochs:
+            metrics |= validate_epoch(self.recipe, self.average.model, self.feed, self.worker)
+        seconds = time.perf_counter() - started
+        previous = self.state
+        self.state = advance(self.recipe, previous, plan, epoch, metrics, passes, seconds, collapse)
+        if self.worker.is_chief:
+            self._save(plan, step, previous)
+            self.tracker.log(metrics | {"cost/train_s": self.state.train_s}, epoch=epoch)
+        self.worker.barrier()
+        self.worker.report(reported(self.state, metrics, epoch))
 
-def _fresh_state(recipe: Recipe, feed: Feed, weights: str | None, worker: Worker) -> TrainState:
-    return TrainState(
-        recipe_hash=recipe.hash,
-        classes=feed.classes,
-        fingerprints=feed.fingerprints,
-        start_weights=weights,
-        num_epochs=recipe.epochs,
-        device=worker.device.type,
-    )
-
-
-def _advance(
-    recipe: Recipe,
-    state: TrainState,
-    epoch: int,
-    metrics: dict[str, float],
-    passes: Passes,
-    num_trained: int,
-    started: float,
-) -> TrainState:
-    """The state after ``epoch``; the best epoch is the first with the highest selection metric."""
-    metric = recipe.selection_metric
-    best_so_far = state.best_metrics.get(metric, -1.0)
-    is_best = metrics.get(metric, -2.0) > best_so_far or state.best_epoch is None
-    return state.model_copy(
-        update={
-            "next_epoch": epoch + 1,
-            "best_epoch": epoch if is_best else state.best_epoch,
-            "best_metrics": metrics if is_best else state.best_metrics,
-            "num_trained_params": num_trained,
-            "train_s": state.train_s + time.perf_counter() - started,
-            "passes": state.passes + passes,
+    def _save(self, plan: PhasePlan, step: TrainStep, previous: TrainState) -> None:
+        parts = {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer_tensors(step.optimizer, plan.names),
+            "average": self.average.state_dict(),
+            "adapter": self.model.controller.state_dict(),
         }
-    )
+        save_checkpoint(self.run, self.state, self.average.model, parts, previous)
 
 
-def _reported(state: TrainState, metrics: dict[str, float], epoch: int) -> dict[str, float]:
-    """One flat row for a scheduler: this epoch's metrics, the best so far, and the cost."""
-    best = {f"best/{name}": value for name, value in state.best_metrics.items() if name.startswith("val/")}
-    cost = {
-        "cost/train_s": state.train_s,
-        "cost/num_forward": float(state.passes.forward),
-        "cost/num_backward": float(state.passes.backward),
-    }
-    return {"epoch": float(epoch + 1), **metrics, **best, **cost}
+def _start_model(recipe: Recipe, feed: Feed, weights: str | None) -> TaskModel:
+    spec = recipe.model.model_copy(update={"weights": weights})
+    return build_model(spec, feed.classes, image_size=recipe.data.image_size, seed=recipe.seed)

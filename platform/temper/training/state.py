@@ -1,17 +1,20 @@
 """Where a run stands, and how it is saved and restored."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from temper.errors import CheckpointError
 from temper.models import TaskModel, load_model_state, save_model
 from temper.records import RunFolder, write_atomic
-from temper.spec import Spec
+from temper.spec import Spec, content_hash
+from temper.training.compute import Compute
 
 
 class Passes(Spec):
@@ -41,10 +44,19 @@ class TrainState(Spec):
     train_s: float = 0.0
     device: str = "cpu"
     passes: Passes = Passes()
+    trainable: str | None = None
+    """Digest of the names of what trained in the last epoch."""
+    guarded_acc: float | None = None
+    """Robust accuracy that the guard against catastrophic overfitting saw last."""
+    since_best: int = 0
+    """Validations since the best one."""
+    stopped: str | None = None
+    """Why the run ended before its last epoch."""
+    compute: Compute | None = None
 
     @property
     def is_finished(self) -> bool:
-        return self.next_epoch >= self.num_epochs
+        return self.next_epoch >= self.num_epochs or self.stopped is not None
 
 
 def read_state(folder: Path) -> TrainState:
@@ -62,30 +74,33 @@ def read_state(folder: Path) -> TrainState:
         raise CheckpointError(f"{path}: not a checkpoint's state ({problem})") from None
 
 
+Parts = dict[str, dict[str, Tensor]]
+"""Name of a file under ``last/`` -> its tensors."""
+
+
 def save_checkpoint(
-    run: RunFolder,
-    state: TrainState,
-    model: TaskModel,
-    optimizer: torch.optim.Optimizer,
-    previous: TrainState,
+    run: RunFolder, state: TrainState, kept: TaskModel, parts: Parts, previous: TrainState
 ) -> None:
     """Write the newest epoch under ``last/`` and, if it is the best so far, under ``checkpoint/``.
 
-    The state is written after the weights it speaks of, each file by rename, and the weights carry
-    their epoch in their name: a crash at any moment leaves the former checkpoint whole.
+    ``kept`` is the model as it is validated; ``parts`` is all that the next epoch goes on from. The state is
+    written after the weights it speaks of, each file by rename, and the weights carry their epoch in their
+    name: a crash at any moment leaves the former checkpoint whole.
     """
-    if state.best_epoch == state.next_epoch - 1:
-        save_model(model, run.checkpoint / "model.safetensors")
+    if state.best_epoch == state.next_epoch - 1 and state.stopped is None:
+        save_model(kept, run.checkpoint / "model.safetensors")
     write_atomic(run.checkpoint / "state.json", state.model_dump_json(indent=2))
-    name = f"epoch-{state.next_epoch:05d}"
-    save_model(model, run.last / f"{name}.model.safetensors")
-    _save_optimizer(optimizer, run.last / f"{name}.optimizer.safetensors")
+    for name, tensors in parts.items():
+        if tensors:
+            packed = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+            write_atomic(run.last / f"epoch-{state.next_epoch:05d}.{name}.safetensors", save(packed))
     write_atomic(run.last / "state.json", state.model_dump_json(indent=2))
-    for stale in run.last.glob(f"epoch-{previous.next_epoch:05d}.*"):
-        stale.unlink()
+    if previous.next_epoch != state.next_epoch:
+        for stale in run.last.glob(f"epoch-{previous.next_epoch:05d}.*"):
+            stale.unlink()
 
 
-def restore(run: RunFolder, fresh: TrainState, model: TaskModel) -> TrainState:
+def restore(run: RunFolder, fresh: TrainState) -> TrainState:
     """The state from which to go on: that of ``last/`` if there is one, else ``fresh``.
 
     Raises:
@@ -102,32 +117,64 @@ def restore(run: RunFolder, fresh: TrainState, model: TaskModel) -> TrainState:
         raise CheckpointError(
             f"{run.path}: the images have changed since this run began; choose another --out"
         )
-    load_model_state(model, run.last / f"epoch-{state.next_epoch:05d}.model.safetensors")
     return state
 
 
-def restore_optimizer(run: RunFolder, state: TrainState, optimizer: torch.optim.Optimizer) -> None:
-    """Give a phase that is gone on with the optimizer state it had."""
-    path = run.last / f"epoch-{state.next_epoch:05d}.optimizer.safetensors"
-    if not path.exists():
-        raise CheckpointError(f"{path}: the optimizer's state is missing; remove {run.last} to start afresh")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    packed = optimizer.state_dict()
+def restore_model(run: RunFolder, state: TrainState, model: TaskModel) -> None:
+    """Give ``model`` the weights of ``state``, where there are any.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another model.
+    """
+    if state.next_epoch > 0:
+        load_model_state(model, run.last / f"epoch-{state.next_epoch:05d}.model.safetensors")
+
+
+def read_part(run: RunFolder, state: TrainState, name: str) -> dict[str, Tensor]:
+    """The tensors of one part of ``last/``.
+
+    Raises:
+        CheckpointError: missing, or damaged.
+    """
+    path = run.last / f"epoch-{state.next_epoch:05d}.{name}.safetensors"
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as problem:
+        raise CheckpointError(
+            f"{path}: missing or damaged ({problem}); remove {run.last} to start afresh"
+        ) from None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dict[str, Tensor]:
+    """The optimizer's state as tensors, by ``names`` of its parameters in their order."""
+    return {
+        f"{names[index]}|{slot}": torch.as_tensor(value)
+        for index, slots in optimizer.state_dict()["state"].items()
+        for slot, value in slots.items()
+        if value is not None
+    }
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, names: Sequence[str], tensors: dict[str, Tensor]
+) -> None:
+    """Give ``optimizer``, of the parameters ``names``, the state that it had.
+
+    Raises:
+        CheckpointError: the state is that of other parameters.
+    """
     slots: dict[int, dict[str, Any]] = {}
-    for key, value in load_file(path).items():
-        index, _, slot = key.partition(".")
-        if int(index) >= len(parameters):
+    place = {name: index for index, name in enumerate(names)}
+    for key, value in tensors.items():
+        name, _, slot = key.partition("|")
+        if name not in place:
             raise CheckpointError(
-                f"{path}: saved for {index} parameters, this phase trains {len(parameters)}"
+                f"the optimizer's state speaks of '{name}', which this phase does not train"
             )
-        slots.setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict({**packed, "state": slots})
+        slots.setdefault(place[name], {})[slot] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
 
 
-def _save_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    tensors: dict[str, Tensor] = {}
-    for index, slots in optimizer.state_dict()["state"].items():
-        for slot, value in slots.items():
-            if value is not None:
-                tensors[f"{index}.{slot}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    write_atomic(path, save(tensors))
+def digest_of(names: Sequence[str]) -> str:
+    """Tells one set of trainable parameters from another."""
+    return content_hash(sorted(names))

@@ -1,0 +1,33 @@
+"""Ways of hardening: an attack, and the loss of a training that uses it.
+
+Add one: a subclass of ``Adversary``, and its name in ``AnyAdversary``.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from temper.hardening.adversarial import FastTraining, FGSMTraining, FreeTraining, Guard, PGDTraining
+from temper.hardening.base import AWP, Adversary, CrossEntropy
+from temper.hardening.eps_schedules import ConstantEps, RampEps
+from temper.hardening.trades import MART, TRADES
+
+AnyAdversary = Annotated[
+    FGSMTraining | FastTraining | FreeTraining | PGDTraining | TRADES | MART, Field(discriminator="kind")
+]
+
+__all__ = [
+    "AWP",
+    "MART",
+    "TRADES",
+    "Adversary",
+    "AnyAdversary",
+    "ConstantEps",
+    "CrossEntropy",
+    "FGSMTraining",
+    "FastTraining",
+    "FreeTraining",
+    "Guard",
+    "PGDTraining",
+    "RampEps",
+]

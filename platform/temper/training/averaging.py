@@ -1,0 +1,53 @@
+"""The average of the weights over the steps, where the recipe asks for one."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from temper.models import TaskModel
+
+
+class NoAverage:
+    """The weights as they are."""
+
+    def __init__(self, model: TaskModel) -> None:
+        self.model = model
+        """What is validated and kept."""
+
+    def update(self) -> None:
+        """Called after each step."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a resumed run needs beside the model; empty here."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from ``state``."""
+
+
+class EMA(NoAverage):
+    """The exponential moving average of weights and BatchNorm statistics."""
+
+    def __init__(self, model: TaskModel, decay: float) -> None:
+        self._current = model
+        self._average: nn.Module = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+        )
+        averaged: Any = self._average.module
+        averaged.requires_grad_(False)
+        super().__init__(averaged)
+
+    def update(self) -> None:
+        self._average.update_parameters(self._current)  # type: ignore[operator]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self._average.state_dict())
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._average.load_state_dict(state)
+
+
+def build_average(model: TaskModel, decay: float | None) -> NoAverage:
+    """The average of ``model``, or the model itself."""
+    return NoAverage(model) if decay is None else EMA(model, decay)

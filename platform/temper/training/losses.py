@@ -1,0 +1,117 @@
+"""The losses of one step, from one call of the model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from temper.hardening import Adversary, CrossEntropy
+from temper.models import ForwardPass, TaskModel
+from temper.objective import L2SP, LwF, Objective
+from temper.schedules import Phase
+from temper.training.anchor import Anchor
+
+Forward = Callable[[Sequence[ForwardPass]], list[dict[str, Tensor]]]
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StepImages:
+    """What one update sees. Images float (B,3,H,W) in [0,1], or features (B,D) if ``are_features``."""
+
+    clean: Mapping[str, Tensor]
+    """Task -> images."""
+    labels: Mapping[str, Tensor]
+    """Task -> classes (B,) or, mixed, their shares (B,C)."""
+    attacked: Mapping[str, Tensor]
+    """Task -> adversarial examples of those tasks that are attacked."""
+    are_features: bool = False
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """``loss`` and its parts, as scalars: of the target, of the source term, and of the twin."""
+
+    objective: Objective
+    phase: Phase
+    model: TaskModel
+    anchor: Anchor
+    class_weights: Tensor | None
+
+    def passes(self, images: StepImages, adversary: Adversary | None) -> list[ForwardPass]:
+        """What goes through the model: both forms of the images where the adversary's loss reads both."""
+        is_lwf = isinstance(self.objective.term, LwF)
+        if adversary is None or not adversary.needs_clean:
+            batches = [{**images.clean, **images.attacked}]
+        else:
+            batches = [dict(images.clean), dict(images.attacked)]
+        own = [
+            ForwardPass(batch, images.are_features, recalls_source=is_lwf and index == 0)
+            for index, batch in enumerate(batches)
+        ]
+        if self.phase.batch_norm != "twin":
+            return own
+        return own + [ForwardPass(batch, statistics=self.anchor.statistics) for batch in batches]
+
+    def __call__(
+        self, forward: Forward, images: StepImages, adversary: Adversary | None, progress: float
+    ) -> Losses:
+        """The losses at ``progress`` 0..1 of the run; ``forward`` is the model, wrapped or not."""
+        outputs = forward(self.passes(images, adversary))
+        if self.phase.batch_norm != "twin":
+            losses = self._task_losses(outputs, images, adversary, progress)
+        else:
+            half = len(outputs) // 2
+            losses = self._task_losses(outputs[:half], images, adversary, progress)
+            twin = self._task_losses(outputs[half:], images, adversary, progress)["loss"]
+            weight = self.phase.twin_weight
+            losses |= {"loss": (losses["loss"] + weight * twin) / (1 + weight), "twin/loss": twin}
+        return self._with_source_term(losses, outputs, images, progress)
+
+    def _task_losses(
+        self,
+        outputs: Sequence[Mapping[str, Tensor]],
+        images: StepImages,
+        adversary: Adversary | None,
+        progress: float,
+    ) -> Losses:
+        losses: Losses = {}
+        for task, labels in images.labels.items():
+            entropy = self._cross_entropy(task)
+            if adversary is None or task not in images.attacked:
+                losses[f"{task}/loss"] = entropy(outputs[0][task], labels)
+                continue
+            clean = outputs[0][task] if adversary.needs_clean else None
+            losses[f"{task}/loss"] = adversary.loss(clean, outputs[-1][task], labels, entropy)
+        total = losses["target/loss"]
+        if "source/loss" in losses:
+            total = total + self.objective.alpha_at(progress) * losses["source/loss"]
+        return {"loss": total, **losses}
+
+    def _cross_entropy(self, task: str) -> CrossEntropy:
+        return self.objective.cross_entropy(self.class_weights if task == "target" else None)
+
+    def _with_source_term(
+        self, losses: Losses, outputs: Sequence[Mapping[str, Tensor]], images: StepImages, progress: float
+    ) -> Losses:
+        """The source terms that read no source images."""
+        term, alpha = self.objective.term, self.objective.alpha_at(progress)
+        if isinstance(term, LwF):
+            assert self.anchor.teacher is not None
+            with torch.no_grad():
+                answers = self.anchor.teacher(images.clean["target"], "source")
+            distillation = term.distillation(outputs[0]["recall"], answers)
+            losses |= {"loss": losses["loss"] + alpha * distillation, "lwf/loss": distillation}
+        if isinstance(term, L2SP):
+            assert self.anchor.weights is not None
+            parameters = dict(self.model.named_parameters())
+            body = {n: parameters[n] for n in self.anchor.weights if parameters[n].requires_grad}
+            head = {n: p for n, p in parameters.items() if n.startswith("heads.target.")}
+            distance = term.distance(body, self.anchor.weights).to(losses["loss"].device)
+            losses |= {
+                "loss": losses["loss"] + alpha * distance + term.decay(head),
+                "l2sp/loss": distance,
+            }
+        penalty = self.model.controller.regularization()
+        return losses if penalty is None else losses | {"loss": losses["loss"] + penalty}

@@ -1,18 +1,22 @@
 """What every attack shares: its threat model, the gradient of the images, and how a model is held still."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Self
+from contextlib import contextmanager, nullcontext
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
+from temper.attacks.norms import project, steepest
 from temper.spec import Norm, Ratio, Spec, check_eps, format_ratio
 
 LogitsFn = Callable[[Tensor], Tensor]
 """Images (B,3,H,W) in [0,1] to logits (B,C)."""
+
+LossFn = Callable[[Tensor], Tensor]
+"""Images (B,3,H,W) in [0,1] to the sum of their losses, a scalar that an attack raises."""
 
 
 class Attack(Spec):
@@ -35,34 +39,79 @@ class Attack(Spec):
     def perturb(
         self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Adversarial examples (B,3,H,W) in [0,1], detached, each within ``eps`` of its image."""
+        """Adversarial examples (B,3,H,W) in [0,1], detached, each within ``eps`` of its image.
+
+        ``labels`` are classes (B,) int64, or their shares (B,C) where images are mixed.
+        """
         raise AssertionError(f"{type(self).__name__} does not say how it perturbs")
 
+    def scaled(self, factor: float) -> Self:
+        """The same attack with ``eps`` times ``factor`` (0..1), and a fixed step size in proportion."""
+        step_size = getattr(self, "step_size", None)
+        steps = {} if step_size is None or factor == 0 else {"step_size": step_size * factor}
+        return self if factor == 1 else self.model_copy(update={"eps": self.eps * factor, **steps})
 
-def loss_gradient(logits_fn: LogitsFn, images: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of each image's cross-entropy with respect to that image; parameters get none."""
+
+def cross_entropy_of(logits_fn: LogitsFn, labels: Tensor) -> LossFn:
+    """The loss of an untargeted attack on ``labels``."""
+    return lambda images: F.cross_entropy(logits_fn(images), labels, reduction="sum")
+
+
+def image_gradient(loss_fn: LossFn, images: Tensor) -> Tensor:
+    """The gradient of each image's loss with respect to that image; parameters get none."""
     with torch.enable_grad():
         images = images.detach().requires_grad_()
-        loss = F.cross_entropy(logits_fn(images), labels, reduction="sum")
-        return torch.autograd.grad(loss, images)[0]
+        return torch.autograd.grad(loss_fn(images), images)[0]
+
+
+def ascend(
+    loss_fn: LossFn, norm: Norm, start: Tensor, images: Tensor, eps: float, step_size: float, steps: int
+) -> Tensor:
+    """``steps`` along the steepest direction of the loss, each projected back; detached."""
+    perturbed = start
+    for _ in range(steps):
+        direction = steepest(norm, image_gradient(loss_fn, perturbed))
+        perturbed = project(norm, perturbed + step_size * direction, images, eps)
+    return perturbed.detach()
 
 
 @contextmanager
-def attack_mode(model: nn.Module) -> Iterator[None]:
+def attack_mode(model: nn.Module, batch_norm: Literal["eval", "train"] = "eval") -> Iterator[None]:
     """Hold ``model`` still: parameters frozen, all modules in eval mode; restored exactly afterwards.
 
     Frozen parameters save a quarter of an attack's time, and eval statistics in BatchNorm make the
-    stronger adversary (Pang et al. 2021, arXiv:2010.00467).
+    stronger adversary (Pang et al. 2021, arXiv:2010.00467). With ``batch_norm`` ``train``, every BatchNorm
+    that was in training mode uses the statistics of the batch, and its running ones are left as they were.
     """
     modes = [(module, module.training) for module in model.modules()]
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with kept_statistics(model) if batch_norm == "train" else nullcontext():
+        try:
+            model.eval()
+            if batch_norm == "train":
+                for module, mode in modes:
+                    module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
+            for parameter in trainable:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+            for module, mode in modes:
+                module.training = mode
+
+
+@contextmanager
+def kept_statistics(model: nn.Module) -> Iterator[None]:
+    """Whatever runs inside, the BatchNorm statistics of ``model`` are bit for bit as before afterwards."""
+    saved = [
+        (buffer, buffer.detach().clone())
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for buffer in module.buffers(recurse=False)
+    ]
     try:
-        model.eval()
-        for parameter in trainable:
-            parameter.requires_grad_(False)
         yield
     finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-        for module, mode in modes:
-            module.training = mode
+        for buffer, value in saved:
+            buffer.copy_(value)

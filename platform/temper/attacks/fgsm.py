@@ -3,10 +3,11 @@
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from temper.attacks.base import Attack, LogitsFn, loss_gradient
-from temper.attacks.norms import project, random_point, steepest
+from temper.attacks.base import Attack, LogitsFn, ascend, cross_entropy_of
+from temper.attacks.norms import random_point
 
 
 class FGSM(Attack):
@@ -19,13 +20,13 @@ class FGSM(Attack):
     kind: Literal["fgsm"] = "fgsm"
     random_start: bool = False
 
+    rel_step: float | None = Field(default=None, gt=0, le=4)
+    """The step as a multiple of eps; ``null``: 1.25 from a random start, else 1."""
+
     def perturb(
         self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        start, step_size = images, self.eps
-        if self.random_start:
-            start, step_size = random_point(self.norm, images, self.eps, generator), 1.25 * self.eps
-        gradient = loss_gradient(logits_fn, start, labels)
-        return project(
-            self.norm, start + step_size * steepest(self.norm, gradient), images, self.eps
-        ).detach()
+        start = random_point(self.norm, images, self.eps, generator) if self.random_start else images
+        rel_step = self.rel_step or (1.25 if self.random_start else 1.0)
+        loss_fn = cross_entropy_of(logits_fn, labels)
+        return ascend(loss_fn, self.norm, start, images, self.eps, rel_step * self.eps, steps=1)

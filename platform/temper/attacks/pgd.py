@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from temper.attacks.base import Attack, LogitsFn, loss_gradient
-from temper.attacks.norms import project, random_point, steepest
+from temper.attacks.base import Attack, LogitsFn, ascend, cross_entropy_of
+from temper.attacks.norms import random_point
 from temper.spec import Ratio
 
 
@@ -43,14 +43,10 @@ class PGD(Attack):
     def _descend(
         self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> Tensor:
+        start = random_point(self.norm, images, self.eps, generator) if self.random_start else images
         step_size = self.step_size or 2.5 * self.eps / self.steps
-        perturbed = random_point(self.norm, images, self.eps, generator) if self.random_start else images
-        for _ in range(self.steps):
-            gradient = loss_gradient(logits_fn, perturbed, labels)
-            perturbed = project(
-                self.norm, perturbed + step_size * steepest(self.norm, gradient), images, self.eps
-            )
-        return perturbed.detach()
+        loss_fn = cross_entropy_of(logits_fn, labels)
+        return ascend(loss_fn, self.norm, start, images, self.eps, step_size, self.steps)
 
 
 @torch.no_grad()

@@ -1,18 +1,26 @@
 """Pretrained backbones with one head per task."""
 
-import torch
-from pydantic import field_validator
+from typing import Self
 
+import torch
+from pydantic import Field, field_validator, model_validator
+
+from temper.errors import ModelError
+from temper.models.adapters import AnyAdapter
 from temper.models.backbones import backbone_names, build_backbone
-from temper.models.task_model import TaskModel, count_params, set_trainable, train_mode
+from temper.models.statistics import StartStatistics, batch_norms
+from temper.models.task_model import ForwardPass, TaskModel, count_params, set_trainable, train_mode
 from temper.models.weights import load_model_state, load_start, save_model
 from temper.seeds import derive_seed
 from temper.spec import Spec
 
 __all__ = [
+    "ForwardPass",
     "ModelSpec",
+    "StartStatistics",
     "TaskModel",
     "backbone_names",
+    "batch_norms",
     "build_model",
     "count_params",
     "load_model_state",
@@ -23,14 +31,20 @@ __all__ = [
 
 
 class ModelSpec(Spec):
-    """A backbone by name, and where its weights come from.
+    """A backbone by name, where its weights come from, and what adapts it.
 
-    ``weights``: ``null`` for a random start, ``pretrained`` for torchvision's own, a ``.safetensors`` or
-    state-dict file, or the folder of a former run.
+    ``weights``: ``null`` for a random start, ``pretrained`` for torchvision's (or timm's) own, a URL, a
+    ``.safetensors`` or state-dict file, or the folder or ``record.json`` of a former run.
     """
 
     backbone: str
     weights: str | None = None
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Of the weights file; required for a URL."""
+    adapter: AnyAdapter | None = None
+    """Trains in the place of the backbone's own parameters."""
+    is_binary: bool = False
+    """Gives a target of two classes one logit and the binary cross-entropy."""
 
     @field_validator("backbone")
     @classmethod
@@ -39,18 +53,34 @@ class ModelSpec(Spec):
             raise ValueError(f"no backbone {backbone!r}. Backbones: {', '.join(backbone_names())}")
         return backbone
 
+    @model_validator(mode="after")
+    def _url_has_a_digest(self) -> Self:
+        if self.weights is not None and "://" in self.weights and self.sha256 is None:
+            raise ValueError("weights from a URL need sha256, the digest of the file (64 hex digits)")
+        return self
+
 
 def build_model(spec: ModelSpec, classes: dict[str, list[str]], *, image_size: int, seed: int) -> TaskModel:
     """The start model: ``classes`` maps each task to its class names; ``seed`` decides the random weights.
 
     Raises:
-        ModelError: weights that are missing, damaged, or of another backbone.
+        ModelError: weights that are missing, damaged, or of another backbone; an adapter that does not fit
+            it; a binary head for a target that has not two classes.
     """
+    if spec.is_binary and len(classes["target"]) != 2:
+        raise ModelError(
+            f"model.is_binary: the target has {len(classes['target'])} classes, not 2; set false"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "model"))
         backbone = build_backbone(spec.backbone, image_size, pretrained=spec.weights == "pretrained")
-        model = TaskModel(backbone, {task: len(names) for task, names in classes.items()})
+        counts = {task: len(names) for task, names in classes.items()}
+        model = TaskModel(backbone, counts, has_binary_target=spec.is_binary)
     if spec.weights is not None and spec.weights != "pretrained":
         load_start(model, spec.weights, classes)
+    if spec.adapter is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "adapter"))
+            model.attach(spec.adapter)
     # Convolutions over channels_last run up to twice as fast on CPUs, and feed the tensor cores of GPUs.
     return model.to(memory_format=torch.channels_last)

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from temper.errors import RecipeError, UsageError
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1"]
 
 
 class Spec(BaseModel):
@@ -55,7 +55,7 @@ def format_ratio(value: float) -> str:
 class Threat(Spec):
     """What robust accuracy means here: all perturbations of at most ``eps`` in ``norm``.
 
-    ``eps`` is in pixel units of [0,1]: 8/255 for Linf, for example, or 0.5 for L2.
+    ``eps`` is in pixel units of [0,1]: 8/255 for Linf, for example, 0.5 for L2, or 12 for L1.
     """
 
     norm: Norm = "linf"
@@ -74,9 +74,10 @@ def check_eps(norm: Norm, eps: float) -> None:
     """Refuse an ``eps`` that cannot be meant in pixel units of [0,1].
 
     Raises:
-        ValueError: ``eps`` is negative, or larger than the whole range (Linf) or 32 (L2).
+        ValueError: ``eps`` is negative, or larger than the whole range (Linf), 32 (L2) or 3072 (L1).
     """
-    largest = 1.0 if norm == "linf" else 32.0
+    # L1: the whole range of every pixel of an image of 32 x 32.
+    largest = {"linf": 1.0, "l2": 32.0, "l1": 3072.0}[norm]
     if not 0 <= eps <= largest:
         hint = f"; did you mean {eps:g}/255?" if largest < eps <= 255 else ""
         raise ValueError(

@@ -16,11 +16,15 @@ ATTACKS = [
     PGD(eps=0.03, steps=3, restarts=2),
     PGD(norm="l2", eps=0.5, steps=3),
     PGD(norm="l2", eps=0.5, steps=3, random_start=False),
+    FGSM(norm="l1", eps=4),
+    PGD(norm="l1", eps=4, steps=3),
+    PGD(norm="l1", eps=4, steps=3, random_start=False),
 ]
 
 
 def distance(norm: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm((a - b).flatten(1), float("inf") if norm == "linf" else 2, dim=1)
+    order = {"linf": float("inf"), "l2": 2, "l1": 1}[norm]
+    return torch.linalg.vector_norm((a - b).flatten(1), order, dim=1)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
@@ -34,7 +38,7 @@ def test_stays_in_the_ball_raises_the_loss_and_repeats(attack: Any, model: Any, 
     assert not first.requires_grad
     assert first.min() >= 0
     assert first.max() <= 1
-    assert distance(attack.norm, first, images).max() <= attack.eps + 1e-6
+    assert distance(attack.norm, first, images).max() <= attack.eps + 1e-6 * max(1, attack.eps)
     assert F.cross_entropy(model(first), labels) > F.cross_entropy(model(images), labels)
 
 
@@ -79,6 +83,17 @@ def test_pgd_equals_foolbox(norm: Any, eps: float, model: Any, batch: Any) -> No
     fmodel = foolbox.PyTorchModel(model, bounds=(0, 1))
     _, theirs, _ = attack(rel_stepsize=0.5, steps=5, random_start=False)(fmodel, images, labels, epsilons=eps)
     assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("eps", [2.0, 5.0])
+def test_pgd_in_l1_is_no_weaker_than_foolbox(eps: float, model: Any, batch: Any) -> None:
+    images, labels = batch
+    attack = PGD(norm="l1", eps=eps, steps=10, step_size=0.2 * eps, random_start=False)
+    ours = attack.perturb(model, images, labels)
+    theirs = foolbox.attacks.SparseL1DescentAttack(rel_stepsize=0.2, steps=10)
+    fmodel = foolbox.PyTorchModel(model, bounds=(0, 1))
+    _, clipped, _ = theirs(fmodel, images, labels, epsilons=eps)
+    assert F.cross_entropy(model(ours), labels) > 0.95 * F.cross_entropy(model(clipped), labels)
 
 
 def test_restarts_keep_the_highest_loss(model: Any, batch: Any) -> None:

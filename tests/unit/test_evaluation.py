@@ -7,11 +7,19 @@ import torch
 from torch import nn
 
 from temper.evaluation import evaluate_images, linear_probe, suite_for, wilson
-from temper.evaluation.cascade import run_cascade
-from temper.evaluation.members import DeepFoolMember, FGSMMember, Member, PGDMember
+from temper.evaluation.cascade import is_valid, margins, run_cascade
+from temper.evaluation.members import (
+    DeepFoolMember,
+    EADMember,
+    FGSMMember,
+    FMNMember,
+    Member,
+    PGDMember,
+    SLIDEMember,
+)
 from temper.evaluation.passes import CountedModel
 from temper.evaluation.statistics import fold_spread
-from temper.evaluation.suite import Suite
+from temper.evaluation.suite import SUITES, Suite
 from temper.spec import Threat
 
 THREAT = Threat(eps=0.1)
@@ -49,6 +57,10 @@ def test_outcomes_add_up_and_repeat(model: Any) -> None:
     assert 0 < first.robust_acc.count < 36
     assert str(first.outcomes.to_pylist()) == str(again.outcomes.to_pylist())
     assert first.status == "ok"
+    clean, robust = first.metrics.clean, first.metrics.robust
+    assert clean.balanced_acc == first.balanced_acc > robust.balanced_acc == first.robust_balanced_acc
+    assert clean.macro_f1 > robust.macro_f1
+    assert first.metrics == again.metrics
     standing = np.array(first.outcomes["correct"])
     for member in MEMBERS:
         attacked = np.array(first.outcomes[f"{member.name}/attacked"])
@@ -87,12 +99,12 @@ class Cheat(Member):
 
 def test_an_image_that_breaks_the_threat_model_is_not_counted(model: Any) -> None:
     images, labels = data(model)
-    correct = torch.ones(40, dtype=torch.bool)
+    logits = torch.eye(3)[labels]
     outcome = run_cascade(
         CountedModel(model).eval(),
         torch.from_numpy(images),
         torch.from_numpy(labels),
-        correct,
+        logits,
         [Cheat(kind="cheat")],
         THREAT,
         seed=0,
@@ -100,7 +112,49 @@ def test_an_image_that_breaks_the_threat_model_is_not_counted(model: Any) -> Non
         device=torch.device("cpu"),
     )
     assert outcome.members[0].record.num_rejected == 40
-    assert outcome.members[0].record.num_fooled <= 4
+    assert outcome.standing.all()
+    assert torch.equal(outcome.worst_logits, logits)
+
+
+def test_the_worst_case_is_what_fooled_or_came_closest(model: Any) -> None:
+    images, labels = data(model)
+    pixels, targets = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
+    fmodel = foolbox.PyTorchModel(model, bounds=(0, 1))
+    clean = model(pixels).detach()
+    expected, standing = clean.clone(), clean.argmax(1) == targets
+    fooled_by = []
+    for attack in (foolbox.attacks.LinfFastGradientAttack(), foolbox.attacks.LinfDeepFoolAttack(steps=5)):
+        _, clipped, _ = attack(fmodel, pixels, targets, epsilons=0.02)
+        logits = model(clipped).detach()
+        fooled = standing & (logits.argmax(1) != targets)
+        closer = margin_by_hand(logits, labels) < margin_by_hand(expected, labels)
+        expected[standing & (fooled | closer)] = logits[standing & (fooled | closer)]
+        standing &= ~fooled
+        fooled_by.append(int(fooled.sum()))
+    outcome = run_cascade(
+        CountedModel(model).eval(),
+        torch.from_numpy(images),
+        targets,
+        clean,
+        (FGSMMember(), DeepFoolMember(steps=5)),
+        Threat(eps=0.02),
+        seed=0,
+        batch_size=128,
+        device=torch.device("cpu"),
+    )
+    assert [member.record.num_fooled for member in outcome.members] == fooled_by
+    assert torch.allclose(outcome.worst_logits, expected, atol=1e-4)
+    assert torch.equal(outcome.worst_logits[::10], clean[::10])
+    assert torch.equal(outcome.worst_logits.argmax(1) == targets, outcome.standing)
+
+
+def margin_by_hand(logits: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
+    rows = [
+        float(row[label] - max(value for other, value in enumerate(row) if other != label))
+        for row, label in zip(logits, labels, strict=True)
+    ]
+    assert torch.allclose(torch.tensor(rows), margins(logits, torch.from_numpy(labels)))
+    return torch.tensor(rows)
 
 
 class Dropping(nn.Module):
@@ -161,8 +215,9 @@ def test_fold_spread_is_over_stratified_folds() -> None:
 
 
 def test_suites_differ_in_hash_and_probe_separates() -> None:
-    hashes = {suite_for(name, norm).hash for name in ("quick", "standard") for norm in ("linf", "l2")}  # type: ignore[arg-type]
-    assert len(hashes) == 4
+    norms = ("linf", "l2", "l1")
+    hashes = {suite_for(name, norm).hash for name in ("quick", "standard") for norm in norms}  # type: ignore[arg-type]
+    assert len(hashes) == 6
     labels = np.arange(60) % 2
     features = np.random.default_rng(0).normal(size=(60, 4)) + 5 * labels[:, None]
     assert linear_probe(features[:40], labels[:40], features[40:], labels[40:]) == 1.0
@@ -172,3 +227,83 @@ def test_l2_suite_runs(model: Any) -> None:
     evaluation = evaluate(model, Threat(norm="l2", eps=0.5), suite_for("quick", "l2"))
     assert evaluation.status == "ok"
     assert [attack.name for attack in evaluation.attacks] == ["fgsm", "pgd-50", "ddn-50"]
+
+
+def test_published_suites_do_not_change() -> None:
+    """A record names its suite by version and hash: change a suite and it needs a new version."""
+    assert {suite.name: (suite.version, suite.hash) for suite in SUITES.values()} == {
+        "quick-linf": (1, "50aa8f54039deab9"),
+        "standard-linf": (1, "0cd8318488b3f40c"),
+        "quick-l2": (1, "d6e1c6bccf4edf04"),
+        "standard-l2": (1, "7884efee6eb77723"),
+        "quick-l1": (1, "769dbafc031a0ad1"),
+        "standard-l1": (1, "36a1f48340a99ff8"),
+    }
+
+
+def test_members_of_the_l1_suites_run_and_repeat(model: Any) -> None:
+    """The members of the suites, with fewer steps."""
+    members = (
+        SLIDEMember(steps=5, rel_stepsize=0.3, restarts=2),
+        FMNMember(steps=10),
+        EADMember(searches=2, steps=5),
+    )
+    kinds = {member.kind for name in ("quick", "standard") for member in suite_for(name, "l1").members}  # type: ignore[arg-type]
+    assert kinds == {member.kind for member in members}
+    suite, threat = Suite(name="l1", version=1, members=members), Threat(norm="l1", eps=10.0)
+    first, again = (evaluate(model, threat, suite) for _ in range(2))
+    assert first.status == "ok"
+    assert [attack.name for attack in first.attacks] == ["slide-5x2", "fmn-10", "ead-2x5"]
+    assert 0 < first.robust_acc.count < first.clean_acc.count
+    assert not any(attack.num_rejected for attack in first.attacks)
+    assert np.array_equal(np.array(first.outcomes["robust"]), np.array(again.outcomes["robust"]))
+
+
+class Linear(nn.Module):
+    """Two classes apart by one plane, so that the nearest adversarial is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = torch.randn(3 * 8 * 8, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("weight", weight)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        score = (images - 0.5).flatten(1) @ self.weight  # type: ignore[operator]
+        return torch.stack([-score, score], dim=1)
+
+
+@pytest.mark.parametrize("member", [FMNMember(), EADMember()], ids=repr)
+def test_minimum_norm_attacks_find_the_nearest_point_in_l1(member: Any) -> None:
+    """For a linear model it moves along the largest weight alone, by |score| over that weight."""
+    model = Linear()
+    images = np.random.default_rng(0).integers(118, 138, (16, 3, 8, 8), dtype=np.uint8)
+    pixels = torch.from_numpy(images)
+    logits = model(pixels.float() / 255)
+    nearest = logits[:, 0].abs() / model.weight.abs().max()  # type: ignore[operator]
+    assert nearest.max() < 0.45
+    outcome = run_cascade(
+        CountedModel(model).eval(),
+        pixels,
+        logits.argmax(1),
+        logits,
+        [member],
+        Threat(norm="l1", eps=10.0),
+        seed=0,
+        batch_size=16,
+        device=torch.device("cpu"),
+    )
+    fooled, found = outcome.members[0].fooled, outcome.members[0].distance
+    assert fooled.double().mean() >= 0.8  # FMN may stop just short of the plane
+    assert (found >= nearest * (1 - 1e-4))[fooled].all()
+    assert (found <= nearest * 1.1 + 0.02)[fooled].all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_validity_allows_float_error_and_no_more(norm: Any) -> None:
+    eps = {"linf": 0.1, "l2": 1.0, "l1": 20.0}[norm]
+    clean = torch.full((3, 3, 8, 8), 0.5)
+    direction = torch.ones_like(clean)
+    direction /= torch.linalg.vector_norm(direction[0], {"linf": torch.inf, "l2": 2, "l1": 1}[norm])
+    factors = torch.tensor([0.9, 1 + 5e-6, 1.001]).view(-1, 1, 1, 1)
+    valid = is_valid(clean, clean + eps * factors * direction, Threat(norm=norm, eps=eps))
+    assert valid.tolist() == [True, True, False]

@@ -10,7 +10,7 @@ import pytest
 
 from temper.errors import RecordError, UsageError
 from temper.leaderboard import build_leaderboard
-from temper.records import read_record, write_once
+from temper.records import Metrics, MetricsRecord, read_record, write_once
 from temper.spec import Threat
 
 EVIL = "<script>alert('x')</script>\"'|`{{7*7}}\u202e" + "n" * 160
@@ -41,8 +41,29 @@ def test_only_the_comparable_is_ranked_together(evaluated_run: Path, tmp_path: P
     entry = json.loads((tmp_path / "out/leaderboard.json").read_text())["boards"][0]["entries"][0]
     assert {"clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low", "robust_high"} <= set(entry)
     assert isinstance(entry["robust_acc"], float)
-    rows = list(csv.DictReader((tmp_path / "out/leaderboard.csv").read_text().splitlines()))
-    assert {row["name"] for row in rows} == {"weak", "strong", "other", "masked"}
+    assert {row["name"] for row in csv_rows(tmp_path / "out")} == {"weak", "strong", "other", "masked"}
+
+
+def test_metrics_of_new_and_old_records_are_shown(evaluated_run: Path, tmp_path: Path) -> None:
+    record = read_record(evaluated_run / "record.json")
+    metrics = MetricsRecord(
+        clean=Metrics(balanced_acc=0.9, macro_f1=0.871, auroc=0.982, ece=0.031),
+        robust=Metrics(balanced_acc=0.4, macro_f1=0.353, auroc=0.714, ece=0.226),
+    )
+    write(tmp_path, record, "new", metrics=metrics, auroc=0.982)
+    write(tmp_path, record, "old", metrics=None, auroc=None)
+    build_leaderboard([tmp_path], tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text()
+    for cell in ("87.1 / 35.3", "98.2 / 71.4", "3.1 / 22.6", "– / –"):
+        assert f"<td>{cell}</td>" in page
+    rows = {row["name"]: row for row in csv_rows(tmp_path / "out")}
+    names = ["macro_f1", "robust_macro_f1", "auroc", "robust_auroc", "ece", "robust_ece"]
+    assert [rows["new"][name] for name in names] == ["0.871", "0.353", "0.982", "0.714", "0.031", "0.226"]
+    assert [rows["old"][name] for name in names] == [""] * 6
+
+
+def csv_rows(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "leaderboard.csv").read_text().splitlines()))
 
 
 class Page(HTMLParser):

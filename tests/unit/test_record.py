@@ -23,7 +23,17 @@ def test_record_and_outcomes_agree(evaluated_run: Path) -> None:
     assert record.promises.consistency is not None
     assert record.promises.robustness.robust_acc == record.robust_acc.value
     assert record.source_acc is not None
-    assert record.auroc is None
+    assert record.metrics is not None
+    clean, robust = record.metrics.clean, record.metrics.robust
+    assert (clean.balanced_acc, clean.auroc) == (record.balanced_acc, record.auroc)
+    assert robust.balanced_acc == record.robust_balanced_acc
+    for metrics in (clean, robust):
+        assert metrics.auroc is not None
+        assert all(0 <= value <= 1 for value in (metrics.macro_f1, metrics.auroc, metrics.ece))
+    assert robust.macro_f1 < clean.macro_f1
+    assert robust.auroc is not None
+    assert clean.auroc is not None
+    assert robust.auroc < clean.auroc
     for file in record.files.values():
         assert hashlib.sha256((evaluated_run / file.path).read_bytes()).hexdigest() == file.sha256
     assert {"temper", "torch", "foolbox", "ray"} <= set(record.environment["packages"])
@@ -47,6 +57,15 @@ def test_same_seed_same_record_but_for_times(evaluated_run: Path, tiny_recipe: A
     assert without_times(first) == without_times(again)
     assert first["files"]["checkpoint"]["sha256"] == again["files"]["checkpoint"]["sha256"]
     assert first["files"]["outcomes"]["sha256"] == again["files"]["outcomes"]["sha256"]
+
+
+def test_a_record_without_metrics_still_reads(evaluated_run: Path, tmp_path: Path) -> None:
+    """As temper wrote it before it had more metrics than accuracy."""
+    document = json.loads((evaluated_run / "record.json").read_text())
+    del document["metrics"]
+    (tmp_path / "record.json").write_text(json.dumps(document))
+    record = read_record(tmp_path / "record.json")
+    assert (record.schema_version, record.metrics) == (1, None)
 
 
 def test_a_record_is_never_overwritten(evaluated_run: Path) -> None:

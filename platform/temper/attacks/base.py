@@ -70,7 +70,7 @@ def ascend(
     """``steps`` along the steepest direction of the loss, each projected back; detached."""
     perturbed = start
     for _ in range(steps):
-        direction = steepest(norm, image_gradient(loss_fn, perturbed))
+        direction = steepest(norm, image_gradient(loss_fn, perturbed), perturbed)
         perturbed = project(norm, perturbed + step_size * direction, images, eps)
     return perturbed.detach()
 

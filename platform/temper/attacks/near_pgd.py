@@ -16,7 +16,7 @@ START_STD = 0.001
 
 
 class NearPGD(Attack):
-    """PGD from the image plus noise of 0.001 N(0,1), on the cross-entropy or on the divergence of the answers.
+    """PGD from the image plus noise of 0.001 N(0,1), on the cross-entropy or the divergence of the answers.
 
     ``divergence`` raises KL(f(x) || f(x')), which needs no labels: the inner maximisation of TRADES (Zhang et
     al. 2019, arXiv:1901.08573). ``cross_entropy`` is that of MART (Wang et al. 2020, OpenReview rklOg6EFwS).

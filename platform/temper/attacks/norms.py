@@ -8,24 +8,65 @@ from torch import Tensor
 
 from temper.spec import Norm
 
+L1_STEP_FRAC = 0.01
+"""Share of an image's coordinates that one step in L1 moves (Tramer and Boneh 2019, arXiv:1904.13000)."""
+
 
 def project(norm: Norm, perturbed: Tensor, images: Tensor, eps: float) -> Tensor:
-    """The nearest points within ``eps`` of ``images``, then clipped to [0,1]."""
+    """The nearest points within ``eps`` of ``images``, then clipped to [0,1].
+
+    Clipping moves every coordinate towards the image, so the result stays in the ball.
+    """
     perturbation = perturbed - images
     if norm == "linf":
         perturbation = perturbation.clamp(-eps, eps)
-    else:
-        lengths = _lengths(perturbation)
+    elif norm == "l2":
+        lengths = _lengths(norm, perturbation)
         perturbation = perturbation * (eps / lengths.clamp_min(1e-12)).clamp_max(1.0)
+    else:
+        excess = _l1_excess(perturbation, eps)
+        perturbation = perturbation - perturbation.clamp(-excess, excess)
     return (images + perturbation).clamp(0, 1)
 
 
-def steepest(norm: Norm, gradient: Tensor) -> Tensor:
-    """The direction of unit length in ``norm`` that raises the loss most; zero where there is no gradient."""
+def _l1_excess(perturbation: Tensor, eps: float) -> Tensor:
+    """(B,1,1,1): by how much each coordinate must shrink for an L1 length of ``eps``; 0 inside the ball.
+
+    Duchi et al. 2008: over the magnitudes in falling order it is (the sum of the first k - eps) / k for
+    the k that are not shrunk to zero. That quotient rises up to this k and falls after it, so the k need
+    not be searched: the excess is the maximum.
+    """
+    magnitudes = perturbation.abs().flatten(1).sort(dim=1, descending=True).values
+    counts = torch.arange(1, magnitudes.shape[1] + 1, device=magnitudes.device)
+    quotients = (magnitudes.cumsum(1) - eps) / counts
+    return quotients.amax(1).clamp_min(0).view(-1, 1, 1, 1)
+
+
+def steepest(norm: Norm, gradient: Tensor, perturbed: Tensor | None = None) -> Tensor:
+    """The direction of unit length in ``norm`` that raises the loss most; zero where there is no gradient.
+
+    In L1 that would be a single coordinate; instead the ``L1_STEP_FRAC`` of an image's coordinates with
+    the largest gradients move by the same amount (SLIDE, Tramer and Boneh 2019, arXiv:1904.13000). Given
+    the points ``perturbed`` of the gradient, coordinates that would leave [0,1] are passed over.
+    """
     gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
     if norm == "linf":
         return gradient.sign()
-    return gradient / _lengths(gradient).clamp_min(1e-12)
+    if norm == "l1":
+        gradient = _largest(gradient if perturbed is None else _inward(gradient, perturbed)).sign()
+    return gradient / _lengths(norm, gradient).clamp_min(1e-12)
+
+
+def _largest(gradient: Tensor) -> Tensor:
+    """``gradient`` with all but the largest coordinates of each image set to zero."""
+    flat = gradient.flatten(1)
+    chosen = flat.abs().topk(max(1, round(L1_STEP_FRAC * flat.shape[1])), dim=1).indices
+    return torch.zeros_like(flat).scatter(1, chosen, flat.gather(1, chosen)).view_as(gradient)
+
+
+def _inward(gradient: Tensor, perturbed: Tensor) -> Tensor:
+    leaves = ((perturbed <= 0) & (gradient < 0)) | ((perturbed >= 1) & (gradient > 0))
+    return gradient.masked_fill(leaves, 0.0)
 
 
 def random_point(norm: Norm, images: Tensor, eps: float, generator: torch.Generator | None) -> Tensor:
@@ -33,12 +74,27 @@ def random_point(norm: Norm, images: Tensor, eps: float, generator: torch.Genera
     if norm == "linf":
         noise = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
         return (images + noise).clamp(0, 1)
+    if norm == "l1":
+        return (images + eps * _in_unit_l1_ball(images, generator)).clamp(0, 1)
     direction = torch.empty_like(images).normal_(generator=generator)
-    direction = direction / _lengths(direction).clamp_min(1e-12)
+    direction = direction / _lengths(norm, direction).clamp_min(1e-12)
     radii = torch.rand(len(images), 1, 1, 1, device=images.device, generator=generator)
     return (images + direction * eps * radii ** (1 / images[0].numel())).clamp(0, 1)
 
 
-def _lengths(vectors: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
+def _in_unit_l1_ball(images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Laplace noise over its L1 length plus one exponential variable is uniform in the ball.
+
+    Barthe et al. 2005, arXiv:math/0503650.
+    """
+    sizes = torch.empty_like(images).exponential_(generator=generator)
+    signs = torch.empty_like(images).uniform_(-1, 1, generator=generator).sign()
+    spare = torch.empty_like(images[:, :1, :1, :1]).exponential_(generator=generator)
+    return signs * sizes / (_lengths("l1", sizes) + spare)
+
+
+def _lengths(norm: Norm, vectors: Tensor) -> Tensor:
+    """(B,1,1,1) lengths in ``norm``, which is L1 or L2."""
+    order = 1 if norm == "l1" else 2
+    lengths: Tensor = torch.linalg.vector_norm(vectors, order, dim=(1, 2, 3), keepdim=True)
     return lengths

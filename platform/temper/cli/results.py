@@ -36,9 +36,8 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
     gain, spread = record.promises.adaptability, record.promises.consistency
     rows = [
         ["clean accuracy", _with_interval(record.clean_acc)],
-        ["balanced accuracy", percent(record.balanced_acc)],
         [f"robust accuracy, {record.threat.label}", _with_interval(record.robust_acc)],
-        *([["AUROC", f"{record.auroc:.3f}"]] if record.auroc is not None else []),
+        *_metric_rows(record),
         *([["source accuracy", percent(record.source_acc.value)]] if record.source_acc else []),
         *([["gained over the frozen start", f"{100 * gain.gain:+.1f} points"]] if gain else []),
         *([["robust, spread over test folds", f"± {percent(spread.robust_acc_std)}"]] if spread else []),
@@ -54,6 +53,19 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
         if not gate.passed:
             say(f"blocked by the gate '{gate.name}': {gate.detail}")
     say(f"record: {path}")
+
+
+def _metric_rows(record: "EvaluationRecord") -> list[list[str]]:
+    """Clean / under attack; records of an older temper have balanced accuracy alone."""
+    balanced = f"{percent(record.balanced_acc)} / {percent(record.robust_balanced_acc)}"
+    rows = [["balanced accuracy, clean / robust", balanced]]
+    if record.metrics is None:
+        return rows
+    clean, robust = record.metrics.clean, record.metrics.robust
+    rows.append(["macro F1, clean / robust", f"{percent(clean.macro_f1)} / {percent(robust.macro_f1)}"])
+    if clean.auroc is not None and robust.auroc is not None:
+        rows.append(["AUROC, clean / robust", f"{clean.auroc:.3f} / {robust.auroc:.3f}"])
+    return [*rows, ["calibration error, clean / robust", f"{percent(clean.ece)} / {percent(robust.ece)}"]]
 
 
 def trial_printer() -> Any:

@@ -14,7 +14,8 @@ from temper.seeds import derive_seed
 from temper.spec import Norm, Threat
 
 TOLERANCE = 1e-5
-"""Distance by which float arithmetic may leave the ball; anything farther is not counted."""
+"""Distance by which float arithmetic may leave the ball (in L1, a sum over all pixels: times eps, if that
+is above 1); anything farther is not counted."""
 
 OnProgress = Callable[[str, int, int, float], None]
 """Called with the member, images done, images to do, and the robust accuracy so far."""
@@ -39,6 +40,9 @@ class MemberOutcome:
 class CascadeOutcome:
     standing: Tensor
     """(N,) bool: classified correctly under everything that was tried."""
+    worst_logits: Tensor
+    """(N,C): for the perturbation that fooled the model, or else the valid one with the smallest margin;
+    clean logits where the image was misclassified to begin with."""
     members: list[MemberOutcome] = field(default_factory=list)
 
 
@@ -46,7 +50,7 @@ def run_cascade(
     model: CountedModel,
     images: Tensor,
     labels: Tensor,
-    correct: Tensor,
+    logits: Tensor,
     members: Sequence[Member],
     threat: Threat,
     *,
@@ -55,14 +59,14 @@ def run_cascade(
     device: torch.device,
     on_progress: OnProgress | None = None,
 ) -> CascadeOutcome:
-    """Attack uint8 ``images`` (N,3,H,W) that are ``correct`` (N,), member after member.
+    """Attack the uint8 ``images`` (N,3,H,W) whose clean ``logits`` (N,C) are right, member after member.
 
-    An attack's own word is no evidence: each returned image is checked against the threat model and
-    classified again here.
+    ``images``, ``labels`` (N,) and ``logits`` are on the CPU. An attack's own word is no
+    evidence: each returned image is checked against the threat model and classified again here.
     """
-    outcome = CascadeOutcome(standing=correct.clone())
+    outcome = CascadeOutcome(standing=logits.argmax(1) == labels, worst_logits=logits.clone())
     for member in members:
-        turn = _Turn(model, member, threat, images, labels, outcome.standing, batch_size, device)
+        turn = _Turn(model, member, threat, images, labels, outcome, batch_size, device)
         for restart in range(member.restarts):
             turn.attack_survivors(derive_seed(seed, "evaluate", member.name, restart), on_progress)
         outcome.members.append(turn.outcome())
@@ -79,14 +83,15 @@ class _Turn:
         threat: Threat,
         images: Tensor,
         labels: Tensor,
-        standing: Tensor,
+        cascade: CascadeOutcome,
         batch_size: int,
         device: torch.device,
     ) -> None:
         self.model, self.member, self.threat = model, member, threat
-        self.images, self.labels, self.standing = images, labels, standing
+        self.images, self.labels = images, labels
+        self.standing, self.worst_logits = cascade.standing, cascade.worst_logits
         self.batch_size, self.device = batch_size, device
-        self.attacked = standing.clone()
+        self.attacked = cascade.standing.clone()
         self.prediction = torch.full_like(labels, -1)
         self.distance = torch.full(labels.shape, torch.nan)
         self.num_rejected = 0
@@ -104,22 +109,26 @@ class _Turn:
             with torch.random.fork_rng(enabled=True):
                 torch.manual_seed(derive_seed(seed, start))
                 perturbed = self.member.run(fmodel, clean, labels, self.threat.norm, self.threat.eps)
-            self._judge(chosen, clean, perturbed.detach(), labels)
+            self._judge(chosen, clean, perturbed.detach())
             if on_progress is not None:
                 done = min(start + self.batch_size, len(survivors))
                 on_progress(self.member.name, done, len(survivors), float(self.standing.float().mean()))
 
-    def _judge(self, chosen: Tensor, clean: Tensor, perturbed: Tensor, labels: Tensor) -> None:
+    def _judge(self, chosen: Tensor, clean: Tensor, perturbed: Tensor) -> None:
         """Count only perturbations that obey the threat model and that we see fool the model."""
         valid = is_valid(clean, perturbed, self.threat)
         perturbed = torch.where(valid.view(-1, 1, 1, 1), perturbed.clamp(0, 1), clean)
         with torch.no_grad():
-            prediction = self.model(perturbed).argmax(1)
-        fooled = (valid & (prediction != labels)).cpu()
+            logits = self.model(perturbed).cpu()
+        lengths = distances(clean, perturbed, self.threat.norm).cpu()
+        valid, labels, prediction = valid.cpu(), self.labels[chosen], logits.argmax(1)
+        fooled = valid & (prediction != labels)
         self.num_rejected += int((~valid).sum())
         self.standing[chosen[fooled]] = False
-        self.prediction[chosen[fooled]] = prediction.cpu()[fooled]
-        self.distance[chosen[fooled]] = distances(clean, perturbed, self.threat.norm).cpu()[fooled]
+        self.prediction[chosen[fooled]] = prediction[fooled]
+        self.distance[chosen[fooled]] = lengths[fooled]
+        worse = fooled | (valid & (margins(logits, labels) < margins(self.worst_logits[chosen], labels)))
+        self.worst_logits[chosen[worse]] = logits[worse]
 
     def outcome(self) -> MemberOutcome:
         fooled = self.attacked & ~self.standing
@@ -140,11 +149,18 @@ def is_valid(clean: Tensor, perturbed: Tensor, threat: Threat) -> Tensor:
     flat = perturbed.flatten(1)
     finite = flat.isfinite().all(1)
     in_bounds = ((flat >= -TOLERANCE) & (flat <= 1 + TOLERANCE)).all(1)
-    return finite & in_bounds & (distances(clean, perturbed, threat.norm) <= threat.eps + TOLERANCE)
+    slack = TOLERANCE * max(1.0, threat.eps) if threat.norm == "l1" else TOLERANCE
+    return finite & in_bounds & (distances(clean, perturbed, threat.norm) <= threat.eps + slack)
 
 
 def distances(clean: Tensor, perturbed: Tensor, norm: Norm) -> Tensor:
     """(B,) distances in pixel units of [0,1]."""
-    order = float("inf") if norm == "linf" else 2
+    order = {"linf": float("inf"), "l2": 2, "l1": 1}[norm]
     lengths: Tensor = torch.linalg.vector_norm((perturbed - clean).flatten(1), order, dim=1)
     return lengths
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B,) logit of the true class minus the best other one; negative where misclassified."""
+    true = logits.gather(1, labels[:, None]).squeeze(1)
+    return true - logits.scatter(1, labels[:, None], -torch.inf).amax(1)

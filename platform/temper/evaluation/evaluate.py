@@ -10,14 +10,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from temper.evaluation.cascade import OnProgress, run_cascade
+from temper.evaluation.cascade import CascadeOutcome, OnProgress, run_cascade
 from temper.evaluation.gates import check_cascade, check_model
-from temper.evaluation.metrics import auroc, balanced, recalls
+from temper.evaluation.metrics import balanced, measure, recalls
 from temper.evaluation.outcomes import outcomes_table
 from temper.evaluation.passes import held_still
 from temper.evaluation.statistics import fold_spread, wilson
 from temper.evaluation.suite import Suite
-from temper.records import AttackRecord, GateRecord, Proportion
+from temper.records import AttackRecord, GateRecord, MetricsRecord, Proportion
 from temper.records.evaluation import Consistency, Robustness
 from temper.spec import Threat
 
@@ -33,7 +33,7 @@ class Evaluation:
     robust_acc: Proportion
     balanced_acc: float
     robust_balanced_acc: float
-    auroc: float | None
+    metrics: MetricsRecord
     per_class: dict[str, dict[str, float]]
     attacks: list[AttackRecord]
     consistency: Consistency | None
@@ -93,7 +93,7 @@ def evaluate_images(
             counted,
             pixels,
             targets,
-            correct,
+            logits,
             suite.members,
             threat,
             seed=seed,
@@ -103,7 +103,8 @@ def evaluate_images(
         )
     return Evaluation(
         suite=suite,
-        **_accuracies(logits, targets, correct, cascade.standing, list(classes)),
+        **_accuracies(targets, correct, cascade.standing, list(classes)),
+        metrics=_metrics(logits, cascade, targets),
         attacks=[member.record for member in cascade.members],
         consistency=fold_spread(correct.numpy(), cascade.standing.numpy(), labels, seed),
         outcomes=outcomes_table(rows, targets, logits.argmax(1), cascade),
@@ -114,20 +115,23 @@ def evaluate_images(
     )
 
 
-def _accuracies(
-    logits: Tensor, labels: Tensor, correct: Tensor, standing: Tensor, classes: list[str]
-) -> dict[str, Any]:
+def _accuracies(labels: Tensor, correct: Tensor, standing: Tensor, classes: list[str]) -> dict[str, Any]:
     clean, robust = (recalls(mask, labels, len(classes)) for mask in (correct, standing))
     return {
         "clean_acc": wilson(int(correct.sum()), len(labels)),
         "robust_acc": wilson(int(standing.sum()), len(labels)),
         "balanced_acc": balanced(correct, labels, len(classes)),
         "robust_balanced_acc": balanced(standing, labels, len(classes)),
-        "auroc": auroc(logits, labels),
         "per_class": {
             classes[label]: {"clean_acc": clean[label], "robust_acc": robust[label]} for label in clean
         },
     }
+
+
+def _metrics(logits: Tensor, cascade: CascadeOutcome, labels: Tensor) -> MetricsRecord:
+    robust = cascade.worst_logits.argmax(1) == labels
+    assert torch.equal(robust, cascade.standing), "the worst logits contradict the images left standing"
+    return MetricsRecord(clean=measure(logits, labels), robust=measure(cascade.worst_logits, labels))
 
 
 @torch.no_grad()

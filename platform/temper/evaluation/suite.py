@@ -4,7 +4,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from temper.evaluation.members import AnyMember, DDNMember, DeepFoolMember, FGSMMember, PGDMember
+from temper.evaluation.members import (
+    AnyMember,
+    DDNMember,
+    DeepFoolMember,
+    EADMember,
+    FGSMMember,
+    FMNMember,
+    PGDMember,
+    SLIDEMember,
+)
 from temper.records import SuiteRecord
 from temper.spec import Norm, Spec, content_hash
 
@@ -66,6 +75,21 @@ SUITES: dict[tuple[SuiteName, Norm], Suite] = {
             PGDMember(steps=50, rel_stepsize=0.1),
             DDNMember(steps=100),
             PGDMember(steps=100, rel_stepsize=0.1, restarts=3),
+        ),
+    ),
+    ("quick", "l1"): Suite(
+        name="quick-l1",
+        version=1,
+        members=(SLIDEMember(steps=50, rel_stepsize=0.1), FMNMember(steps=100)),
+    ),
+    ("standard", "l1"): Suite(
+        name="standard-l1",
+        version=1,
+        members=(
+            SLIDEMember(steps=50, rel_stepsize=0.1),
+            FMNMember(steps=200),
+            EADMember(searches=6, steps=100),
+            SLIDEMember(steps=100, rel_stepsize=0.05, restarts=3),
         ),
     ),
 }

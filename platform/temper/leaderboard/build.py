@@ -102,9 +102,10 @@ def _md(text: str) -> str:
 
 COLUMNS = (
     "rank", "name", "status", "clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low",
-    "robust_high", "balanced_acc", "robust_balanced_acc", "auroc", "source_acc", "source_retention",
-    "alpha", "schedule", "adversary", "backbone", "num_params", "num_trained_params", "train_s",
-    "created", "seed", "recipe_hash",
+    "robust_high", "balanced_acc", "robust_balanced_acc", "macro_f1", "robust_macro_f1", "auroc",
+    "robust_auroc", "ece", "robust_ece", "source_acc", "source_retention", "alpha", "schedule",
+    "adversary", "backbone", "num_params", "num_trained_params", "train_s", "created", "seed",
+    "recipe_hash",
 )  # fmt: skip
 
 

@@ -28,7 +28,13 @@ class Entry(Spec):
     robust_high: float
     balanced_acc: float
     robust_balanced_acc: float
+    macro_f1: float | None
+    """These five are ``None`` in older records (``auroc``: where a class has no image)."""
+    robust_macro_f1: float | None
     auroc: float | None
+    robust_auroc: float | None
+    ece: float | None
+    robust_ece: float | None
     source_acc: float | None
     source_retention: float | None
     alpha: float | None
@@ -135,7 +141,7 @@ def _entry(item: Found, place: int | None, is_pareto: bool) -> Entry:
         robust_high=record.robust_acc.high,
         balanced_acc=record.balanced_acc,
         robust_balanced_acc=record.robust_balanced_acc,
-        auroc=record.auroc,
+        **_metric_columns(record),
         source_acc=record.source_acc.value if record.source_acc else None,
         source_retention=record.source_retention,
         **_recipe_columns(record),
@@ -150,6 +156,19 @@ def _entry(item: Found, place: int | None, is_pareto: bool) -> Entry:
         promises=record.promises,
         path=str(item.path),
     )
+
+
+def _metric_columns(record: EvaluationRecord) -> dict[str, float | None]:
+    clean = record.metrics.clean if record.metrics else None
+    robust = record.metrics.robust if record.metrics else None
+    return {
+        "macro_f1": clean.macro_f1 if clean else None,
+        "robust_macro_f1": robust.macro_f1 if robust else None,
+        "auroc": record.auroc,
+        "robust_auroc": robust.auroc if robust else None,
+        "ece": clean.ece if clean else None,
+        "robust_ece": robust.ece if robust else None,
+    }
 
 
 def _recipe_columns(record: EvaluationRecord) -> dict[str, Any]:

@@ -91,6 +91,28 @@ class Cost(Spec):
     num_evaluate_backward: int
 
 
+class Metrics(Spec):
+    """How good predictions are beyond plain accuracy."""
+
+    balanced_acc: float
+    macro_f1: float
+    auroc: float | None
+    """Over 2 classes: the mean of one class against the rest. ``None`` where a class has no image."""
+    ece: float
+    """Expected calibration error over 15 bins of equal width (Guo et al. 2017, arXiv:1706.04599)."""
+
+
+class MetricsRecord(Spec):
+    """Metrics on clean images and under attack.
+
+    Under attack each image counts with the logits of the perturbation that fooled the model, or else of
+    the one with the smallest margin between the true class and the best other one.
+    """
+
+    clean: Metrics
+    robust: Metrics
+
+
 class Adaptability(Spec):
     """Target accuracy gained over the frozen start (a linear probe on the start model's features)."""
 
@@ -153,7 +175,9 @@ class EvaluationRecord(Spec):
     balanced_acc: float
     robust_balanced_acc: float
     auroc: float | None
-    """Binary targets only."""
+    """``None`` where a class has no image."""
+    metrics: MetricsRecord | None = None
+    """``None`` in older records."""
     source_acc: Proportion | None
     source_retention: float | None
     """source_acc / the start model's source accuracy, where that is known."""

@@ -26,8 +26,8 @@ class OptimSpec(Spec):
     max_grad_norm: float | None = Field(default=None, gt=0)
 
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Averages the weights: after each step ``decay * average + (1 - decay) * weights`` (Izmailov et al. 2018,
-    arXiv:1803.05407). The average is what is validated, kept as the best epoch, and evaluated.
+    """Averages the weights: after each step ``decay * average + (1 - decay) * weights`` (Izmailov et al.
+    2018, arXiv:1803.05407). The average is what is validated, kept as the best epoch, and evaluated.
     """
 
     def build(

@@ -131,16 +131,16 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
     if recipe.validation.steps == 0 and "robust" in recipe.selection_metric:
         yield f"validation.steps: 0 measures no {recipe.selection_metric}, which chooses the epoch"
     if objective.term.needs_start and not has_start:
-        yield f"objective.source_term: {objective.term.kind} holds on to a start; set model.weights or pretrain"
+        yield f"objective.source_term: {objective.term.kind} needs a start: model.weights or pretrain"
     if objective.term.kind == "l2sp" and recipe.optim.weight_decay > 0:
-        yield "objective.source_term: l2sp takes the place of weight decay; set optim.weight_decay: 0"
+        yield "objective.source_term: l2sp replaces weight decay; set optim.weight_decay: 0"
     adversary = objective.adversary
     if adversary is not None and "source" in adversary.attacked_tasks and not objective.uses_source:
-        yield f"objective.adversary.tasks: {adversary.tasks} needs source images: source_term replay, alpha > 0"
+        yield f"objective.adversary.tasks: {adversary.tasks} needs source_term replay and alpha > 0"
     if adversary is not None and adversary.needs_classes and data.mixing is not None:
         yield f"objective.adversary: {adversary.kind} needs one class per image; set data.mixing: null"
     if data.sampling == "balanced" and data.resident is False:
-        yield "data.sampling: balanced needs data.resident: true; streams take objective.class_weights: balanced"
+        yield "data.sampling: balanced needs data.resident: true; for streams take objective.class_weights"
 
 
 def build_recipe(

@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from temper.cli.app import app
+import temper.cli.app
+import temper.cli.training  # noqa: F401  # their commands enter the application as they are imported
+from temper.cli.options import app
 from temper.cli.show import console
 from temper.errors import TemperError, UsageError
 

@@ -1,28 +1,14 @@
-"""The commands."""
+"""The commands around training: images, evaluation, the leaderboard, the demo."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import temper
+from temper.cli.options import Json, Set, Verbose, app
 from temper.cli.results import board_table, evaluate_somewhere, finish_record, trial_printer
-from temper.cli.show import epoch_line, finish, progress_bar, say, table_of
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich help costs as much start-up again as all the rest
-    help="Make a pretrained vision model yours, and hard to fool.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a recipe field.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show what Ray and the other packages say.")]
+from temper.cli.show import finish, progress_bar, say, table_of
 
 
 def _version(wanted: bool) -> None:
@@ -81,82 +67,6 @@ def shards(
         as_json=as_json,
     )
     say(f"shards: {destination}")
-
-
-@app.command(epilog="Example: temper train jobs/recipes/medical.yaml --set objective.alpha=0.1")
-def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
-    overrides: Set = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/NAME]")] = None,
-    evaluate: Annotated[bool, typer.Option(help="Evaluate the best epoch into a record.")] = True,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Train a recipe, and evaluate the result. An interrupted run goes on where it was."""
-    from temper.recipe import load_recipe
-    from temper.spec import parse_assignments
-
-    spec = load_recipe(recipe, parse_assignments(overrides or []))
-    folder = out or Path("runs") / spec.name
-
-    from temper.cluster.launch import launch
-
-    say(f"training {spec.name} into {folder}")
-
-    def on_epoch(metrics: Any) -> None:
-        epochs = spec.pretrain.epochs if metrics.get("pretrain") and spec.pretrain else spec.epochs
-        say(epoch_line(metrics, epochs))
-
-    state = launch(spec, folder, on_epoch=on_epoch, verbose=verbose)
-    if evaluate:
-        finish_record(evaluate_somewhere(folder), folder, as_json)
-        return
-    rows = [[name, f"{value:.4f}"] for name, value in state.best_metrics.items()]
-    finish(
-        {"run": str(folder), "best_epoch": state.best_epoch, "metrics": state.best_metrics},
-        table_of(f"{spec.name}, best epoch {(state.best_epoch or 0) + 1}", ["metric", "value"], rows),
-        as_json=as_json,
-    )
-    say(f"run: {folder}")
-
-
-@app.command(epilog="Example: temper sweep jobs/recipes/digits.yaml search_spaces/joint.yaml --samples 24")
-def sweep(
-    recipe: Annotated[Path, typer.Argument(help="The recipe that is varied.")],
-    space: Annotated[Path, typer.Argument(help="The search space's YAML file.")],
-    overrides: Set = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Trials of a random search.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The sweep folder. [default: runs/NAME-sweep]")] = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Search a space around a recipe, and rank the finalists."""
-    from temper.cluster.search_space import load_space
-    from temper.recipe import build_recipe
-    from temper.spec import apply_overrides, parse_assignments, read_yaml
-
-    document = apply_overrides(read_yaml(recipe), parse_assignments(overrides or []))
-    spec = build_recipe(document, where=str(recipe))
-    searched = load_space(space, {} if samples is None else {"samples": samples})
-    folder = out or Path("runs") / f"{spec.name}-sweep"
-
-    from temper.cluster.sweep import sweep as run_sweep
-    from temper.leaderboard import build_leaderboard
-    from temper.records import SweepFolder
-
-    record = run_sweep(
-        document,
-        searched,
-        folder,
-        where=str(space),
-        on_trial=trial_printer(),
-        on_stage=say,
-        verbose=verbose,
-    )
-    board = build_leaderboard([SweepFolder(folder).trials], SweepFolder(folder).leaderboard)
-    page = SweepFolder(folder).leaderboard / "index.html"
-    finish({**record.model_dump(), "page": str(page)}, board_table(board), as_json=as_json)
-    say(f"sweep: {folder}\nleaderboard: {page}")
 
 
 @app.command(epilog="Example: temper evaluate runs/medical")

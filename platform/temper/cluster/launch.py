@@ -12,7 +12,7 @@ from temper.models import build_model
 from temper.recipe import Recipe, pretrain_recipe
 from temper.records import RunFolder, write_atomic
 from temper.spec import dump_yaml
-from temper.training import TrainState, plan_phases, read_state
+from temper.training import PhasePlan, TrainState, plan_phases, read_state
 
 
 def launch(
@@ -67,11 +67,22 @@ def check_model(recipe: Recipe, data: OpenData) -> None:
     """Build the model and its phases once here, before workers are asked for.
 
     Raises:
-        ModelError: weights that are missing, damaged, or of another backbone.
+        ModelError: weights that are missing, damaged, or of another backbone; an adapter that does not fit.
         RecipeError: a schedule that the backbone's groups do not allow.
     """
     model = build_model(recipe.model, data.classes, image_size=recipe.data.image_size, seed=recipe.seed)
     plan_phases(recipe, model)
+
+
+def plan_run(recipe: Recipe) -> list[PhasePlan]:
+    """The phases that ``launch`` would train; no weights are read for it.
+
+    Raises:
+        TemperError: the shards, the adapter or the schedule do not fit.
+    """
+    spec = recipe.model.model_copy(update={"weights": None})
+    classes = open_data(recipe).classes
+    return plan_phases(recipe, build_model(spec, classes, image_size=recipe.data.image_size, seed=0))
 
 
 def start_weights(

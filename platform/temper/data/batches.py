@@ -46,8 +46,9 @@ class Batches(Protocol):
 class Plan:
     """How an epoch is cut into global batches and these into equal shares of the ranks.
 
-    Without ``labels`` every image is used once per epoch, but for at most ``world_size - 1`` of them (or a tail of fewer
-    than two images per rank, with which BatchNorm cannot work); which ones, changes with the epoch.
+    Without ``labels`` every image is used once per epoch, but for at most ``world_size - 1`` of them (or a
+    tail of fewer than two images per rank, with which BatchNorm cannot work); which ones, changes with the
+    epoch.
     """
 
     num_rows: int

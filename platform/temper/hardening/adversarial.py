@@ -14,7 +14,7 @@ class FGSMTraining(FGSM, Adversary):
 
 
 class PGDTraining(PGD, Adversary):
-    """Many steps, the adversarial examples in the place of the images. Madry et al. 2018, arXiv:1706.06083."""
+    """Many steps; their examples replace the images. Madry et al. 2018, arXiv:1706.06083."""
 
     awp: AWP | None = None
 
@@ -22,8 +22,9 @@ class PGDTraining(PGD, Adversary):
 class Guard(Spec):
     """Watches for catastrophic overfitting: one-step training that suddenly fools only itself.
 
-    After each epoch PGD attacks the epoch's first training batch; when robust accuracy is lower than after the
-    epoch before by more than ``max_drop``, that epoch is thrown away (Wong et al. 2020, arXiv:2001.03994).
+    After each epoch PGD attacks the epoch's first training batch; when robust accuracy is lower than after
+    the epoch before by more than ``max_drop``, that epoch is thrown away (Wong et al. 2020,
+    arXiv:2001.03994).
     """
 
     max_drop: float = Field(default=0.2, gt=0, lt=1)

@@ -11,14 +11,14 @@ from temper.hardening.eps_schedules import AnyEpsSchedule, ConstantEps
 from temper.spec import Spec
 
 CrossEntropy = Callable[[Tensor, Tensor], Tensor]
-"""Logits (B,C) and labels, classes (B,) or shares (B,C), to the mean loss of a task as the objective has it."""
+"""Logits (B,C) and labels, classes (B,) or shares (B,C), to a task's mean loss as the objective has it."""
 
 
 class AWP(Spec):
     """Adversarial weight perturbation. Wu et al. 2020, arXiv:2004.05884.
 
-    Before each update the weights take one step of ascent, ``gamma`` times the norm of each weight tensor; the
-    gradient is taken there. The paper uses 0.01 with PGD, and 0.005 with TRADES.
+    Before each update the weights take one step of ascent, ``gamma`` times the norm of each weight tensor;
+    the gradient is taken there. The paper uses 0.01 with PGD, and 0.005 with TRADES.
     """
 
     gamma: float = Field(default=0.01, gt=0, lt=1)

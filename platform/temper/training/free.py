@@ -48,7 +48,7 @@ class FreeStep(TrainStep):
         )
         assert perturbed.grad is not None
         step_size = adversary.step_size or adversary.eps
-        moved = perturbed.detach() + step_size * steepest(adversary.norm, perturbed.grad)
+        moved = perturbed.detach() + step_size * steepest(adversary.norm, perturbed.grad, perturbed.detach())
         assert self._perturbation is not None
         self._perturbation[: len(clean)] = project(adversary.norm, moved, clean, adversary.eps) - clean
         self.update(epoch, step, progress)

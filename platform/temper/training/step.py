@@ -57,6 +57,7 @@ class TrainStep:
         adversary = self.adversary(progress)
         passes = Passes()
         if adversary is not None:
+            self.train_mode()  # which the attack looks at where it uses batch statistics
             attacked, passes = attack_tasks(
                 self.model, adversary, images.clean, images.labels, self._seed("attack", epoch, step)
             )

@@ -1,0 +1,20 @@
+"""The application, and the options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich help costs as much start-up again as all the rest
+    help="Make a pretrained vision model yours, and hard to fool.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a recipe field.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show what Ray and the other packages say.")]

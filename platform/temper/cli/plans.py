@@ -1,0 +1,38 @@
+"""How a phase of a run is shown."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from temper.training import PhasePlan
+
+
+def plan_rows(plan: "PhasePlan", lr: float) -> list[list[object]]:
+    """A line for each group that trains; what holds for the whole phase stands in the first."""
+    phase = plan.phase
+    images = "attacked" if plan.is_attacked else "clean, features cached" if plan.caches_features else "clean"
+    rows: list[list[object]] = []
+    for group, count in plan.num_params.items():
+        rate = f"{lr * plan.lr_factors[group]:.2g}"
+        own = [group, f"{count:,}", rate]
+        if rows:
+            rows.append(["", "", *own, "", ""])
+        else:
+            epochs = f"{phase.start_epoch + 1}-{phase.end_epoch}"
+            rows.append([phase.name, epochs, *own, phase.batch_norm, images])
+    if len(rows) > 1:
+        rows.append(["", "", "all", f"{sum(plan.num_params.values()):,}", "", "", ""])
+    return rows
+
+
+def plan_summary(plan: "PhasePlan", lr: float) -> dict[str, Any]:
+    """The same as plain data."""
+    phase = plan.phase
+    return {
+        "name": phase.name,
+        "epochs": [phase.start_epoch + 1, phase.end_epoch],
+        "trainable_params": plan.num_params,
+        "learning_rates": {group: lr * factor for group, factor in plan.lr_factors.items()},
+        "batch_norm": phase.batch_norm,
+        "is_attacked": plan.is_attacked,
+        "caches_features": plan.caches_features,
+    }

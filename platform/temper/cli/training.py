@@ -1,0 +1,136 @@
+"""The commands that train: one recipe, its plan, its merged adapter, and a sweep."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from temper.cli.options import Json, Set, Verbose, app
+from temper.cli.plans import plan_rows, plan_summary
+from temper.cli.results import board_table, evaluate_somewhere, finish_record, trial_printer
+from temper.cli.show import epoch_line, finish, say, table_of
+
+
+@app.command(epilog="Example: temper train jobs/recipes/medical.yaml --set objective.alpha=0.1")
+def train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
+    overrides: Set = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/NAME]")] = None,
+    evaluate: Annotated[bool, typer.Option(help="Evaluate the best epoch into a record.")] = True,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a recipe, and evaluate the result. An interrupted run goes on where it was."""
+    from temper.recipe import load_recipe
+    from temper.spec import parse_assignments
+
+    spec = load_recipe(recipe, parse_assignments(overrides or []))
+    folder = out or Path("runs") / spec.name
+
+    from temper.cluster.launch import launch
+
+    say(f"training {spec.name} into {folder}")
+
+    def on_epoch(metrics: Any) -> None:
+        epochs = spec.pretrain.epochs if metrics.get("pretrain") and spec.pretrain else spec.epochs
+        say(epoch_line(metrics, epochs))
+
+    state = launch(spec, folder, on_epoch=on_epoch, verbose=verbose)
+    if state.stopped is not None:
+        say(f"stopped early: {state.stopped}")
+    if evaluate:
+        finish_record(evaluate_somewhere(folder), folder, as_json)
+        return
+    rows = [[name, f"{value:.4f}"] for name, value in state.best_metrics.items()]
+    finish(
+        {"run": str(folder), "best_epoch": state.best_epoch, "metrics": state.best_metrics},
+        table_of(f"{spec.name}, best epoch {(state.best_epoch or 0) + 1}", ["metric", "value"], rows),
+        as_json=as_json,
+    )
+    say(f"run: {folder}")
+
+
+@app.command(epilog="Example: temper plan jobs/recipes/medical.yaml --set schedule.kind=gradual")
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
+    overrides: Set = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show a recipe's phases: epochs, trainable parameters, and the learning rate of each group."""
+    from temper.recipe import load_recipe
+    from temper.spec import parse_assignments
+
+    spec = load_recipe(recipe, parse_assignments(overrides or []))
+
+    from temper.cluster.launch import plan_run
+
+    planned = plan_run(spec)
+    rows = [row for one in planned for row in plan_rows(one, spec.optim.lr)]
+    title = f"{spec.name}: {spec.schedule.label}, {spec.epochs} epochs"
+    columns = ["phase", "epochs", "group", "parameters", "learning rate", "BatchNorm", "images"]
+    summary = {"recipe": str(recipe), "phases": [plan_summary(one, spec.optim.lr) for one in planned]}
+    finish(summary, table_of(title, columns, rows), as_json=as_json)
+
+
+@app.command(epilog="Example: temper sweep jobs/recipes/digits.yaml search_spaces/joint.yaml --samples 24")
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="The recipe that is varied.")],
+    space: Annotated[Path, typer.Argument(help="The search space's YAML file.")],
+    overrides: Set = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Trials of a random search.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The sweep folder. [default: runs/NAME-sweep]")] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search a space around a recipe, and rank the finalists."""
+    from temper.cluster.search_space import load_space
+    from temper.recipe import build_recipe
+    from temper.spec import apply_overrides, parse_assignments, read_yaml
+
+    document = apply_overrides(read_yaml(recipe), parse_assignments(overrides or []))
+    spec = build_recipe(document, where=str(recipe))
+    searched = load_space(space, {} if samples is None else {"samples": samples})
+    folder = out or Path("runs") / f"{spec.name}-sweep"
+
+    from temper.cluster.sweep import sweep as run_sweep
+    from temper.leaderboard import build_leaderboard
+    from temper.records import SweepFolder
+
+    record = run_sweep(
+        document,
+        searched,
+        folder,
+        where=str(space),
+        on_trial=trial_printer(),
+        on_stage=say,
+        verbose=verbose,
+    )
+    board = build_leaderboard([SweepFolder(folder).trials], SweepFolder(folder).leaderboard)
+    page = SweepFolder(folder).leaderboard / "index.html"
+    finish({**record.model_dump(), "page": str(page)}, board_table(board), as_json=as_json)
+    say(f"sweep: {folder}\nleaderboard: {page}")
+
+
+@app.command(epilog="Example: temper merge runs/lora --out runs/merged")
+def merge(
+    run: Annotated[Path, typer.Argument(help="A finished run with an adapter.")],
+    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fold a run's adapter into its backbone: the same answers from a plain model."""
+    from temper.cluster.merge import merge_run
+
+    merged = merge_run(run, out)
+    rows = [
+        ["adapter", merged.adapter],
+        ["parameters before", f"{merged.num_params_before:,}"],
+        ["parameters now", f"{merged.num_params:,}"],
+        ["largest change of a logit", f"{merged.largest_change:.1e}"],
+    ]
+    finish(
+        {"run": str(out), **asdict(merged)}, table_of(out.name, ["measure", "value"], rows), as_json=as_json
+    )
+    say(f"run: {out}")

@@ -1,0 +1,66 @@
+"""Folding a run's adapter into its backbone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from temper.cluster.subject import Subject
+from temper.errors import CheckpointError
+from temper.models import build_model, count_params, save_model
+from temper.recipe import load_recipe
+from temper.records import RunFolder, write_atomic
+from temper.spec import dump_yaml
+from temper.training import read_state
+
+NUM_COMPARED = 64
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of it."""
+
+    adapter: str
+    num_params_before: int
+    num_params: int
+    largest_change: float
+    """Of any logit of the first test images."""
+
+
+@torch.no_grad()
+def merge_run(path: Path, out: Path) -> Merged:
+    """Make ``out`` a run whose plain model answers as the adapted one of ``path`` does.
+
+    It can be evaluated, and be the start of another run.
+
+    Raises:
+        CheckpointError: no finished run here, one without an adapter, or ``out`` exists.
+        ModelError: an adapter that cannot be folded.
+    """
+    run, merged = RunFolder(path), RunFolder(out)
+    if out.exists():
+        raise CheckpointError(f"{out}: exists already; remove it, or choose another --out")
+    state = read_state(run.checkpoint)
+    recipe = load_recipe(run.recipe)
+    adapter = recipe.model.adapter
+    if adapter is None:
+        raise CheckpointError(
+            f"{path}: this run has no adapter (model.adapter is null), so it is plain already"
+        )
+    subject = Subject.open(run, recipe, state)
+    adapted = subject.model.cpu()
+    spec = recipe.model.model_copy(update={"adapter": None, "weights": None, "sha256": None})
+    size = recipe.data.image_size
+    plain = build_model(spec, state.classes, image_size=size, seed=recipe.seed).eval()
+    plain.backbone.load_state_dict(adapter.fold(adapted.backbone).state_dict())
+    plain.heads.load_state_dict(adapted.heads.state_dict())
+    images = torch.from_numpy(subject.test.images[:NUM_COMPARED]).float() / 255
+    change = float((plain(images) - adapted(images)).abs().max())
+    folded = recipe.model_copy(update={"model": recipe.model.model_copy(update={"adapter": None})})
+    save_model(plain, merged.checkpoint / "model.safetensors")
+    write_atomic(
+        merged.checkpoint / "state.json",
+        state.model_copy(update={"recipe_hash": folded.hash}).model_dump_json(indent=2),
+    )
+    write_atomic(merged.recipe, dump_yaml(folded.resolved()))
+    return Merged(adapter.label, count_params(adapted), count_params(plain), change)

@@ -1,0 +1,68 @@
+"""Few and unbalanced images: few-shot subsets, and epochs in which every class counts alike."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.data import Images, ResidentBatches, ShardSet, load_images
+from temper.data.batches import balanced_order
+from temper.errors import RecipeError
+
+
+def test_few_shots_of_each_class_and_everything_else_as_it_was(digits: dict[str, Path]) -> None:
+    whole = ShardSet.open(digits["target"])
+    few = whole.few_shot(3, seed=0)
+    images = load_images(few, "train", 8, "pad")
+    assert Counter(images.labels.tolist()) == dict.fromkeys(range(5), 3)
+    assert few.class_counts("train") == [3] * 5
+    assert set(few.rows("train")) <= set(whole.rows("train"))
+    assert np.array_equal(few.rows("test"), whole.rows("test"))
+    assert few.fingerprint == whole.fingerprint
+    assert np.array_equal(few.rows("train"), whole.few_shot(3, seed=0).rows("train"))
+    assert not np.array_equal(few.rows("train"), whole.few_shot(3, seed=1).rows("train"))
+
+
+def test_more_shots_than_images(tiny_recipe: Any) -> None:
+    with pytest.raises(RecipeError, match=r"shots_per_class: 5000 are wanted, class '\d' of .* has \d+"):
+        open_data(tiny_recipe(data__shots_per_class=5000))
+
+
+def test_a_few_shot_recipe_reads_its_shots_only(tiny_recipe: Any) -> None:
+    recipe = tiny_recipe(data__shots_per_class=10)
+    data = open_data(recipe)
+    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+    assert sum(len(batch.labels) for batch in feed.target.epoch(0)) == 50
+    assert feed.class_counts == [10] * 5
+    assert feed.source is not None
+    assert feed.source.num_batches > 1
+
+
+@pytest.mark.parametrize("counts", [[100, 10], [7, 7, 7], [50, 1, 3], [5, 200]])
+def test_a_balanced_epoch(counts: list[int]) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    order = balanced_order(labels, np.random.default_rng(0))
+    assert len(order) == len(labels)
+    drawn = np.bincount(labels[order])
+    assert drawn.max() - drawn.min() <= 1
+    for label, count in enumerate(counts):
+        times = np.bincount(order[labels[order] == label], minlength=len(labels))[labels == label]
+        assert times.max() - times.min() <= 1, "no image comes again before all of its class"
+        assert (times.min() >= 1) == (drawn[label] >= count)
+
+
+def test_balanced_batches_repeat_with_the_seed_and_change_with_the_epoch() -> None:
+    labels = np.repeat([0, 1], [40, 8])
+    images = Images(np.zeros((48, 3, 8, 8), np.uint8), labels, np.arange(48))
+
+    def rows(epoch: int, rank: int = 0, world_size: int = 1) -> list[int]:
+        batches = ResidentBatches(
+            images, batch_size=8, seed=1, rank=rank, world_size=world_size, is_balanced=True
+        )
+        return [int(row) for batch in batches.epoch(epoch) for row in batch.rows]
+
+    assert rows(0) == rows(0) != rows(1)
+    assert sorted(rows(0, 0, 2) + rows(0, 1, 2)) == sorted(rows(0))

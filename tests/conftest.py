@@ -13,7 +13,7 @@ from temper.digits import write_digits
 from temper.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[1]
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,7 +18,7 @@ def build(backbone: str, size: int, weights: str | None = None) -> Any:
 
 @pytest.mark.parametrize(
     ("backbone", "size"),
-    [("resnet8", 8), ("resnet20", 32), ("preact_resnet18", 16), ("resnet18", 64), ("vgg16_bn", 32)],
+    [("resnet8", 8), ("resnet20", 32), ("preact_resnet18", 16), ("resnet18", 64), ("small_vit", 32)],
 )
 def test_two_heads_one_pass(backbone: str, size: int) -> None:
     model = build(backbone, size).eval()
@@ -28,17 +28,8 @@ def test_two_heads_one_pass(backbone: str, size: int) -> None:
         assert both["target"].shape == (2, 3)
         assert both["source"].shape == (2, 2)
         assert torch.allclose(both["source"], model(images, task="source"), atol=1e-5)
-    grouped = sum(p.numel() for group in model.group_names for p in model.group_parameters(group))
+    grouped = sum(p.numel() for group in model.group_names for p in model.group_parameters(group).values())
     assert grouped == count_params(model)
-
-
-@pytest.mark.parametrize("backbone", ["resnet50", "vit_b_16"])
-def test_large_backbones_have_groups_and_answer(backbone: str) -> None:
-    model = build(backbone, 32).eval()
-    grouped = sum(p.numel() for group in model.group_names for p in model.group_parameters(group))
-    assert grouped == count_params(model)
-    with torch.no_grad():
-        assert model(torch.rand(1, 3, 32, 32)).shape == (1, 3)
 
 
 def test_normalization_is_inside() -> None:

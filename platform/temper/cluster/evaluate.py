@@ -82,10 +82,13 @@ def _against_start(
     subject: Subject, evaluation: Evaluation
 ) -> tuple[Proportion | None, Proportion | None, Adaptability | None]:
     """Source accuracy now and at the start, and what the target gained over the frozen start."""
-    classes = {task: shards.classes for task, shards in subject.shards.items()}
     weights = subject.state.start_weights
     is_there = weights is None or weights == "pretrained" or Path(weights).exists()
-    start = build_start(subject.recipe, classes, weights).to(subject.device).eval() if is_there else None
+    start = (
+        build_start(subject.recipe, subject.state.classes, weights).to(subject.device).eval()
+        if is_there
+        else None
+    )
     source_acc = start_source_acc = adaptability = None
     if "source" in subject.shards:
         source = subject.images("source", "test")

@@ -6,6 +6,7 @@ from typing import Any
 from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
 from temper.data import Batches, Images, ResidentBatches, ShardSet, Split, decoded_bytes, load_images
 from temper.errors import RecipeError
+from temper.models import start_classes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
 from temper.training import Feed
@@ -20,10 +21,14 @@ class OpenData:
     """The shards of a recipe's tasks, checked."""
 
     shards: dict[str, ShardSet]
+    start_classes: list[str] | None = None
+    """Classes of the start model's own head, where it is a source without images."""
 
     @property
     def classes(self) -> dict[str, list[str]]:
-        return {task: shards.classes for task, shards in self.shards.items()}
+        """Task -> class names, of every head that the model has."""
+        own = {task: shards.classes for task, shards in self.shards.items()}
+        return own if self.start_classes is None else {**own, "source": self.start_classes}
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -35,7 +40,8 @@ def open_data(recipe: Recipe) -> OpenData:
 
     Raises:
         ShardError: missing or damaged shards.
-        RecipeError: more workers than training images.
+        RecipeError: more workers than training images, more shots than images of a class, or a start
+            without the head that the source term distils.
     """
     paths = {"target": recipe.data.target} | ({"source": recipe.data.source} if recipe.data.source else {})
     # Absolute, because workers may have another working directory.
@@ -43,15 +49,29 @@ def open_data(recipe: Recipe) -> OpenData:
     if recipe.data.shots_per_class is not None:
         seed = derive_seed(recipe.seed, "few-shot")
         shards["target"] = shards["target"].few_shot(recipe.data.shots_per_class, seed)
-    data = OpenData(shards)
-    for task, shards in data.shards.items():
-        images = len(shards.rows("train"))
+    data = OpenData(shards, _classes_of_start(recipe))
+    for task, opened in shards.items():
+        images = len(opened.rows("train"))
         if images < 2 * max(1, recipe.workers.num_workers):
             raise RecipeError(
                 f"workers.num_workers: {recipe.workers.num_workers} workers cannot share "
                 f"the {images} training images of the {task}"
             )
     return data
+
+
+def _classes_of_start(recipe: Recipe) -> list[str] | None:
+    """Where the source head distils its start without source images, what that head told apart."""
+    if "source" not in recipe.objective.trained_heads or recipe.data.source is not None:
+        return None
+    spec = recipe.model
+    found = start_classes(spec.weights, spec.backbone, spec.sha256)
+    if found is None:
+        raise RecipeError(
+            f"objective.source_term: {recipe.objective.term.kind} needs the start's own head, and "
+            f"model.weights {spec.weights} has none; name data.source, or take weights with a classifier"
+        )
+    return found
 
 
 def is_resident(recipe: Recipe, data: OpenData) -> bool:

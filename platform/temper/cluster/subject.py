@@ -35,7 +35,7 @@ class Subject:
             raise CheckpointError(f"{run.path}: the shards have changed since this run was trained")
         use_gpu = recipe.workers.use_gpu
         device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
-        model = build_start(recipe, data.classes, None)
+        model = build_start(recipe, state.classes, None)
         load_model_state(model, run.checkpoint / "model.safetensors")
         test = load_images(data.shards["target"], "test", recipe.data.image_size, recipe.data.fit)
         chosen = stratified_subset(test.labels, recipe.evaluation.max_images, recipe.seed)

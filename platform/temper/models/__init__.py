@@ -7,10 +7,11 @@ from pydantic import Field, field_validator, model_validator
 
 from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
-from temper.models.backbones import backbone_names, build_backbone
+from temper.models.backbones import backbone_names, build_backbone, explain_unknown, is_known_backbone
+from temper.models.start import load_source_head, load_start, start_classes
 from temper.models.statistics import StartStatistics, batch_norms
 from temper.models.task_model import ForwardPass, TaskModel, count_params, set_trainable, train_mode
-from temper.models.weights import load_model_state, load_start, save_model
+from temper.models.weights import load_model_state, save_model
 from temper.seeds import derive_seed
 from temper.spec import Spec
 
@@ -26,6 +27,7 @@ __all__ = [
     "load_model_state",
     "save_model",
     "set_trainable",
+    "start_classes",
     "train_mode",
 ]
 
@@ -49,8 +51,8 @@ class ModelSpec(Spec):
     @field_validator("backbone")
     @classmethod
     def _is_known(cls, backbone: str) -> str:
-        if backbone not in backbone_names():
-            raise ValueError(f"no backbone {backbone!r}. Backbones: {', '.join(backbone_names())}")
+        if not is_known_backbone(backbone):
+            raise ValueError(explain_unknown(backbone))
         return backbone
 
     @model_validator(mode="after")
@@ -76,8 +78,10 @@ def build_model(spec: ModelSpec, classes: dict[str, list[str]], *, image_size: i
         backbone = build_backbone(spec.backbone, image_size, pretrained=spec.weights == "pretrained")
         counts = {task: len(names) for task, names in classes.items()}
         model = TaskModel(backbone, counts, has_binary_target=spec.is_binary)
-    if spec.weights is not None and spec.weights != "pretrained":
-        load_start(model, spec.weights, classes)
+    if spec.weights == "pretrained":
+        load_source_head(model, backbone.classifier)
+    elif spec.weights is not None:
+        load_start(model, spec.weights, classes, spec.sha256)
     if spec.adapter is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "adapter"))

@@ -6,6 +6,8 @@ Parameter names are stable: a checkpoint of one version loads in the next.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from temper.models.backbone import Groups, NoClassifier
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut. He et al. 2015, arXiv:1512.03385."""
@@ -64,6 +66,7 @@ class SmallResNet(nn.Module):
                 in_width = width
             self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
         self.bn = nn.BatchNorm2d(in_width) if self.is_preact else nn.Identity()
+        self.linear = NoClassifier()
         self.num_features = in_width
         self.num_layers = len(widths)
 
@@ -77,9 +80,9 @@ class SmallResNet(nn.Module):
             out = F.relu(self.bn(out))
         return F.adaptive_avg_pool2d(out, 1).flatten(1)
 
-    def groups(self) -> dict[str, list[nn.Module | nn.Parameter]]:
+    def groups(self) -> Groups:
         """Group name -> modules, from the input to the features."""
-        groups: dict[str, list[nn.Module | nn.Parameter]] = {"stem": [self.conv1, self.bn1]}
+        groups: Groups = {"stem": [self.conv1, self.bn1]}
         for index in range(self.num_layers):
             groups[f"layer{index + 1}"] = [self.get_submodule(f"layer{index + 1}")]
         groups[f"layer{self.num_layers}"].append(self.bn)

@@ -1,9 +1,9 @@
 """BatchNorm statistics: those of the start kept beside those that training moves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -26,24 +26,27 @@ class StartStatistics:
     def __init__(self, model: nn.Module) -> None:
         self._layers = batch_norms(model)
         self._saved = [
-            (_buffer(m, "running_mean").clone(), _buffer(m, "running_var").clone()) for m in self._layers
+            {name: getattr(layer, name).clone() for name in ("running_mean", "running_var")}
+            for layer in self._layers
         ]
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The layers on the start's statistics; theirs come back untouched afterwards."""
-        current = [(m.training, m.running_mean, m.running_var) for m in self._layers]
+        current = [
+            {name: getattr(layer, name) for name in ("training", "running_mean", "running_var")}
+            for layer in self._layers
+        ]
         try:
             # Other tensors rather than other values: autograd keeps what this pass has read.
-            for module, (mean, var) in zip(self._layers, self._saved, strict=True):
-                module.training, module.running_mean, module.running_var = False, mean, var
+            for layer, saved in zip(self._layers, self._saved, strict=True):
+                _set(layer, {"training": False, **saved})
             yield
         finally:
-            for module, (mode, mean, var) in zip(self._layers, current, strict=True):
-                module.training, module.running_mean, module.running_var = mode, mean, var
+            for layer, own in zip(self._layers, current, strict=True):
+                _set(layer, own)
 
 
-def _buffer(module: nn.Module, name: str) -> Tensor:
-    buffer = getattr(module, name)
-    assert isinstance(buffer, Tensor)
-    return buffer
+def _set(layer: nn.Module, values: Mapping[str, object]) -> None:
+    for name, value in values.items():
+        setattr(layer, name, value)

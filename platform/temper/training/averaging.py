@@ -31,9 +31,8 @@ class EMA(NoAverage):
 
     def __init__(self, model: TaskModel, decay: float) -> None:
         self._current = model
-        self._average: nn.Module = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-        )
+        average_fn = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self._average: nn.Module = AveragedModel(model, multi_avg_fn=average_fn, use_buffers=True)
         averaged: Any = self._average.module
         averaged.requires_grad_(False)
         super().__init__(averaged)

@@ -1,5 +1,7 @@
 """How far a run is, epoch after epoch."""
 
+from typing import Any
+
 from temper.recipe import Recipe
 from temper.training.feed import Feed
 from temper.training.guard import Collapse
@@ -34,7 +36,7 @@ def advance(
 
     A collapsed epoch is lost: the run ends before it, or goes on after it with the weights from before it.
     """
-    update = {
+    update: dict[str, Any] = {
         "num_trained_params": max(state.num_trained_params, sum(plan.num_params.values())),
         "train_s": state.train_s + seconds,
         "passes": state.passes + passes,

@@ -10,6 +10,7 @@ import pytest
 
 from temper.errors import RecordError, UsageError
 from temper.leaderboard import build_leaderboard
+from temper.leaderboard.rank import describe_adversary, describe_schedule
 from temper.records import Metrics, MetricsRecord, read_record, write_once
 from temper.spec import Threat
 
@@ -146,3 +147,31 @@ def test_light_commands_load_neither_torch_nor_ray(
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shown"),
+    [
+        ({"kind": "full", "group_decay": 2.0}, "full"),
+        ({"kind": "gradual", "group_decay": 1.0, "epochs_per_group": 2}, "gradual(2)"),
+        ({"kind": "roli", "head_frac": 0.25}, "roli(0.25)"),
+        ({"kind": "phases", "phases": [{}, {}]}, "phases(2)"),
+        ({"kind": "one of the future", "speed": 9}, "one of the future"),
+        (None, "unknown"),
+    ],
+)
+def test_schedules_are_named_by_what_tells_them_apart(schedule: Any, shown: str) -> None:
+    assert describe_schedule(schedule) == shown
+
+
+@pytest.mark.parametrize(
+    ("adversary", "shown"),
+    [
+        ({"kind": "pgd", "norm": "linf", "eps": 8 / 255, "awp": None}, "pgd 8/255"),
+        ({"kind": "trades", "norm": "l2", "eps": 0.5, "awp": {"gamma": 0.005}}, "trades+awp l2 0.5"),
+        ({"kind": "pgd", "eps": 0.0}, "none"),
+        (None, "none"),
+    ],
+)
+def test_adversaries_are_named_with_norm_and_eps(adversary: Any, shown: str) -> None:
+    assert describe_adversary(adversary) == shown

@@ -60,7 +60,7 @@ def merge_run(path: Path, out: Path) -> Merged:
     save_model(plain, merged.checkpoint / "model.safetensors")
     write_atomic(
         merged.checkpoint / "state.json",
-        state.model_copy(update={"recipe_hash": folded.hash}).model_dump_json(indent=2),
+        state.model_copy(update={"recipe_hash": folded.hash, "adapter_ranks": {}}).model_dump_json(indent=2),
     )
     write_atomic(merged.recipe, dump_yaml(folded.resolved()))
     return Merged(adapter.label, count_params(adapted), count_params(plain), change)

@@ -66,6 +66,8 @@ def make_record(
             backbone=recipe.model.backbone,
             num_params=count_params(subject.model),
             num_trained_params=subject.state.num_trained_params,
+            adapter=recipe.model.adapter.label if recipe.model.adapter else None,
+            adapter_ranks=subject.state.adapter_ranks,
         ),
         cost=_cost(subject.state, evaluation, subject.device),
         environment=describe_environment(),

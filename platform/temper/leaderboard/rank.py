@@ -44,6 +44,7 @@ class Entry(Spec):
     backbone: str
     num_params: int
     num_trained_params: int
+    adapter: str | None
     train_s: float
     created: str
     seed: int
@@ -148,6 +149,7 @@ def _entry(item: Found, place: int | None, is_pareto: bool) -> Entry:
         backbone=record.model.backbone,
         num_params=record.model.num_params,
         num_trained_params=record.model.num_trained_params,
+        adapter=record.model.adapter,
         train_s=record.cost.train_s,
         created=record.created,
         seed=record.seed,
@@ -184,20 +186,33 @@ def _recipe_columns(record: EvaluationRecord) -> dict[str, Any]:
     }
 
 
+SCHEDULE_FIELDS = {
+    "last_k": "k",
+    "gradual": "epochs_per_group",
+    "lp_ft": "head_frac",
+    "roli": "head_frac",
+    "phases": "phases",
+}
+
+
 def describe_schedule(schedule: Any) -> str:
     """``gradual(1)`` from ``{kind: gradual, epochs_per_group: 1}``."""
     if not isinstance(schedule, dict):
         return "unknown"
-    first = next((value for name, value in schedule.items() if name != "kind"), None)
     kind = str(schedule.get("kind", "unknown"))
-    return kind if first is None else f"{kind}({first:g})" if isinstance(first, int | float) else kind
+    value = schedule.get(SCHEDULE_FIELDS.get(kind, ""))
+    if isinstance(value, list):
+        value = len(value)
+    return f"{kind}({value:g})" if isinstance(value, int | float) else kind
 
 
 def describe_adversary(adversary: Any) -> str:
-    """``pgd 8/255`` from a recipe's adversary, ``none`` where there is none."""
+    """``pgd 8/255`` from a recipe's adversary, ``trades+awp l2 0.5``; ``none`` where there is none."""
     if not isinstance(adversary, dict) or not adversary.get("eps"):
         return "none"
-    return f"{adversary.get('kind', '?')} {format_ratio(float(adversary['eps']))}"
+    awp = "+awp" if adversary.get("awp") else ""
+    norm = "" if adversary.get("norm", "linf") == "linf" else f" {adversary['norm']}"
+    return f"{adversary.get('kind', '?')}{awp}{norm} {format_ratio(float(adversary['eps']))}"
 
 
 def relative_link(target: Path, out: Path) -> str | None:

@@ -76,6 +76,10 @@ class ModelRecord(Spec):
     backbone: str
     num_params: int
     num_trained_params: int
+    adapter: str | None = None
+    """Its label, such as ``adalora(8)``."""
+    adapter_ranks: dict[str, int] = Field(default_factory=dict)
+    """Adapted layer -> rank at the best epoch, of adapters that have ranks."""
 
 
 class Cost(Spec):

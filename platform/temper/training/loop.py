@@ -142,6 +142,9 @@ class Training:
         seconds = time.perf_counter() - started
         previous = self.state
         self.state = advance(self.recipe, previous, plan, epoch, metrics, passes, seconds, collapse)
+        if self.state.best_epoch == epoch:
+            ranks = self.model.controller.ranks()
+            self.state = self.state.model_copy(update={"adapter_ranks": ranks})
         if self.worker.is_chief:
             self._save(plan, step, previous)
             self.tracker.log(metrics | {"cost/train_s": self.state.train_s}, epoch=epoch)

@@ -53,6 +53,8 @@ class TrainState(Spec):
     stopped: str | None = None
     """Why the run ended before its last epoch."""
     compute: Compute | None = None
+    adapter_ranks: dict[str, int] = Field(default_factory=dict)
+    """Adapted layer -> its rank in the best epoch."""
 
     @property
     def is_finished(self) -> bool:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from input_speed import input_speed
-from step_speed import step_speed
+from step_speed import feature_speed, step_speed
 
 Round = Callable[[], float]
 """Does the work once; returns its speed (higher is better)."""
@@ -48,7 +48,8 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     with tempfile.TemporaryDirectory() as folder:
-        for name, unit, goal, ours, peer in [*step_speed(Path(folder)), *input_speed(Path(folder))]:
+        places = (step_speed, feature_speed, input_speed)
+        for name, unit, goal, ours, peer in (case for place in places for case in place(Path(folder))):
             result = compare(ours, peer, arguments.rounds)
             results[name] = {"unit": unit, **result}
             speeds = [f"{result[key]:,.1f}" for key in ("ours", "peer")]

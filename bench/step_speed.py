@@ -43,6 +43,23 @@ def step_speed(folder: Path) -> Iterator[tuple[str, str, str, Any, Any]]:
         yield name, "steps/s", ">= 0.91", Ours(recipe, feed), Bare(recipe, feed)
 
 
+def feature_speed(folder: Path) -> Iterator[tuple[str, str, str, Any, Any]]:
+    """(name, unit, goal, ours, peer) for a head-only step on cached features, and on recomputed ones."""
+    shards = {f"data.{task}": str(folder / task) for task in ("source", "target")}
+    overrides = {
+        **shards,
+        "objective.alpha": ALPHA,
+        "objective.adversary": None,
+        "schedule.kind": "head_only",
+        "data.image_size": IMAGE_SIZE,
+        "model.backbone": "resnet20",
+    }
+    recipe = load_recipe(TINY, overrides)
+    data = open_data(recipe)
+    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+    yield "head-only step, cached", "steps/s", ">= 50", Ours(recipe, feed), Recomputed(recipe, feed)
+
+
 def _model(recipe: Recipe, feed: Feed) -> TaskModel:
     return build_model(recipe.model, feed.classes, image_size=IMAGE_SIZE, seed=0)
 
@@ -67,6 +84,14 @@ class Ours:
         for number, batch in enumerate(self._batches):
             self._step(batch, 0, number, 0.0)
         return NUM_STEPS / (time.perf_counter() - started)
+
+
+class Recomputed(Ours):
+    """The same steps with the frozen body run again in each, without gradients."""
+
+    def __init__(self, recipe: Recipe, feed: Feed) -> None:
+        super().__init__(recipe, feed)
+        self._step.forget_features()
 
 
 class Bare:

@@ -88,7 +88,7 @@ def test_one_logit_for_two_classes(tiny_recipe: Any, digits: dict[str, Path], tm
     record = evaluate_run(tmp_path / "run")
     assert record.clean_acc.value > 0.8
     assert record.auroc is not None
-    with pytest.raises(ModelError, match="model.is_binary: the target has 5 classes, not 2; set false"):
+    with pytest.raises(ModelError, match=r"model.is_binary: the target has 5 classes, not 2; set false"):
         plan_run(tiny_recipe(model__is_binary=True))
 
 

@@ -211,7 +211,7 @@ def test_cached_features_train_the_head_as_recomputed_ones_do(tiny_recipe: Any) 
     cached = Bench(tiny_recipe(**CLEAN))
     assert cached.plan.caches_features
     fresh = Bench(tiny_recipe(**CLEAN))
-    fresh.step._features = None
+    fresh.step.forget_features()
     for epoch in range(2):
         for number in range(2):
             one, cost = cached.run(number, epoch)

@@ -17,8 +17,11 @@ def plan_rows(plan: "PhasePlan", lr: float) -> list[list[object]]:
         if rows:
             rows.append(["", "", *own, "", ""])
         else:
-            epochs = f"{phase.start_epoch + 1}-{phase.end_epoch}"
-            rows.append([phase.name, epochs, *own, phase.batch_norm, images])
+            last = phase.end_epoch
+            epochs = f"{phase.start_epoch + 1}-{last}" if phase.num_epochs > 1 else str(last)
+            # Where only the head trains, every BatchNorm is part of the frozen body.
+            batch_norm = "still" if list(plan.num_params) == ["head"] else phase.batch_norm
+            rows.append([phase.name, epochs, *own, batch_norm, images])
     if len(rows) > 1:
         rows.append(["", "", "all", f"{sum(plan.num_params.values()):,}", "", "", ""])
     return rows

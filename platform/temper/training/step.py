@@ -64,6 +64,10 @@ class TrainStep:
             images = StepImages(images.clean, images.labels, attacked)
         return self._descend(images, adversary, epoch, step, progress, passes)
 
+    def forget_features(self) -> None:
+        """From now on the frozen body runs again in every step."""
+        self._features = None
+
     def adversary(self, progress: float) -> Adversary | None:
         """Who attacks at ``progress`` of the run: nobody in a clean phase, or while eps is 0."""
         adversary = self.recipe.objective.adversary

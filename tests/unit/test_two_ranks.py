@@ -1,0 +1,62 @@
+"""Two ranks that train by each method end with the same weights, bit for bit."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.recipe import Recipe
+from temper.records import RunFolder
+from temper.tracking import NullTracker
+from temper.training import DistributedWorker
+from temper.training.loop import Training
+
+PGD = {"kind": "pgd", "eps": 0.1, "steps": 2}
+METHODS: dict[str, dict[str, Any]] = {
+    "trades with awp, both tasks": {
+        "objective__adversary": {"kind": "trades", "eps": 0.1, "steps": 2, "awp": {}, "tasks": "both"}
+    },
+    "free": {"objective__adversary": {"kind": "free", "eps": 0.1, "replays": 2}},
+    "fast": {"objective__adversary": {"kind": "fast", "eps": 0.1}},
+    "twins": {"schedule": {"kind": "twins"}, "objective__adversary": PGD},
+    "cached features": {"schedule": {"kind": "head_only"}, "objective__adversary": None},
+    "average, mixing, balanced": {
+        "optim__ema_decay": 0.9, "data__mixing": {}, "data__sampling": "balanced",
+    },
+    "adalora": {"model__adapter": {"kind": "adalora", "init_rank": 4, "target_rank": 2}},
+    "norm_bias, gradual": {
+        "model__adapter": {"kind": "norm_bias"}, "schedule": {"kind": "gradual", "epochs_per_group": 1},
+    },
+}  # fmt: skip
+
+
+def _rank(rank: int, recipes: dict[str, Recipe], folder: Path) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    torch.set_num_threads(1)
+    for name, recipe in recipes.items():
+        data = open_data(recipe)
+        feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2)
+        training = Training(
+            recipe, RunFolder(folder / name), feed, DistributedWorker("cpu"), NullTracker(), None
+        )
+        training.finish()
+        weights = {n: p.detach() for n, p in training.model.named_parameters()}
+        torch.save(weights, folder / f"{name}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_stay_equal_under_every_method(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipes = {
+        name: tiny_recipe(**changes, epochs=2, data__shots_per_class=20, data__batch_size=16)
+        for name, changes in METHODS.items()
+    }
+    mp.spawn(_rank, (recipes, tmp_path), nprocs=2)
+    for name in recipes:
+        one, two = (torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
+        assert one.keys() == two.keys()
+        different = [n for n in one if not torch.equal(one[n], two[n])]
+        assert not different, (name, different)

@@ -16,7 +16,7 @@ from temper.cli import main
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "jobs/recipes/tiny.yaml")
-COMMANDS = ["doctor", "demo", "shards", "train", "sweep", "evaluate", "leaderboard"]
+COMMANDS = ["doctor", "demo", "shards", "plan", "train", "merge", "sweep", "evaluate", "leaderboard"]
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -169,3 +169,30 @@ def one_error(err: str) -> str:
     assert len(lines) == 1, err
     assert "Traceback" not in err
     return lines[0]
+
+
+def test_plan_shows_phases_without_training(command: Any, tiny: dict[str, Any]) -> None:
+    overrides = [part for name, value in tiny.items() for part in ("--set", f"{name}={value}")]
+    changes = ["--set", "schedule.kind=lp_ft", "--set", "schedule.group_decay=2"]
+    code, out, _ = command("plan", TINY, *overrides, *changes, "--json")
+    assert code == 0
+    probe, tune = json.loads(out)["phases"]
+    assert (probe["trainable_params"], probe["caches_features"]) == ({"head": 2 * (64 * 5 + 5)}, True)
+    assert (tune["epochs"], tune["is_attacked"]) == ([2, 2], True)
+    rates = tune["learning_rates"]
+    assert rates["head"] == pytest.approx(0.01)
+    assert rates["layer3"] == pytest.approx(0.005)
+    _, out, _ = command("plan", TINY, *overrides, *changes)
+    assert "cached" in out
+    code, _, err = command("plan", TINY, *overrides, "--set", "schedule={kind: last_k, k: 9}")
+    assert code == 2
+    assert "schedule 'last_k': k is 9, this model has 5 groups" in err
+
+
+def test_merge_asks_for_a_run_with_an_adapter(command: Any, evaluated_run: Path, tmp_path: Path) -> None:
+    code, _, err = command("merge", evaluated_run, "--out", tmp_path / "merged")
+    assert code == 1
+    assert "this run has no adapter" in err
+    code, _, err = command("merge", tmp_path / "nothing", "--out", tmp_path / "merged")
+    assert code == 1
+    assert "no checkpoint here" in err

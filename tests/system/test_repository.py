@@ -3,13 +3,21 @@
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from temper.cluster.search_space import build_trials, load_space
+from temper.hardening import AnyAdversary
+from temper.hardening.eps_schedules import AnyEpsSchedule
+from temper.models.adapters import AnyAdapter
+from temper.objective.alpha_schedules import AnyAlphaSchedule
+from temper.objective.source_terms import AnySourceTerm
 from temper.recipe import build_recipe, load_recipe
+from temper.schedules import AnySchedule
 from temper.spec import read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +68,13 @@ def test_the_cluster_file_is_one_that_ray_accepts() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     validate_config(prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))))
+
+
+UNIONS = (AnyAdversary, AnySchedule, AnySourceTerm, AnyAlphaSchedule, AnyEpsSchedule, AnyAdapter)
+
+
+@pytest.mark.parametrize("union", UNIONS, ids=str)
+def test_every_kind_that_a_recipe_may_name_is_documented(union: Any) -> None:
+    text = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    for member in typing.get_args(typing.get_args(union)[0]):
+        assert f"`{member.model_fields['kind'].default}`" in text, member

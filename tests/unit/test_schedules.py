@@ -1,11 +1,11 @@
 import itertools
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from temper.errors import RecipeError
 from temper.models import set_trainable, train_mode
-from temper.schedules import LPFT, Full, Gradual, HeadOnly, LastK, Phases, PhaseSpec, RoLI, Twins
+from temper.schedules import LPFT, AnySchedule, Full, Gradual, HeadOnly, LastK, Phases, PhaseSpec, RoLI, Twins
 
 GROUPS = ["stem", "layer1", "layer2", "head"]
 SCHEDULES = [
@@ -22,6 +22,11 @@ def test_phases_cover_the_run_and_end_with_the_head(schedule: Any, num_epochs: i
     assert phases[-1].end_epoch == num_epochs
     assert all(a.end_epoch == b.start_epoch for a, b in itertools.pairwise(phases))
     assert all(phase.trainable[-1] == "head" for phase in phases)
+
+
+def test_every_kind_is_tried() -> None:
+    kinds = {schedule.kind for schedule in SCHEDULES} | {"phases"}
+    assert kinds == {m.model_fields["kind"].default for m in get_args(get_args(AnySchedule)[0])}
 
 
 def test_gradual_unfreezes_from_the_head_down() -> None:

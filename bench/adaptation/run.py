@@ -111,7 +111,25 @@ def table(out: Path) -> str:
         lines += [f"| {' | '.join(titles)} |", "|---|---|" + "---:|" * (len(titles) - 2)]
         lines += [f"| {' | '.join(row)} |" for row in rows_of(out, name)]
         parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, ranks_table(out)]) + "\n"
+
+
+def ranks_table(out: Path) -> str:
+    """Where AdaLoRA left its ranks on the signs: means over the seeds."""
+    states = ("plain", "hardened")
+    found = {
+        state: [
+            read_record(out / f"signs/seed-{seed}/{state}/adalora/record.json").model.adapter_ranks
+            for seed in SEEDS
+        ]
+        for state in states
+    }
+    lines = ["## signs: ranks that AdaLoRA left, of 12 at the start and 8 on average", ""]
+    lines += ["| layer | plain | hardened |", "|---|---:|---:|"]
+    for layer in found["plain"][0]:
+        means = [f"{statistics.mean(ranks[layer] for ranks in found[state]):.1f}" for state in states]
+        lines.append(f"| {layer} | {' | '.join(means)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:

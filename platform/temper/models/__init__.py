@@ -10,7 +10,14 @@ from temper.models.adapters import AnyAdapter
 from temper.models.backbones import backbone_names, build_backbone, explain_unknown, is_known_backbone
 from temper.models.start import load_source_head, load_start, start_classes
 from temper.models.statistics import StartStatistics, batch_norms
-from temper.models.task_model import ForwardPass, TaskModel, count_params, set_trainable, train_mode
+from temper.models.task_model import (
+    ForwardPass,
+    TaskModel,
+    count_params,
+    set_trainable,
+    train_mode,
+    train_modes,
+)
 from temper.models.weights import load_model_state, save_model
 from temper.seeds import derive_seed
 from temper.spec import Spec
@@ -29,6 +36,7 @@ __all__ = [
     "set_trainable",
     "start_classes",
     "train_mode",
+    "train_modes",
 ]
 
 

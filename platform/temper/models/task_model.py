@@ -164,17 +164,24 @@ def set_trainable(
     return {group: [parameters[name] for name in own] for group, own in names.items()}
 
 
-def train_mode(model: TaskModel, *, freeze_batch_norm: bool = False) -> None:
-    """Training mode, except that modules whose parameters are all frozen keep their statistics still.
+def train_modes(model: TaskModel, *, freeze_batch_norm: bool = False) -> list[tuple[nn.Module, bool]]:
+    """Every module and whether it trains: those whose parameters are all frozen keep their statistics still.
 
     ``freeze_batch_norm`` keeps those of every BatchNorm still, whether its affine parameters train or not.
     """
-    model.train()
+    modes = {module: True for module in model.modules()}
     for module in model.backbone.modules():
         parameters = list(module.parameters())
         is_frozen = parameters and not any(parameter.requires_grad for parameter in parameters)
         if is_frozen or (freeze_batch_norm and isinstance(module, nn.modules.batchnorm._BatchNorm)):
-            module.eval()
+            modes |= dict.fromkeys(module.modules(), False)
+    return list(modes.items())
+
+
+def train_mode(model: TaskModel, *, freeze_batch_norm: bool = False) -> None:
+    """Put every module into the mode that ``train_modes`` says."""
+    for module, mode in train_modes(model, freeze_batch_norm=freeze_batch_norm):
+        module.training = mode
 
 
 def count_params(model: nn.Module) -> int:

@@ -38,6 +38,7 @@ class FeatureCache:
         if known is not None and top < len(known) and bool(known[batch.rows].all()):
             return self._stored[task][batch.rows.to(self._device)]
         self.num_computed += len(batch.rows)
+        self._model.eval()
         images = batch.images.to(self._device, non_blocking=True).float() / 255
         features = self._model.features(images).float()
         self._keep(task, batch.rows, features, top)

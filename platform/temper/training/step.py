@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from temper.data import Batch, mix
 from temper.hardening import AWP, Adversary, Guard
-from temper.models import TaskModel, train_mode
+from temper.models import TaskModel, train_modes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
 from temper.training.adversaries import attack_tasks
@@ -43,6 +43,8 @@ class TrainStep:
         weights = recipe.objective.target_class_weights(feed.class_counts)
         class_weights = None if weights is None else weights.to(worker.device)
         self.loss = StepLoss(recipe.objective, plan.phase, model, anchor or Anchor(), class_weights)
+        # Found once: looking for what is frozen takes longer than a step on cached features.
+        self._modes = train_modes(model, freeze_batch_norm=plan.phase.batch_norm == "frozen")
         self.first_images: StepImages | None = None
         """What the first step of the latest epoch saw, before any attack."""
         self._features = FeatureCache(model, worker.device) if plan.caches_features else None
@@ -86,7 +88,9 @@ class TrainStep:
 
     def train_mode(self) -> None:
         """The model as the phase updates it."""
-        train_mode(self.model, freeze_batch_norm=self.plan.phase.batch_norm == "frozen")
+        for module, mode in self._modes:
+            if module.training != mode:
+                module.training = mode
 
     def update(self, epoch: int, step: int, progress: float) -> None:
         """One step of the optimizer at the rate of ``progress``, with what adapters do after it."""
@@ -106,7 +110,6 @@ class TrainStep:
         device, data = self.worker.device, self.recipe.data
         if self._features is not None:
             labels = {task: batch.labels.to(device) for task, batch in batches.items()}
-            self.model.eval()
             return StepImages(self._features.of(batches), labels, {}, are_features=True)
         images: dict[str, Tensor] = {}
         labels = {}

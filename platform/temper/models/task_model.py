@@ -169,7 +169,7 @@ def train_modes(model: TaskModel, *, freeze_batch_norm: bool = False) -> list[tu
 
     ``freeze_batch_norm`` keeps those of every BatchNorm still, whether its affine parameters train or not.
     """
-    modes = {module: True for module in model.modules()}
+    modes = dict.fromkeys(model.modules(), True)
     for module in model.backbone.modules():
         parameters = list(module.parameters())
         is_frozen = parameters and not any(parameter.requires_grad for parameter in parameters)

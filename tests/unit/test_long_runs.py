@@ -16,11 +16,17 @@ from temper.training.averaging import EMA
 GRADUAL = {"kind": "gradual", "epochs_per_group": 1}
 
 
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["train/loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 class StoppedError(Exception):
     pass
 
 
 METHODS: dict[str, dict[str, Any]] = {
+    "full": {"schedule": {"kind": "full"}, "data__shots_per_class": None},
+    "gradual": {"data__shots_per_class": None},
     "ema": {"optim__ema_decay": 0.9, "optim__kind": "adamw", "optim__lr": 0.003},
     "free": {"objective__adversary": {"kind": "free", "eps": 0.1, "replays": 2}},
     "fast": {"objective__adversary": {"kind": "fast", "eps": 0.1}},
@@ -38,7 +44,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny_recipe: Any, tmp_path: Path, method: str) -> None:
-    recipe = tiny_recipe(**{"schedule": GRADUAL, **METHODS[method]}, epochs=4, data__shots_per_class=30)
+    recipe = tiny_recipe(**{"schedule": GRADUAL, "data__shots_per_class": 30, **METHODS[method]}, epochs=4)
     launch(recipe, tmp_path / "whole")
 
     def stop_after_three(metrics: Any) -> None:
@@ -47,7 +53,9 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny_recipe: Any, tmp_pat
 
     with pytest.raises(StoppedError):
         launch(recipe, tmp_path / "parts", on_epoch=stop_after_three)
+    assert read_state(tmp_path / "parts/last").next_epoch == 3
     launch(recipe, tmp_path / "parts")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
     for part in ("last", "checkpoint"):
         whole, parts = (
             load_file(next((tmp_path / name / part).glob("*model.safetensors")))

@@ -4,7 +4,7 @@ from typing import Any, get_args
 import pytest
 
 from temper.errors import RecipeError
-from temper.models import set_trainable, train_mode
+from temper.models import set_trainable, train_modes
 from temper.schedules import LPFT, AnySchedule, Full, Gradual, HeadOnly, LastK, Phases, PhaseSpec, RoLI, Twins
 
 GROUPS = ["stem", "layer1", "layer2", "head"]
@@ -115,7 +115,8 @@ def test_frozen_groups_keep_their_statistics(model: Any, batch: Any) -> None:
         "heads.target.bias",
     }
     assert sum(len(own) for own in trainable.values()) == len(names)
-    train_mode(model)
+    for module, mode in train_modes(model):
+        module.training = mode
     before = {name: value.clone() for name, value in model.named_buffers()}
     model(images)
     moved = {name for name, value in model.named_buffers() if not value.equal(before[name])}

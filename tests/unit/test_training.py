@@ -36,33 +36,6 @@ def test_golden_loss(tiny_recipe: Any, tmp_path: Path) -> None:
 GOLDEN = [1.18654, 0.50746]
 
 
-class StoppedError(Exception):
-    pass
-
-
-@pytest.mark.parametrize("schedule", [{"kind": "full"}, GRADUAL], ids=str)
-def test_an_interrupted_run_ends_as_if_it_had_not_been(
-    tiny_recipe: Any, tmp_path: Path, schedule: Any
-) -> None:
-    recipe = tiny_recipe(schedule=schedule, epochs=4)
-    launch(recipe, tmp_path / "whole")
-
-    def stop_after_two(metrics: Any) -> None:
-        if metrics["epoch"] == 2:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        launch(recipe, tmp_path / "parts", on_epoch=stop_after_two)
-    assert read_state(tmp_path / "parts/last").next_epoch == 2
-    launch(recipe, tmp_path / "parts")
-    whole, parts = (
-        load_file(next((tmp_path / name / "last").glob("*.model.*"))) for name in ("whole", "parts")
-    )
-    assert whole.keys() == parts.keys()
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
-
-
 def test_a_folder_that_holds_something_else(tiny_recipe: Any, tmp_path: Path) -> None:
     launch(tiny_recipe(epochs=1), tmp_path / "run")
     with pytest.raises(CheckpointError, match="holds a run of another recipe; choose another --out"):

@@ -15,7 +15,6 @@ from temper.models.task_model import (
     TaskModel,
     count_params,
     set_trainable,
-    train_mode,
     train_modes,
 )
 from temper.models.weights import load_model_state, save_model
@@ -35,7 +34,6 @@ __all__ = [
     "save_model",
     "set_trainable",
     "start_classes",
-    "train_mode",
     "train_modes",
 ]
 

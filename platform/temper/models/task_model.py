@@ -178,12 +178,6 @@ def train_modes(model: TaskModel, *, freeze_batch_norm: bool = False) -> list[tu
     return list(modes.items())
 
 
-def train_mode(model: TaskModel, *, freeze_batch_norm: bool = False) -> None:
-    """Put every module into the mode that ``train_modes`` says."""
-    for module, mode in train_modes(model, freeze_batch_norm=freeze_batch_norm):
-        module.training = mode
-
-
 def count_params(model: nn.Module) -> int:
     """All parameters, trainable or not."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,7 +1,7 @@
 """Properties of every adapter on every backbone."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -98,15 +98,6 @@ def disturbed(adapter: Adapter, build: Build) -> nn.Module:
             parameter = backbone.get_parameter(name)
             parameter.add_(0.1 * torch.randn_like(parameter))
     return backbone
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Layers as small as these lose more by waiting for a second thread than they win."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """AdaLoRA's ranks: against peft and the paper, and across interruptions."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,14 +30,6 @@ class Mlp(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         features: Tensor = self.body(rows)
         return features
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def attached(adapter: LoRA | AdaLoRA, backbone: nn.Module) -> nn.Module:

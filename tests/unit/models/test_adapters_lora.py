@@ -2,37 +2,16 @@
 
 import copy
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from temper.errors import ModelError
 from temper.models.adapters import AdaLoRA, LoRA
 from temper.models.small_resnet import resnet8
 from temper.models.small_vit import SmallViT
-
-
-class Mlp(nn.Module):
-    """Three linear layers of different widths."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 5))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        features: Tensor = self.body(rows)
-        return features
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def attached(adapter: LoRA | AdaLoRA, backbone: nn.Module) -> nn.Module:
@@ -132,7 +111,9 @@ def test_adapts_the_chosen_kinds() -> None:
 
 
 def test_dropout_is_for_training_only() -> None:
-    backbone = disturb(attached(LoRA(dropout=0.5), Mlp()))
+    backbone = disturb(
+        attached(LoRA(dropout=0.5), nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 5)))
+    )
     rows = torch.randn(4, 6)
     assert torch.equal(backbone(rows), backbone(rows))
     backbone.train()

@@ -13,7 +13,7 @@ from temper.models import ModelSpec
 from temper.objective import Objective
 from temper.optim import OptimSpec
 from temper.schedules import AnySchedule, Full
-from temper.spec import Spec, Threat, apply_overrides, content_hash, read_yaml, validate
+from temper.spec import BallThreat, Spec, apply_overrides, content_hash, read_yaml, validate
 from temper.tracking import TrackingSpec
 
 Metric = Literal[
@@ -76,7 +76,7 @@ class Recipe(Spec):
     seed: int = Field(default=0, ge=0, lt=2**31)
     epochs: int = Field(ge=1, le=100_000)
     """Passes over the target images."""
-    threat: Threat
+    threat: BallThreat
     data: DataSpec
     model: ModelSpec
     pretrain: PretrainSpec | None = None

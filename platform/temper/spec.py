@@ -18,6 +18,11 @@ from pydantic_core import ErrorDetails
 from temper.errors import RecipeError, UsageError
 
 Norm = Literal["linf", "l2", "l1"]
+"""Norms whose balls gradients can be followed in: those of training."""
+
+Geometry = Literal["linf", "l2", "l1", "l0", "semantic"]
+"""What a perturbation is measured by. ``l0``: pixels changed; ``semantic``: rotation, shift, contrast,
+blur."""
 
 
 class Spec(BaseModel):
@@ -55,10 +60,11 @@ def format_ratio(value: float) -> str:
 class Threat(Spec):
     """What robust accuracy means here: all perturbations of at most ``eps`` in ``norm``.
 
-    ``eps`` is in pixel units of [0,1]: 8/255 for Linf, for example, 0.5 for L2, or 12 for L1.
+    ``eps`` is in pixel units of [0,1]: 8/255 for Linf, for example, 0.5 for L2, or 12 for L1. In L0 it is a
+    number of pixels, and of semantic changes a strength: 1 is the whole range of each.
     """
 
-    norm: Norm = "linf"
+    norm: Geometry = "linf"
     eps: Ratio
 
     def model_post_init(self, _context: object) -> None:
@@ -70,14 +76,23 @@ class Threat(Spec):
         return f"{self.norm.capitalize()} {format_ratio(self.eps)}"
 
 
-def check_eps(norm: Norm, eps: float) -> None:
+class BallThreat(Threat):
+    """A threat model that can be trained against."""
+
+    norm: Norm = "linf"
+
+
+def check_eps(norm: Geometry, eps: float) -> None:
     """Refuse an ``eps`` that cannot be meant in pixel units of [0,1].
 
     Raises:
-        ValueError: ``eps`` is negative, or larger than the whole range (Linf), 32 (L2) or 3072 (L1).
+        ValueError: ``eps`` is negative, or larger than the whole range (Linf), 32 (L2), 3072 (L1), a million
+            pixels (L0) or 1 (semantic); or it is no whole number of pixels.
     """
     # L1: the whole range of every pixel of an image of 32 x 32.
-    largest = {"linf": 1.0, "l2": 32.0, "l1": 3072.0}[norm]
+    largest = {"linf": 1.0, "l2": 32.0, "l1": 3072.0, "l0": 1e6, "semantic": 1.0}[norm]
+    if norm == "l0" and eps != int(eps):
+        raise ValueError(f"eps of l0 is a number of pixels, got {eps:g}")
     if not 0 <= eps <= largest:
         hint = f"; did you mean {eps:g}/255?" if largest < eps <= 255 else ""
         raise ValueError(

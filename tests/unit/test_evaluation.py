@@ -93,7 +93,9 @@ class Cheat(Member):
 
     kind: Literal["cheat"] = "cheat"
 
-    def run(self, fmodel: Any, images: Any, labels: Any, norm: Any, eps: float) -> Any:
+    geometries = ("linf",)
+
+    def run(self, model: Any, images: Any, labels: Any, threat: Any, seed: int) -> Any:
         return 1 - images
 
 

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 
 from temper.cluster.feeds import open_data
-from temper.data import Images, ShardSet, load_images
+from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import CheckpointError
 from temper.models import TaskModel, build_model, load_model_state
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.training import TrainState
-from temper.training.feed import stratified_subset
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from temper.data.manifest import BadImage, Manifest, Split
 from temper.data.mixing import MixSpec, mix
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.data.shards import write_shards
+from temper.data.splits import stratified_subset
 from temper.spec import Spec
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "load_images",
     "mix",
     "rows_within",
+    "stratified_subset",
     "write_shards",
 ]
 

@@ -61,3 +61,12 @@ def _draw(
             )
         drawn |= set(generator.permutation(members)[:count].tolist())
     return drawn
+
+
+def stratified_subset(labels: np.ndarray, size: int | None, seed: int) -> np.ndarray:
+    """Sorted positions of at most ``size`` images in which every class keeps its share."""
+    if size is None or size >= len(labels):
+        return np.arange(len(labels))
+    order = np.random.default_rng(derive_seed(seed, "subset")).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    return np.sort(by_class[np.linspace(0, len(labels) - 1, size).round().astype(int)])

@@ -11,7 +11,7 @@ from temper.evaluation.members import Member
 from temper.evaluation.passes import CountedModel
 from temper.records import AttackRecord
 from temper.seeds import derive_seed
-from temper.spec import Norm, Threat
+from temper.spec import Geometry, Threat
 
 TOLERANCE = 1e-5
 """Distance by which float arithmetic may leave the ball (in L1, a sum over all pixels: times eps, if that
@@ -98,17 +98,12 @@ class _Turn:
         self.started = time.perf_counter()
 
     def attack_survivors(self, seed: int, on_progress: OnProgress | None) -> None:
-        import foolbox
-
-        fmodel = foolbox.PyTorchModel(self.model, bounds=(0, 1), device=self.device)
         survivors = self.standing.nonzero().flatten()
         for start in range(0, len(survivors), self.batch_size):
             chosen = survivors[start : start + self.batch_size]
             clean = self.images[chosen].to(self.device).float() / 255
             labels = self.labels[chosen].to(self.device)
-            with torch.random.fork_rng(enabled=True):
-                torch.manual_seed(derive_seed(seed, start))
-                perturbed = self.member.run(fmodel, clean, labels, self.threat.norm, self.threat.eps)
+            perturbed = self.member.run(self.model, clean, labels, self.threat, derive_seed(seed, start))
             self._judge(chosen, clean, perturbed.detach())
             if on_progress is not None:
                 done = min(start + self.batch_size, len(survivors))
@@ -153,7 +148,7 @@ def is_valid(clean: Tensor, perturbed: Tensor, threat: Threat) -> Tensor:
     return finite & in_bounds & (distances(clean, perturbed, threat.norm) <= threat.eps + slack)
 
 
-def distances(clean: Tensor, perturbed: Tensor, norm: Norm) -> Tensor:
+def distances(clean: Tensor, perturbed: Tensor, norm: Geometry) -> Tensor:
     """(B,) distances in pixel units of [0,1]."""
     order = {"linf": float("inf"), "l2": 2, "l1": 1}[norm]
     lengths: Tensor = torch.linalg.vector_norm((perturbed - clean).flatten(1), order, dim=1)

@@ -7,15 +7,17 @@ from temper.attacks import PGD
 from temper.evaluation.cascade import CascadeOutcome
 from temper.evaluation.passes import CountedModel
 from temper.records import GateRecord
-from temper.spec import Norm
+from temper.spec import Geometry
 
 
-def check_model(model: CountedModel, images: Tensor, labels: Tensor, norm: Norm) -> list[GateRecord]:
+def check_model(model: CountedModel, images: Tensor, labels: Tensor, norm: Geometry) -> list[GateRecord]:
     """Gates on a few float images (B,3,H,W) in [0,1], before anything is attacked."""
     with torch.no_grad():
         first, second = model(images), model(images)
     training = [name for name, module in model.named_modules() if module.training]
-    unmoved = PGD(norm=norm, eps=0.0, steps=2).perturb(model, images, labels, torch.Generator(images.device))
+    unmoved = PGD(norm="linf", eps=0.0, steps=2).perturb(
+        model, images, labels, torch.Generator(images.device)
+    )
     return [
         _gate(
             "eval mode",

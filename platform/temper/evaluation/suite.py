@@ -15,7 +15,7 @@ from temper.evaluation.members import (
     SLIDEMember,
 )
 from temper.records import SuiteRecord
-from temper.spec import Norm, Spec, content_hash
+from temper.spec import Geometry, Spec, content_hash
 
 SuiteName = Literal["quick", "standard"]
 
@@ -46,7 +46,7 @@ class Suite(Spec):
         return SuiteRecord(name=self.name, version=self.version, hash=self.hash)
 
 
-SUITES: dict[tuple[SuiteName, Norm], Suite] = {
+SUITES: dict[tuple[SuiteName, Geometry], Suite] = {
     ("quick", "linf"): Suite(
         name="quick-linf",
         version=1,
@@ -95,6 +95,6 @@ SUITES: dict[tuple[SuiteName, Norm], Suite] = {
 }
 
 
-def suite_for(name: SuiteName, norm: Norm) -> Suite:
+def suite_for(name: SuiteName, norm: Geometry) -> Suite:
     """The suite of that name for a norm."""
     return SUITES[name, norm]

@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from temper.data import AugmentSpec, Batch, Batches, Images, augment
-from temper.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,3 @@ def to_device(
     generator = torch.Generator(device).manual_seed(seed)
     images = batch.images.to(device, non_blocking=True)
     return augment(images, spec, generator), batch.labels.to(device, non_blocking=True)
-
-
-def stratified_subset(labels: np.ndarray, size: int | None, seed: int) -> np.ndarray:
-    """Sorted positions of at most ``size`` images in which every class keeps its share."""
-    if size is None or size >= len(labels):
-        return np.arange(len(labels))
-    order = np.random.default_rng(derive_seed(seed, "subset")).permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    return np.sort(by_class[np.linspace(0, len(labels) - 1, size).round().astype(int)])

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from temper.attacks import PGD, attack_mode
-from temper.data import Images
+from temper.data import Images, stratified_subset
 from temper.models import TaskModel
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
-from temper.training.feed import Feed, stratified_subset
+from temper.training.feed import Feed
 from temper.training.worker import Worker
 
 BATCH_SIZE = 256

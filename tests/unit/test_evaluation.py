@@ -6,8 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from temper.evaluation import evaluate_images, linear_probe, suite_for, wilson
-from temper.evaluation.cascade import is_valid, margins, run_cascade
+from temper.evaluation import (
+    CascadePlan,
+    EvaluationPlan,
+    evaluate_images,
+    linear_probe,
+    suite_for,
+    wilson,
+)
+from temper.evaluation.cascade import Batching, LabelledImages, run_cascade
+from temper.evaluation.found import CascadeOutcome, CleanOutcome
 from temper.evaluation.members import (
     DeepFoolMember,
     EADMember,
@@ -17,9 +25,10 @@ from temper.evaluation.members import (
     PGDMember,
     SLIDEMember,
 )
-from temper.evaluation.passes import CountedModel
+from temper.evaluation.passes import HeldModel
 from temper.evaluation.statistics import fold_spread
 from temper.evaluation.suite import SUITES, Suite
+from temper.evaluation.threats import is_valid, margins
 from temper.spec import Threat
 
 THREAT = Threat(eps=0.1)
@@ -44,11 +53,28 @@ def evaluate(model: nn.Module, threat: Threat = THREAT, suite: Suite | None = No
         labels,
         np.arange(40),
         classes=["a", "b", "c"],
-        threat=threat,
-        suite=suite,
-        seed=0,
+        plan=EvaluationPlan(
+            main=CascadePlan(threat=threat, suite=suite), seed=0, chunk_size=changes.pop("chunk_size", 256)
+        ),
         **changes,
     )
+
+
+def cascade(
+    model: nn.Module,
+    images: np.ndarray,
+    labels: torch.Tensor,
+    logits: torch.Tensor,
+    members: Any,
+    threat: Threat,
+) -> CascadeOutcome:
+    """Runs members on images whose clean answers are given."""
+    data = LabelledImages(torch.from_numpy(images), labels)
+    clean = CleanOutcome(labels, logits, torch.ones(len(labels), dtype=torch.bool))
+    kept = torch.ones(len(labels), dtype=torch.bool)
+    begun = CascadeOutcome.begin(threat, "test", clean, data.images, kept)
+    held = HeldModel(model, model)
+    return run_cascade(held, data, begun, members, seed=0, batching=Batching(16, torch.device("cpu")))
 
 
 def test_outcomes_add_up_and_repeat(model: Any) -> None:
@@ -102,18 +128,8 @@ class Cheat(Member):
 def test_an_image_that_breaks_the_threat_model_is_not_counted(model: Any) -> None:
     images, labels = data(model)
     logits = torch.eye(3)[labels]
-    outcome = run_cascade(
-        CountedModel(model).eval(),
-        torch.from_numpy(images),
-        torch.from_numpy(labels),
-        logits,
-        [Cheat(kind="cheat")],
-        THREAT,
-        seed=0,
-        batch_size=16,
-        device=torch.device("cpu"),
-    )
-    assert outcome.members[0].record.num_rejected == 40
+    outcome = cascade(model, images, torch.from_numpy(labels), logits, [Cheat(kind="cheat")], THREAT)
+    assert outcome.members[0].num_rejected == 40
     assert outcome.standing.all()
     assert torch.equal(outcome.worst_logits, logits)
 
@@ -133,18 +149,10 @@ def test_the_worst_case_is_what_fooled_or_came_closest(model: Any) -> None:
         expected[standing & (fooled | closer)] = logits[standing & (fooled | closer)]
         standing &= ~fooled
         fooled_by.append(int(fooled.sum()))
-    outcome = run_cascade(
-        CountedModel(model).eval(),
-        torch.from_numpy(images),
-        targets,
-        clean,
-        (FGSMMember(), DeepFoolMember(steps=5)),
-        Threat(eps=0.02),
-        seed=0,
-        batch_size=128,
-        device=torch.device("cpu"),
+    outcome = cascade(
+        model, images, targets, clean, (FGSMMember(), DeepFoolMember(steps=5)), Threat(eps=0.02)
     )
-    assert [member.record.num_fooled for member in outcome.members] == fooled_by
+    assert [record.num_fooled for record in outcome.records()] == fooled_by
     assert torch.allclose(outcome.worst_logits, expected, atol=1e-4)
     assert torch.equal(outcome.worst_logits[::10], clean[::10])
     assert torch.equal(outcome.worst_logits.argmax(1) == targets, outcome.standing)
@@ -283,17 +291,7 @@ def test_minimum_norm_attacks_find_the_nearest_point_in_l1(member: Any) -> None:
     logits = model(pixels.float() / 255)
     nearest = logits[:, 0].abs() / model.weight.abs().max()  # type: ignore[operator]
     assert nearest.max() < 0.45
-    outcome = run_cascade(
-        CountedModel(model).eval(),
-        pixels,
-        logits.argmax(1),
-        logits,
-        [member],
-        Threat(norm="l1", eps=10.0),
-        seed=0,
-        batch_size=16,
-        device=torch.device("cpu"),
-    )
+    outcome = cascade(model, images, logits.argmax(1), logits, [member], Threat(norm="l1", eps=10.0))
     fooled, found = outcome.members[0].fooled, outcome.members[0].distance
     assert fooled.double().mean() >= 0.8  # FMN may stop just short of the plane
     assert (found >= nearest * (1 - 1e-4))[fooled].all()

@@ -16,7 +16,6 @@ from temper.evaluation import (
     evaluate_images,
     linear_probe,
     predict_logits,
-    suite_for,
     write_outcomes,
 )
 from temper.evaluation.cascade import OnProgress
@@ -64,10 +63,7 @@ def evaluate_run(
         subject.test.labels,
         subject.test.rows,
         classes=subject.shards["target"].classes,
-        threat=recipe.threat,
-        suite=suite_for(recipe.evaluation.suite, recipe.threat.norm),
-        seed=recipe.seed,
-        batch_size=recipe.evaluation.batch_size,
+        plan=recipe.evaluation.plan(recipe.threat, recipe.seed),
         device=subject.device,
         on_progress=on_progress,
     )

@@ -22,6 +22,7 @@ from temper.records import (
     sha256_of,
 )
 from temper.records.evaluation import Adaptability
+from temper.spec import Threat
 from temper.training import TrainState
 
 
@@ -44,7 +45,7 @@ def make_record(
         recipe=recipe.resolved(),
         data=_data_record(subject, "target"),
         source=_data_record(subject, "source") if "source" in subject.shards else None,
-        threat=recipe.threat,
+        threat=Threat(norm=recipe.threat.norm, eps=recipe.threat.eps),
         suite=evaluation.suite.record,
         clean_acc=evaluation.clean_acc,
         robust_acc=evaluation.robust_acc,
@@ -56,6 +57,9 @@ def make_record(
         source_retention=_retention(source_acc, start_source_acc),
         per_class=evaluation.per_class,
         attacks=evaluation.attacks,
+        curve=evaluation.curve,
+        others=evaluation.others,
+        union_acc=evaluation.union_acc,
         promises=Promises(
             adaptability=adaptability,
             consistency=evaluation.consistency,

@@ -1,22 +1,31 @@
 """Honest evaluation: an attack suite as a cascade, every result checked, gates that block.
 
-Add an attack: a ``Member`` in ``members.py``, its name in ``AnyMember``, its place in a suite.
+Add an attack: a ``Member`` in ``members/``, its name in ``AnyMember``, its place in a suite.
 """
 
-from temper.evaluation.evaluate import Evaluation, accuracy_of, evaluate_images, predict_logits
+from temper.evaluation.evaluate import accuracy_of, conclude, evaluate_images, predict_logits, prepare
 from temper.evaluation.outcomes import read_outcomes, write_outcomes
+from temper.evaluation.plan import CascadePlan, EvaluationPlan
 from temper.evaluation.probe import linear_probe
+from temper.evaluation.result import Evaluation
+from temper.evaluation.settings import EvaluationSpec
 from temper.evaluation.statistics import wilson
-from temper.evaluation.suite import EvaluationSpec, Suite, suite_for
+from temper.evaluation.store import ChunkStore
+from temper.evaluation.suite import Suite, suite_for
 
 __all__ = [
+    "CascadePlan",
+    "ChunkStore",
     "Evaluation",
+    "EvaluationPlan",
     "EvaluationSpec",
     "Suite",
     "accuracy_of",
+    "conclude",
     "evaluate_images",
     "linear_probe",
     "predict_logits",
+    "prepare",
     "read_outcomes",
     "suite_for",
     "wilson",

@@ -2,75 +2,61 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from temper.evaluation.found import CascadeOutcome, MemberOutcome, wrong_unless
 from temper.evaluation.members import Member
-from temper.evaluation.passes import CountedModel
-from temper.records import AttackRecord
+from temper.evaluation.passes import HeldModel
+from temper.evaluation.threats import distances, is_valid, margins
 from temper.seeds import derive_seed
-from temper.spec import Geometry, Threat
-
-TOLERANCE = 1e-5
-"""Distance by which float arithmetic may leave the ball (in L1, a sum over all pixels: times eps, if that
-is above 1); anything farther is not counted."""
+from temper.spec import Threat
 
 OnProgress = Callable[[str, int, int, float], None]
 """Called with the member, images done, images to do, and the robust accuracy so far."""
 
 
-@dataclass
-class MemberOutcome:
-    """What one member did to each of the N images."""
+@dataclass(frozen=True)
+class Batching:
+    """How images are sent through the model."""
 
-    record: AttackRecord
-    attacked: Tensor
-    """(N,) bool: the image still stood when the member's turn came."""
-    fooled: Tensor
-    """(N,) bool: a valid perturbation changed the prediction."""
-    prediction: Tensor
-    """(N,) int64: the adversarial prediction where fooled, else -1."""
-    distance: Tensor
-    """(N,) float32: the perturbation's norm where fooled, else NaN."""
+    batch_size: int
+    device: torch.device
 
 
-@dataclass
-class CascadeOutcome:
-    standing: Tensor
-    """(N,) bool: classified correctly under everything that was tried."""
-    worst_logits: Tensor
-    """(N,C): for the perturbation that fooled the model, or else the valid one with the smallest margin;
-    clean logits where the image was misclassified to begin with."""
-    members: list[MemberOutcome] = field(default_factory=list)
+@dataclass(frozen=True)
+class LabelledImages:
+    """``images`` uint8 (N,3,H,W) with ``labels`` (N,), on the CPU."""
+
+    images: Tensor
+    labels: Tensor
 
 
 def run_cascade(
-    model: CountedModel,
-    images: Tensor,
-    labels: Tensor,
-    logits: Tensor,
+    model: HeldModel,
+    data: LabelledImages,
+    begun: CascadeOutcome,
     members: Sequence[Member],
-    threat: Threat,
     *,
     seed: int,
-    batch_size: int,
-    device: torch.device,
+    batching: Batching,
+    among: Tensor | None = None,
     on_progress: OnProgress | None = None,
 ) -> CascadeOutcome:
-    """Attack the uint8 ``images`` (N,3,H,W) whose clean ``logits`` (N,C) are right, member after member.
+    """Attack the images that stand in ``begun``, member after member; ``begun`` is added to and returned.
 
-    ``images``, ``labels`` (N,) and ``logits`` are on the CPU. An attack's own word is no
-    evidence: each returned image is checked against the threat model and classified again here.
+    ``among`` (N,) bool leaves the attacks to some of the images.
+
+    An attack's own word is no evidence: each returned image is checked against the threat model and
+    classified again here, by the model itself.
     """
-    outcome = CascadeOutcome(standing=logits.argmax(1) == labels, worst_logits=logits.clone())
     for member in members:
-        turn = _Turn(model, member, threat, images, labels, outcome, batch_size, device)
-        for restart in range(member.restarts):
-            turn.attack_survivors(derive_seed(seed, "evaluate", member.name, restart), on_progress)
-        outcome.members.append(turn.outcome())
-    return outcome
+        turn = _Turn(model, member, data, begun, batching, among, on_progress)
+        turn.attack_survivors(derive_seed(seed, "evaluate", begun.threat.label, member.name))
+        begun.members.append(turn.outcome())
+    return begun
 
 
 class _Turn:
@@ -78,84 +64,76 @@ class _Turn:
 
     def __init__(
         self,
-        model: CountedModel,
+        model: HeldModel,
         member: Member,
-        threat: Threat,
-        images: Tensor,
-        labels: Tensor,
+        data: LabelledImages,
         cascade: CascadeOutcome,
-        batch_size: int,
-        device: torch.device,
+        batching: Batching,
+        among: Tensor | None,
+        on_progress: OnProgress | None,
     ) -> None:
-        self.model, self.member, self.threat = model, member, threat
-        self.images, self.labels = images, labels
-        self.standing, self.worst_logits = cascade.standing, cascade.worst_logits
-        self.batch_size, self.device = batch_size, device
-        self.attacked = cascade.standing.clone()
-        self.prediction = torch.full_like(labels, -1)
-        self.distance = torch.full(labels.shape, torch.nan)
+        self.model, self.member, self.data = model, member, data
+        self.cascade, self.batching, self.on_progress = cascade, batching, on_progress
+        self.threat: Threat = cascade.threat
+        self.among = torch.ones_like(cascade.standing) if among is None else among
+        self.before = cascade.standing & self.among
+        self.prediction = torch.full_like(data.labels, -1)
+        self.distance = torch.full(data.labels.shape, torch.nan)
         self.num_rejected = 0
         self.started = time.perf_counter()
 
-    def attack_survivors(self, seed: int, on_progress: OnProgress | None) -> None:
-        survivors = self.standing.nonzero().flatten()
-        for start in range(0, len(survivors), self.batch_size):
-            chosen = survivors[start : start + self.batch_size]
-            clean = self.images[chosen].to(self.device).float() / 255
-            labels = self.labels[chosen].to(self.device)
-            perturbed = self.member.run(self.model, clean, labels, self.threat, derive_seed(seed, start))
-            self._judge(chosen, clean, perturbed.detach())
-            if on_progress is not None:
-                done = min(start + self.batch_size, len(survivors))
-                on_progress(self.member.name, done, len(survivors), float(self.standing.float().mean()))
+    def attack_survivors(self, seed: int) -> None:
+        """All restarts; as soon as so few images stand that a batch holds all that is left, in one go."""
+        for restart in range(self.member.restarts):
+            survivors = (self.cascade.standing & self.among).nonzero().flatten()
+            left = self.member.restarts - restart
+            if left > 1 and 0 < len(survivors) * left <= self.batching.batch_size:
+                self._attack(survivors, left, derive_seed(seed, restart, "stacked"))
+                return
+            for start in range(0, len(survivors), self.batching.batch_size):
+                chosen = survivors[start : start + self.batching.batch_size]
+                self._attack(chosen, 1, derive_seed(seed, restart, start))
+                if self.on_progress is not None:
+                    standing = float(self.cascade.standing.double().mean())
+                    self.on_progress(self.member.name, start + len(chosen), len(survivors), standing)
+
+    def _attack(self, chosen: Tensor, copies: int, seed: int) -> None:
+        """One batch of ``copies`` of each image; what comes back is judged copy by copy."""
+        clean = self.data.images[chosen].to(self.batching.device).float() / 255
+        labels = self.data.labels[chosen].to(self.batching.device)
+        perturbed = self.member.run(
+            self.model.twin, clean.repeat(copies, 1, 1, 1), labels.repeat(copies), self.threat, seed
+        )
+        for part in perturbed.detach().chunk(copies):
+            self._judge(chosen, clean, part)
 
     def _judge(self, chosen: Tensor, clean: Tensor, perturbed: Tensor) -> None:
         """Count only perturbations that obey the threat model and that we see fool the model."""
         valid = is_valid(clean, perturbed, self.threat)
         perturbed = torch.where(valid.view(-1, 1, 1, 1), perturbed.clamp(0, 1), clean)
         with torch.no_grad():
-            logits = self.model(perturbed).cpu()
+            logits, finite = (part.cpu() for part in self.model.model.answer(perturbed))
         lengths = distances(clean, perturbed, self.threat.norm).cpu()
-        valid, labels, prediction = valid.cpu(), self.labels[chosen], logits.argmax(1)
-        fooled = valid & (prediction != labels)
+        valid, labels = valid.cpu(), self.data.labels[chosen]
+        # A model that has no answer has been broken.
+        logits = wrong_unless(finite, logits, labels)
+        prediction = logits.argmax(1)
         self.num_rejected += int((~valid).sum())
-        self.standing[chosen[fooled]] = False
-        self.prediction[chosen[fooled]] = prediction[fooled]
+        fooled = self.cascade.standing[chosen] & valid & (prediction != labels)
+        self.prediction[chosen[fooled]] = torch.where(finite, prediction, -1)[fooled]
         self.distance[chosen[fooled]] = lengths[fooled]
-        worse = fooled | (valid & (margins(logits, labels) < margins(self.worst_logits[chosen], labels)))
-        self.worst_logits[chosen[worse]] = logits[worse]
+        self.cascade.fell(chosen, fooled, perturbed.cpu())
+        self.cascade.see(chosen, fooled, valid, logits, margins(logits, labels), labels)
 
     def outcome(self) -> MemberOutcome:
-        fooled = self.attacked & ~self.standing
-        record = AttackRecord(
+        return MemberOutcome(
             name=self.member.name,
             settings=self.member.model_dump(mode="json"),
-            num_attacked=int(self.attacked.sum()),
-            num_fooled=int(fooled.sum()),
-            robust_acc_after=float(self.standing.double().mean()),
+            sees=self.member.sees,
+            attacked=self.before,
+            fooled=self.before & ~self.cascade.standing,
+            prediction=self.prediction,
+            distance=self.distance,
             num_rejected=self.num_rejected,
             seconds=time.perf_counter() - self.started,
         )
-        return MemberOutcome(record, self.attacked, fooled, self.prediction, self.distance)
-
-
-def is_valid(clean: Tensor, perturbed: Tensor, threat: Threat) -> Tensor:
-    """(B,) bool: finite, in [0,1] and within eps of the clean image, up to float error."""
-    flat = perturbed.flatten(1)
-    finite = flat.isfinite().all(1)
-    in_bounds = ((flat >= -TOLERANCE) & (flat <= 1 + TOLERANCE)).all(1)
-    slack = TOLERANCE * max(1.0, threat.eps) if threat.norm == "l1" else TOLERANCE
-    return finite & in_bounds & (distances(clean, perturbed, threat.norm) <= threat.eps + slack)
-
-
-def distances(clean: Tensor, perturbed: Tensor, norm: Geometry) -> Tensor:
-    """(B,) distances in pixel units of [0,1]."""
-    order = {"linf": float("inf"), "l2": 2, "l1": 1}[norm]
-    lengths: Tensor = torch.linalg.vector_norm((perturbed - clean).flatten(1), order, dim=1)
-    return lengths
-
-
-def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) logit of the true class minus the best other one; negative where misclassified."""
-    true = logits.gather(1, labels[:, None]).squeeze(1)
-    return true - logits.scatter(1, labels[:, None], -torch.inf).amax(1)

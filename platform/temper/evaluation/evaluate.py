@@ -1,57 +1,29 @@
-"""Evaluating one model on one set of images within one threat model."""
+"""Evaluating one model on one set of images."""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from temper.evaluation.cascade import CascadeOutcome, OnProgress, run_cascade
-from temper.evaluation.gates import check_cascade, check_model
-from temper.evaluation.metrics import balanced, measure, recalls
-from temper.evaluation.outcomes import outcomes_table
+from temper.data import stratified_subset
+from temper.evaluation.cascade import LabelledImages, OnProgress
+from temper.evaluation.chunk import evaluate_chunk
+from temper.evaluation.found import Found, join
+from temper.evaluation.gates import run_gates
 from temper.evaluation.passes import held_still
-from temper.evaluation.statistics import fold_spread, wilson
-from temper.evaluation.suite import Suite
-from temper.records import AttackRecord, GateRecord, MetricsRecord, Proportion
-from temper.records.evaluation import Consistency, Robustness
-from temper.spec import Threat
+from temper.evaluation.plan import EvaluationPlan
+from temper.evaluation.result import Evaluation, main_cascade, summarise
+from temper.evaluation.statistics import wilson
+from temper.evaluation.store import ChunkStore
+from temper.records import Proportion
 
-NUM_GATE_IMAGES = 32
+NUM_KEPT = 48
+"""Images whose adversarial examples are kept, for pictures and for checking a record."""
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything that was measured; accuracies are fractions 0..1 of all the images."""
-
-    suite: Suite
-    clean_acc: Proportion
-    robust_acc: Proportion
-    balanced_acc: float
-    robust_balanced_acc: float
-    metrics: MetricsRecord
-    per_class: dict[str, dict[str, float]]
-    attacks: list[AttackRecord]
-    consistency: Consistency | None
-    outcomes: pa.Table
-    gates: list[GateRecord]
-    num_forward: int
-    num_backward: int
-    seconds: float
-
-    @property
-    def status(self) -> Literal["ok", "blocked"]:
-        """Blocked where a gate failed: the numbers must not be used."""
-        return "ok" if all(gate.passed for gate in self.gates) else "blocked"
-
-    @property
-    def robustness(self) -> Robustness:
-        clean, robust = self.clean_acc.value, self.robust_acc.value
-        return Robustness(robust_acc=robust, retained=robust / clean if clean else 0.0)
+Relatives = Mapping[str, Callable[[Tensor], Tensor]]
+"""Name -> images (B,3,H,W) in [0,1] to logits (B,C) of models whose adversarial examples may transfer."""
 
 
 def evaluate_images(
@@ -61,77 +33,89 @@ def evaluate_images(
     rows: np.ndarray,
     *,
     classes: Sequence[str],
-    threat: Threat,
-    suite: Suite,
-    seed: int,
-    batch_size: int = 128,
+    plan: EvaluationPlan,
     device: torch.device | str = "cpu",
+    store: ChunkStore | None = None,
+    relatives: Relatives | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Clean and robust accuracy of ``model`` (images (B,3,H,W) in [0,1] to logits (B,C)).
 
-    ``images`` uint8 (N,3,H,W), ``labels`` and ``rows`` int64 (N,). The model is held still and left
-    exactly as it was. The same seed gives the same outcomes.
+    ``images`` uint8 (N,3,H,W), ``labels`` and ``rows`` int64 (N,). The model is held still and left exactly
+    as it was. The same seed gives the same outcomes. Chunks that ``store`` has are not attacked again.
 
     Raises:
-        ModelError: logits that are not finite.
+        ModelError: the model does not answer with logits.
     """
-    started = time.perf_counter()
+    data, kept = prepare(images, labels, plan)
+    found: list[Found] = []
+    for index, part in enumerate(plan.chunks(len(labels))):
+        one = store.read(index) if store is not None else None
+        if one is None:
+            one = evaluate_chunk(
+                model,
+                LabelledImages(data.images[part], data.labels[part]),
+                kept[part],
+                plan,
+                index,
+                torch.device(device),
+                _within(on_progress, found, part, plan, len(labels)),
+            )
+            if store is not None:
+                store.write(index, one)
+        found.append(one)
+    return conclude(
+        model, data, rows, join(found), classes=classes, plan=plan, device=device, relatives=relatives
+    )
+
+
+def prepare(images: np.ndarray, labels: np.ndarray, plan: EvaluationPlan) -> tuple[LabelledImages, Tensor]:
+    """The images as tensors, and (N,) bool: those whose adversarial examples are kept."""
+    data = LabelledImages(
+        torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64))
+    )
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    kept[torch.from_numpy(stratified_subset(labels, NUM_KEPT, plan.seed))] = True
+    return data, kept
+
+
+def conclude(
+    model: nn.Module,
+    data: LabelledImages,
+    rows: np.ndarray,
+    found: Found,
+    *,
+    classes: Sequence[str],
+    plan: EvaluationPlan,
+    device: torch.device | str = "cpu",
+    relatives: Relatives | None = None,
+) -> Evaluation:
+    """See whether the numbers can be trusted, and put them together. What the gates find counts."""
     device = torch.device(device)
-    pixels, targets = (
-        torch.from_numpy(np.ascontiguousarray(images)),
-        torch.from_numpy(labels.astype(np.int64)),
-    )
-    with held_still(model) as counted:
-        few = slice(0, NUM_GATE_IMAGES)
-        gates = check_model(
-            counted, pixels[few].to(device).float() / 255, targets[few].to(device), threat.norm
-        )
-        logits = predict_logits(counted, images, batch_size=batch_size, device=device)
-        correct = logits.argmax(1) == targets
-        cascade = run_cascade(
-            counted,
-            pixels,
-            targets,
-            logits,
-            suite.members,
-            threat,
-            seed=seed,
-            batch_size=batch_size,
-            device=device,
-            on_progress=on_progress,
-        )
-    return Evaluation(
-        suite=suite,
-        **_accuracies(targets, correct, cascade.standing, list(classes)),
-        metrics=_metrics(logits, cascade, targets),
-        attacks=[member.record for member in cascade.members],
-        consistency=fold_spread(correct.numpy(), cascade.standing.numpy(), labels, seed),
-        outcomes=outcomes_table(rows, targets, logits.argmax(1), cascade),
-        gates=gates + check_cascade(cascade),
-        num_forward=counted.num_forward,
-        num_backward=counted.num_backward,
-        seconds=time.perf_counter() - started,
+    few = data.images[:8].to(device).float() / 255
+    with held_still(model, few) as held:
+        gates = run_gates(held, data, found, plan, device, relatives or {})
+    evaluation = summarise(found, data.images, rows, classes, plan, gates)
+    return replace(
+        evaluation,
+        num_forward=evaluation.num_forward + held.num_forward,
+        num_backward=evaluation.num_backward + held.num_backward,
     )
 
 
-def _accuracies(labels: Tensor, correct: Tensor, standing: Tensor, classes: list[str]) -> dict[str, Any]:
-    clean, robust = (recalls(mask, labels, len(classes)) for mask in (correct, standing))
-    return {
-        "clean_acc": wilson(int(correct.sum()), len(labels)),
-        "robust_acc": wilson(int(standing.sum()), len(labels)),
-        "balanced_acc": balanced(correct, labels, len(classes)),
-        "robust_balanced_acc": balanced(standing, labels, len(classes)),
-        "per_class": {
-            classes[label]: {"clean_acc": clean[label], "robust_acc": robust[label]} for label in clean
-        },
-    }
+def _within(
+    on_progress: OnProgress | None, done: Sequence[Found], part: slice, plan: EvaluationPlan, total: int
+) -> OnProgress | None:
+    """Progress of a chunk as progress of the whole."""
+    if on_progress is None:
+        return None
+    standing = sum(int(main_cascade(one, plan).standing.sum()) for one in done)
+    size = part.stop - part.start
 
+    def report(member: str, attacked: int, survivors: int, robust: float) -> None:
+        on_progress(member, part.start, total, (standing + robust * size) / part.stop)
 
-def _metrics(logits: Tensor, cascade: CascadeOutcome, labels: Tensor) -> MetricsRecord:
-    robust = cascade.worst_logits.argmax(1) == labels
-    assert torch.equal(robust, cascade.standing), "the worst logits contradict the images left standing"
-    return MetricsRecord(clean=measure(logits, labels), robust=measure(cascade.worst_logits, labels))
+    return report
 
 
 @torch.no_grad()

@@ -6,28 +6,35 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from temper.errors import RecordError
-from temper.evaluation.cascade import CascadeOutcome
+from temper.evaluation.found import CascadeOutcome, Found
 from temper.records import write_once
 
 
-def outcomes_table(rows: np.ndarray, labels: Tensor, prediction: Tensor, cascade: CascadeOutcome) -> pa.Table:
-    """One row per image: its number in the shards, label, clean prediction, and each member's work."""
+def outcomes_table(rows: np.ndarray, found: Found, main: CascadeOutcome) -> pa.Table:
+    """One row per image: its number in the shards, label, clean prediction, and each member's work.
+
+    Columns of the ``main`` threat model are named after the members, those of others after the threat too.
+    """
+    clean = found.clean
     columns: dict[str, pa.Array] = {
         "row": pa.array(rows, pa.int64()),
-        "label": pa.array(labels.numpy(), pa.int64()),
-        "prediction": pa.array(prediction.numpy(), pa.int64()),
-        "correct": pa.array((prediction == labels).numpy(), pa.bool_()),
+        "label": pa.array(clean.labels.numpy(), pa.int64()),
+        "prediction": pa.array(clean.prediction.numpy(), pa.int64()),
+        "correct": pa.array(clean.correct.numpy(), pa.bool_()),
     }
-    for member in cascade.members:
-        name = member.record.name
-        columns[f"{name}/attacked"] = pa.array(member.attacked.numpy(), pa.bool_())
-        columns[f"{name}/fooled"] = pa.array(member.fooled.numpy(), pa.bool_())
-        columns[f"{name}/prediction"] = pa.array(member.prediction.numpy(), pa.int64())
-        columns[f"{name}/distance"] = pa.array(member.distance.numpy(), pa.float32())
-    columns["robust"] = pa.array(cascade.standing.numpy(), pa.bool_())
+    for cascade in found.cascades:
+        prefix = "" if cascade is main else f"{cascade.threat.label}/"
+        for member in cascade.members:
+            name = f"{prefix}{member.name}"
+            columns[f"{name}/attacked"] = pa.array(member.attacked.numpy(), pa.bool_())
+            columns[f"{name}/fooled"] = pa.array(member.fooled.numpy(), pa.bool_())
+            columns[f"{name}/prediction"] = pa.array(member.prediction.numpy(), pa.int64())
+            columns[f"{name}/distance"] = pa.array(member.distance.numpy(), pa.float32())
+        if cascade is not main:
+            columns[f"{prefix}robust"] = pa.array(cascade.standing.numpy(), pa.bool_())
+    columns["robust"] = pa.array(main.standing.numpy(), pa.bool_())
     return pa.table(columns)
 
 

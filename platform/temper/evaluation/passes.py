@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from temper.attacks import attack_mode
 from temper.errors import ModelError
+from temper.models import folded_copy
 
 
 class CountedModel(nn.Module):
-    """Counts images forward and gradients back; refuses logits that are not finite.
+    """Counts images forward and gradients back, and keeps logits that are not finite from the attacks.
 
-    Foolbox takes NaN logits for class 0, so they must never reach it.
+    Foolbox takes NaN logits for class 0, so they must never reach it: such rows become zeros and are
+    counted.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -21,29 +23,67 @@ class CountedModel(nn.Module):
         self.model = model
         self.num_forward = 0
         self.num_backward = 0
+        self.num_not_finite = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        self.num_forward += len(images)
-        if not torch.isfinite(logits).all():
+        return self.answer(images)[0]
+
+    def answer(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B,C), and whether each row was finite (B,) bool.
+
+        Raises:
+            ModelError: something else than logits of at least two classes came out.
+        """
+        logits = self.model(images)
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
-                "the model's logits are not finite (NaN or infinity): nothing can be measured on it"
+                f"the model answered {len(images)} images with {shape}; expected logits "
+                f"({len(images)}, classes) with at least 2 classes"
             )
+        self.num_forward += len(images)
+        finite = torch.isfinite(logits).all(1)
+        if not finite.all():
+            self.num_not_finite += int((~finite).sum())
+            logits = torch.where(finite[:, None], logits, torch.zeros_like(logits))
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
-        return logits
+        return logits, finite
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.num_backward += len(gradient)
 
 
+class HeldModel:
+    """A model that is judged, and its twin that is attacked: the same answers, computed faster."""
+
+    def __init__(self, model: nn.Module, twin: nn.Module) -> None:
+        self.model = CountedModel(model).eval()
+        self.twin = self.model if twin is model else CountedModel(twin).eval()
+
+    @property
+    def num_forward(self) -> int:
+        """Images sent forward through either."""
+        return sum(one.num_forward for one in {self.model, self.twin})
+
+    @property
+    def num_backward(self) -> int:
+        """Gradients that came back through either, per image."""
+        return sum(one.num_backward for one in {self.model, self.twin})
+
+    @property
+    def num_not_finite(self) -> int:
+        """Answers of either that were not finite."""
+        return sum(one.num_not_finite for one in {self.model, self.twin})
+
+
 @contextmanager
-def held_still(model: nn.Module) -> Iterator[CountedModel]:
+def held_still(model: nn.Module, images: Tensor) -> Iterator[HeldModel]:
     """``model`` in eval mode with frozen parameters and counters; restored exactly afterwards.
 
-    Foolbox's attacks call ``loss.backward()``: with frozen parameters no gradient piles up in them.
+    Foolbox's attacks call ``loss.backward()``: with frozen parameters no gradient piles up in them. The
+    twin has its BatchNorm folded into the convolutions; it answers the float ``images`` (B,3,H,W), a few of
+    those to come, as the model does, or it is the model itself.
     """
     with attack_mode(model):
-        counted = CountedModel(model)
-        counted.eval()
-        yield counted
+        yield HeldModel(model, folded_copy(model, images))

@@ -1,9 +1,12 @@
-"""Attack suites by name, versioned and hashed."""
+"""Attack suites by name, versioned and hashed; own suites from YAML."""
 
-from typing import Literal
+from collections import Counter
+from pathlib import Path
+from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from temper.errors import RecipeError
 from temper.evaluation.members import (
     AnyMember,
     DDNMember,
@@ -15,26 +18,28 @@ from temper.evaluation.members import (
     SLIDEMember,
 )
 from temper.records import SuiteRecord
-from temper.spec import Geometry, Spec, content_hash
+from temper.spec import Geometry, Spec, content_hash, read_yaml, validate
 
 SuiteName = Literal["quick", "standard"]
-
-
-class EvaluationSpec(Spec):
-    """How a finished run is evaluated, on the test split, within the recipe's threat model."""
-
-    suite: SuiteName = "quick"
-    batch_size: int = Field(default=128, ge=1)
-    max_images: int | None = Field(default=None, ge=1)
-    """A fixed stratified subset of the test split; ``null``: all of it."""
 
 
 class Suite(Spec):
     """Attacks in the order of the cascade: cheap ones first."""
 
-    name: str
-    version: int
-    members: tuple[AnyMember, ...]
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    version: int = Field(default=1, ge=1)
+    members: tuple[AnyMember, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        twice = [name for name, count in Counter(member.name for member in self.members).items() if count > 1]
+        if twice:
+            raise ValueError(f"members: {twice[0]} stands there twice; give one other settings")
+        return self
+
+    def members_for(self, num_classes: int) -> list[AnyMember]:
+        """Those that are defined for so many classes."""
+        return [member for member in self.members if num_classes >= member.min_classes]
 
     @property
     def hash(self) -> str:
@@ -95,6 +100,25 @@ SUITES: dict[tuple[SuiteName, Geometry], Suite] = {
 }
 
 
-def suite_for(name: SuiteName, norm: Geometry) -> Suite:
-    """The suite of that name for a norm."""
-    return SUITES[name, norm]
+def suite_for(name: str, norm: Geometry) -> Suite:
+    """The suite of that name for a norm, or the one in the YAML file of that path.
+
+    Raises:
+        RecipeError: no such name or file, or a suite with a member that does not attack in that norm.
+    """
+    if name not in get_args(SuiteName):
+        return _read_suite(name, norm)
+    return SUITES[name, norm]  # type: ignore[index]  # checked above
+
+
+def _read_suite(name: str, norm: Geometry) -> Suite:
+    if not name.endswith((".yaml", ".yml")):
+        names = ", ".join(get_args(SuiteName))
+        raise RecipeError(f"evaluation.suite: no suite {name!r}. Suites: {names}, or the path of a YAML file")
+    suite = validate(Suite, read_yaml(Path(name)), name)
+    for member in suite.members:
+        if norm not in member.geometries:
+            raise RecipeError(
+                f"{name}: the member {member.name} attacks in {', '.join(member.geometries)}, not in {norm}"
+            )
+    return suite

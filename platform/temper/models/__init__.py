@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
 from temper.models.backbones import backbone_names, build_backbone, explain_unknown, is_known_backbone
+from temper.models.folding import folded_copy
 from temper.models.start import load_source_head, load_start, start_classes
 from temper.models.statistics import StartStatistics, batch_norms
 from temper.models.task_model import (
@@ -30,6 +31,7 @@ __all__ = [
     "batch_norms",
     "build_model",
     "count_params",
+    "folded_copy",
     "load_model_state",
     "save_model",
     "set_trainable",

@@ -4,6 +4,7 @@ from temper.records.evaluation import (
     SCHEMA_VERSION,
     AttackRecord,
     Cost,
+    CurvePoint,
     DataRecord,
     EvaluationRecord,
     FileRecord,
@@ -15,6 +16,7 @@ from temper.records.evaluation import (
     Promises,
     Proportion,
     SuiteRecord,
+    ThreatRecord,
     read_record,
 )
 from temper.records.files import append_line, sha256_of, write_atomic, write_once
@@ -25,6 +27,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "AttackRecord",
     "Cost",
+    "CurvePoint",
     "DataRecord",
     "EvaluationRecord",
     "FileRecord",
@@ -40,6 +43,7 @@ __all__ = [
     "SuiteRecord",
     "SweepFolder",
     "SweepRecord",
+    "ThreatRecord",
     "append_line",
     "read_ledger",
     "read_record",

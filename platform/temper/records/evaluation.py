@@ -64,6 +64,22 @@ class AttackRecord(Spec):
     seconds: float
 
 
+class ThreatRecord(Spec):
+    """Robust accuracy within a further threat model."""
+
+    threat: Threat
+    suite: str
+    robust_acc: Proportion
+    attacks: list[AttackRecord]
+
+
+class CurvePoint(Spec):
+    """Robust accuracy at one eps of the main norm."""
+
+    eps: float
+    robust_acc: Proportion
+
+
 class GateRecord(Spec):
     """A check that the numbers can be trusted."""
 
@@ -188,6 +204,12 @@ class EvaluationRecord(Spec):
     per_class: dict[str, dict[str, float]]
     """Class -> {clean_acc, robust_acc}."""
     attacks: list[AttackRecord]
+    curve: list[CurvePoint] = Field(default_factory=list)
+    """Robust accuracy over eps, where more than one was asked for."""
+    others: list[ThreatRecord] = Field(default_factory=list)
+    """Within other threat models."""
+    union_acc: Proportion | None = None
+    """Robust within all threat models at once, where there are several."""
     promises: Promises
     gates: list[GateRecord]
     model: ModelRecord

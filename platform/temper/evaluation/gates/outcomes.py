@@ -1,0 +1,27 @@
+"""Gates on what the attacks returned."""
+
+from temper.evaluation.found import Found
+from temper.evaluation.gates.base import gate
+from temper.records import GateRecord
+
+
+def check_outcomes(found: Found) -> list[GateRecord]:
+    """Gates on everything that was found."""
+    members = [member for cascade in found.cascades for member in cascade.members]
+    rejected = {member.name: member.num_rejected for member in members if member.num_rejected}
+    listed = ", ".join(f"{name}: {count}" for name, count in rejected.items())
+    broken = found.passes.num_not_finite
+    return [
+        gate(
+            "threat model kept",
+            not rejected,
+            "every returned image was finite, in [0,1] and within eps",
+            f"images broke the threat model and were not counted ({listed}); mend or replace that attack",
+        ),
+        gate(
+            "finite logits",
+            broken == 0,
+            "every answer was finite",
+            f"{broken} answers were NaN or infinite, and count as wrong; mend the model",
+        ),
+    ]

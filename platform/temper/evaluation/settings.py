@@ -1,0 +1,64 @@
+"""How a finished run is evaluated."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from temper.evaluation.plan import CascadePlan, EvaluationPlan
+from temper.evaluation.suite import SuiteName, suite_for
+from temper.spec import Ratio, Spec, Threat, check_eps
+
+
+class EvaluationSpec(Spec):
+    """How a finished run is evaluated, on the test split, within the recipe's threat model."""
+
+    suite: SuiteName | str = "quick"
+    """``quick``, ``standard``, ``full``, or the path of a YAML file with an own one."""
+    batch_size: int = Field(default=128, ge=1)
+    chunk_size: int = Field(default=256, ge=1)
+    """Images that are attacked together, by one worker; finished chunks survive an interruption."""
+    max_images: int | None = Field(default=None, ge=1)
+    """A fixed stratified subset of the test split; ``null``: all of it."""
+    curve: tuple[Ratio, ...] = ()
+    """Further eps of the recipe's norm: robust accuracy over eps."""
+    others: tuple[Threat, ...] = ()
+    """Further threat models; robust accuracy within all of them at once is reported too."""
+    num_workers: int = Field(default=0, ge=0, le=4096)
+    """Processes of Ray that share the images; 0: the calling process does it all."""
+
+    @model_validator(mode="after")
+    def _threats_differ(self) -> Self:
+        named = [other.label for other in self.others]
+        if len(set(named)) < len(named):
+            raise ValueError(f"others: a threat model stands there twice ({', '.join(named)})")
+        return self
+
+    def plan(self, threat: Threat, seed: int) -> EvaluationPlan:
+        """What is to be measured within ``threat``.
+
+        Raises:
+            RecipeError: a suite that is not there, or does not fit.
+        """
+        for eps in self.curve:
+            check_eps(threat.norm, eps)
+        main = CascadePlan(threat=_plain(threat), suite=suite_for(self.suite, threat.norm))
+        others = [
+            CascadePlan(threat=_plain(other), suite=suite_for(self._suite_of_others(), other.norm))
+            for other in self.others
+        ]
+        return EvaluationPlan(
+            main=main,
+            curve=tuple(self.curve),
+            others=tuple(one for one in others if one.threat != main.threat),
+            seed=seed,
+            batch_size=self.batch_size,
+            chunk_size=self.chunk_size,
+        )
+
+    def _suite_of_others(self) -> str:
+        """An own suite is one for the recipe's norm."""
+        return "standard" if self.suite.endswith((".yaml", ".yml")) else self.suite
+
+
+def _plain(threat: Threat) -> Threat:
+    return Threat(norm=threat.norm, eps=threat.eps)

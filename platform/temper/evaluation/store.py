@@ -1,0 +1,99 @@
+"""Finished chunks on a disk, so that a killed evaluation does not repeat them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from temper.evaluation.found import (
+    CASCADE_TENSORS,
+    MEMBER_TENSORS,
+    CascadeOutcome,
+    CleanOutcome,
+    Found,
+    MemberOutcome,
+    Passes,
+)
+from temper.records import write_atomic
+from temper.spec import Threat, content_hash
+
+
+class ChunkStore:
+    """Chunks of one evaluation under ``folder``. ``identity`` names everything that their outcomes depend on:
+
+    plan, model, images; what was found under another identity is not read.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, str]) -> None:
+        self.folder = folder / content_hash(identity)
+
+    def read(self, index: int) -> Found | None:
+        """Chunk number ``index``; ``None`` where it is not there, or damaged."""
+        path = self._path(index)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+                return _unpack(tensors, json.loads(file.metadata()["found"]))
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+
+    def write(self, index: int, found: Found) -> None:
+        """Keep a chunk."""
+        write_atomic(self._path(index), pack(found))
+
+    def clear(self) -> None:
+        """Remove the chunks, once what they add up to is written elsewhere."""
+        for path in self.folder.glob("*.safetensors"):
+            path.unlink()
+        for folder in (self.folder, self.folder.parent):
+            if folder.is_dir() and not list(folder.iterdir()):
+                folder.rmdir()
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"chunk-{index:05}.safetensors"
+
+
+def pack(found: Found) -> bytes:
+    """Tensors, and everything else as JSON in the metadata."""
+    tensors: dict[str, Tensor] = {
+        name: getattr(found.clean, name).contiguous() for name in ("labels", "logits", "finite")
+    }
+    cascades = []
+    for number, cascade in enumerate(found.cascades):
+        for name in CASCADE_TENSORS:
+            tensors[f"{number}/{name}"] = getattr(cascade, name).contiguous()
+        members = []
+        for place, member in enumerate(cascade.members):
+            for name in MEMBER_TENSORS:
+                tensors[f"{number}/{place}/{name}"] = getattr(member, name).contiguous()
+            plain = ("name", "settings", "sees", "num_rejected", "seconds")
+            members.append({name: getattr(member, name) for name in plain})
+        cascades.append(
+            {"threat": cascade.threat.model_dump(mode="json"), "suite": cascade.suite, "members": members}
+        )
+    rest = {"cascades": cascades, "passes": asdict(found.passes)}
+    return save({name: tensor.clone() for name, tensor in tensors.items()}, {"found": json.dumps(rest)})
+
+
+def _unpack(tensors: dict[str, Tensor], rest: dict[str, Any]) -> Found:
+    def of(prefix: str, names: Sequence[str]) -> dict[str, Any]:
+        return {name: tensors[f"{prefix}{name}"] for name in names}
+
+    cascades = []
+    for number, plain in enumerate(rest["cascades"]):
+        members = [
+            MemberOutcome(**described, **of(f"{number}/{place}/", MEMBER_TENSORS))
+            for place, described in enumerate(plain["members"])
+        ]
+        threat = Threat.model_validate(plain["threat"])
+        tensors_of = of(f"{number}/", CASCADE_TENSORS)
+        cascades.append(CascadeOutcome(threat, plain["suite"], **tensors_of, members=members))
+    clean = CleanOutcome(tensors["labels"], tensors["logits"], tensors["finite"])
+    return Found(clean, cascades, Passes(**rest["passes"]))

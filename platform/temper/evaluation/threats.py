@@ -1,0 +1,45 @@
+"""Whether a perturbed image obeys a threat model, by our own measure."""
+
+import torch
+from torch import Tensor
+
+from temper.spec import Geometry, Threat
+
+TOLERANCE = 1e-5
+"""Distance by which float arithmetic may leave the ball (in L1, a sum over all pixels: times eps, if that
+is above 1); anything farther is not counted."""
+SAME = 1e-6
+"""Values of a pixel that differ by less are the same."""
+
+
+def is_valid(clean: Tensor, perturbed: Tensor, threat: Threat) -> Tensor:
+    """(B,) bool: finite, in [0,1] and within eps of the clean image, up to float error.
+
+    What a semantic change may be no distance can tell: its members make images from parameters in range.
+    """
+    flat = perturbed.flatten(1)
+    finite = flat.isfinite().all(1)
+    in_bounds = ((flat >= -TOLERANCE) & (flat <= 1 + TOLERANCE)).all(1)
+    if threat.norm == "semantic":
+        return finite & in_bounds
+    slack = TOLERANCE * max(1.0, threat.eps) if threat.norm == "l1" else TOLERANCE
+    return finite & in_bounds & (distances(clean, perturbed, threat.norm) <= threat.eps + slack)
+
+
+def distances(clean: Tensor, perturbed: Tensor, norm: Geometry) -> Tensor:
+    """(B,) distances in pixel units of [0,1]; in L0 the number of pixels that changed in any channel.
+
+    Of a semantic change, the Linf distance.
+    """
+    difference = perturbed - clean
+    if norm == "l0":
+        return (difference.abs() > SAME).any(1).flatten(1).sum(1).float()
+    order = {"linf": float("inf"), "l2": 2, "l1": 1, "semantic": float("inf")}[norm]
+    lengths: Tensor = torch.linalg.vector_norm(difference.flatten(1), order, dim=1)
+    return lengths
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B,) logit of the true class minus the best other one; negative where misclassified."""
+    true = logits.gather(1, labels[:, None]).squeeze(1)
+    return true - logits.scatter(1, labels[:, None], -torch.inf).amax(1)

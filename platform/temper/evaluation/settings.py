@@ -1,5 +1,6 @@
 """How a finished run is evaluated."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -23,6 +24,8 @@ class EvaluationSpec(Spec):
     """Further eps of the recipe's norm: robust accuracy over eps."""
     others: tuple[Threat, ...] = ()
     """Further threat models; robust accuracy within all of them at once is reported too."""
+    siblings: tuple[Path, ...] = ()
+    """Folders of runs for the same classes, such as other seeds: what fools them is tried too."""
     num_workers: int = Field(default=0, ge=0, le=4096)
     """Processes of Ray that share the images; 0: the calling process does it all."""
 

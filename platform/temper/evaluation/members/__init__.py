@@ -10,13 +10,32 @@ from pydantic import Field
 from temper.evaluation.members.base import FoolboxMember, Member
 from temper.evaluation.members.foolbox_ball import DDNMember, DeepFoolMember, FGSMMember, PGDMember
 from temper.evaluation.members.foolbox_l1 import EADMember, FMNMember, SLIDEMember
+from temper.evaluation.members.own import (
+    APGDMember,
+    GoalAPGDMember,
+    GoalPGDMember,
+    MarginPGDMember,
+    SquareMember,
+)
 
 AnyMember = Annotated[
-    FGSMMember | PGDMember | DeepFoolMember | DDNMember | SLIDEMember | FMNMember | EADMember,
+    FGSMMember
+    | PGDMember
+    | DeepFoolMember
+    | DDNMember
+    | SLIDEMember
+    | FMNMember
+    | EADMember
+    | APGDMember
+    | GoalAPGDMember
+    | MarginPGDMember
+    | GoalPGDMember
+    | SquareMember,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
+    "APGDMember",
     "AnyMember",
     "DDNMember",
     "DeepFoolMember",
@@ -24,7 +43,11 @@ __all__ = [
     "FGSMMember",
     "FMNMember",
     "FoolboxMember",
+    "GoalAPGDMember",
+    "GoalPGDMember",
+    "MarginPGDMember",
     "Member",
     "PGDMember",
     "SLIDEMember",
+    "SquareMember",
 ]

@@ -22,7 +22,6 @@ class Member(Spec):
     """The norms that it attacks in."""
     sees: ClassVar[Sees] = "gradients"
     min_classes: ClassVar[int] = 2
-    """With fewer classes it is not defined, and left out."""
 
     @property
     def name(self) -> str:
@@ -33,6 +32,10 @@ class Member(Spec):
     def suffix(self) -> str:
         """Of names: ``x3`` for three restarts."""
         return f"x{self.restarts}" if self.restarts > 1 else ""
+
+    def suits(self, num_classes: int) -> bool:
+        """Whether it is defined for so many classes; where not, it is left out."""
+        return num_classes >= self.min_classes
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
         """Perturbed images (B,3,H,W) of ``images`` in [0,1], which ``model`` classifies as ``labels`` (B,).

@@ -1,5 +1,6 @@
 """Typed files: what a run, a sweep and an evaluation leave behind, and how they are written."""
 
+from temper.records.corruptions import CorruptionRecord
 from temper.records.evaluation import (
     SCHEMA_VERSION,
     AttackRecord,
@@ -26,6 +27,7 @@ from temper.records.ledger import LedgerRow, SweepRecord, read_ledger
 __all__ = [
     "SCHEMA_VERSION",
     "AttackRecord",
+    "CorruptionRecord",
     "Cost",
     "CurvePoint",
     "DataRecord",

@@ -36,9 +36,9 @@ class ChunkWorker:
         """Chunk number ``index``, packed."""
         part = list(self._plan.chunks(len(self._data.labels)))[index]
         data = LabelledImages(self._data.images[part], self._data.labels[part])
-        return pack(
-            evaluate_chunk(self._opened.model, data, self._kept[part], self._plan, index, self._opened.device)
-        )
+        rows = torch.from_numpy(self._opened.test.rows[part])
+        model, device = self._opened.model, self._opened.device
+        return pack(evaluate_chunk(model, data, rows, self._kept[part], self._plan, index, device))
 
 
 def evaluate_on_actors(
@@ -49,7 +49,7 @@ def evaluate_on_actors(
     num_workers: int,
     num_threads: int,
     use_gpu: Any,
-    store: ChunkStore,
+    store: ChunkStore | None,
     on_chunk: OnChunk | None = None,
 ) -> Found:
     """What ``evaluate_images`` would find, from ``num_workers`` processes, whichever of them dies.
@@ -60,7 +60,8 @@ def evaluate_on_actors(
         TemperError: the model or the images cannot be opened on a worker, or its processes keep dying.
     """
     parts = list(plan.chunks(num_images))
-    found = {index: one for index in range(len(parts)) if (one := store.read(index)) is not None}
+    stored = {index: store.read(index) if store is not None else None for index in range(len(parts))}
+    found = {index: one for index, one in stored.items() if one is not None}
     waiting = [index for index in range(len(parts)) if index not in found]
 
     def keep(index: int, one: Found) -> None:
@@ -92,7 +93,7 @@ def _start(opener: Opener, plan: EvaluationPlan, count: int, num_threads: int, u
 
 
 def _work_off(
-    actors: list[Any], waiting: list[int], store: ChunkStore, keep: Callable[[int, Found], None]
+    actors: list[Any], waiting: list[int], store: ChunkStore | None, keep: Callable[[int, Found], None]
 ) -> None:
     """Hand chunks to whichever actor is free, and store what comes back."""
     import ray
@@ -106,7 +107,8 @@ def _work_off(
             (ready,), _ = ray.wait(list(running))
             actor, index = running.pop(ready)
             one = unpack(ray.get(ready))
-            store.write(index, one)
+            if store is not None:
+                store.write(index, one)
             keep(index, one)
             if queue:
                 index = queue.pop(0)

@@ -7,35 +7,25 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from temper.cluster.chunks import evaluate_on_actors
+from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import make_record
-from temper.cluster.runtime import start_ray
-from temper.cluster.subject import OpenRun, Subject, answers_of, build_start
+from temper.cluster.subject import Opened, OpenRun, Subject, answers_of, build_start
 from temper.data import Images
-from temper.errors import CheckpointError, RecordError
+from temper.errors import CheckpointError
 from temper.evaluation import (
     ChunkStore,
-    Evaluation,
-    EvaluationPlan,
     LinearProbe,
     accuracy_of,
-    conclude,
-    evaluate_images,
     predict_logits,
-    prepare,
     write_outcomes,
 )
 from temper.evaluation.cascade import OnProgress
-from temper.evaluation.evaluate import Relatives
 from temper.models import TaskModel
 from temper.recipe import load_recipe
-from temper.records import EvaluationRecord, Proportion, RunFolder, sha256_of, write_once
+from temper.records import EvaluationRecord, Proportion, RunFolder, refuse_second, sha256_of, write_once
 from temper.records.evaluation import Adaptability
 from temper.spec import content_hash
 from temper.training import read_state
-
-EVALUATION = "evaluation"
-"""Folder of finished chunks, beside the record that they become."""
 
 
 def evaluate_run(
@@ -64,9 +54,18 @@ def evaluate_run(
     subject = Subject.open(run, recipe, state)
     store = ChunkStore(written.path / EVALUATION, {**_identity(subject), "plan": plan.hash})
     start = Start.of(subject)
-    relatives = start.relatives() | _siblings(subject)
-    opener = OpenRun(run.path.resolve(), overrides or {})
-    evaluation = _measure(subject, plan, store, relatives, opener, on_progress)
+    evaluation = measure(
+        Opened(subject.model, subject.test, subject.device),
+        OpenRun(run.path.resolve(), overrides or {}),
+        plan,
+        classes=subject.shards["target"].classes,
+        store=store,
+        relatives=start.relatives() | _siblings(subject),
+        num_workers=recipe.evaluation.num_workers,
+        num_threads=recipe.workers.cpus_per_worker,
+        use_gpu=recipe.workers.use_gpu,
+        on_progress=on_progress,
+    )
     write_outcomes(written.outcomes, evaluation.outcomes)
     record = make_record(
         subject,
@@ -82,10 +81,7 @@ def evaluate_run(
 
 
 def _check(run: RunFolder, written: RunFolder) -> None:
-    if written.record.exists():
-        raise RecordError(
-            f"{written.record}: evaluated already, and a record is never overwritten; give --out"
-        )
+    refuse_second(written)
     if not run.recipe.exists():
         raise CheckpointError(
             f"{run.path}: no run here (no recipe.yaml); `temper train RECIPE --out {run.path}` makes one"
@@ -112,54 +108,6 @@ def _siblings(subject: Subject) -> dict[str, Any]:
         f"sibling {path.name}": answers_of(path, classes, size, subject.device)
         for path in subject.recipe.evaluation.siblings
     }
-
-
-def _measure(
-    subject: Subject,
-    plan: EvaluationPlan,
-    store: ChunkStore,
-    relatives: Relatives,
-    opener: OpenRun,
-    on_progress: OnProgress | None,
-) -> Evaluation:
-    """Here, or on as many processes as the recipe says; the numbers are the same."""
-    test, classes = subject.test, subject.shards["target"].classes
-    workers = subject.recipe.workers
-    if subject.recipe.evaluation.num_workers == 0:
-        return evaluate_images(
-            subject.model,
-            test.images,
-            test.labels,
-            test.rows,
-            classes=classes,
-            plan=plan,
-            device=subject.device,
-            store=store,
-            relatives=relatives,
-            on_progress=on_progress,
-        )
-    start_ray()
-    found = evaluate_on_actors(
-        opener,
-        plan,
-        len(test.labels),
-        num_workers=subject.recipe.evaluation.num_workers,
-        num_threads=workers.cpus_per_worker,
-        use_gpu=workers.use_gpu,
-        store=store,
-        on_chunk=None if on_progress is None else lambda *done: on_progress("chunks", *done),
-    )
-    data, _ = prepare(test.images, test.labels, plan)
-    return conclude(
-        subject.model,
-        data,
-        test.rows,
-        found,
-        classes=classes,
-        plan=plan,
-        device=subject.device,
-        relatives=relatives,
-    )
 
 
 @dataclass(frozen=True)

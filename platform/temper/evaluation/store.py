@@ -77,6 +77,10 @@ def pack(found: Found) -> bytes:
         cascades.append(
             {"threat": cascade.threat.model_dump(mode="json"), "suite": cascade.suite, "members": members}
         )
+    for group, corrupted in found.corrupted.items():
+        tensors[f"corrupted/{group}"] = corrupted
+    if found.minimum_norms is not None:
+        tensors["minimum_norms"] = found.minimum_norms
     rest = {"cascades": cascades, "passes": asdict(found.passes)}
     tensors["rest"] = torch.frombuffer(bytearray(json.dumps(rest).encode()), dtype=torch.uint8)
     # Tensors of one memory are refused.
@@ -105,4 +109,9 @@ def unpack(content: bytes) -> Found:
         tensors_of = of(f"{number}/", CASCADE_TENSORS)
         cascades.append(CascadeOutcome(threat, plain["suite"], **tensors_of, members=members))
     clean = CleanOutcome(tensors["labels"], tensors["logits"], tensors["finite"])
-    return Found(clean, cascades, Passes(**rest["passes"]))
+    corrupted = {
+        name.removeprefix("corrupted/"): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("corrupted/")
+    }
+    return Found(clean, cascades, Passes(**rest["passes"]), corrupted, tensors.get("minimum_norms"))

@@ -13,6 +13,7 @@ from temper.records.evaluation import (
     Interval,
     Metrics,
     MetricsRecord,
+    MinimumNormRecord,
     ModelRecord,
     Promises,
     Proportion,
@@ -21,7 +22,7 @@ from temper.records.evaluation import (
     read_record,
 )
 from temper.records.files import append_line, sha256_of, write_atomic, write_once
-from temper.records.folders import RunFolder, SweepFolder
+from temper.records.folders import RunFolder, SweepFolder, refuse_second
 from temper.records.ledger import LedgerRow, SweepRecord, read_ledger
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "LedgerRow",
     "Metrics",
     "MetricsRecord",
+    "MinimumNormRecord",
     "ModelRecord",
     "Promises",
     "Proportion",
@@ -49,6 +51,7 @@ __all__ = [
     "append_line",
     "read_ledger",
     "read_record",
+    "refuse_second",
     "sha256_of",
     "write_atomic",
     "write_once",

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from temper.errors import RecordError
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -48,6 +50,16 @@ class RunFolder:
     def outcomes(self) -> Path:
         """Per test image: what each attack did to it."""
         return self.path / "outcomes.parquet"
+
+
+def refuse_second(run: RunFolder) -> None:
+    """See that ``run`` has no record yet.
+
+    Raises:
+        RecordError: it has one, and a record is never overwritten.
+    """
+    if run.record.exists():
+        raise RecordError(f"{run.record}: evaluated already, and a record is never overwritten; give --out")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from pydantic import Field
 
 from temper.evaluation.members.base import FoolboxMember, Member
 from temper.evaluation.members.foolbox_ball import DDNMember, DeepFoolMember, FGSMMember, PGDMember
-from temper.evaluation.members.foolbox_l1 import EADMember, FMNMember, SLIDEMember
+from temper.evaluation.members.foolbox_l0 import PointwiseMember, SaltPepperMember
+from temper.evaluation.members.foolbox_l1 import EADMember, SLIDEMember
+from temper.evaluation.members.foolbox_minimum import CWMember, FMNMember
+from temper.evaluation.members.hop_skip_jump import HopSkipJumpMember
 from temper.evaluation.members.own import (
     APGDMember,
     GoalAPGDMember,
@@ -17,6 +20,14 @@ from temper.evaluation.members.own import (
     MarginPGDMember,
     SquareMember,
 )
+from temper.evaluation.members.semantic import (
+    BlurMember,
+    BrightnessMember,
+    ContrastMember,
+    SemanticMember,
+    SpatialMember,
+)
+from temper.evaluation.members.sparse import PGDL0Member, SparseRSMember
 
 AnyMember = Annotated[
     FGSMMember
@@ -30,13 +41,27 @@ AnyMember = Annotated[
     | GoalAPGDMember
     | MarginPGDMember
     | GoalPGDMember
-    | SquareMember,
+    | SquareMember
+    | CWMember
+    | HopSkipJumpMember
+    | PGDL0Member
+    | SparseRSMember
+    | PointwiseMember
+    | SaltPepperMember
+    | SpatialMember
+    | ContrastMember
+    | BrightnessMember
+    | BlurMember,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
     "APGDMember",
     "AnyMember",
+    "BlurMember",
+    "BrightnessMember",
+    "CWMember",
+    "ContrastMember",
     "DDNMember",
     "DeepFoolMember",
     "EADMember",
@@ -45,9 +70,16 @@ __all__ = [
     "FoolboxMember",
     "GoalAPGDMember",
     "GoalPGDMember",
+    "HopSkipJumpMember",
     "MarginPGDMember",
     "Member",
+    "PGDL0Member",
     "PGDMember",
+    "PointwiseMember",
     "SLIDEMember",
+    "SaltPepperMember",
+    "SemanticMember",
+    "SparseRSMember",
+    "SpatialMember",
     "SquareMember",
 ]

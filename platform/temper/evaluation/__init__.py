@@ -4,7 +4,6 @@ Add an attack: a ``Member`` in ``members/``, its name in ``AnyMember``, its plac
 """
 
 from temper.evaluation.evaluate import accuracy_of, conclude, evaluate_images, predict_logits, prepare
-from temper.evaluation.outcomes import read_outcomes, write_outcomes
 from temper.evaluation.plan import CascadePlan, EvaluationPlan
 from temper.evaluation.probe import LinearProbe
 from temper.evaluation.result import Evaluation
@@ -12,6 +11,7 @@ from temper.evaluation.settings import EvaluationSpec
 from temper.evaluation.statistics import wilson
 from temper.evaluation.store import ChunkStore
 from temper.evaluation.suite import Suite, suite_for
+from temper.records import read_outcomes, write_outcomes
 
 __all__ = [
     "CascadePlan",

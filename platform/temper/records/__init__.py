@@ -22,8 +22,10 @@ from temper.records.evaluation import (
     read_record,
 )
 from temper.records.files import append_line, sha256_of, write_atomic, write_once
-from temper.records.folders import RunFolder, SweepFolder, refuse_second
+from temper.records.folders import RunFolder, SweepFolder, record_files, refuse_second
 from temper.records.ledger import LedgerRow, SweepRecord, read_ledger
+from temper.records.markdown import escape_markdown
+from temper.records.outcomes import read_outcomes, write_outcomes
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -49,10 +51,14 @@ __all__ = [
     "SweepRecord",
     "ThreatRecord",
     "append_line",
+    "escape_markdown",
     "read_ledger",
+    "read_outcomes",
     "read_record",
+    "record_files",
     "refuse_second",
     "sha256_of",
     "write_atomic",
     "write_once",
+    "write_outcomes",
 ]

@@ -100,3 +100,14 @@ class SweepFolder:
     @property
     def leaderboard(self) -> Path:
         return self.path / "leaderboard"
+
+
+def record_files(path: Path) -> list[Path]:
+    """The file ``path`` itself, or every ``record.json`` under a folder but for hidden places, sorted."""
+    if path.is_file():
+        return [path]
+    return sorted(
+        file
+        for file in path.rglob("record.json")
+        if not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )

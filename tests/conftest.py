@@ -16,6 +16,27 @@ ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares something dear in one worker of pytest-xdist: one Ray cluster, one run per module.
+
+    Ungrouped tests go one by one to whichever worker is free, so groups come first, Ray's before all.
+    """
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    groups = {group: number for number, group in enumerate(dict.fromkeys(["ray", *map(_group, items)]))}
+    items.sort(key=lambda item: len(groups) if _group(item) is None else groups[_group(item)])
+
+
+def _group(item: pytest.Item) -> str | None:
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    if "ray_cluster" in fixtures or item.path.is_relative_to(ROOT / "tests/cluster"):
+        return "ray"
+    if "evaluated_run" in fixtures:
+        return "evaluated_run"
+    return None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

@@ -17,23 +17,38 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares something dear in one worker of pytest-xdist: one Ray cluster, one run per module.
+    """Keep what shares something dear in one worker of pytest-xdist; what takes long comes first.
 
-    Ungrouped tests go one by one to whichever worker is free, so groups come first, Ray's before all.
+    Groups go whole to one worker: Ray's first, of which there must be one, then others that share a fixture.
+    All else goes test by test to whichever worker is free: runs first, so that short tests fill up the end.
     """
-    for item in items:
-        if group := _group(item):
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        if group is not None:
             item.add_marker(pytest.mark.xdist_group(group))
-    groups = {group: number for number, group in enumerate(dict.fromkeys(["ray", *map(_group, items)]))}
-    items.sort(key=lambda item: len(groups) if _group(item) is None else groups[_group(item)])
+    order = {group: rank for rank, group in enumerate(dict.fromkeys(["ray", *groups.values()]))}
+
+    def rank(item: pytest.Item) -> int:
+        if groups[item] is not None:
+            return order[groups[item]]
+        return len(order) + ("tiny_recipe" not in _fixtures(item))
+
+    items.sort(key=rank)
+
+
+def _fixtures(item: pytest.Item) -> dict[str, Any]:
+    """Definitions of the fixtures that a test uses, however indirectly."""
+    return item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
 
 
 def _group(item: pytest.Item) -> str | None:
-    fixtures: list[str] = getattr(item, "fixturenames", [])
+    fixtures = _fixtures(item)
     if "ray_cluster" in fixtures or item.path.is_relative_to(ROOT / "tests/cluster"):
         return "ray"
     if "evaluated_run" in fixtures:
         return "evaluated_run"
+    if any(definitions[-1].scope == "module" for definitions in fixtures.values()):
+        return item.path.stem
     return None
 
 

@@ -67,9 +67,9 @@ def _medical(apply: Callable[..., Tensor], **settings: tuple[Five, ...]) -> Corr
 
 
 # Hendrycks and Dietterich 2019, arXiv:1903.12261: the settings published with CIFAR-10-C (32 pixels),
-# Tiny-ImageNet-C (64) and ImageNet-C (224). Accuracies do not equal those on the published sets: the frost is made
-# up, the blurs are not ImageMagick's and OpenCV's to the pixel, and how far apart they are was not measured. By their
-# settings, glass_blur and elastic_transform are not monotone in severity.
+# Tiny-ImageNet-C (64) and ImageNet-C (224). Accuracies do not equal those on the published sets: the frost is
+# made up, and the blurs are not ImageMagick's and OpenCV's to the pixel (how far apart they are was not
+# measured). By their settings, glass_blur and elastic_transform are not monotone in severity.
 CORRUPTIONS: dict[str, Corruption] = {
     "gaussian_noise": _common(
         noise.gaussian_noise,

@@ -74,7 +74,7 @@ def nearest(model: Linear, images: torch.Tensor) -> torch.Tensor:
     [
         (PGDL0Member(steps=20), 0),
         (FMNMember(steps=100), 1),
-        (SparseRSMember(queries=300), 1),
+        (SparseRSMember(queries=600), 1),
         (PointwiseMember(rounds=3), 8),
     ],
     ids=repr,

@@ -3,6 +3,9 @@
 import itertools
 from typing import Any
 
+import eagerpy
+import foolbox
+import foolbox.attacks as fa
 import pytest
 import torch
 from torch import nn
@@ -104,3 +107,24 @@ def test_more_pixels_than_the_image_has_change_nothing() -> None:
         with held_still(model, images) as still:
             found = member.run(still.twin, images, labels, Threat(norm="l0", eps=1000), 0)
         assert found.isfinite().all()
+
+
+def test_foolbox_counts_coordinates_and_one_too_many() -> None:
+    """Defect 9: and a finite number raises."""
+    model, images = Linear().eval(), torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    labels, attack = model(images).argmax(1), fa.L0FMNAttack(steps=20)
+    with pytest.raises(NotImplementedError, match="L0"):
+        attack(foolbox.PyTorchModel(model, bounds=(0, 1)), images, labels, epsilons=1.0)
+    assert (_projected(attack, images, 3.0) != 0).flatten(1).sum(1).tolist() == [4] * 8
+    changed = _projected(FMNMember().build("l0"), images, 3.0)
+    assert (changed != 0).any(1).flatten(1).sum(1).tolist() == [3] * 8
+    with held_still(model, images) as still:
+        found = FMNMember(steps=20).run(still.twin, images, labels, Threat(norm="l0", eps=4), 0)
+    assert 0 < pixels_changed(images, found).max() <= 4
+
+
+def _projected(attack: Any, images: torch.Tensor, number: float) -> torch.Tensor:
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(5))
+    counts = eagerpy.astensor(torch.full((len(images),), number))
+    found = attack.project(x=eagerpy.astensor(noise), x0=eagerpy.astensor(images), epsilon=counts)
+    return found.raw - images  # type: ignore[no-any-return]

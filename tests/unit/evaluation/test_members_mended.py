@@ -211,31 +211,6 @@ def test_a_black_image_is_no_success(attack: Any, member: Any, norm: Any) -> Non
     assert torch.equal(ours(member, model, images, norm, 5.0), images)
 
 
-def test_l0_with_a_number_of_pixels() -> None:
-    """Defect 9: a finite number raises; and what is counted are coordinates, one too many."""
-    model, images = Linear().eval(), grey(8)
-    attack = fa.L0FMNAttack(steps=20)
-    with pytest.raises(NotImplementedError, match="L0"):
-        stock(attack, model, images, 1.0)
-    changed = foolbox_projected(attack, images, 3.0)
-    assert (changed != 0).flatten(1).sum(1).tolist() == [4] * 8
-    changed = foolbox_projected(FMNMember().build("l0"), images, 3.0)
-    assert (changed != 0).any(1).flatten(1).sum(1).tolist() == [3] * 8
-    found = ours(FMNMember(steps=20), model, images, "l0", 4)
-    pixels = (found != images).any(1).flatten(1).sum(1)
-    assert pixels.max() <= 4
-    assert pixels.max() > 0
-
-
-def foolbox_projected(attack: Any, images: torch.Tensor, number: float) -> torch.Tensor:
-    import eagerpy
-
-    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(5))
-    x, x0 = eagerpy.astensor(noise), eagerpy.astensor(images)
-    projected = attack.project(x=x, x0=x0, epsilon=eagerpy.astensor(torch.full((len(images),), number)))
-    return projected.raw - images  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize(
     "member", [FMNMember(steps=2), PGDMember(steps=2, rel_stepsize=0.5), SaltPepperMember(steps=2)], ids=repr
 )

@@ -233,3 +233,18 @@ def test_kept_examples_are_those_that_fooled(model: Any) -> None:
     assert np.array_equal(answered, kept.prediction)
     assert (answered != kept.labels).all()
     assert float((kept.images - kept.clean.float() / 255).abs().max()) <= 0.1 + 1e-5
+
+
+def test_passes_are_those_of_the_attacks_and_hardly_more(model: Any) -> None:
+    """Each image that stands costs its steps once, and one look at what came back."""
+    member = PGDMember(steps=50, rel_stepsize=0.1)
+    evaluation = evaluate(model, plan((FGSMMember(), member), eps=0.03))
+    fgsm, pgd = (evaluation.attacks[index].num_attacked for index in (0, 1))
+    assert 0 < pgd <= fgsm
+    images, labels = data(model)
+    planned = plan((FGSMMember(), member), eps=0.03)
+    prepared, kept = prepare(images, labels, planned)
+    found = evaluate_chunk(model, prepared, torch.arange(40), kept, planned, 0, CPU)
+    floor = 40 + (1 + 1) * fgsm + (50 + 1) * pgd
+    assert found.passes.num_backward == fgsm + 50 * pgd
+    assert floor < found.passes.num_forward <= 1.05 * floor

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.cluster.launch import launch
 from temper.errors import RecipeError
 from temper.evaluation import (
     CascadePlan,
@@ -253,6 +254,12 @@ def test_published_suites_do_not_change() -> None:
     hashes = {f"{name}-{norm}": suite_for(name, norm).hash for name, norm in ALL_SUITES}
     assert len(set(hashes.values())) == len(ALL_SUITES)
     assert hashes == PUBLISHED
+
+
+def test_a_recipe_s_suite_is_looked_for_before_training(tiny_recipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"evaluation\.suite: no suite 'quik'"):
+        launch(tiny_recipe(evaluation__suite="quik"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_own_suites_are_read_and_refused(tmp_path: Path) -> None:

@@ -64,12 +64,13 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
 
 
 def check_model(recipe: Recipe, data: OpenData) -> None:
-    """Build the model and its phases once here, before workers are asked for.
+    """Build the model, its phases and its evaluation once here, before workers are asked for.
 
     Raises:
         ModelError: weights that are missing, damaged, or of another backbone; an adapter that does not fit.
-        RecipeError: a schedule that the backbone's groups do not allow.
+        RecipeError: a schedule that the backbone's groups do not allow, or an attack suite that is not there.
     """
+    recipe.evaluation.plan(recipe.threat, recipe.seed)
     model = build_model(recipe.model, data.classes, image_size=recipe.data.image_size, seed=recipe.seed)
     plan_phases(recipe, model)
 

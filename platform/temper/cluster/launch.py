@@ -19,10 +19,13 @@ def launch(
     recipe: Recipe,
     out: Path,
     *,
+    pretrain: Path | None = None,
     on_epoch: OnEpoch | None = None,
     verbose: bool = False,
 ) -> TrainState:
     """Train ``recipe`` into the run folder ``out``; an interrupted run goes on where it was.
+
+    ``pretrain`` is the run folder of the pretraining, where runs share one; ``None``: one inside ``out``.
 
     Raises:
         TemperError: shards, weights or the folder are not usable, or the run cannot go on.
@@ -31,7 +34,7 @@ def launch(
     claim(run, recipe)
     data = open_data(recipe)
     check_model(recipe, data)
-    start = start_weights(recipe, run.pretrain, on_epoch=on_epoch, verbose=verbose)
+    start = start_weights(recipe, pretrain or run.pretrain, on_epoch=on_epoch, verbose=verbose)
     write_atomic(run.recipe, dump_yaml(recipe.resolved()))
     if recipe.workers.num_workers == 0:
         decoded = decode_splits(recipe, data, with_ray=False)

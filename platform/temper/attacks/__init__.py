@@ -1,17 +1,46 @@
-"""Attacks that training uses: plain torch, gradients of the images only.
+"""Attacks in plain torch: gradients of the images only, or none.
 
-Add one: a file with a subclass of ``Attack``, and its name in ``AnyAttack``.
+``AnyAttack`` are those that training uses; add one: a file with a subclass of ``Attack``, and its name there.
+``AnyStrongAttack`` are those that evaluation adds to them.
 """
 
 from typing import Annotated
 
 from pydantic import Field
 
+from temper.attacks.apgd import APGD, GoalAPGD, apgd
+from temper.attacks.ascent import Found
 from temper.attacks.base import Attack, LogitsFn, attack_mode, kept_statistics
 from temper.attacks.fgsm import FGSM
+from temper.attacks.goal_pgd import GoalPGD, MarginPGD
+from temper.attacks.losses import LossName, check_loss, smallest_num_classes
+from temper.attacks.minimum_norm import minimum_norm
 from temper.attacks.near_pgd import NearPGD
 from temper.attacks.pgd import PGD
+from temper.attacks.square import Square
 
 AnyAttack = Annotated[FGSM | PGD | NearPGD, Field(discriminator="kind")]
+AnyStrongAttack = Annotated[APGD | GoalAPGD | MarginPGD | GoalPGD | Square, Field(discriminator="kind")]
 
-__all__ = ["FGSM", "PGD", "AnyAttack", "Attack", "LogitsFn", "NearPGD", "attack_mode", "kept_statistics"]
+__all__ = [
+    "APGD",
+    "FGSM",
+    "PGD",
+    "AnyAttack",
+    "AnyStrongAttack",
+    "Attack",
+    "Found",
+    "GoalAPGD",
+    "GoalPGD",
+    "LogitsFn",
+    "LossName",
+    "MarginPGD",
+    "NearPGD",
+    "Square",
+    "apgd",
+    "attack_mode",
+    "check_loss",
+    "kept_statistics",
+    "minimum_norm",
+    "smallest_num_classes",
+]

@@ -1,25 +1,26 @@
 """What differs between norms: how far a point may go, which way is steepest, where to start.
 
-Everywhere ``images`` and ``perturbation`` are (B,C,H,W), distances in pixel units of [0,1].
+Everywhere ``images`` and ``perturbation`` are (B,C,H,W), distances in pixel units of [0,1]. ``eps`` is one
+number, or one for each image (B,1,1,1).
 """
 
 import torch
 from torch import Tensor
 
-from temper.spec import Norm
+from temper.spec import Norm, check_eps
 
 L1_STEP_FRAC = 0.01
 """Share of an image's coordinates that one step in L1 moves (Tramer and Boneh 2019, arXiv:1904.13000)."""
 
 
-def project(norm: Norm, perturbed: Tensor, images: Tensor, eps: float) -> Tensor:
+def project(norm: Norm, perturbed: Tensor, images: Tensor, eps: float | Tensor) -> Tensor:
     """The nearest points within ``eps`` of ``images``, then clipped to [0,1].
 
     Clipping moves every coordinate towards the image, so the result stays in the ball.
     """
     perturbation = perturbed - images
     if norm == "linf":
-        perturbation = perturbation.clamp(-eps, eps)
+        perturbation = perturbation.clamp(-eps, eps)  # type: ignore[arg-type]  # both numbers or both tensors
     elif norm == "l2":
         lengths = _lengths(norm, perturbation)
         perturbation = perturbation * (eps / lengths.clamp_min(1e-12)).clamp_max(1.0)
@@ -29,7 +30,7 @@ def project(norm: Norm, perturbed: Tensor, images: Tensor, eps: float) -> Tensor
     return (images + perturbation).clamp(0, 1)
 
 
-def _l1_excess(perturbation: Tensor, eps: float) -> Tensor:
+def _l1_excess(perturbation: Tensor, eps: float | Tensor) -> Tensor:
     """(B,1,1,1): by how much each coordinate must shrink for an L1 length of ``eps``; 0 inside the ball.
 
     Duchi et al. 2008: over the magnitudes in falling order it is (the sum of the first k - eps) / k for
@@ -38,7 +39,8 @@ def _l1_excess(perturbation: Tensor, eps: float) -> Tensor:
     """
     magnitudes = perturbation.abs().flatten(1).sort(dim=1, descending=True).values
     counts = torch.arange(1, magnitudes.shape[1] + 1, device=magnitudes.device)
-    quotients = (magnitudes.cumsum(1) - eps) / counts
+    allowed = eps.flatten(1) if isinstance(eps, Tensor) else eps
+    quotients = (magnitudes.cumsum(1) - allowed) / counts
     return quotients.amax(1).clamp_min(0).view(-1, 1, 1, 1)
 
 
@@ -69,10 +71,16 @@ def _inward(gradient: Tensor, perturbed: Tensor) -> Tensor:
     return gradient.masked_fill(leaves, 0.0)
 
 
-def random_point(norm: Norm, images: Tensor, eps: float, generator: torch.Generator | None) -> Tensor:
+def random_point(
+    norm: Norm, images: Tensor, eps: float | Tensor, generator: torch.Generator | None
+) -> Tensor:
     """A point drawn uniformly from each image's ``eps``-ball, clipped to [0,1]."""
     if norm == "linf":
-        noise = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
+        # Two ways to say it: the first is what runs with one eps have always drawn, bit for bit.
+        if isinstance(eps, Tensor):
+            noise = eps * torch.empty_like(images).uniform_(-1, 1, generator=generator)
+        else:
+            noise = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
         return (images + noise).clamp(0, 1)
     if norm == "l1":
         return (images + eps * _in_unit_l1_ball(images, generator)).clamp(0, 1)
@@ -91,6 +99,29 @@ def _in_unit_l1_ball(images: Tensor, generator: torch.Generator | None) -> Tenso
     signs = torch.empty_like(images).uniform_(-1, 1, generator=generator).sign()
     spare = torch.empty_like(images[:, :1, :1, :1]).exponential_(generator=generator)
     return signs * sizes / (_lengths("l1", sizes) + spare)
+
+
+def distances(norm: Norm, perturbed: Tensor, images: Tensor) -> Tensor:
+    """(B,) how far each point is from its image."""
+    order = {"linf": float("inf"), "l2": 2, "l1": 1}[norm]
+    lengths: Tensor = torch.linalg.vector_norm((perturbed - images).flatten(1), order, dim=1)
+    return lengths
+
+
+def eps_per_image(norm: Norm, eps: float | Tensor, images: Tensor) -> Tensor:
+    """``eps``, a number or (B,), as (B,1,1,1) beside ``images``.
+
+    Raises:
+        ValueError: another shape, or an ``eps`` that cannot be meant in pixel units of [0,1].
+    """
+    if isinstance(eps, Tensor) and eps.numel() not in (1, len(images)):
+        raise ValueError(f"eps is one number or one per image ({len(images)},), got {tuple(eps.shape)}")
+    if isinstance(eps, Tensor) and not bool((eps.isfinite() & (eps >= 0)).all()):
+        raise ValueError("eps is in pixel units of [0,1]: finite and not negative for every image")
+    if not isinstance(eps, Tensor):
+        check_eps(norm, eps)
+    values = torch.as_tensor(eps, dtype=images.dtype, device=images.device).reshape(-1, 1, 1, 1)
+    return values.expand(len(images), 1, 1, 1).clone()
 
 
 def _lengths(norm: Norm, vectors: Tensor) -> Tensor:

@@ -4,6 +4,10 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Ray's tests run in one of the workers, one after another; the others share out the rest.
+NUM_TEST_WORKERS ?= 2
+# Containers often forbid bytecode; then each of the many processes compiles PyTorch and Ray anew, for 10 s and more.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo test check format bench lock clean
 
@@ -30,7 +34,7 @@ demo: $(INSTALLED) ## The main job on embedded data, ending in a leaderboard pag
 	@$(BIN)/temper demo --out demo
 
 test: $(INSTALLED) ## All tests.
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(NUM_TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
 check: $(INSTALLED) ## Format, lint, types, layers, spelling.
 	@$(BIN)/ruff format --check .

@@ -16,6 +16,42 @@ ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares something dear in one worker of pytest-xdist; what takes long comes first.
+
+    Groups go whole to one worker: Ray's first, of which there must be one, then others that share a fixture.
+    All else goes test by test to whichever worker is free: runs first, so that short tests fill up the end.
+    """
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    order = {group: rank for rank, group in enumerate(dict.fromkeys(["ray", *groups.values()]))}
+
+    def rank(item: pytest.Item) -> int:
+        if groups[item] is not None:
+            return order[groups[item]]
+        return len(order) + ("tiny_recipe" not in _fixtures(item))
+
+    items.sort(key=rank)
+
+
+def _fixtures(item: pytest.Item) -> dict[str, Any]:
+    """Definitions of the fixtures that a test uses, however indirectly."""
+    return item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+
+
+def _group(item: pytest.Item) -> str | None:
+    fixtures = _fixtures(item)
+    if "ray_cluster" in fixtures or item.path.is_relative_to(ROOT / "tests/cluster"):
+        return "ray"
+    if "evaluated_run" in fixtures:
+        return "evaluated_run"
+    if any(definitions[-1].scope == "module" for definitions in fixtures.values()):
+        return item.path.stem
+    return None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

@@ -16,7 +16,18 @@ from temper.cli import main
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "jobs/recipes/tiny.yaml")
-COMMANDS = ["doctor", "demo", "shards", "plan", "train", "merge", "sweep", "evaluate", "leaderboard"]
+COMMANDS = [
+    "doctor",
+    "demo",
+    "shards",
+    "plan",
+    "train",
+    "merge",
+    "sweep",
+    "evaluate",
+    "compare",
+    "leaderboard",
+]
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

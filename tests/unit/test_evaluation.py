@@ -9,8 +9,8 @@ from torch import nn
 from temper.evaluation import (
     CascadePlan,
     EvaluationPlan,
+    LinearProbe,
     evaluate_images,
-    linear_probe,
     suite_for,
     wilson,
 )
@@ -230,7 +230,7 @@ def test_suites_differ_in_hash_and_probe_separates() -> None:
     assert len(hashes) == 6
     labels = np.arange(60) % 2
     features = np.random.default_rng(0).normal(size=(60, 4)) + 5 * labels[:, None]
-    assert linear_probe(features[:40], labels[:40], features[40:], labels[40:]) == 1.0
+    assert LinearProbe.fit(features[:40], labels[:40]).balanced_acc(features[40:], labels[40:]) == 1.0
 
 
 def test_l2_suite_runs(model: Any) -> None:

@@ -35,7 +35,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "lp_ft": {"schedule": {"kind": "lp_ft", "head_frac": 0.75}},
     "mixing, balanced": {"data__mixing": {}, "data__sampling": "balanced"},
     "lora": {"model__adapter": {"kind": "lora", "rank": 2}},
-    "adalora": {
+    "adalora": {  # a transformer is dear: as many steps as the others, on fewer images
+        "data__shots_per_class": 10,
+        "data__batch_size": 16,
+        "validation__max_images": 16,
         "model__backbone": "small_vit",
         "model__adapter": {"kind": "adalora", "init_rank": 4, "target_rank": 2},
     },

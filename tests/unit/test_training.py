@@ -102,7 +102,9 @@ def _save_gradients(recipe: Recipe, feed: Feed, worker: DistributedWorker, folde
 def test_two_ranks_have_equal_gradients_after_every_phase_boundary(tiny_recipe: Any, tmp_path: Path) -> None:
     """With a source, and without one, where its head has no gradient."""
     recipes = {
-        f"alpha-{alpha}": tiny_recipe(schedule=GRADUAL, epochs=4, objective__alpha=alpha)
+        f"alpha-{alpha}": tiny_recipe(
+            schedule=GRADUAL, epochs=4, objective__alpha=alpha, data__shots_per_class=40
+        )
         for alpha in (0.3, 0.0)
     }
     mp.spawn(_rank, (recipes, tmp_path), nprocs=2)

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 
 import temper.cli.app
+import temper.cli.comparison
+import temper.cli.evaluation
 import temper.cli.training  # noqa: F401  # their commands enter the application as they are imported
 from temper.cli.options import app
 from temper.cli.show import console

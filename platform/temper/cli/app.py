@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 import temper
-from temper.cli.options import Json, Set, Verbose, app
-from temper.cli.results import board_table, evaluate_somewhere, finish_record, trial_printer
+from temper.cli.options import Json, Verbose, app
+from temper.cli.results import board_table, trial_printer
 from temper.cli.show import finish, progress_bar, say, table_of
 
 
@@ -67,22 +67,6 @@ def shards(
         as_json=as_json,
     )
     say(f"shards: {destination}")
-
-
-@app.command(epilog="Example: temper evaluate runs/medical")
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    overrides: Set = None,
-    out: Annotated[Path | None, typer.Option(help="Where the record goes. [default: RUN]")] = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Attack a trained model and write its record, once."""
-    from temper.spec import parse_assignments
-
-    finish_record(
-        evaluate_somewhere(run, parse_assignments(overrides or []), out, verbose), out or run, as_json
-    )
 
 
 @app.command(epilog="Example: temper leaderboard runs --out leaderboard")

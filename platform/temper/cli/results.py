@@ -1,6 +1,8 @@
 """What several commands share: evaluating, and the tables at the end."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +22,16 @@ def evaluate_somewhere(
         return evaluate_on_cluster(run, overrides, out, verbose=verbose)
     from temper.cluster.evaluate import evaluate_run
 
-    say(f"evaluating {run}")
+    with show_attacks(str(run)) as on_progress:
+        return evaluate_run(run, overrides, out=out, on_progress=on_progress)
+
+
+@contextmanager
+def show_attacks(what: str) -> Iterator[Callable[[str, int, int, float], None]]:
+    """A bar with the attack that is at work, and the robust accuracy so far."""
+    say(f"evaluating {what}")
     with progress_bar("attacks") as update:
-        return evaluate_run(
-            run,
-            overrides,
-            out=out,
-            on_progress=lambda member, done, total, robust: update(
-                done, total, f"{member}, robust {percent(robust)}"
-            ),
-        )
+        yield lambda member, done, total, robust: update(done, total, f"{member}, robust {percent(robust)}")
 
 
 def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> None:

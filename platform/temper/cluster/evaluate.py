@@ -1,28 +1,30 @@
 """Evaluating a finished run: record.json and outcomes.parquet, written exactly once."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
+from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import make_record
-from temper.cluster.subject import Subject, build_start
+from temper.cluster.subject import Opened, OpenRun, Subject, answers_of, build_start
 from temper.data import Images
-from temper.errors import CheckpointError, RecordError
+from temper.errors import CheckpointError
 from temper.evaluation import (
-    Evaluation,
+    ChunkStore,
+    LinearProbe,
     accuracy_of,
-    evaluate_images,
-    linear_probe,
     predict_logits,
     write_outcomes,
 )
 from temper.evaluation.cascade import OnProgress
 from temper.models import TaskModel
 from temper.recipe import load_recipe
-from temper.records import EvaluationRecord, Proportion, RunFolder, write_once
+from temper.records import EvaluationRecord, Proportion, RunFolder, refuse_second, sha256_of, write_once
 from temper.records.evaluation import Adaptability
+from temper.spec import content_hash
 from temper.training import read_state
 
 
@@ -35,84 +37,136 @@ def evaluate_run(
 ) -> EvaluationRecord:
     """Evaluate the best checkpoint of the run folder ``path`` on its test split.
 
-    The record and the outcomes go into ``out``, or beside the checkpoint.
+    The record and the outcomes go into ``out``, or beside the checkpoint. An interrupted evaluation goes on
+    where it was.
 
     Raises:
         CheckpointError: no finished run here.
         RecordError: it has a record already.
         ShardError: the images are gone, or not those of the run.
+        RecipeError: a suite that is not there, or does not fit.
     """
-    run = RunFolder(path)
-    written = RunFolder(out or path)
-    if written.record.exists():
-        raise RecordError(
-            f"{written.record}: evaluated already, and a record is never overwritten; give --out"
-        )
-    if not run.recipe.exists():
-        raise CheckpointError(
-            f"{path}: no run here (no recipe.yaml); `temper train RECIPE --out {path}` makes one"
-        )
+    run, written = RunFolder(path), RunFolder(out or path)
+    _check(run, written)
     state = read_state(run.checkpoint)
-    if not state.is_finished:
-        raise CheckpointError(f"{path}: this run is not finished; run `temper train` on it again to go on")
     recipe = load_recipe(run.recipe, overrides)
+    plan = recipe.evaluation.plan(recipe.threat, recipe.seed)
     subject = Subject.open(run, recipe, state)
-    evaluation = evaluate_images(
-        subject.model,
-        subject.test.images,
-        subject.test.labels,
-        subject.test.rows,
+    store = ChunkStore(written.path / EVALUATION, {**_identity(subject), "plan": plan.hash})
+    start = Start.of(subject)
+    evaluation = measure(
+        Opened(subject.model, subject.test, subject.device),
+        OpenRun(run.path.resolve(), overrides or {}),
+        plan,
         classes=subject.shards["target"].classes,
-        plan=recipe.evaluation.plan(recipe.threat, recipe.seed),
-        device=subject.device,
+        store=store,
+        relatives=start.relatives() | _siblings(subject),
+        num_workers=recipe.evaluation.num_workers,
+        num_threads=recipe.workers.cpus_per_worker,
+        use_gpu=recipe.workers.use_gpu,
         on_progress=on_progress,
     )
-    source_acc, start_source_acc, adaptability = _against_start(subject, evaluation)
     write_outcomes(written.outcomes, evaluation.outcomes)
-    record = make_record(subject, evaluation, written, source_acc, start_source_acc, adaptability)
+    record = make_record(
+        subject,
+        evaluation,
+        written,
+        start.source_accuracy(subject.model),
+        start.own_source_accuracy(),
+        start.adaptability(evaluation.balanced_acc),
+    )
     write_once(written.record, record.model_dump_json(indent=2) + "\n")
+    store.clear()
     return record
 
 
-def _against_start(
-    subject: Subject, evaluation: Evaluation
-) -> tuple[Proportion | None, Proportion | None, Adaptability | None]:
-    """Source accuracy now and at the start, and what the target gained over the frozen start."""
-    weights = subject.state.start_weights
-    is_there = weights is None or weights == "pretrained" or Path(weights).exists()
-    start = (
-        build_start(subject.recipe, subject.state.classes, weights).to(subject.device).eval()
-        if is_there
-        else None
-    )
-    source_acc = start_source_acc = adaptability = None
-    if "source" in subject.shards:
-        source = subject.images("source", "test")
-        source_acc = _source_accuracy(subject.model, source, subject.device)
-        if start is not None and weights is not None:
-            start_source_acc = _source_accuracy(start, source, subject.device)
-    if start is not None:
-        probed = _probe(subject, start)
-        adaptability = Adaptability(
-            frozen_start_balanced_acc=probed,
-            balanced_acc=evaluation.balanced_acc,
-            gain=evaluation.balanced_acc - probed,
+def _check(run: RunFolder, written: RunFolder) -> None:
+    refuse_second(written)
+    if not run.recipe.exists():
+        raise CheckpointError(
+            f"{run.path}: no run here (no recipe.yaml); `temper train RECIPE --out {run.path}` makes one"
         )
-    return source_acc, start_source_acc, adaptability
+    if not read_state(run.checkpoint).is_finished:
+        raise CheckpointError(
+            f"{run.path}: this run is not finished; run `temper train` on it again to go on"
+        )
 
 
-def _source_accuracy(model: TaskModel, source: Images, device: torch.device) -> Proportion:
-    return accuracy_of(
-        lambda images: model(images, task="source"), source.images, source.labels, device=device
-    )
+def _identity(subject: Subject) -> dict[str, str]:
+    return {
+        "checkpoint": sha256_of(subject.run.checkpoint / "model.safetensors"),
+        "images": subject.shards["target"].fingerprint,
+        "rows": content_hash(subject.test.rows.tolist()),
+        "image_size": str(subject.recipe.data.image_size),
+    }
 
 
-def _probe(subject: Subject, start: TaskModel) -> float:
-    train = subject.images("target", "train")
+def _siblings(subject: Subject) -> dict[str, Any]:
+    """Other runs whose adversarial examples are tried on this one."""
+    classes, size = subject.shards["target"].classes, subject.recipe.data.image_size
+    return {
+        f"sibling {path.name}": answers_of(path, classes, size, subject.device)
+        for path in subject.recipe.evaluation.siblings
+    }
 
-    def features(images: np.ndarray) -> np.ndarray:
-        return predict_logits(start.features, images, device=subject.device).numpy()
 
-    return linear_probe(
-        features(train.images), train.labels, features(subject.test.images), subject.test.labels
-    )
+@dataclass(frozen=True)
+class Start:
+    """What the run started from, where that is still known, and how far it came without training."""
+
+    subject: Subject
+    model: TaskModel | None
+    probe: LinearProbe | None
+    source: Images | None
+
+    @classmethod
+    def of(cls, subject: Subject) -> "Start":
+        weights = subject.state.start_weights
+        source = subject.images("source", "test") if "source" in subject.shards else None
+        if not (weights is None or weights == "pretrained" or Path(weights).exists()):
+            return cls(subject, None, None, source)
+        model = build_start(subject.recipe, subject.state.classes, weights).to(subject.device).eval()
+        train = subject.images("target", "train")
+        features = predict_logits(model.features, train.images, device=subject.device).numpy()
+        return cls(subject, model.requires_grad_(False), LinearProbe.fit(features, train.labels), source)
+
+    def relatives(self) -> dict[str, Any]:
+        """The start with its probe: what fools it may fool its descendant."""
+        model, probe = self.model, self.probe
+        if model is None or probe is None or self.subject.state.start_weights is None:
+            return {}
+
+        def answer(images: Tensor) -> Tensor:
+            return probe.logits(model.features(images))
+
+        return {"start with a linear probe": answer}
+
+    def source_accuracy(self, model: TaskModel) -> Proportion | None:
+        """Of ``model`` on the source's test images."""
+        if self.source is None:
+            return None
+        return accuracy_of(
+            lambda images: model(images, task="source"),
+            self.source.images,
+            self.source.labels,
+            device=self.subject.device,
+        )
+
+    def own_source_accuracy(self) -> Proportion | None:
+        """Of the start itself; ``None`` where it had learned nothing."""
+        if self.model is None or self.subject.state.start_weights is None:
+            return None
+        return self.source_accuracy(self.model)
+
+    def adaptability(self, balanced_acc: float) -> Adaptability | None:
+        """What the target gained over the frozen start."""
+        if self.model is None or self.probe is None:
+            return None
+        test = self.subject.test
+        features: np.ndarray = predict_logits(
+            self.model.features, test.images, device=self.subject.device
+        ).numpy()
+        probed = self.probe.balanced_acc(features, test.labels)
+        return Adaptability(
+            frozen_start_balanced_acc=probed, balanced_acc=balanced_acc, gain=balanced_acc - probed
+        )

@@ -1,13 +1,15 @@
 """The record of an evaluated run, put together."""
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from temper.cluster.environment import describe_environment
-from temper.cluster.subject import Subject
+from temper.cluster.subject import Opened, Subject
 from temper.evaluation import Evaluation
 from temper.models import count_params
 from temper.records import (
@@ -22,8 +24,19 @@ from temper.records import (
     sha256_of,
 )
 from temper.records.evaluation import Adaptability
-from temper.spec import Threat
+from temper.spec import Threat, content_hash
 from temper.training import TrainState
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a record is about."""
+
+    name: str
+    seed: int
+    recipe: dict[str, Any]
+    data: DataRecord
+    threat: Threat
 
 
 def make_record(
@@ -36,36 +49,25 @@ def make_record(
 ) -> EvaluationRecord:
     """Everything that is known of the run and its evaluation; ``written`` is the folder of the record."""
     recipe, run = subject.recipe, subject.run
-    return EvaluationRecord(
+    claim = Claim(
         name=recipe.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        status=evaluation.status,
         seed=recipe.seed,
-        recipe_hash=recipe.hash,
         recipe=recipe.resolved(),
         data=_data_record(subject, "target"),
-        source=_data_record(subject, "source") if "source" in subject.shards else None,
         threat=Threat(norm=recipe.threat.norm, eps=recipe.threat.eps),
-        suite=evaluation.suite.record,
-        clean_acc=evaluation.clean_acc,
-        robust_acc=evaluation.robust_acc,
-        balanced_acc=evaluation.balanced_acc,
-        robust_balanced_acc=evaluation.robust_balanced_acc,
-        auroc=evaluation.metrics.clean.auroc,
-        metrics=evaluation.metrics,
+    )
+    return EvaluationRecord(
+        **_claimed(claim),
+        **_measured(evaluation),
+        recipe_hash=recipe.hash,
+        source=_data_record(subject, "source") if "source" in subject.shards else None,
         source_acc=source_acc,
         source_retention=_retention(source_acc, start_source_acc),
-        per_class=evaluation.per_class,
-        attacks=evaluation.attacks,
-        curve=evaluation.curve,
-        others=evaluation.others,
-        union_acc=evaluation.union_acc,
         promises=Promises(
             adaptability=adaptability,
             consistency=evaluation.consistency,
             robustness=evaluation.robustness,
         ),
-        gates=evaluation.gates,
         model=ModelRecord(
             backbone=recipe.model.backbone,
             num_params=count_params(subject.model),
@@ -74,13 +76,58 @@ def make_record(
             adapter_ranks=subject.state.adapter_ranks,
         ),
         cost=_cost(subject.state, evaluation, subject.device),
-        environment=describe_environment(),
         files={
             "checkpoint": _file(written, run.checkpoint / "model.safetensors"),
             "outcomes": _file(written, written.outcomes),
             "recipe": _file(written, run.recipe),
         },
     )
+
+
+def make_foreign_record(
+    claim: Claim, digest: str, opened: Opened, evaluation: Evaluation, written: RunFolder | None
+) -> EvaluationRecord:
+    """The record of a model that was trained elsewhere; ``digest`` is that of its weights."""
+    return EvaluationRecord(
+        **_claimed(claim),
+        **_measured(evaluation),
+        recipe_hash=content_hash({"model": digest}),
+        source=None,
+        source_acc=None,
+        source_retention=None,
+        promises=Promises(
+            adaptability=None, consistency=evaluation.consistency, robustness=evaluation.robustness
+        ),
+        model=ModelRecord(
+            backbone=type(opened.model).__name__,
+            num_params=sum(parameter.numel() for parameter in opened.model.parameters()),
+            num_trained_params=0,
+        ),
+        cost=_cost(None, evaluation, opened.device),
+        files={"outcomes": _file(written, written.outcomes)} if written is not None else {},
+    )
+
+
+def _claimed(claim: Claim) -> dict[str, Any]:
+    return {
+        "name": claim.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": claim.seed,
+        "recipe": claim.recipe,
+        "data": claim.data,
+        "threat": claim.threat,
+        "environment": describe_environment(),
+    }
+
+
+def _measured(evaluation: Evaluation) -> dict[str, Any]:
+    """The numbers, whatever was evaluated."""
+    same = (
+        "status", "clean_acc", "robust_acc", "balanced_acc", "robust_balanced_acc", "metrics", "per_class",
+        "attacks", "curve", "others", "union_acc", "corruptions", "minimum_norm", "gates",
+    )  # fmt: skip
+    numbers = {name: getattr(evaluation, name) for name in same}
+    return {**numbers, "suite": evaluation.suite.record, "auroc": evaluation.metrics.clean.auroc}
 
 
 def _retention(now: Proportion | None, start: Proportion | None) -> float | None:
@@ -100,15 +147,18 @@ def _data_record(subject: Subject, task: str) -> DataRecord:
     )
 
 
-def _cost(state: TrainState, evaluation: Evaluation, device: torch.device) -> Cost:
+def _cost(state: TrainState | None, evaluation: Evaluation, device: torch.device) -> Cost:
+    """Of the training too, where it was ours."""
     on_gpu = device.type == "cuda"
+    train_s = state.train_s if state else 0.0
+    train_gpu_s = train_s if state and state.device == "cuda" else 0.0
     return Cost(
-        train_s=state.train_s,
+        train_s=train_s,
         evaluate_s=evaluation.seconds,
-        gpu_s=(state.train_s if state.device == "cuda" else 0.0) + (evaluation.seconds if on_gpu else 0.0),
+        gpu_s=train_gpu_s + (evaluation.seconds if on_gpu else 0.0),
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
-        num_train_forward=state.passes.forward,
-        num_train_backward=state.passes.backward,
+        num_train_forward=state.passes.forward if state else 0,
+        num_train_backward=state.passes.backward if state else 0,
         num_evaluate_forward=evaluation.num_forward,
         num_evaluate_backward=evaluation.num_backward,
     )

@@ -1,17 +1,33 @@
 """What is evaluated: a trained model and its images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from temper.cluster.feeds import open_data
 from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import CheckpointError
 from temper.models import TaskModel, build_model, load_model_state
-from temper.recipe import Recipe
+from temper.recipe import Recipe, load_recipe
 from temper.records import RunFolder
-from temper.training import TrainState
+from temper.training import TrainState, read_state
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model on its device and the images that it is evaluated on."""
+
+    model: nn.Module
+    test: Images
+    device: torch.device
+
+
+Opener = Callable[[], Opened]
+"""Opens the same model and images in any process; what workers are given."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +48,7 @@ class Subject:
         data = open_data(recipe)
         if data.fingerprints != state.fingerprints:
             raise CheckpointError(f"{run.path}: the shards have changed since this run was trained")
-        use_gpu = recipe.workers.use_gpu
-        device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
+        device = choose_device(recipe.workers.use_gpu)
         model = build_start(recipe, state.classes, None)
         load_model_state(model, run.checkpoint / "model.safetensors")
         test = load_images(data.shards["target"], "test", recipe.data.image_size, recipe.data.fit)
@@ -45,7 +60,50 @@ class Subject:
         return load_images(self.shards[task], split, self.recipe.data.image_size, self.recipe.data.fit)
 
 
+@dataclass(frozen=True)
+class OpenRun:
+    """Opens the subject of a finished run, in whichever process it is called."""
+
+    path: Path
+    overrides: dict[str, Any]
+
+    def __call__(self) -> Opened:
+        run = RunFolder(self.path)
+        subject = Subject.open(run, load_recipe(run.recipe, self.overrides), read_state(run.checkpoint))
+        return Opened(subject.model, subject.test, subject.device)
+
+
+def choose_device(use_gpu: Any) -> torch.device:
+    """The GPU where one is there and not refused."""
+    return torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
+
+
 def build_start(recipe: Recipe, classes: dict[str, list[str]], weights: str | None) -> TaskModel:
     """The recipe's model with the weights that it started from."""
     spec = recipe.model.model_copy(update={"weights": weights})
     return build_model(spec, classes, image_size=recipe.data.image_size, seed=recipe.seed)
+
+
+def answers_of(
+    path: Path, classes: list[str], image_size: int, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """The target logits of the finished run under ``path``, a sibling of one for ``classes``.
+
+    Raises:
+        CheckpointError: no finished run here, or one for other classes or another image size.
+    """
+    run = RunFolder(path)
+    state, recipe = read_state(run.checkpoint), load_recipe(run.recipe)
+    if state.classes["target"] != classes or recipe.data.image_size != image_size:
+        raise CheckpointError(
+            f"{path}: no sibling: its classes or its image size ({recipe.data.image_size}) differ"
+        )
+    model = build_start(recipe, state.classes, None)
+    load_model_state(model, run.checkpoint / "model.safetensors")
+    frozen = model.to(device).eval().requires_grad_(False)
+
+    def answer(images: Tensor) -> Tensor:
+        logits: Tensor = frozen(images)
+        return logits
+
+    return answer

@@ -4,14 +4,14 @@ Add an attack: a ``Member`` in ``members/``, its name in ``AnyMember``, its plac
 """
 
 from temper.evaluation.evaluate import accuracy_of, conclude, evaluate_images, predict_logits, prepare
-from temper.evaluation.outcomes import read_outcomes, write_outcomes
 from temper.evaluation.plan import CascadePlan, EvaluationPlan
-from temper.evaluation.probe import linear_probe
+from temper.evaluation.probe import LinearProbe
 from temper.evaluation.result import Evaluation
 from temper.evaluation.settings import EvaluationSpec
 from temper.evaluation.statistics import wilson
 from temper.evaluation.store import ChunkStore
 from temper.evaluation.suite import Suite, suite_for
+from temper.records import read_outcomes, write_outcomes
 
 __all__ = [
     "CascadePlan",
@@ -19,11 +19,11 @@ __all__ = [
     "Evaluation",
     "EvaluationPlan",
     "EvaluationSpec",
+    "LinearProbe",
     "Suite",
     "accuracy_of",
     "conclude",
     "evaluate_images",
-    "linear_probe",
     "predict_logits",
     "prepare",
     "read_outcomes",

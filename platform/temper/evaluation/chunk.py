@@ -5,16 +5,23 @@ import time
 import torch
 from torch import Tensor, nn
 
+from temper.attacks import minimum_norm
 from temper.evaluation.cascade import Batching, LabelledImages, OnProgress, run_cascade
+from temper.evaluation.corruptions import GROUPS, Group, evaluate_corruptions
 from temper.evaluation.found import CascadeOutcome, CleanOutcome, Found, Passes, wrong_unless
 from temper.evaluation.passes import CountedModel, HeldModel, held_still
 from temper.evaluation.plan import EvaluationPlan
 from temper.seeds import derive_seed
+from temper.spec import Norm
+
+SEARCHED = 4
+"""Times eps: how far minimum norms are searched for."""
 
 
 def evaluate_chunk(
     model: nn.Module,
     data: LabelledImages,
+    rows: Tensor,
     kept: Tensor,
     plan: EvaluationPlan,
     index: int,
@@ -23,16 +30,66 @@ def evaluate_chunk(
 ) -> Found:
     """Everything that ``plan`` asks for on chunk number ``index``, whose images are ``data``.
 
-    ``kept`` (N,) bool: the images whose adversarial examples are kept. The model is held still and left
-    exactly as it was.
+    ``rows`` (N,) int64: the images' own numbers; ``kept`` (N,) bool: those whose adversarial examples are
+    kept. The model is held still and left exactly as it was.
     """
     started = time.perf_counter()
     few = data.images[: min(8, plan.batch_size)].to(device).float() / 255
     with held_still(model, few) as held:
         clean = answer_clean(held.model, data, plan.batch_size, device)
-        cascades = _run(held, data, clean, kept, plan, index, device, on_progress)
-    passes = Passes(held.num_forward, held.num_backward, held.num_not_finite, time.perf_counter() - started)
-    return Found(clean, cascades, passes)
+        found = Found(clean, _run(held, data, clean, kept, plan, index, device, on_progress), Passes())
+        if plan.minimum_norms:
+            found.minimum_norms = _minimum_norms(held, data, found, plan, index, device)
+        for group in plan.corruptions:
+            found.corrupted[group] = _corrupted(held, data, rows, group, plan, device)
+    found.passes = Passes(
+        held.num_forward, held.num_backward, held.num_not_finite, time.perf_counter() - started
+    )
+    return found
+
+
+def _minimum_norms(
+    held: HeldModel,
+    data: LabelledImages,
+    found: Found,
+    plan: EvaluationPlan,
+    index: int,
+    device: torch.device,
+) -> Tensor:
+    """(N,) by bisection for each image, up to ``SEARCHED`` times eps, and what the attacks came upon."""
+    threat = plan.main.threat
+    norm: Norm = threat.norm  # type: ignore[assignment]  # settings admit no other
+    main = next(one for one in found.cascades if one.threat == threat)
+    nearest = torch.where(main.distance.isnan(), torch.inf, main.distance)
+    generator = torch.Generator(device).manual_seed(derive_seed(plan.seed, "minimum norm", index))
+    for start in range(0, len(data.labels), plan.batch_size):
+        part = slice(start, start + plan.batch_size)
+        images, labels = data.images[part].to(device).float() / 255, data.labels[part].to(device)
+        upper = SEARCHED * threat.eps
+        distance, _ = minimum_norm(held.twin, images, labels, norm, upper, generator=generator)
+        nearest[part] = torch.minimum(nearest[part], distance.cpu())
+    return nearest.masked_fill(~found.clean.correct, 0.0)
+
+
+def _corrupted(
+    held: HeldModel,
+    data: LabelledImages,
+    rows: Tensor,
+    group: Group,
+    plan: EvaluationPlan,
+    device: torch.device,
+) -> Tensor:
+    result = evaluate_corruptions(
+        held.model,
+        data.images,
+        data.labels,
+        rows,
+        kinds=list(GROUPS[group]),
+        seed=plan.seed,
+        batch_size=plan.batch_size,
+        device=device,
+    )
+    return torch.from_numpy(result.correct)
 
 
 def _run(

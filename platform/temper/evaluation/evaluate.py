@@ -48,6 +48,7 @@ def evaluate_images(
         ModelError: the model does not answer with logits.
     """
     data, kept = prepare(images, labels, plan)
+    numbers = torch.from_numpy(rows.astype(np.int64))
     found: list[Found] = []
     for index, part in enumerate(plan.chunks(len(labels))):
         one = store.read(index) if store is not None else None
@@ -55,6 +56,7 @@ def evaluate_images(
             one = evaluate_chunk(
                 model,
                 LabelledImages(data.images[part], data.labels[part]),
+                numbers[part],
                 kept[part],
                 plan,
                 index,

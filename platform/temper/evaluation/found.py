@@ -182,6 +182,10 @@ class Found:
     clean: CleanOutcome
     cascades: list[CascadeOutcome]
     passes: Passes
+    corrupted: dict[str, Tensor] = field(default_factory=dict)
+    """Group -> (N, kinds x 5) bool: classified correctly under each kind and severity."""
+    minimum_norms: Tensor | None = None
+    """(N,) distance of the nearest point found that fools the model; 0 where wrong anyway, inf where none."""
 
 
 def join(parts: Sequence[Found]) -> Found:
@@ -193,7 +197,10 @@ def join(parts: Sequence[Found]) -> Found:
         members = zip(*(cascade.members for cascade in same), strict=True)
         cascades.append(replace(joined, members=[_join_members(turns) for turns in members]))
     names = ("num_forward", "num_backward", "num_not_finite", "seconds")
-    return Found(clean, cascades, Passes(*(sum(getattr(p.passes, name) for p in parts) for name in names)))
+    passes = Passes(*(sum(getattr(part.passes, name) for part in parts) for name in names))
+    corrupted = {group: torch.cat([part.corrupted[group] for part in parts]) for group in parts[0].corrupted}
+    norms = [part.minimum_norms for part in parts if part.minimum_norms is not None]
+    return Found(clean, cascades, passes, corrupted, torch.cat(norms) if norms else None)
 
 
 def _join_members(turns: Sequence[MemberOutcome]) -> MemberOutcome:

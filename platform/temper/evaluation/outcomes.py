@@ -1,15 +1,10 @@
 """``outcomes.parquet``: what happened to every test image."""
 
-import io
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from temper.errors import RecordError
+from temper.evaluation.corruptions import GROUPS, SEVERITIES
 from temper.evaluation.found import CascadeOutcome, Found
-from temper.records import write_once
 
 
 def outcomes_table(rows: np.ndarray, found: Found, main: CascadeOutcome) -> pa.Table:
@@ -34,28 +29,11 @@ def outcomes_table(rows: np.ndarray, found: Found, main: CascadeOutcome) -> pa.T
             columns[f"{name}/distance"] = pa.array(member.distance.numpy(), pa.float32())
         if cascade is not main:
             columns[f"{prefix}robust"] = pa.array(cascade.standing.numpy(), pa.bool_())
+    for group, correct in found.corrupted.items():
+        names = [f"{kind}/{severity}" for kind in GROUPS[group] for severity in SEVERITIES]  # type: ignore[index]
+        for name, column in zip(names, correct.numpy().T, strict=True):
+            columns[f"{group}/{name}/correct"] = pa.array(column, pa.bool_())
+    if found.minimum_norms is not None:
+        columns["minimum_norm"] = pa.array(found.minimum_norms.numpy(), pa.float32())
     columns["robust"] = pa.array(main.standing.numpy(), pa.bool_())
     return pa.table(columns)
-
-
-def write_outcomes(path: Path, table: pa.Table) -> None:
-    """Write the table where none is yet.
-
-    Raises:
-        RecordError: ``path`` exists.
-    """
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    write_once(path, buffer.getvalue())
-
-
-def read_outcomes(path: Path) -> pa.Table:
-    """Read the table back.
-
-    Raises:
-        RecordError: missing or damaged.
-    """
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as problem:
-        raise RecordError(f"{path}: not readable as outcomes ({problem})") from None

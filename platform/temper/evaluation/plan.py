@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from temper.evaluation.corruptions import Group
 from temper.evaluation.suite import Suite
 from temper.spec import Spec, Threat, content_hash
 
@@ -27,6 +28,10 @@ class EvaluationPlan(Spec):
     """Further eps of the main norm."""
     others: tuple[CascadePlan, ...] = ()
     """Other threat models."""
+    corruptions: tuple[Group, ...] = ()
+    """Groups of corruptions to measure accuracy under."""
+    minimum_norms: bool = False
+    """Whether the smallest perturbation that fools the model is searched for, image by image."""
     seed: int
     batch_size: int = Field(default=128, ge=1)
     chunk_size: int = Field(default=256, ge=1)

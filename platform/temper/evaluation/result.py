@@ -9,13 +9,22 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from temper.evaluation.corruptions import GROUPS, SEVERITIES, CorruptionResult
 from temper.evaluation.found import CascadeOutcome, Found
 from temper.evaluation.metrics import balanced, measure, recalls
 from temper.evaluation.outcomes import outcomes_table
 from temper.evaluation.plan import EvaluationPlan
 from temper.evaluation.statistics import fold_spread, wilson
 from temper.evaluation.suite import Suite
-from temper.records import AttackRecord, GateRecord, MetricsRecord, Proportion, ThreatRecord
+from temper.records import (
+    AttackRecord,
+    CorruptionRecord,
+    GateRecord,
+    MetricsRecord,
+    MinimumNormRecord,
+    Proportion,
+    ThreatRecord,
+)
 from temper.records.evaluation import Consistency, CurvePoint, Robustness
 
 
@@ -57,6 +66,9 @@ class Evaluation:
     union_acc: Proportion | None = None
     """Within all threat models at once, where there are several."""
 
+    corruptions: list[CorruptionRecord] = field(default_factory=list)
+    minimum_norm: MinimumNormRecord | None = None
+
     @property
     def status(self) -> Literal["ok", "blocked"]:
         """Blocked where a gate failed: the numbers must not be used."""
@@ -96,7 +108,39 @@ def summarise(
         num_forward=found.passes.num_forward,
         num_backward=found.passes.num_backward,
         seconds=found.passes.seconds,
+        corruptions=_corruptions(found, plan),
+        minimum_norm=_minimum_norm(found, plan),
         **_other_threats(found, plan),
+    )
+
+
+def _corruptions(found: Found, plan: EvaluationPlan) -> list[CorruptionRecord]:
+    correct = found.clean.correct.numpy()
+    return [
+        CorruptionResult(
+            tuple(GROUPS[group]), SEVERITIES, np.arange(len(correct)), correct, found.corrupted[group].numpy()
+        ).record(group)
+        for group in plan.corruptions
+    ]
+
+
+def _minimum_norm(found: Found, plan: EvaluationPlan) -> MinimumNormRecord | None:
+    """Over the images that are classified correctly; the largest ball searched bounds it from above."""
+    if found.minimum_norms is None or not found.clean.correct.any():
+        return None
+    norms = found.minimum_norms[found.clean.correct].double().sort().values
+
+    def quantile(share: float) -> float | None:
+        value = float(norms[min(len(norms) - 1, int(share * len(norms)))])
+        return value if np.isfinite(value) else None
+
+    return MinimumNormRecord(
+        norm=plan.main.threat.norm,
+        num_images=len(norms),
+        num_found=int(norms.isfinite().sum()),
+        median=quantile(0.5),
+        lower_quartile=quantile(0.25),
+        upper_quartile=quantile(0.75),
     )
 
 

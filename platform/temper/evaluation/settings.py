@@ -1,12 +1,15 @@
 """How a finished run is evaluated."""
 
-from typing import Self
+from pathlib import Path
+from typing import Self, get_args
 
 from pydantic import Field, model_validator
 
+from temper.errors import RecipeError
+from temper.evaluation.corruptions import Group
 from temper.evaluation.plan import CascadePlan, EvaluationPlan
 from temper.evaluation.suite import SuiteName, suite_for
-from temper.spec import Ratio, Spec, Threat, check_eps
+from temper.spec import Norm, Ratio, Spec, Threat, check_eps
 
 
 class EvaluationSpec(Spec):
@@ -23,6 +26,12 @@ class EvaluationSpec(Spec):
     """Further eps of the recipe's norm: robust accuracy over eps."""
     others: tuple[Threat, ...] = ()
     """Further threat models; robust accuracy within all of them at once is reported too."""
+    corruptions: tuple[Group, ...] = ()
+    """``common``: 15 kinds (arXiv:1903.12261); ``medical``: those of medical imaging."""
+    minimum_norms: bool = False
+    """Search for the smallest perturbation that fools the model, image by image."""
+    siblings: tuple[Path, ...] = ()
+    """Folders of runs for the same classes, such as other seeds: what fools them is tried too."""
     num_workers: int = Field(default=0, ge=0, le=4096)
     """Processes of Ray that share the images; 0: the calling process does it all."""
 
@@ -41,6 +50,8 @@ class EvaluationSpec(Spec):
         """
         for eps in self.curve:
             check_eps(threat.norm, eps)
+        if self.minimum_norms and threat.norm not in get_args(Norm):
+            raise RecipeError(f"evaluation.minimum_norms: there are none in {threat.norm}; set false")
         main = CascadePlan(threat=_plain(threat), suite=suite_for(self.suite, threat.norm))
         others = [
             CascadePlan(threat=_plain(other), suite=suite_for(self._suite_of_others(), other.norm))
@@ -50,6 +61,8 @@ class EvaluationSpec(Spec):
             main=main,
             curve=tuple(self.curve),
             others=tuple(one for one in others if one.threat != main.threat),
+            corruptions=self.corruptions,
+            minimum_norms=self.minimum_norms,
             seed=seed,
             batch_size=self.batch_size,
             chunk_size=self.chunk_size,

@@ -1,25 +1,12 @@
 """How sure a proportion is, and how much it differs between folds."""
 
-import math
-
 import numpy as np
 
-from temper.records import Proportion
 from temper.records.evaluation import Consistency
 from temper.seeds import derive_seed
+from temper.statistics import wilson
 
-Z_95 = 1.959963984540054
-
-
-def wilson(count: int, total: int) -> Proportion:
-    """``count`` of ``total`` with the Wilson score interval at 95 % (Wilson 1927)."""
-    share = count / total
-    scale = 1 + Z_95**2 / total
-    centre = (share + Z_95**2 / (2 * total)) / scale
-    half = Z_95 / scale * math.sqrt(share * (1 - share) / total + Z_95**2 / (4 * total**2))
-    low = 0.0 if count == 0 else max(0.0, centre - half)
-    high = 1.0 if count == total else min(1.0, centre + half)
-    return Proportion(value=share, low=low, high=high, count=count, total=total)
+__all__ = ["fold_spread", "wilson"]
 
 
 def fold_spread(

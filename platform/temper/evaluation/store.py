@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from temper.evaluation.found import (
@@ -38,9 +39,7 @@ class ChunkStore:
         if not path.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-                return _unpack(tensors, json.loads(file.metadata()["found"]))
+            return unpack(path.read_bytes())
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
@@ -61,7 +60,7 @@ class ChunkStore:
 
 
 def pack(found: Found) -> bytes:
-    """Tensors, and everything else as JSON in the metadata."""
+    """Tensors, and everything else as JSON in one of them, as bytes."""
     tensors: dict[str, Tensor] = {
         name: getattr(found.clean, name).contiguous() for name in ("labels", "logits", "finite")
     }
@@ -78,11 +77,25 @@ def pack(found: Found) -> bytes:
         cascades.append(
             {"threat": cascade.threat.model_dump(mode="json"), "suite": cascade.suite, "members": members}
         )
+    for group, corrupted in found.corrupted.items():
+        tensors[f"corrupted/{group}"] = corrupted
+    if found.minimum_norms is not None:
+        tensors["minimum_norms"] = found.minimum_norms
     rest = {"cascades": cascades, "passes": asdict(found.passes)}
-    return save({name: tensor.clone() for name, tensor in tensors.items()}, {"found": json.dumps(rest)})
+    tensors["rest"] = torch.frombuffer(bytearray(json.dumps(rest).encode()), dtype=torch.uint8)
+    # Tensors of one memory are refused.
+    return save({name: tensor.clone() for name, tensor in tensors.items()})
 
 
-def _unpack(tensors: dict[str, Tensor], rest: dict[str, Any]) -> Found:
+def unpack(content: bytes) -> Found:
+    """What ``pack`` packed.
+
+    Raises:
+        SafetensorError, KeyError, ValueError: something else.
+    """
+    tensors = load(content)
+    rest = json.loads(bytes(tensors["rest"].tolist()))
+
     def of(prefix: str, names: Sequence[str]) -> dict[str, Any]:
         return {name: tensors[f"{prefix}{name}"] for name in names}
 
@@ -96,4 +109,9 @@ def _unpack(tensors: dict[str, Tensor], rest: dict[str, Any]) -> Found:
         tensors_of = of(f"{number}/", CASCADE_TENSORS)
         cascades.append(CascadeOutcome(threat, plain["suite"], **tensors_of, members=members))
     clean = CleanOutcome(tensors["labels"], tensors["logits"], tensors["finite"])
-    return Found(clean, cascades, Passes(**rest["passes"]))
+    corrupted = {
+        name.removeprefix("corrupted/"): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("corrupted/")
+    }
+    return Found(clean, cascades, Passes(**rest["passes"]), corrupted, tensors.get("minimum_norms"))

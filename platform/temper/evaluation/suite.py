@@ -9,18 +9,22 @@ from pydantic import Field, model_validator
 from temper.errors import RecipeError
 from temper.evaluation.members import (
     AnyMember,
+    APGDMember,
     DDNMember,
     DeepFoolMember,
     EADMember,
     FGSMMember,
     FMNMember,
+    GoalAPGDMember,
+    MarginPGDMember,
     PGDMember,
     SLIDEMember,
+    SquareMember,
 )
 from temper.records import SuiteRecord
 from temper.spec import Geometry, Spec, content_hash, read_yaml, validate
 
-SuiteName = Literal["quick", "standard"]
+SuiteName = Literal["quick", "standard", "full"]
 
 
 class Suite(Spec):
@@ -39,7 +43,7 @@ class Suite(Spec):
 
     def members_for(self, num_classes: int) -> list[AnyMember]:
         """Those that are defined for so many classes."""
-        return [member for member in self.members if num_classes >= member.min_classes]
+        return [member for member in self.members if member.suits(num_classes)]
 
     @property
     def hash(self) -> str:
@@ -51,50 +55,63 @@ class Suite(Spec):
         return SuiteRecord(name=self.name, version=self.version, hash=self.hash)
 
 
-SUITES: dict[tuple[SuiteName, Geometry], Suite] = {
-    ("quick", "linf"): Suite(
-        name="quick-linf",
-        version=1,
-        members=(FGSMMember(), PGDMember(steps=20, rel_stepsize=0.125), DeepFoolMember()),
+FIRST = PGDMember(steps=20, rel_stepsize=0.125)
+
+# The members stand from the cheap to the strong.
+SUITES: dict[tuple[SuiteName, Geometry], tuple[int, tuple[AnyMember, ...]]] = {
+    ("quick", "linf"): (2, (FGSMMember(), FIRST, APGDMember(loss="margin", steps=40))),
+    ("standard", "linf"): (
+        2,
+        (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), SquareMember(num_queries=1000)),
     ),
-    ("standard", "linf"): Suite(
-        name="standard-linf",
-        version=1,
-        members=(
+    ("full", "linf"): (
+        2,
+        (
             FGSMMember(),
-            PGDMember(steps=20, rel_stepsize=0.125),
+            FIRST,
+            APGDMember(restarts=5),
+            APGDMember(loss="dlr", restarts=5),
+            MarginPGDMember(restarts=3),
+            GoalAPGDMember(restarts=2),
             DeepFoolMember(steps=50),
-            PGDMember(steps=100, rel_stepsize=0.1, restarts=3),
+            SquareMember(num_queries=5000),
         ),
     ),
-    ("quick", "l2"): Suite(
-        name="quick-l2",
-        version=1,
-        members=(FGSMMember(), PGDMember(steps=50, rel_stepsize=0.1), DDNMember(steps=50)),
+    ("quick", "l2"): (
+        2,
+        (FGSMMember(), FIRST, APGDMember(loss="margin", steps=40)),
     ),
-    ("standard", "l2"): Suite(
-        name="standard-l2",
-        version=1,
-        members=(
+    ("standard", "l2"): (
+        2,
+        (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), DDNMember(), SquareMember(num_queries=1000)),
+    ),
+    ("full", "l2"): (
+        2,
+        (
             FGSMMember(),
-            PGDMember(steps=50, rel_stepsize=0.1),
-            DDNMember(steps=100),
-            PGDMember(steps=100, rel_stepsize=0.1, restarts=3),
+            FIRST,
+            APGDMember(restarts=5),
+            APGDMember(loss="dlr", restarts=5),
+            DDNMember(steps=200),
+            MarginPGDMember(restarts=3),
+            GoalAPGDMember(restarts=2),
+            SquareMember(num_queries=5000),
         ),
     ),
-    ("quick", "l1"): Suite(
-        name="quick-l1",
-        version=1,
-        members=(SLIDEMember(steps=50, rel_stepsize=0.1), FMNMember(steps=100)),
+    ("quick", "l1"): (2, (SLIDEMember(steps=20, rel_stepsize=0.1), APGDMember(loss="margin", steps=40))),
+    ("standard", "l1"): (
+        2,
+        (SLIDEMember(steps=50, rel_stepsize=0.1), APGDMember(), GoalAPGDMember(), FMNMember(steps=200)),
     ),
-    ("standard", "l1"): Suite(
-        name="standard-l1",
-        version=1,
-        members=(
+    ("full", "l1"): (
+        2,
+        (
             SLIDEMember(steps=50, rel_stepsize=0.1),
+            APGDMember(restarts=5),
+            APGDMember(loss="dlr", restarts=5),
+            GoalAPGDMember(restarts=2),
             FMNMember(steps=200),
-            EADMember(searches=6, steps=100),
-            SLIDEMember(steps=100, rel_stepsize=0.05, restarts=3),
+            EADMember(),
         ),
     ),
 }
@@ -108,7 +125,8 @@ def suite_for(name: str, norm: Geometry) -> Suite:
     """
     if name not in get_args(SuiteName):
         return _read_suite(name, norm)
-    return SUITES[name, norm]  # type: ignore[index]  # checked above
+    version, members = SUITES[name, norm]  # type: ignore[index]  # checked above
+    return Suite(name=f"{name}-{norm}", version=version, members=members)
 
 
 def _read_suite(name: str, norm: Geometry) -> Suite:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 from temper.leaderboard.collect import Problem, collect
 from temper.leaderboard.page import render_page
 from temper.leaderboard.rank import Board, Entry, rank
-from temper.records import write_atomic
+from temper.records import escape_markdown, write_atomic
 from temper.spec import Spec
 
 
@@ -62,10 +61,11 @@ def to_markdown(summary: LeaderboardSummary) -> str:
     lines = ["# Robustness leaderboard", ""]
     for board in summary.boards:
         lines += [
-            f"## {_md(board.data_name)}: {_md(board.threat.label)}",
+            f"## {escape_markdown(board.data_name)}: {escape_markdown(board.threat.label)}",
             "",
-            f"{board.num_images} test images, {len(board.classes)} classes; suite `{_md(board.suite)}` "
-            f"version {board.suite_version}; data fingerprint `{_md(board.fingerprint)}`.",
+            f"{board.num_images} test images, {len(board.classes)} classes; "
+            f"suite `{escape_markdown(board.suite)}` version {board.suite_version}; "
+            f"data fingerprint `{escape_markdown(board.fingerprint)}`.",
             "",
             "| rank | model | clean % | robust % (95 %) | source % | alpha | schedule | trained against |",
             "|---:|---|---:|---:|---:|---:|---|---|",
@@ -74,11 +74,16 @@ def to_markdown(summary: LeaderboardSummary) -> str:
         ]
         if board.blocked:
             lines += ["Blocked, not ranked:", ""]
-            lines += [f"- {_md(entry.name)}: {_md('; '.join(entry.reasons))}" for entry in board.blocked]
+            lines += [
+                f"- {escape_markdown(entry.name)}: {escape_markdown('; '.join(entry.reasons))}"
+                for entry in board.blocked
+            ]
             lines.append("")
     if summary.skipped:
         lines += ["Records left out:", ""]
-        lines += [f"- {_md(item.path)}: {_md(item.reason)}" for item in summary.skipped] + [""]
+        lines += [
+            f"- {escape_markdown(item.path)}: {escape_markdown(item.reason)}" for item in summary.skipped
+        ] + [""]
     return "\n".join(lines)
 
 
@@ -87,17 +92,10 @@ def _md_row(entry: Entry) -> str:
     alpha = "" if entry.alpha is None else f"{entry.alpha:.3g}"
     robust = f"{entry.robust_acc:.1%} ({entry.robust_low:.1%} to {entry.robust_high:.1%})"
     cells = [
-        str(entry.rank), _md(entry.name), f"{entry.clean_acc:.1%}", robust, source, alpha,
-        _md(entry.schedule), _md(entry.adversary),
+        str(entry.rank), escape_markdown(entry.name), f"{entry.clean_acc:.1%}", robust, source, alpha,
+        escape_markdown(entry.schedule), escape_markdown(entry.adversary),
     ]  # fmt: skip
     return "| " + " | ".join(cells).replace("%", "") + " |"
-
-
-def _md(text: str) -> str:
-    """Text that Markdown takes literally, on one line."""
-    flat = " ".join(text.split())
-    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", flat)
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 COLUMNS = (

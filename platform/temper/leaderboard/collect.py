@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temper.errors import RecordError, UsageError
-from temper.records import EvaluationRecord, read_record
+from temper.records import EvaluationRecord, read_record, record_files
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,12 @@ def collect(results: Sequence[Path]) -> tuple[list[Found], list[Problem]]:
     for path in results:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
-        for file in [path] if path.is_file() else _record_files(path):
+        for file in record_files(path):
             files[file.resolve()] = None
     if not files:
         listed = ", ".join(map(str, results))
         raise RecordError(f"{listed}: no record.json found; `temper evaluate RUN` makes one")
     return _read(list(files))
-
-
-def _record_files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("record.json")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
 
 
 def _read(files: list[Path]) -> tuple[list[Found], list[Problem]]:

@@ -1,5 +1,6 @@
 """Typed files: what a run, a sweep and an evaluation leave behind, and how they are written."""
 
+from temper.records.corruptions import CorruptionRecord
 from temper.records.evaluation import (
     SCHEMA_VERSION,
     AttackRecord,
@@ -12,6 +13,7 @@ from temper.records.evaluation import (
     Interval,
     Metrics,
     MetricsRecord,
+    MinimumNormRecord,
     ModelRecord,
     Promises,
     Proportion,
@@ -20,12 +22,15 @@ from temper.records.evaluation import (
     read_record,
 )
 from temper.records.files import append_line, sha256_of, write_atomic, write_once
-from temper.records.folders import RunFolder, SweepFolder
+from temper.records.folders import RunFolder, SweepFolder, record_files, refuse_second
 from temper.records.ledger import LedgerRow, SweepRecord, read_ledger
+from temper.records.markdown import escape_markdown
+from temper.records.outcomes import read_outcomes, write_outcomes
 
 __all__ = [
     "SCHEMA_VERSION",
     "AttackRecord",
+    "CorruptionRecord",
     "Cost",
     "CurvePoint",
     "DataRecord",
@@ -36,6 +41,7 @@ __all__ = [
     "LedgerRow",
     "Metrics",
     "MetricsRecord",
+    "MinimumNormRecord",
     "ModelRecord",
     "Promises",
     "Proportion",
@@ -45,9 +51,14 @@ __all__ = [
     "SweepRecord",
     "ThreatRecord",
     "append_line",
+    "escape_markdown",
     "read_ledger",
+    "read_outcomes",
     "read_record",
+    "record_files",
+    "refuse_second",
     "sha256_of",
     "write_atomic",
     "write_once",
+    "write_outcomes",
 ]

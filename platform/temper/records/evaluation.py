@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
+from temper.records.corruptions import CorruptionRecord
 from temper.spec import Spec, Threat
 
 SCHEMA_VERSION: Final = 1
@@ -78,6 +79,20 @@ class CurvePoint(Spec):
 
     eps: float
     robust_acc: Proportion
+
+
+class MinimumNormRecord(Spec):
+    """The smallest perturbations found that fool the model, of the images that it classifies correctly.
+
+    Upper bounds in pixel units; ``None`` where fewer images than that share were fooled at all.
+    """
+
+    norm: str
+    num_images: int
+    num_found: int
+    median: float | None
+    lower_quartile: float | None
+    upper_quartile: float | None
 
 
 class GateRecord(Spec):
@@ -210,6 +225,8 @@ class EvaluationRecord(Spec):
     """Within other threat models."""
     union_acc: Proportion | None = None
     """Robust within all threat models at once, where there are several."""
+    corruptions: list[CorruptionRecord] = Field(default_factory=list)
+    minimum_norm: MinimumNormRecord | None = None
     promises: Promises
     gates: list[GateRecord]
     model: ModelRecord

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from temper.errors import RecordError
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -50,6 +52,16 @@ class RunFolder:
         return self.path / "outcomes.parquet"
 
 
+def refuse_second(run: RunFolder) -> None:
+    """See that ``run`` has no record yet.
+
+    Raises:
+        RecordError: it has one, and a record is never overwritten.
+    """
+    if run.record.exists():
+        raise RecordError(f"{run.record}: evaluated already, and a record is never overwritten; give --out")
+
+
 @dataclass(frozen=True)
 class SweepFolder:
     """The files of one sweep."""
@@ -88,3 +100,14 @@ class SweepFolder:
     @property
     def leaderboard(self) -> Path:
         return self.path / "leaderboard"
+
+
+def record_files(path: Path) -> list[Path]:
+    """The file ``path`` itself, or every ``record.json`` under a folder but for hidden places, sorted."""
+    if path.is_file():
+        return [path]
+    return sorted(
+        file
+        for file in path.rglob("record.json")
+        if not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )

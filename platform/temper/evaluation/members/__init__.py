@@ -9,22 +9,77 @@ from pydantic import Field
 
 from temper.evaluation.members.base import FoolboxMember, Member
 from temper.evaluation.members.foolbox_ball import DDNMember, DeepFoolMember, FGSMMember, PGDMember
-from temper.evaluation.members.foolbox_l1 import EADMember, FMNMember, SLIDEMember
+from temper.evaluation.members.foolbox_l0 import PointwiseMember, SaltPepperMember
+from temper.evaluation.members.foolbox_l1 import EADMember, SLIDEMember
+from temper.evaluation.members.foolbox_minimum import CWMember, FMNMember
+from temper.evaluation.members.hop_skip_jump import HopSkipJumpMember
+from temper.evaluation.members.own import (
+    APGDMember,
+    GoalAPGDMember,
+    GoalPGDMember,
+    MarginPGDMember,
+    SquareMember,
+)
+from temper.evaluation.members.semantic import (
+    BlurMember,
+    BrightnessMember,
+    ContrastMember,
+    SemanticMember,
+    SpatialMember,
+)
+from temper.evaluation.members.sparse import PGDL0Member, SparseRSMember
 
 AnyMember = Annotated[
-    FGSMMember | PGDMember | DeepFoolMember | DDNMember | SLIDEMember | FMNMember | EADMember,
+    FGSMMember
+    | PGDMember
+    | DeepFoolMember
+    | DDNMember
+    | SLIDEMember
+    | FMNMember
+    | EADMember
+    | APGDMember
+    | GoalAPGDMember
+    | MarginPGDMember
+    | GoalPGDMember
+    | SquareMember
+    | CWMember
+    | HopSkipJumpMember
+    | PGDL0Member
+    | SparseRSMember
+    | PointwiseMember
+    | SaltPepperMember
+    | SpatialMember
+    | ContrastMember
+    | BrightnessMember
+    | BlurMember,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
+    "APGDMember",
     "AnyMember",
+    "BlurMember",
+    "BrightnessMember",
+    "CWMember",
+    "ContrastMember",
     "DDNMember",
     "DeepFoolMember",
     "EADMember",
     "FGSMMember",
     "FMNMember",
     "FoolboxMember",
+    "GoalAPGDMember",
+    "GoalPGDMember",
+    "HopSkipJumpMember",
+    "MarginPGDMember",
     "Member",
+    "PGDL0Member",
     "PGDMember",
+    "PointwiseMember",
     "SLIDEMember",
+    "SaltPepperMember",
+    "SemanticMember",
+    "SparseRSMember",
+    "SpatialMember",
+    "SquareMember",
 ]

@@ -22,7 +22,6 @@ class Member(Spec):
     """The norms that it attacks in."""
     sees: ClassVar[Sees] = "gradients"
     min_classes: ClassVar[int] = 2
-    """With fewer classes it is not defined, and left out."""
 
     @property
     def name(self) -> str:
@@ -33,6 +32,10 @@ class Member(Spec):
     def suffix(self) -> str:
         """Of names: ``x3`` for three restarts."""
         return f"x{self.restarts}" if self.restarts > 1 else ""
+
+    def suits(self, num_classes: int) -> bool:
+        """Whether it is defined for so many classes; where not, it is left out."""
+        return num_classes >= self.min_classes
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
         """Perturbed images (B,3,H,W) of ``images`` in [0,1], which ``model`` classifies as ``labels`` (B,).
@@ -53,7 +56,8 @@ class FoolboxMember(Member):
         # Foolbox draws from the global generators.
         with torch.random.fork_rng(enabled=True):
             torch.manual_seed(seed)
-            return self.attack(fmodel, images, labels, threat)
+            # It refuses a batch for an excess of 1e-7, without a word.
+            return self.attack(fmodel, images.clamp(0, 1), labels, threat)
 
     def attack(self, fmodel: Any, images: Tensor, labels: Tensor, threat: Threat) -> Tensor:
         """Perturbed images. With an epsilon, Foolbox cuts minimum-norm results to the ball; the raw ones of a
@@ -65,3 +69,13 @@ class FoolboxMember(Member):
     def build(self, norm: Geometry) -> Any:
         """The Foolbox attack."""
         raise AssertionError(f"{type(self).__name__} does not name its attack")
+
+
+def without_black_images(images: Tensor, found: Tensor, clipped: Tensor) -> Tensor:
+    """``clipped``, but the images themselves where ``found``, a minimum-norm attack's result, is black.
+
+    Black is what Carlini-Wagner and EAD return of an image that they could not fool. Foolbox counts it as a
+    success wherever the model takes black for another class.
+    """
+    failed = (found == 0).flatten(1).all(1)
+    return torch.where(failed.view(-1, 1, 1, 1), images, clipped)

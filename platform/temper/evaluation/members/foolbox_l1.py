@@ -3,10 +3,11 @@
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
+from torch import Tensor
 
 from temper.attacks.norms import project, steepest
-from temper.evaluation.members.base import FoolboxMember
-from temper.spec import Geometry
+from temper.evaluation.members.base import FoolboxMember, without_black_images
+from temper.spec import Geometry, Threat
 
 
 class SLIDEMember(FoolboxMember):
@@ -36,31 +37,11 @@ class SLIDEMember(FoolboxMember):
         return attack
 
 
-class FMNMember(FoolboxMember):
-    """Fast minimum norm, L1 only. Pintor et al. 2021, arXiv:2102.12827.
-
-    Foolbox's L2 variant does not project at all, so L2 has DDN. The L1 variant does, but it may stop just
-    short of the boundary (4 % of the images of a small network, measured), so it is never the only member.
-    """
-
-    kind: Literal["fmn"] = "fmn"
-    geometries: ClassVar[tuple[Geometry, ...]] = ("l1",)
-    steps: int = Field(default=100, ge=1)
-
-    @property
-    def name(self) -> str:
-        return f"fmn-{self.steps}{self.suffix}"
-
-    def build(self, norm: Geometry) -> Any:
-        import foolbox.attacks as fa
-
-        return fa.L1FMNAttack(steps=self.steps)
-
-
 class EADMember(FoolboxMember):
     """Elastic-net attack, L1 only. Chen et al. 2018, arXiv:1709.04114.
 
-    Its early end depends on the loss of the whole batch, so it is off.
+    Its early end depends on the loss of the whole batch, so it is off. Where it finds nothing it returns a
+    black image, which is not counted.
     """
 
     kind: Literal["ead"] = "ead"
@@ -73,6 +54,10 @@ class EADMember(FoolboxMember):
     @property
     def name(self) -> str:
         return f"ead-{self.searches}x{self.steps}{self.suffix}"
+
+    def attack(self, fmodel: Any, images: Tensor, labels: Tensor, threat: Threat) -> Tensor:
+        found, clipped, _ = self.build(threat.norm)(fmodel, images, labels, epsilons=threat.eps)
+        return without_black_images(images, found, clipped)
 
     def build(self, norm: Geometry) -> Any:
         import foolbox.attacks as fa

@@ -1,0 +1,139 @@
+"""What ``import temper`` offers to code: evaluating a model that was trained anywhere."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from temper.cluster.foreign import evaluate_opened, fingerprint_of
+from temper.cluster.record import Claim
+from temper.cluster.subject import Opened, choose_device
+from temper.data import Images, ShardSet, load_images, stratified_subset
+from temper.errors import DataError, UsageError
+from temper.evaluation import EvaluationSpec
+from temper.evaluation.cascade import OnProgress
+from temper.evaluation.evaluate import Relatives
+from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second
+from temper.spec import Geometry, Threat, validate
+
+Data = str | Path | tuple[Any, Any] | Iterable[tuple[Any, Any]]
+
+
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    *,
+    eps: float,
+    norm: Geometry = "linf",
+    suite: str = "standard",
+    name: str = "model",
+    classes: Sequence[str] | None = None,
+    image_size: int | None = None,
+    seed: int = 0,
+    use_gpu: bool = True,
+    out: str | Path | None = None,
+    relatives: Relatives | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> EvaluationRecord:
+    """Clean and robust accuracy of ``model``: images (B,C,H,W) in [0,1] to logits, normalization inside.
+
+    ``data``: a folder of shards (its test split, at ``image_size``); or images and labels, arrays or tensors
+    (N,C,H,W) and (N,), uint8 or floats in [0,1]; or batches of those, such as a DataLoader. Floats are
+    rounded to 8 bits, as image files have them. ``suite``: ``quick``, ``standard``, ``full`` or a YAML file.
+    ``settings`` are further fields of the recipe's ``evaluation``: ``curve``, ``others``, ``corruptions``,
+    ``num_workers`` and so on. With ``out``, record.json and outcomes.parquet are written there, ready for
+    ``temper leaderboard``, and an interrupted evaluation goes on.
+
+    Raises:
+        TemperError: the message says which argument is wrong, and what is allowed.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        refuse_second(RunFolder(folder))
+    spec = validate(EvaluationSpec, {"suite": suite, **settings}, "evaluate")
+    threat = validate(Threat, {"norm": norm, "eps": eps}, "evaluate")
+    images, described = _open(data, classes, image_size, spec.max_images, seed)
+    device = choose_device(use_gpu)
+    opened = Opened(model.to(device), images, device)
+    claim = Claim(name, seed, {"model": type(model).__name__}, described, threat)
+    opener = OpenHere(opened)
+    _, record = evaluate_opened(
+        opened, opener, claim, spec, out=folder, relatives=relatives, use_gpu=use_gpu, on_progress=on_progress
+    )
+    return record
+
+
+@dataclass(frozen=True)
+class OpenHere:
+    """A model and images that are in memory already; they travel to workers with it."""
+
+    opened: Opened
+
+    def __call__(self) -> Opened:
+        return self.opened
+
+
+def _open(
+    data: Data, classes: Sequence[str] | None, image_size: int | None, max_images: int | None, seed: int
+) -> tuple[Images, DataRecord]:
+    if isinstance(data, str | Path):
+        shards = ShardSet.open(Path(data))
+        if image_size is None:
+            raise UsageError("image_size: shards need one, the height and width that the model sees")
+        images = load_images(shards, "test", image_size, "pad")
+        name, fingerprint, named = shards.manifest.name, shards.fingerprint, shards.classes
+    else:
+        images = _from_arrays(data)
+        count = int(images.labels.max()) + 1
+        named = list(classes) if classes is not None else [str(label) for label in range(count)]
+        if len(named) < count:
+            raise UsageError(f"classes: {len(named)} names, but labels go up to {count - 1}")
+        name, fingerprint = "arrays", fingerprint_of(images)
+    chosen = stratified_subset(images.labels, max_images, seed)
+    images = Images(images.images[chosen], images.labels[chosen], images.rows[chosen])
+    return images, DataRecord(
+        name=name,
+        fingerprint=fingerprint,
+        classes=named,
+        split="test",
+        num_images=len(chosen),
+        image_size=images.images.shape[-1],
+    )
+
+
+def _from_arrays(data: Any) -> Images:
+    is_pair = isinstance(data, tuple) and len(data) == 2
+    batches = [data] if is_pair else list(data)
+    if not batches:
+        raise DataError("data: no images")
+    pixels = np.concatenate([_as_uint8(images) for images, _ in batches])
+    labels = np.concatenate([np.asarray(torch.as_tensor(labels).cpu()) for _, labels in batches])
+    if labels.shape != (len(pixels),) or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"data: expected integer labels ({len(pixels)},), got {labels.dtype} {tuple(labels.shape)}"
+        )
+    if labels.min() < 0:
+        raise DataError(f"data: labels are classes from 0, got {labels.min()}")
+    return Images(pixels, labels.astype(np.int64), np.arange(len(pixels)))
+
+
+def _as_uint8(images: Any) -> np.ndarray:
+    tensor: Tensor = torch.as_tensor(images).detach().cpu()
+    if tensor.ndim != 4 or not len(tensor):
+        raise DataError(f"data: expected images (N,C,H,W), got {tuple(tensor.shape)}")
+    if tensor.dtype == torch.uint8:
+        return tensor.numpy()
+    low, high = float(tensor.min()), float(tensor.max())
+    if not (tensor.is_floating_point() and low >= 0 and high <= 1):
+        raise DataError(
+            f"data: images are uint8, or floats in [0,1]; got {tensor.dtype} from {low:g} to {high:g} "
+            "(normalization belongs into the model)"
+        )
+    return (tensor * 255).round().to(torch.uint8).numpy()

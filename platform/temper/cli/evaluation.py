@@ -1,0 +1,75 @@
+"""The command that evaluates: a run, or a model from anywhere."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from temper.cli.options import Json, Set, Verbose, app
+from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
+
+
+@app.command(
+    epilog="Example: temper evaluate runs/medical\n\n"
+    "Example: temper evaluate zoo.py:build --data shards/signs --size 32 --eps 8/255 --out runs/zoo"
+)
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="RUN|MODULE:FUNCTION|WEIGHTS", help="A run, a function, a weights file.")
+    ],
+    overrides: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Where the record goes. [default: RUN]")] = None,
+    data: Annotated[Path | None, typer.Option(help="Shards, for a model that is no run.")] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width that it sees, in pixels.")] = None,
+    eps: Annotated[str | None, typer.Option(help="Of the threat model, such as 8/255.")] = None,
+    norm: Annotated[str, typer.Option(help="Of the threat model: linf, l2, l1, l0 or semantic.")] = "linf",
+    backbone: Annotated[str | None, typer.Option(help="Of a weights file.")] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Attack a trained model and write its record, once. An interrupted evaluation goes on where it was."""
+    from temper.errors import UsageError
+    from temper.spec import parse_assignments
+
+    settings = parse_assignments(overrides or [])
+    run = _run_of(model)
+    if run is not None and backbone is None and data is None:
+        finish_record(evaluate_somewhere(run, settings, out, verbose), out or run, as_json)
+        return
+    missing = [
+        name
+        for name, value in (("--data", data), ("--size", size), ("--eps", eps), ("--out", out))
+        if not value
+    ]
+    if missing or out is None:
+        if ":" not in model and backbone is None:
+            raise UsageError(f"{model}: no run here, no module:function, and no weights file with --backbone")
+        raise UsageError(f"{model}: a model that is no run needs {', '.join(missing)}")
+    document = {
+        "name": out.name,
+        "model": model,
+        "backbone": backbone,
+        "shards": str(data),
+        "image_size": size,
+        "threat": {"norm": norm, "eps": eps},
+    }
+    finish_record(_evaluate_foreign(document, settings, out), out, as_json)
+
+
+def _run_of(model: str) -> Path | None:
+    """The run folder that is meant by it, by its ``checkpoint`` folder, or by the weights in there."""
+    path = Path(model)
+    if path.name == "model.safetensors":
+        path = path.parent
+    if path.name in ("checkpoint", "last"):
+        path = path.parent
+    return path if path.is_dir() or ":" not in model else None
+
+
+def _evaluate_foreign(document: dict[str, Any], settings: dict[str, Any], out: Path) -> Any:
+    from temper.cluster.foreign import ForeignSpec, evaluate_foreign
+    from temper.spec import apply_overrides, validate
+
+    spec = validate(ForeignSpec, apply_overrides(document, settings), "evaluate")
+    with show_attacks(spec.name) as on_progress:
+        return evaluate_foreign(spec, out, on_progress=on_progress)

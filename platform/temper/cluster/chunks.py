@@ -1,0 +1,128 @@
+"""An evaluation's chunks on the actors of a Ray cluster."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from temper.cluster.runtime import hush, wants_gpu
+from temper.cluster.subject import Opened, Opener
+from temper.errors import TemperError
+from temper.evaluation import ChunkStore, EvaluationPlan, prepare
+from temper.evaluation.cascade import LabelledImages
+from temper.evaluation.chunk import evaluate_chunk
+from temper.evaluation.found import Found, join
+from temper.evaluation.result import main_cascade
+from temper.evaluation.store import pack, unpack
+
+MAX_RESTARTS = 3
+"""Of an actor whose process dies."""
+
+OnChunk = Callable[[int, int, float], None]
+"""Called with the images done, all images, and the robust accuracy so far."""
+
+
+class ChunkWorker:
+    """An actor: the model and the images, opened once, and chunks on demand."""
+
+    def __init__(self, opener: Opener, plan: EvaluationPlan, num_threads: int) -> None:
+        hush()
+        torch.set_num_threads(num_threads)
+        self._opened: Opened = opener()
+        self._plan = plan
+        self._data, self._kept = prepare(self._opened.test.images, self._opened.test.labels, plan)
+
+    def evaluate(self, index: int) -> bytes:
+        """Chunk number ``index``, packed."""
+        part = list(self._plan.chunks(len(self._data.labels)))[index]
+        data = LabelledImages(self._data.images[part], self._data.labels[part])
+        rows = torch.from_numpy(self._opened.test.rows[part])
+        model, device = self._opened.model, self._opened.device
+        return pack(evaluate_chunk(model, data, rows, self._kept[part], self._plan, index, device))
+
+
+def evaluate_on_actors(
+    opener: Opener,
+    plan: EvaluationPlan,
+    num_images: int,
+    *,
+    num_workers: int,
+    num_threads: int,
+    use_gpu: Any,
+    store: ChunkStore | None,
+    on_chunk: OnChunk | None = None,
+) -> Found:
+    """What ``evaluate_images`` would find, from ``num_workers`` processes, whichever of them dies.
+
+    Chunks that ``store`` has are not repeated.
+
+    Raises:
+        TemperError: the model or the images cannot be opened on a worker, or its processes keep dying.
+    """
+    parts = list(plan.chunks(num_images))
+    stored = {index: store.read(index) if store is not None else None for index in range(len(parts))}
+    found = {index: one for index, one in stored.items() if one is not None}
+    waiting = [index for index in range(len(parts)) if index not in found]
+
+    def keep(index: int, one: Found) -> None:
+        found[index] = one
+        if on_chunk is not None:
+            done = sum(len(part.clean.labels) for part in found.values())
+            standing = sum(int(main_cascade(part, plan).standing.sum()) for part in found.values())
+            on_chunk(done, num_images, standing / done)
+
+    if waiting:
+        actors = _start(opener, plan, min(num_workers, len(waiting)), num_threads, use_gpu)
+        _work_off(actors, waiting, store, keep)
+    return join([found[index] for index in range(len(parts))])
+
+
+def _start(opener: Opener, plan: EvaluationPlan, count: int, num_threads: int, use_gpu: Any) -> list[Any]:
+    import ray
+
+    options = {
+        "num_cpus": num_threads,
+        "num_gpus": int(wants_gpu(use_gpu)),
+        "max_restarts": MAX_RESTARTS,
+        "max_task_retries": MAX_RESTARTS,
+    }
+    worker = ray.remote(ChunkWorker).options(**options)
+    # An opener may hold a whole model: once into the object store, not once for each actor.
+    shared = ray.put(opener)
+    return [worker.remote(shared, plan, num_threads) for _ in range(count)]
+
+
+def _work_off(
+    actors: list[Any], waiting: list[int], store: ChunkStore | None, keep: Callable[[int, Found], None]
+) -> None:
+    """Hand chunks to whichever actor is free, and store what comes back."""
+    import ray
+
+    queue, running = list(waiting), {}
+    try:
+        for actor in actors:
+            index = queue.pop(0)
+            running[actor.evaluate.remote(index)] = (actor, index)
+        while running:
+            (ready,), _ = ray.wait(list(running))
+            actor, index = running.pop(ready)
+            one = unpack(ray.get(ready))
+            if store is not None:
+                store.write(index, one)
+            keep(index, one)
+            if queue:
+                index = queue.pop(0)
+                running[actor.evaluate.remote(index)] = (actor, index)
+    except ray.exceptions.RayError as problem:
+        raise _own(problem) from problem
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _own(problem: Exception) -> TemperError:
+    """Our own error out of Ray's, or what became of the worker."""
+    cause = getattr(problem, "cause", None)
+    if isinstance(cause, TemperError):
+        return cause
+    return TemperError(f"a worker of the evaluation failed: {problem}")

@@ -1,0 +1,254 @@
+"""Evaluating a model that was trained elsewhere: any torch module, on shards or on arrays."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from temper.cluster.measuring import EVALUATION, measure
+from temper.cluster.record import Claim, make_foreign_record
+from temper.cluster.subject import Opened, Opener, choose_device
+from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
+from temper.errors import ModelError, RecipeError
+from temper.evaluation import ChunkStore, Evaluation, EvaluationSpec, write_outcomes
+from temper.evaluation.cascade import OnProgress
+from temper.evaluation.evaluate import Relatives
+from temper.models import ModelSpec, TaskModel, build_model, start_classes
+from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second, write_once
+from temper.spec import Spec, Threat, content_hash
+
+
+class ForeignSpec(Spec):
+    """What ``temper evaluate module:function`` evaluates, and how."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    model: str
+    """``module:function`` or ``path/to/file.py:function``; the function returns a torch module, images
+    (B,3,H,W) in [0,1] to logits (B,C) of the shards' classes, in their order. Or a weights file of
+    ``backbone``, with its classifier.
+    """
+    backbone: str | None = None
+    shards: Path
+    image_size: int = Field(ge=8, le=1024)
+    fit: Fit = "pad"
+    split: Split = "test"
+    threat: Threat
+    evaluation: EvaluationSpec = EvaluationSpec()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    use_gpu: bool | Literal["auto"] = "auto"
+    cpus_per_worker: int = Field(default=1, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _names_a_function(self) -> Self:
+        if self.backbone is not None:
+            return self
+        module, _, function = self.model.rpartition(":")
+        if not (module and function.isidentifier()):
+            raise ValueError(
+                f"model: expected module:function or file.py:function, got {self.model!r}; "
+                "a weights file needs 'backbone'"
+            )
+        return self
+
+
+def evaluate_foreign(
+    spec: ForeignSpec, out: Path, *, on_progress: OnProgress | None = None
+) -> EvaluationRecord:
+    """Evaluate the model that ``spec`` names into ``out``: record.json and outcomes.parquet.
+
+    Raises:
+        RecipeError: no such function, or a suite that does not fit.
+        ModelError: what it returns is no torch module, or does not answer with logits.
+        ShardError: images that are missing or damaged.
+        RecordError: ``out`` has a record already.
+    """
+    refuse_second(RunFolder(out))
+    opener = OpenForeign(spec)
+    shards = ShardSet.open(spec.shards)
+    torch.set_num_threads(spec.cpus_per_worker)
+    opened = opener()
+    claim = Claim(
+        name=spec.name,
+        seed=spec.seed,
+        recipe=spec.model_dump(mode="json"),
+        data=DataRecord(
+            name=shards.manifest.name,
+            fingerprint=shards.fingerprint,
+            classes=shards.classes,
+            split=spec.split,
+            num_images=len(opened.test.labels),
+            image_size=spec.image_size,
+        ),
+        threat=spec.threat,
+    )
+    _, record = evaluate_opened(
+        opened,
+        opener,
+        claim,
+        spec.evaluation,
+        out=out,
+        num_threads=spec.cpus_per_worker,
+        use_gpu=spec.use_gpu,
+        on_progress=on_progress,
+    )
+    return record
+
+
+def evaluate_opened(
+    opened: Opened,
+    opener: Opener,
+    claim: Claim,
+    settings: EvaluationSpec,
+    *,
+    out: Path | None,
+    relatives: Relatives | None = None,
+    num_threads: int = 1,
+    use_gpu: Any = "auto",
+    on_progress: OnProgress | None = None,
+) -> tuple[Evaluation, EvaluationRecord]:
+    """The record of an opened model of foreign origin; written into ``out``, where one is given.
+
+    Raises:
+        TemperError: as ``evaluate_foreign``.
+    """
+    plan = settings.plan(claim.threat, claim.seed)
+    identity = {"model": digest_of_model(opened.model), "images": claim.data.fingerprint, "plan": plan.hash}
+    store = ChunkStore(out / EVALUATION, identity) if out is not None else None
+    evaluation = measure(
+        opened,
+        opener,
+        plan,
+        classes=claim.data.classes,
+        store=store,
+        relatives=relatives,
+        num_workers=settings.num_workers,
+        num_threads=num_threads,
+        use_gpu=use_gpu,
+        on_progress=on_progress,
+    )
+    written = None if out is None else RunFolder(out)
+    if written is not None:
+        write_outcomes(written.outcomes, evaluation.outcomes)
+    record = make_foreign_record(claim, identity["model"], opened, evaluation, written)
+    if written is not None and store is not None:
+        write_once(written.record, record.model_dump_json(indent=2) + "\n")
+        store.clear()
+    return evaluation, record
+
+
+@dataclass(frozen=True)
+class OpenForeign:
+    """Opens the model and the images of a ``ForeignSpec``, in whichever process it is called."""
+
+    spec: ForeignSpec
+
+    def __call__(self) -> Opened:
+        spec = self.spec
+        device = choose_device(spec.use_gpu)
+        shards = ShardSet.open(spec.shards)
+        model = build_foreign(spec.model) if spec.backbone is None else self._from_weights(shards.classes)
+        images = load_images(shards, spec.split, spec.image_size, spec.fit)
+        chosen = stratified_subset(images.labels, spec.evaluation.max_images, spec.seed)
+        test = Images(images.images[chosen], images.labels[chosen], images.rows[chosen])
+        return Opened(model.to(device).eval(), test, device)
+
+    def _from_weights(self, classes: list[str]) -> nn.Module:
+        """A backbone of ours with the weights and the classifier of a file.
+
+        Raises:
+            ModelError: weights that do not fit, or without a classifier for so many classes.
+        """
+        spec = self.spec
+        assert spec.backbone is not None
+        found = start_classes(spec.model, spec.backbone)
+        if found is None or len(found) != len(classes):
+            has = "no classifier" if found is None else f"a classifier of {len(found)} classes"
+            raise ModelError(f"{spec.model}: has {has}, the shards have {len(classes)} classes")
+        built = ModelSpec(backbone=spec.backbone, weights=spec.model)
+        heads = {"target": classes, "source": classes}
+        return SourceAnswers(build_model(built, heads, image_size=spec.image_size, seed=spec.seed))
+
+
+class SourceAnswers(nn.Module):
+    """The source head of a model, which is the one that a weights file fills."""
+
+    def __init__(self, model: TaskModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images, task="source")
+        return logits
+
+
+def build_foreign(name: str) -> nn.Module:
+    """Call the function that ``module:function`` or ``file.py:function`` names.
+
+    Raises:
+        RecipeError: no such module, file or function.
+        ModelError: it fails, or returns something else than a torch module.
+    """
+    where, _, function = name.rpartition(":")
+    module = _import(where)
+    build = getattr(module, function, None)
+    if not callable(build):
+        raise RecipeError(f"model: {where} has no function '{function}'")
+    try:
+        model = build() if not isinstance(build, nn.Module) else build
+    except Exception as problem:
+        raise ModelError(f"{name}: the function failed ({type(problem).__name__}: {problem})") from problem
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"{name}: expected a torch.nn.Module (images in [0,1] to logits), got {type(model).__name__}"
+        )
+    return model
+
+
+def _import(where: str) -> ModuleType:
+    try:
+        if not where.endswith(".py"):
+            return importlib.import_module(where)
+        path = Path(where)
+        if not path.is_file():
+            raise RecipeError(f"model: {where}: no such file")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        # Beside the file's own helpers, as if it had been run.
+        sys.path.insert(0, str(path.resolve().parent))
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            sys.path.remove(str(path.resolve().parent))
+        return module
+    except RecipeError:
+        raise
+    except Exception as problem:
+        raise RecipeError(
+            f"model: {where} cannot be imported ({type(problem).__name__}: {problem})"
+        ) from problem
+
+
+def digest_of_model(model: nn.Module) -> str:
+    """SHA-256 over the names and values of its parameters and buffers, and its structure."""
+    digest = hashlib.sha256(str(model).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint_of(images: Images) -> str:
+    """16 hex digits over the pixels and the labels of images that come from no shards."""
+    digest = hashlib.sha256(images.images.tobytes())
+    digest.update(images.labels.tobytes())
+    return content_hash([digest.hexdigest(), list(images.images.shape)])

@@ -1,0 +1,15 @@
+"""Two evaluated models on the same images, from their records and outcomes: no torch, no ray."""
+
+from temper.comparison.analysis import compare
+from temper.comparison.page import to_markdown
+from temper.comparison.record import ComparisonRecord, PairedDifference, PairRecord, SeedSpread, SideRecord
+
+__all__ = [
+    "ComparisonRecord",
+    "PairRecord",
+    "PairedDifference",
+    "SeedSpread",
+    "SideRecord",
+    "compare",
+    "to_markdown",
+]

@@ -1,0 +1,121 @@
+"""Our own attacks as members: adaptive steps, goals, and random search."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from temper.attacks import APGD, Attack, GoalAPGD, GoalPGD, MarginPGD, Square, smallest_num_classes
+from temper.attacks.losses import LossName
+from temper.evaluation.members.base import Member, Sees
+from temper.spec import Geometry, Norm, Threat
+
+SHORT = {"cross_entropy": "ce", "dlr": "dlr", "margin": "margin"}
+
+
+class OwnMember(Member):
+    """An attack in plain torch; it draws from a generator of its own."""
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
+        generator = torch.Generator(images.device).manual_seed(seed)
+        norm: Norm = threat.norm  # type: ignore[assignment]  # one of its geometries
+        attack = self.build(norm, threat.eps, self._num_classes(model, images))
+        return attack.perturb(model, images, labels, generator)
+
+    def build(self, norm: Norm, eps: float, num_classes: int) -> Attack:
+        """The attack within a threat model, for a model of so many classes."""
+        raise AssertionError(f"{type(self).__name__} does not name its attack")
+
+    def _num_classes(self, model: nn.Module, images: Tensor) -> int:
+        with torch.no_grad():
+            logits: Tensor = model(images[:1])
+        return logits.shape[1]
+
+
+class APGDMember(OwnMember):
+    """Auto-PGD. Croce and Hein 2020, arXiv:2003.01690; in L1 2021, arXiv:2103.01208."""
+
+    kind: Literal["apgd"] = "apgd"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")
+    loss: LossName = "cross_entropy"
+    steps: int = Field(default=100, ge=1, le=10_000)
+
+    @property
+    def name(self) -> str:
+        return f"apgd-{SHORT[self.loss]}-{self.steps}{self.suffix}"
+
+    def suits(self, num_classes: int) -> bool:
+        return num_classes >= smallest_num_classes(self.loss)
+
+    def build(self, norm: Norm, eps: float, num_classes: int) -> Attack:
+        return APGD(norm=norm, eps=eps, loss=self.loss, steps=self.steps)
+
+
+class GoalAPGDMember(OwnMember):
+    """Auto-PGD towards the most likely wrong classes in turn.
+
+    On the DLR loss, or on the margin where there are fewer than the 4 classes that it needs.
+    """
+
+    kind: Literal["goal_apgd"] = "goal_apgd"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")
+    num_goals: int = Field(default=9, ge=1)
+    steps: int = Field(default=100, ge=1, le=10_000)
+
+    @property
+    def name(self) -> str:
+        return f"apgd-goals-{self.steps}{self.suffix}"
+
+    def build(self, norm: Norm, eps: float, num_classes: int) -> Attack:
+        loss: LossName = "dlr" if num_classes >= smallest_num_classes("dlr", has_goal=True) else "margin"
+        goals = min(self.num_goals, num_classes - 1)
+        return GoalAPGD(norm=norm, eps=eps, loss=loss, num_goals=goals, steps=self.steps)
+
+
+class MarginPGDMember(OwnMember):
+    """PGD on the margin, whose gradient does not fade where the model is sure. arXiv:1608.04644."""
+
+    kind: Literal["margin_pgd"] = "margin_pgd"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")
+    steps: int = Field(default=100, ge=1, le=10_000)
+
+    @property
+    def name(self) -> str:
+        return f"margin-pgd-{self.steps}{self.suffix}"
+
+    def build(self, norm: Norm, eps: float, num_classes: int) -> Attack:
+        return MarginPGD(norm=norm, eps=eps, steps=self.steps)
+
+
+class GoalPGDMember(OwnMember):
+    """PGD towards the most likely wrong classes in turn."""
+
+    kind: Literal["goal_pgd"] = "goal_pgd"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")
+    num_goals: int = Field(default=9, ge=1)
+    steps: int = Field(default=50, ge=1, le=10_000)
+
+    @property
+    def name(self) -> str:
+        return f"goal-pgd-{self.steps}{self.suffix}"
+
+    def build(self, norm: Norm, eps: float, num_classes: int) -> Attack:
+        goals = min(self.num_goals, num_classes - 1)
+        return GoalPGD(norm=norm, eps=eps, num_goals=goals, steps=self.steps)
+
+
+class SquareMember(OwnMember):
+    """Random search over squares, from logits alone. Andriushchenko et al. 2020, arXiv:1912.00049."""
+
+    kind: Literal["square"] = "square"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2")
+    sees: ClassVar[Sees] = "scores"
+    num_queries: int = Field(default=1000, ge=1, le=1_000_000)
+
+    @property
+    def name(self) -> str:
+        return f"square-{self.num_queries}{self.suffix}"
+
+    def build(self, norm: Norm, eps: float, num_classes: int) -> Attack:
+        return Square(norm=norm, eps=eps, num_queries=self.num_queries)

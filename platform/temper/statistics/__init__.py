@@ -1,0 +1,33 @@
+"""How sure a proportion is, and whether two of them differ. It imports neither torch nor ray.
+
+All intervals are at 95 %, all p-values are two-sided.
+"""
+
+from temper.statistics.paired import (
+    NUM_RESAMPLES,
+    Cells,
+    PValues,
+    bootstrap_difference,
+    count_cells,
+    holm,
+    mcnemar,
+    newcombe,
+    sign_flip_test,
+)
+from temper.statistics.proportions import wilson
+from temper.statistics.spread import student_t_quantile, t_interval
+
+__all__ = [
+    "NUM_RESAMPLES",
+    "Cells",
+    "PValues",
+    "bootstrap_difference",
+    "count_cells",
+    "holm",
+    "mcnemar",
+    "newcombe",
+    "sign_flip_test",
+    "student_t_quantile",
+    "t_interval",
+    "wilson",
+]

@@ -17,9 +17,12 @@ from temper.records import GateRecord
 from temper.seeds import derive_seed
 from temper.spec import Norm
 
-NUM_CHECKED = 64
-"""Images that a gate attacks further: where most of them stood, three must fall before ``MAX_MISSED`` is
-surely exceeded, so one image's luck blocks nothing."""
+NUM_CHECKED = (32, 64)
+"""Images that a gate attacks further: at most 64, and as few as 32 where more would cost too large a part of
+what the suite itself did."""
+
+NUM_LUCKY = 1
+"""Images that may fall without blocking, however few were checked."""
 
 MAX_MISSED = 0.005
 """Robust accuracy that a suite may miss: 0.5 points, the distance to AutoAttack (Croce and Hein 2020,
@@ -60,6 +63,12 @@ class Scene:
         seed = derive_seed(self.seed, "gates", purpose)
         return torch.Generator(device or self.batching.device).manual_seed(seed)
 
+    def affordable(self, num_passes: int, part: float) -> int:
+        """How many images a gate may attack with ``num_passes`` each, for a ``part`` of the suite's passes."""
+        least, most = NUM_CHECKED
+        spent = self.found.passes.num_forward + self.found.passes.num_backward
+        return max(least, min(most, int(part * spent / num_passes)))
+
     def attack(self, outcome: CascadeOutcome, member: Member, among: Tensor) -> MemberOutcome:
         """What ``member`` does to the images ``among`` (N,) bool that stand in ``outcome``."""
         seed = derive_seed(self.seed, "gates")
@@ -89,7 +98,7 @@ def missed_at_least(num_fallen: int, num_checked: int, num_standing: int, num_im
 
 
 def outdone(
-    scene: Scene, name: str, member: Member, by: str, bad: str, limit: int = NUM_CHECKED
+    scene: Scene, name: str, member: Member, by: str, bad: str, limit: int
 ) -> GateRecord:
     """Attack images that the suite left standing with ``member``; what falls counts.
 
@@ -112,7 +121,7 @@ def judge(
     seen = f"{fallen} of {checked} images that stood fell to {by}"
     return gate(
         name,
-        missed <= MAX_MISSED,
+        fallen <= NUM_LUCKY or missed <= MAX_MISSED,
         seen,
         f"{seen}: at least {100 * missed:.1f} points of robust accuracy were not real "
         f"(allowed: {100 * MAX_MISSED:.1f}). {bad}",

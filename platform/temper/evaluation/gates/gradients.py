@@ -4,9 +4,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from temper.attacks.base import LossFn, image_gradient
-from temper.evaluation.gates.base import NUM_CHECKED, Scene, gate
+from temper.evaluation.gates.base import Scene, gate
 from temper.evaluation.threats import margins
 from temper.records import GateRecord
+
+NUM_IMAGES = 64
 
 MAX_WITHOUT_GRADIENT = 0.05
 """Share of images that may have no gradient: honest models have none such, but an odd dead image blocks
@@ -20,7 +22,7 @@ def zero_gradients(scene: Scene) -> GateRecord:
     """The margin has a gradient; the cross-entropy may lose its own where a model is very sure."""
     name = "zero gradients"
     images, labels = scene.pixels(
-        scene.some(scene.found.clean.correct, min(NUM_CHECKED, scene.batching.batch_size))
+        scene.some(scene.found.clean.correct, min(NUM_IMAGES, scene.batching.batch_size))
     )
     if len(labels) == 0:
         return gate(name, True, "no image is classified correctly, so none was looked at", "")

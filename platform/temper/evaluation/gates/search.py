@@ -1,15 +1,18 @@
 """Gates that search further where the suite found nothing: no other attack may find much more."""
 
+from torch import Tensor, nn
+
+from temper.attacks import LogitsFn
 from temper.evaluation.found import MemberOutcome
 from temper.evaluation.gates.attackers import ManySteps, Noise, OneStep, Queries, Transfer
 from temper.evaluation.gates.base import (
-    NUM_CHECKED,
     Scene,
     gate,
     inherit,
     judge,
     outdone,
 )
+from temper.evaluation.passes import CountedModel
 from temper.evaluation.statistics import wilson
 from temper.records import GateRecord
 
@@ -17,13 +20,25 @@ MANY_STEPS = (40, 200)
 """Twice the most steps of the suite, but within these bounds: with fewer APGD has hardly begun, and beyond
 its results no longer move (Croce and Hein 2020, arXiv:2003.01690, use 100)."""
 
-MAX_STEPS_IN_ALL = 6400
-"""Steps that the gate may take on all its images together, so that it stays a small part of the suite."""
+NOISE_PART, QUERIES_PART, STEPS_PART, RELATIVE_PART = 0.05, 0.15, 0.2, 0.1
+"""Of the passes of the whole evaluation so far, which these gates may add; together less than half."""
 
 MAX_ONE_STEP_SHARE = 0.01
 """Of images that one step fooled and many did not: luck near the boundary, up to here."""
 
+NUM_COMPARED = 64
 NUM_STEPS_AGAINST_ONE = 20
+
+
+class Relative(nn.Module):
+    """A function from images to logits as a module."""
+
+    def __init__(self, logits_fn: LogitsFn) -> None:
+        super().__init__()
+        self.logits_fn = logits_fn
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits_fn(images)
 
 
 def check_search(scene: Scene) -> list[GateRecord]:
@@ -34,7 +49,7 @@ def check_search(scene: Scene) -> list[GateRecord]:
 def one_step(scene: Scene) -> GateRecord:
     """What one step finds, many steps must find too."""
     name = "one step"
-    checked = scene.some(scene.found.clean.correct, NUM_CHECKED)
+    checked = scene.some(scene.found.clean.correct, NUM_COMPARED)
     num_checked = int(checked.sum())
     if num_checked == 0:
         return gate(name, True, "no image is classified correctly, so there is nothing to compare", "")
@@ -54,12 +69,14 @@ def one_step(scene: Scene) -> GateRecord:
 
 def random_noise(scene: Scene) -> GateRecord:
     """Random points of the ball find nothing where gradients found nothing."""
+    noise = Noise()
     return outdone(
         scene,
         "random noise",
-        Noise(),
+        noise,
         "random noise",
         "Noise finds what gradients do not: they are masked, or forward is random",
+        scene.affordable(noise.draws, NOISE_PART),
     )
 
 
@@ -71,7 +88,10 @@ def black_box(scene: Scene) -> GateRecord:
     if after:
         stood, fallen = int(after[0].attacked.sum()), sum(int(member.fooled.sum()) for member in after)
         return judge(name, fallen, stood, stood, len(scene.data.labels), by, bad)
-    return outdone(scene, name, Queries(), by, bad)
+    square = Queries()
+    if scene.norm not in square.geometries:
+        return gate(name, True, f"no such attack is known here for {scene.norm}: only noise was tried", "")
+    return outdone(scene, name, square, by, bad, scene.affordable(square.num_queries, QUERIES_PART))
 
 
 def _after_gradients(members: list[MemberOutcome]) -> list[MemberOutcome]:
@@ -98,19 +118,27 @@ def more_steps(scene: Scene) -> GateRecord:
         ManySteps(steps=steps),
         f"APGD with {steps} steps",
         "The suite has not converged on this model: take a stronger one (standard, full)",
-        limit=min(NUM_CHECKED, MAX_STEPS_IN_ALL // steps),
+        scene.affordable(2 * steps, STEPS_PART),
     )
 
 
 def lineage(scene: Scene) -> list[GateRecord]:
     """Adversarial examples of relatives find nothing more (Kang 2021 fell by 7 points that way)."""
-    return [
-        outdone(
-            scene,
-            f"lineage: {name}",
-            Transfer.from_relative(name, logits_fn),
-            f"adversarial examples of {name}",
-            "An attack on a relative is stronger than one on the model itself: its gradients are masked",
+    records = []
+    for name, logits_fn in scene.relatives.items():
+        relative = CountedModel(Relative(logits_fn))
+        member = Transfer.from_relative(name, relative)
+        records.append(
+            outdone(
+                scene,
+                f"lineage: {name}",
+                member,
+                f"adversarial examples of {name}",
+                "An attack on a relative is stronger than one on the model itself: gradients are masked",
+                scene.affordable(2 * member.steps, RELATIVE_PART),
+            )
         )
-        for name, logits_fn in scene.relatives.items()
-    ]
+        # A relative's passes are passes of this evaluation.
+        scene.held.model.num_forward += relative.num_forward
+        scene.held.model.num_backward += relative.num_backward
+    return records

@@ -1,4 +1,5 @@
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import foolbox
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.errors import RecipeError
 from temper.evaluation import (
     CascadePlan,
     EvaluationPlan,
@@ -23,13 +25,13 @@ from temper.evaluation.members import (
     FMNMember,
     Member,
     PGDMember,
-    SLIDEMember,
 )
 from temper.evaluation.passes import HeldModel
 from temper.evaluation.statistics import fold_spread
-from temper.evaluation.suite import SUITES, Suite
+from temper.evaluation.suite import Suite
+from temper.evaluation.suites import SuiteName
 from temper.evaluation.threats import is_valid, margins
-from temper.spec import Threat
+from temper.spec import Geometry, Threat
 
 THREAT = Threat(eps=0.1)
 MEMBERS = (FGSMMember(), PGDMember(steps=5, rel_stepsize=0.3, restarts=2))
@@ -224,49 +226,78 @@ def test_fold_spread_is_over_stratified_folds() -> None:
     assert fold_spread(labels[:9] == 1, labels[:9] == 1, labels[:9], seed=0) is None
 
 
-def test_suites_differ_in_hash_and_probe_separates() -> None:
-    norms = ("linf", "l2", "l1")
-    hashes = {suite_for(name, norm).hash for name in ("quick", "standard") for norm in norms}  # type: ignore[arg-type]
-    assert len(hashes) == 6
-    labels = np.arange(60) % 2
-    features = np.random.default_rng(0).normal(size=(60, 4)) + 5 * labels[:, None]
-    assert LinearProbe.fit(features[:40], labels[:40]).balanced_acc(features[40:], labels[40:]) == 1.0
+def test_probe_separates_what_can_be_separated() -> None:
+    labels = np.arange(60) % 3
+    features = np.random.default_rng(0).normal(size=(60, 4)) + 8 * np.eye(4)[labels]
+    probe = LinearProbe.fit(features[:40], labels[:40])
+    assert probe.balanced_acc(features[40:], labels[40:]) == 1.0
+    two = LinearProbe.fit(features[labels < 2], labels[labels < 2])
+    assert two.balanced_acc(features[labels < 2], labels[labels < 2]) == 1.0
 
 
-def test_l2_suite_runs(model: Any) -> None:
-    evaluation = evaluate(model, Threat(norm="l2", eps=0.5), suite_for("quick", "l2"))
-    assert evaluation.status == "ok"
-    assert [attack.name for attack in evaluation.attacks] == ["fgsm", "pgd-50", "ddn-50"]
+ALL_SUITES = [(name, norm) for name in get_args(SuiteName) for norm in get_args(Geometry)]
+
+
+@pytest.mark.parametrize(("name", "norm"), ALL_SUITES)
+def test_a_suite_s_members_attack_in_its_norm(name: Any, norm: Any) -> None:
+    suite = suite_for(name, norm)
+    assert all(norm in member.geometries for member in suite.members)
+    two, ten = suite.members_for(2), suite.members_for(10)
+    assert two
+    assert ten == list(suite.members)
+    assert not any(getattr(member, "loss", None) == "dlr" for member in two)
 
 
 def test_published_suites_do_not_change() -> None:
     """A record names its suite by version and hash: change a suite and it needs a new version."""
-    assert {suite.name: (suite.version, suite.hash) for suite in SUITES.values()} == {
-        "quick-linf": (1, "50aa8f54039deab9"),
-        "standard-linf": (1, "0cd8318488b3f40c"),
-        "quick-l2": (1, "d6e1c6bccf4edf04"),
-        "standard-l2": (1, "7884efee6eb77723"),
-        "quick-l1": (1, "769dbafc031a0ad1"),
-        "standard-l1": (1, "36a1f48340a99ff8"),
-    }
+    hashes = {f"{name}-{norm}": suite_for(name, norm).hash for name, norm in ALL_SUITES}
+    assert len(set(hashes.values())) == len(ALL_SUITES)
+    assert hashes == PUBLISHED
 
 
-def test_members_of_the_l1_suites_run_and_repeat(model: Any) -> None:
-    """The members of the suites, with fewer steps."""
-    members = (
-        SLIDEMember(steps=5, rel_stepsize=0.3, restarts=2),
-        FMNMember(steps=10),
-        EADMember(searches=2, steps=5),
-    )
-    kinds = {member.kind for name in ("quick", "standard") for member in suite_for(name, "l1").members}  # type: ignore[arg-type]
-    assert kinds == {member.kind for member in members}
-    suite, threat = Suite(name="l1", version=1, members=members), Threat(norm="l1", eps=10.0)
+def test_own_suites_are_read_and_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nmembers:\n  - {kind: fgsm}\n  - {kind: pgd, steps: 3, rel_stepsize: 0.5}\n")
+    assert [member.name for member in suite_for(str(path), "linf").members] == ["fgsm", "pgd-3"]
+    with pytest.raises(RecipeError, match="the member fgsm attacks in linf, l2, not in l1"):
+        suite_for(str(path), "l1")
+    path.write_text("name: mine\nmembers:\n  - {kind: fgsm}\n  - {kind: fgsm}\n")
+    with pytest.raises(RecipeError, match="fgsm stands there twice"):
+        suite_for(str(path), "linf")
+    path.write_text("name: mine\nmembers:\n  - {kind: fgms}\n")
+    with pytest.raises(RecipeError, match=r"mine.yaml: 'members.0': no kind 'fgms'. Kinds: .*'fgsm'"):
+        suite_for(str(path), "linf")
+    with pytest.raises(RecipeError, match=r"no suite 'quik'\. Suites: quick, standard, full, or"):
+        suite_for("quik", "linf")
+
+
+@pytest.mark.parametrize("threat", [Threat(norm="l2", eps=3), Threat(norm="l1", eps=40)], ids=repr)
+def test_quick_suites_run_and_repeat(model: Any, threat: Threat) -> None:
+    suite = suite_for("quick", threat.norm)
     first, again = (evaluate(model, threat, suite) for _ in range(2))
-    assert first.status == "ok"
-    assert [attack.name for attack in first.attacks] == ["slide-5x2", "fmn-10", "ead-2x5"]
-    assert 0 < first.robust_acc.count < first.clean_acc.count
+    assert [attack.name for attack in first.attacks][: len(suite.members)] == [m.name for m in suite.members]
+    assert first.robust_acc.count < first.clean_acc.count
     assert not any(attack.num_rejected for attack in first.attacks)
     assert np.array_equal(np.array(first.outcomes["robust"]), np.array(again.outcomes["robust"]))
+
+
+PUBLISHED = {
+    "quick-linf": "cf2572acbc38021f",
+    "quick-l2": "4074e7ae8423796f",
+    "quick-l1": "07f80b4b8e25546e",
+    "quick-l0": "9cd49d17cbbd9de0",
+    "quick-semantic": "61b0559a26a08aaa",
+    "standard-linf": "448e6852e5e84fcc",
+    "standard-l2": "0c13d1a58903a76c",
+    "standard-l1": "9f80566d396e3ce8",
+    "standard-l0": "8ea9a6d4cb639881",
+    "standard-semantic": "0ec8e7aced1ef4cd",
+    "full-linf": "1c1997699ea3e971",
+    "full-l2": "ef27bcc9c6fc8eb1",
+    "full-l1": "5eb5f770b4329641",
+    "full-l0": "ba685643f7f44ae2",
+    "full-semantic": "b7e14c9974e8f9b7",
+}
 
 
 class Linear(nn.Module):

@@ -89,13 +89,17 @@ class _Turn:
             left = self.member.restarts - restart
             if left > 1 and 0 < len(survivors) * left <= self.batching.batch_size:
                 self._attack(survivors, left, derive_seed(seed, restart, "stacked"))
+                self._report(len(survivors), len(survivors))
                 return
             for start in range(0, len(survivors), self.batching.batch_size):
                 chosen = survivors[start : start + self.batching.batch_size]
                 self._attack(chosen, 1, derive_seed(seed, restart, start))
-                if self.on_progress is not None:
-                    standing = float(self.cascade.standing.double().mean())
-                    self.on_progress(self.member.name, start + len(chosen), len(survivors), standing)
+                self._report(start + len(chosen), len(survivors))
+
+    def _report(self, done: int, total: int) -> None:
+        if self.on_progress is not None:
+            standing = float(self.cascade.standing.double().mean())
+            self.on_progress(self.member.name, done, total, standing)
 
     def _attack(self, chosen: Tensor, copies: int, seed: int) -> None:
         """One batch of ``copies`` of each image; what comes back is judged copy by copy."""

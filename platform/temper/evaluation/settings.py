@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from temper.errors import RecipeError
 from temper.evaluation.corruptions import Group
 from temper.evaluation.plan import CascadePlan, EvaluationPlan
-from temper.evaluation.suite import SuiteName, suite_for
+from temper.evaluation.suite import suite_for
+from temper.evaluation.suites import SuiteName
 from temper.spec import Norm, Ratio, Spec, Threat, check_eps
 
 

@@ -2,29 +2,15 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 from pydantic import Field, model_validator
 
 from temper.errors import RecipeError
-from temper.evaluation.members import (
-    AnyMember,
-    APGDMember,
-    DDNMember,
-    DeepFoolMember,
-    EADMember,
-    FGSMMember,
-    FMNMember,
-    GoalAPGDMember,
-    MarginPGDMember,
-    PGDMember,
-    SLIDEMember,
-    SquareMember,
-)
+from temper.evaluation.members import AnyMember
+from temper.evaluation.suites import SUITES, VERSION, SuiteName
 from temper.records import SuiteRecord
 from temper.spec import Geometry, Spec, content_hash, read_yaml, validate
-
-SuiteName = Literal["quick", "standard", "full"]
 
 
 class Suite(Spec):
@@ -55,68 +41,6 @@ class Suite(Spec):
         return SuiteRecord(name=self.name, version=self.version, hash=self.hash)
 
 
-FIRST = PGDMember(steps=20, rel_stepsize=0.125)
-
-# The members stand from the cheap to the strong.
-SUITES: dict[tuple[SuiteName, Geometry], tuple[int, tuple[AnyMember, ...]]] = {
-    ("quick", "linf"): (2, (FGSMMember(), FIRST, APGDMember(loss="margin", steps=40))),
-    ("standard", "linf"): (
-        2,
-        (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), SquareMember(num_queries=1000)),
-    ),
-    ("full", "linf"): (
-        2,
-        (
-            FGSMMember(),
-            FIRST,
-            APGDMember(restarts=5),
-            APGDMember(loss="dlr", restarts=5),
-            MarginPGDMember(restarts=3),
-            GoalAPGDMember(restarts=2),
-            DeepFoolMember(steps=50),
-            SquareMember(num_queries=5000),
-        ),
-    ),
-    ("quick", "l2"): (
-        2,
-        (FGSMMember(), FIRST, APGDMember(loss="margin", steps=40)),
-    ),
-    ("standard", "l2"): (
-        2,
-        (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), DDNMember(), SquareMember(num_queries=1000)),
-    ),
-    ("full", "l2"): (
-        2,
-        (
-            FGSMMember(),
-            FIRST,
-            APGDMember(restarts=5),
-            APGDMember(loss="dlr", restarts=5),
-            DDNMember(steps=200),
-            MarginPGDMember(restarts=3),
-            GoalAPGDMember(restarts=2),
-            SquareMember(num_queries=5000),
-        ),
-    ),
-    ("quick", "l1"): (2, (SLIDEMember(steps=20, rel_stepsize=0.1), APGDMember(loss="margin", steps=40))),
-    ("standard", "l1"): (
-        2,
-        (SLIDEMember(steps=50, rel_stepsize=0.1), APGDMember(), GoalAPGDMember(), FMNMember(steps=200)),
-    ),
-    ("full", "l1"): (
-        2,
-        (
-            SLIDEMember(steps=50, rel_stepsize=0.1),
-            APGDMember(restarts=5),
-            APGDMember(loss="dlr", restarts=5),
-            GoalAPGDMember(restarts=2),
-            FMNMember(steps=200),
-            EADMember(),
-        ),
-    ),
-}
-
-
 def suite_for(name: str, norm: Geometry) -> Suite:
     """The suite of that name for a norm, or the one in the YAML file of that path.
 
@@ -125,8 +49,8 @@ def suite_for(name: str, norm: Geometry) -> Suite:
     """
     if name not in get_args(SuiteName):
         return _read_suite(name, norm)
-    version, members = SUITES[name, norm]  # type: ignore[index]  # checked above
-    return Suite(name=f"{name}-{norm}", version=version, members=members)
+    members = SUITES[name][norm]  # type: ignore[index]  # checked above
+    return Suite(name=f"{name}-{norm}", version=VERSION, members=members)
 
 
 def _read_suite(name: str, norm: Geometry) -> Suite:

@@ -23,9 +23,9 @@ def folded_copy(model: nn.Module, images: Tensor) -> nn.Module:
         expected, answered = model(images), copied(images)
     except Exception:  # whatever a foreign model does when it is copied or traced, it can be attacked itself
         return model
-    scale = expected.abs().max().clamp_min(1.0)
-    same = torch.allclose(expected, answered, rtol=0, atol=float(TOLERANCE * scale))
-    return copied if same else model
+    # Not finite is not near: such a model is judged by itself.
+    is_same = (expected - answered).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1.0)
+    return copied if is_same else model
 
 
 def _fold(module: nn.Module) -> nn.Module:

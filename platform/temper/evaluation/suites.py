@@ -1,0 +1,89 @@
+"""The suites that come with temper. A published one never changes: a new version has other members."""
+
+from typing import Literal
+
+from temper.evaluation.members import (
+    AnyMember,
+    APGDMember,
+    BlurMember,
+    BrightnessMember,
+    ContrastMember,
+    CWMember,
+    DDNMember,
+    DeepFoolMember,
+    EADMember,
+    FGSMMember,
+    FMNMember,
+    GoalAPGDMember,
+    HopSkipJumpMember,
+    MarginPGDMember,
+    PGDL0Member,
+    PGDMember,
+    PointwiseMember,
+    SLIDEMember,
+    SparseRSMember,
+    SpatialMember,
+    SquareMember,
+)
+from temper.spec import Geometry
+
+SuiteName = Literal["quick", "standard", "full"]
+
+VERSION = 2
+
+FIRST = PGDMember(steps=20, rel_stepsize=0.125)
+SHORT = APGDMember(loss="margin", steps=40)
+SLIDE = SLIDEMember(steps=50, rel_stepsize=0.1)
+DEEP = (APGDMember(restarts=5), APGDMember(loss="dlr", restarts=5))
+
+# From the cheap to the strong: the last ones meet few images. Random search comes last, so that it shows
+# whether gradients have missed something.
+SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
+    "quick": {
+        "linf": (FGSMMember(), FIRST, SHORT),
+        "l2": (FGSMMember(), FIRST, SHORT),
+        "l1": (SLIDEMember(steps=20, rel_stepsize=0.1), SHORT),
+        "l0": (PGDL0Member(steps=50),),
+        "semantic": (SpatialMember(draws=0), ContrastMember(), BrightnessMember(), BlurMember()),
+    },
+    "standard": {
+        "linf": (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), SquareMember()),
+        "l2": (FGSMMember(), FIRST, APGDMember(), DDNMember(), GoalAPGDMember(), SquareMember()),
+        "l1": (SLIDE, APGDMember(), GoalAPGDMember(), FMNMember(steps=200)),
+        "l0": (PGDL0Member(restarts=3), SparseRSMember()),
+        "semantic": (SpatialMember(), ContrastMember(), BrightnessMember(), BlurMember()),
+    },
+    "full": {
+        "linf": (
+            FGSMMember(),
+            FIRST,
+            *DEEP,
+            MarginPGDMember(restarts=3),
+            GoalAPGDMember(restarts=2),
+            DeepFoolMember(steps=50),
+            FMNMember(steps=200),
+            SquareMember(num_queries=5000),
+            HopSkipJumpMember(),
+        ),
+        "l2": (
+            FGSMMember(),
+            FIRST,
+            *DEEP,
+            DDNMember(steps=200),
+            MarginPGDMember(restarts=3),
+            GoalAPGDMember(restarts=2),
+            CWMember(),
+            FMNMember(steps=200),
+            SquareMember(num_queries=5000),
+            HopSkipJumpMember(),
+        ),
+        "l1": (SLIDE, *DEEP, GoalAPGDMember(restarts=2), FMNMember(steps=200), EADMember()),
+        "l0": (PGDL0Member(steps=200, restarts=5), SparseRSMember(queries=5000), PointwiseMember()),
+        "semantic": (
+            SpatialMember(rotations=25, shifts=9, draws=200),
+            ContrastMember(levels=40),
+            BrightnessMember(levels=40),
+            BlurMember(levels=40),
+        ),
+    },
+}

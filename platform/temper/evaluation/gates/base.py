@@ -11,7 +11,7 @@ from temper.evaluation.found import CascadeOutcome, Found, MemberOutcome
 from temper.evaluation.gates.attackers import ball_norm
 from temper.evaluation.members import Member
 from temper.evaluation.passes import HeldModel
-from temper.evaluation.statistics import wilson
+from temper.statistics import wilson
 from temper.evaluation.suite import Suite
 from temper.records import GateRecord
 from temper.seeds import derive_seed

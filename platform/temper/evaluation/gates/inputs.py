@@ -1,13 +1,12 @@
 """A gate on the input: temper's images are in [0,1], and the model itself normalises them."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from temper.evaluation.gates.base import Scene, gate
 from temper.evaluation.metrics import balanced
 from temper.records import GateRecord
+from temper.statistics import mcnemar
 
 NUM_IMAGES = 256
 
@@ -32,7 +31,7 @@ def normalization_inside(scene: Scene) -> GateRecord:
         gain = float(other.double().mean()) - accuracy
         num_classes = scene.found.clean.logits.shape[1]
         even_gain = balanced(other, labels, num_classes) - balanced(plain, labels, num_classes)
-        p = mcnemar(int((other & ~plain).sum()), int((plain & ~other).sum()))
+        p = mcnemar(int((other & ~plain).sum()), int((plain & ~other).sum())).exact
         if min(gain, even_gain) > MIN_GAIN and p < MAX_P:
             detail = (
                 f"accuracy is {100 * accuracy:.1f} % on images in [0,1], but {100 * (accuracy + gain):.1f} % "
@@ -71,9 +70,3 @@ def _correct(scene: Scene, chosen: Tensor, how: str) -> Tensor:
         parts.append((finite & (logits.argmax(1) == labels[rows])).cpu())
     return torch.cat(parts)
 
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p of McNemar's exact test: images that only one of two got right fall either way evenly."""
-    total = only_first + only_second
-    ways = sum(math.comb(total, count) for count in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * ways / 2**total)

@@ -47,13 +47,13 @@ class Planted(nn.Module):
             logits = model(images)
         self.scale = float((margins(logits, labels).median() / USUAL_MARGIN).clamp_min(1.0))
         self.clean = logits / self.scale
-        self.wrong = (labels + 1) % logits.shape[1]
+        # The likeliest wrong class: the cross-entropy's gradient hardly sees the others.
+        self.wrong = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
         signs = torch.empty_like(images).bernoulli_(0.5, generator=generator) * 2 - 1
         self.signs = torch.where((images - 0.5).abs() < 0.25, signs, (0.5 - images).sign())
         self.farthest = farthest(images, self.signs, threat)
         reach = ((self.farthest - images) * self.signs).flatten(1).sum(1)
-        gap = self.clean.gather(1, labels[:, None]) - self.clean.gather(1, self.wrong[:, None])
-        self.slope = gap.squeeze(1).clamp_min(1.0) / (REACH * reach).clamp_min(1e-12)
+        self.slope = margins(self.clean, labels).clamp_min(1.0) / (REACH * reach).clamp_min(1e-12)
 
     def forward(self, points: Tensor) -> Tensor:
         with torch.no_grad():

@@ -13,7 +13,7 @@ from temper.evaluation.gates.base import (
     outdone,
 )
 from temper.evaluation.passes import CountedModel
-from temper.evaluation.statistics import wilson
+from temper.statistics import wilson
 from temper.records import GateRecord
 
 MANY_STEPS = (40, 200)

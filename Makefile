@@ -34,7 +34,7 @@ demo: $(INSTALLED) ## The main job on embedded data, ending in a leaderboard pag
 	@$(BIN)/temper demo --out demo
 
 test: $(INSTALLED) ## All tests.
-	@$(BIN)/python -m pytest -n $(NUM_TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(NUM_TEST_WORKERS)
 
 check: $(INSTALLED) ## Format, lint, types, layers, spelling.
 	@$(BIN)/ruff format --check .

@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from evaluation_speed import cascade_speed
 from input_speed import input_speed
 from step_speed import feature_speed, step_speed
 
@@ -48,7 +49,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     with tempfile.TemporaryDirectory() as folder:
-        places = (step_speed, feature_speed, input_speed)
+        places = (step_speed, feature_speed, input_speed, cascade_speed)
         for name, unit, goal, ours, peer in (case for place in places for case in place(Path(folder))):
             result = compare(ours, peer, arguments.rounds)
             results[name] = {"unit": unit, **result}

@@ -1,5 +1,6 @@
 """What all tests share: a tiny task, real image sets where they are present, and one Ray cluster."""
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,40 +17,49 @@ ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares something dear in one worker of pytest-xdist; what takes long comes first.
+@functools.cache
+def group_of(path: str) -> str | None:
+    """What keeps the tests of a file together in one worker of pytest-xdist; ``None`` if nothing does.
 
-    Groups go whole to one worker: Ray's first, of which there must be one, then others that share a fixture.
-    All else goes test by test to whichever worker is free: runs first, so that short tests fill up the end.
+    There must be one Ray cluster, so whatever may start Ray is one group; a fixture of a module is made once.
+    Files are judged by their text, for the process that shares out the tests knows no more than their names.
     """
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    order = {group: rank for rank, group in enumerate(dict.fromkeys(["ray", *groups.values()]))}
+    text = (ROOT / path).read_text(encoding="utf-8")
+    if path.startswith(("tests/cluster/", "tests/system/")) or "ray_cluster" in text:
+        return "ray"
+    return path if 'scope="module"' in text else None
+
+
+def path_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ray's group first, for it takes longest, then other groups, then runs: short tests fill up the end."""
 
     def rank(item: pytest.Item) -> int:
-        if groups[item] is not None:
-            return order[groups[item]]
-        return len(order) + ("tiny_recipe" not in _fixtures(item))
+        group = group_of(path_of(item.nodeid))
+        if group is not None:
+            return 0 if group == "ray" else 1
+        return 2 if "tiny_recipe" in getattr(item, "fixturenames", []) else 3
 
     items.sort(key=rank)
 
 
-def _fixtures(item: pytest.Item) -> dict[str, Any]:
-    """Definitions of the fixtures that a test uses, however indirectly."""
-    return item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One group or one ungrouped test after the other, in our order, to whichever worker is free.
 
+    xdist 3.8.0 loses its own groups with pytest 9.2, without a word (pytest-xdist issue 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
 
-def _group(item: pytest.Item) -> str | None:
-    fixtures = _fixtures(item)
-    if "ray_cluster" in fixtures or item.path.is_relative_to(ROOT / "tests/cluster"):
-        return "ray"
-    if "evaluated_run" in fixtures:
-        return "evaluated_run"
-    if any(definitions[-1].scope == "module" for definitions in fixtures.values()):
-        return item.path.stem
-    return None
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(path_of(nodeid)) or nodeid
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

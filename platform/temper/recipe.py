@@ -115,7 +115,11 @@ class Recipe(Spec):
     @property
     def hash(self) -> str:
         """16 hex digits that tell this experiment from others; tracking and names do not count."""
-        return content_hash(self.model_dump(mode="json", exclude={"name", "tracking"}))
+        document = self.model_dump(mode="json", exclude={"name", "tracking"})
+        if self.data.fold is None:
+            # Recipes from before there were folds keep the hash by which their records are known.
+            del document["data"]["fold"]
+        return content_hash(document)
 
 
 def contradictions(recipe: Recipe) -> Iterator[str]:
@@ -178,6 +182,7 @@ def pretrain_recipe(recipe: Recipe) -> Recipe:
                     "source": None,
                     "batch_size": recipe.data.source_batch_size or recipe.data.batch_size,
                     "shots_per_class": None,
+                    "fold": None,
                     "sampling": "uniform",
                 }
             ),

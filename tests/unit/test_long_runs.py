@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from temper.cluster.launch import launch
 from temper.hardening import Guard
-from temper.training import read_state
+from temper.training import TrainState, read_state
 from temper.training.averaging import EMA
 
 GRADUAL = {"kind": "gradual", "epochs_per_group": 1}
@@ -59,6 +59,9 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny_recipe: Any, tmp_pat
     assert read_state(tmp_path / "parts/last").next_epoch == 3
     launch(recipe, tmp_path / "parts")
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    guarded = [read_state(tmp_path / name / "last").guarded_acc for name in ("whole", "parts")]
+    assert guarded[0] == guarded[1]
+    assert len(guarded[0]) == (4 if method == "fast" else 0)
     for part in ("last", "checkpoint"):
         whole, parts = (
             load_file(next((tmp_path / name / part).glob("*model.safetensors")))
@@ -66,6 +69,14 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny_recipe: Any, tmp_pat
         )
         assert whole.keys() == parts.keys()
         assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_states_of_former_versions_are_read() -> None:
+    """They kept what the guard saw last, or nothing."""
+    state = {"recipe_hash": "", "classes": {}, "fingerprints": {}, "start_weights": None, "num_epochs": 1}
+    for former, now in ((None, []), (0.25, [0.25]), ([0.5, 0.25], [0.5, 0.25])):
+        text = json.dumps({**state, "guarded_acc": former})
+        assert TrainState.model_validate_json(text).guarded_acc == now
 
 
 def test_the_average_by_hand(model: Any) -> None:

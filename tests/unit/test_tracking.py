@@ -1,5 +1,6 @@
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,27 @@ SECRET = "k" * 40
 
 
 def read_wandb(folder: Path) -> list[Any]:
-    """The records of an offline run's file: W&B's messages in LevelDB's log format."""
+    """The records of a finished offline run, the last of which W&B's own process may still be writing."""
+    path = next(folder.glob("wandb/offline-run-*/*.wandb"))
+    limit = time.monotonic() + 60
+    while not (records := read_records(path.read_bytes())) or not records[-1].HasField("exit"):
+        assert time.monotonic() < limit, records
+        time.sleep(0.1)
+    return records
+
+
+def read_records(content: bytes) -> list[Any]:
+    """W&B's messages in LevelDB's log format, as far as they are written."""
     from wandb.proto import wandb_internal_pb2
 
-    content = next(folder.glob("wandb/offline-run-*/*.wandb")).read_bytes()
     records, parts, position = [], b"", 7
     while position + 7 <= len(content):
         if 32768 - position % 32768 < 7:
             position += 32768 - position % 32768
             continue
         _, length, kind = struct.unpack("<IHB", content[position : position + 7])
+        if position + 7 + length > len(content):
+            break
         parts += content[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # a whole record, or the last part of one

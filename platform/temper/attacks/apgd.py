@@ -22,6 +22,9 @@ MOMENTUM = 0.75
 """Share of a step that is new; the rest repeats the step before."""
 FIRST_COUNT_FRAC = 0.2
 """Share of the coordinates that the first steps in L1 move."""
+ROUNDING = 1e-6
+"""Changes of a pixel up to this are float error. Counted as moved, they kept runs from becoming sparse: a
+linear model's optimum was missed by 4 to 8 % from a third of the starts (measured)."""
 
 
 class APGD(Attack):
@@ -231,7 +234,8 @@ class SparseAPGDAscent(Ascent):
         if step % self.period:
             return
         climb, eps = self.climb, self.problem.eps
-        num_moved = (climb.best != self.problem.images).flatten(1).sum(1).to(self.num_moved.dtype)
+        moved = (climb.best - self.problem.images).abs() > ROUNDING
+        num_moved = moved.flatten(1).sum(1).to(self.num_moved.dtype)
         is_sparser = num_moved < 0.95 * self.num_moved
         smaller = torch.maximum(climb.step_size / 1.5, eps / 10)
         climb.step_size = torch.where(is_sparser.view(-1, 1, 1, 1), eps, smaller)

@@ -23,15 +23,16 @@ def minimum_norm(
     *,
     rounds: int = 8,
     steps: int = 20,
-    loss: LossName = "margin",
+    loss: LossName = "cross_entropy",
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Distances (B,) to the nearest points found that fool the model, and those points (B,3,H,W).
 
     Each image has its own ``eps``: after one attack at ``upper`` (a number, or (B,)), ``rounds`` of APGD with
-    ``steps`` steps halve the interval between what failed and what fooled. The distance is that of the
-    returned point, at most ``upper``: 0 with the image itself where it is misclassified anyway, infinite with
-    the image itself where nothing within ``upper`` was found. It is an upper bound of the true minimum.
+    ``steps`` steps halve the interval between what failed and what fooled, in turn from the nearest point so
+    far and from a random one. The distance is that of the returned point, at most ``upper`` up to float
+    error: 0 with the image itself where it is misclassified anyway, infinite with the image itself where
+    nothing within ``upper`` was found. It is an upper bound of the true minimum.
 
     Raises:
         UsageError: the loss is not defined for so few classes.
@@ -48,7 +49,8 @@ def minimum_norm(
         if len(searched) == 0:
             break
         eps = high[searched] if turn == 0 else (low[searched] + high[searched]) / 2
-        start = None if turn == 0 else nearest[searched]
+        # Where one kind of start fails, the interval is closed for good, so the next round tries the other.
+        start = nearest[searched] if turn % 2 else None
         chosen = images[searched], labels[searched]
         found = apgd(logits_fn, *chosen, norm, eps, loss=loss, steps=steps, start=start, generator=generator)
         found.perturbed = _draw_near(logits_fn, *chosen, found)

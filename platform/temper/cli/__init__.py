@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import temper.cli.app
 import temper.cli.comparison
+import temper.cli.crossval
 import temper.cli.evaluation
 import temper.cli.training  # noqa: F401  # their commands enter the application as they are imported
 from temper.cli.options import app

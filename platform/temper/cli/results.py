@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temper.cli.show import finish, percent, progress_bar, say, table_of
+from temper.spec import format_ratio
 
 if TYPE_CHECKING:
     from temper.leaderboard import LeaderboardSummary
@@ -39,6 +40,7 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
     rows = [
         ["clean accuracy", _with_interval(record.clean_acc)],
         [f"robust accuracy, {record.threat.label}", _with_interval(record.robust_acc)],
+        *_further_rows(record),
         *_metric_rows(record),
         *([["source accuracy", percent(record.source_acc.value)]] if record.source_acc else []),
         *([["gained over the frozen start", f"{100 * gain.gain:+.1f} points"]] if gain else []),
@@ -55,6 +57,20 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
         if not gate.passed:
             say(f"blocked by the gate '{gate.name}': {gate.detail}")
     say(f"record: {path}")
+
+
+def _further_rows(record: "EvaluationRecord") -> list[list[str]]:
+    """What was measured beyond the recipe's threat model, where anything was."""
+    rows = [[f"at eps {format_ratio(point.eps)}", percent(point.robust_acc.value)] for point in record.curve]
+    rows += [[f"robust, {other.threat.label}", _with_interval(other.robust_acc)] for other in record.others]
+    if record.union_acc is not None:
+        rows.append(["robust within all of them", _with_interval(record.union_acc)])
+    smallest = record.minimum_norm
+    if smallest is not None and smallest.median is not None:
+        rows.append([f"smallest perturbation, median ({smallest.norm})", format_ratio(smallest.median)])
+    for corrupted in record.corruptions:
+        rows.append([f"under {corrupted.group} corruptions", percent(corrupted.mean_acc)])
+    return rows
 
 
 def _metric_rows(record: "EvaluationRecord") -> list[list[str]]:

@@ -1,9 +1,11 @@
 """An evaluation's chunks on the actors of a Ray cluster."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from temper.cluster.runtime import hush, wants_gpu
 from temper.cluster.subject import Opened, Opener
@@ -28,17 +30,22 @@ class ChunkWorker:
     def __init__(self, opener: Opener, plan: EvaluationPlan, num_threads: int) -> None:
         hush()
         torch.set_num_threads(num_threads)
-        self._opened: Opened = opener()
-        self._plan = plan
-        self._data, self._kept = prepare(self._opened.test.images, self._opened.test.labels, plan)
+        self._opener, self._plan = opener, plan
+
+    @cached_property
+    def _opened(self) -> tuple[Opened, LabelledImages, Tensor]:
+        """Opened by the first task: an error in there comes back as it is, one in ``__init__`` does not."""
+        opened = self._opener()
+        return opened, *prepare(opened.test.images, opened.test.labels, self._plan)
 
     def evaluate(self, index: int) -> bytes:
         """Chunk number ``index``, packed."""
-        part = list(self._plan.chunks(len(self._data.labels)))[index]
-        data = LabelledImages(self._data.images[part], self._data.labels[part])
-        rows = torch.from_numpy(self._opened.test.rows[part])
-        model, device = self._opened.model, self._opened.device
-        return pack(evaluate_chunk(model, data, rows, self._kept[part], self._plan, index, device))
+        opened, data, kept = self._opened
+        part = list(self._plan.chunks(len(data.labels)))[index]
+        portion = LabelledImages(data.images[part], data.labels[part])
+        rows = torch.from_numpy(opened.test.rows[part])
+        found = evaluate_chunk(opened.model, portion, rows, kept[part], self._plan, index, opened.device)
+        return pack(found)
 
 
 def evaluate_on_actors(
@@ -72,12 +79,17 @@ def evaluate_on_actors(
             on_chunk(done, num_images, standing / done)
 
     if waiting:
-        actors = _start(opener, plan, min(num_workers, len(waiting)), num_threads, use_gpu)
+        import ray
+
+        # An opener may hold a whole model: once into the object store, not once for each actor; and kept
+        # there, for actors that start again.
+        shared = ray.put(opener)
+        actors = _start(shared, plan, min(num_workers, len(waiting)), num_threads, use_gpu)
         _work_off(actors, waiting, store, keep)
     return join([found[index] for index in range(len(parts))])
 
 
-def _start(opener: Opener, plan: EvaluationPlan, count: int, num_threads: int, use_gpu: Any) -> list[Any]:
+def _start(shared: Any, plan: EvaluationPlan, count: int, num_threads: int, use_gpu: Any) -> list[Any]:
     import ray
 
     options = {
@@ -87,8 +99,6 @@ def _start(opener: Opener, plan: EvaluationPlan, count: int, num_threads: int, u
         "max_task_retries": MAX_RESTARTS,
     }
     worker = ray.remote(ChunkWorker).options(**options)
-    # An opener may hold a whole model: once into the object store, not once for each actor.
-    shared = ray.put(opener)
     return [worker.remote(shared, plan, num_threads) for _ in range(count)]
 
 

@@ -40,12 +40,14 @@ def open_data(recipe: Recipe) -> OpenData:
 
     Raises:
         ShardError: missing or damaged shards.
-        RecipeError: more workers than training images, more shots than images of a class, or a start
-            without the head that the source term distils.
+        RecipeError: more workers than training images, more shots than images of a class, a class too
+            small for the fold, or a start without the head that the source term distils.
     """
     paths = {"target": recipe.data.target} | ({"source": recipe.data.source} if recipe.data.source else {})
     # Absolute, because workers may have another working directory.
     shards = {task: ShardSet.open(path.resolve()) for task, path in paths.items()}
+    if recipe.data.fold is not None:
+        shards["target"] = recipe.data.fold.apply(shards["target"])
     if recipe.data.shots_per_class is not None:
         seed = derive_seed(recipe.seed, "few-shot")
         shards["target"] = shards["target"].few_shot(recipe.data.shots_per_class, seed)

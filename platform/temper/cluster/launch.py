@@ -19,10 +19,13 @@ def launch(
     recipe: Recipe,
     out: Path,
     *,
+    pretrain: Path | None = None,
     on_epoch: OnEpoch | None = None,
     verbose: bool = False,
 ) -> TrainState:
     """Train ``recipe`` into the run folder ``out``; an interrupted run goes on where it was.
+
+    ``pretrain`` is the run folder of the pretraining, where runs share one; ``None``: one inside ``out``.
 
     Raises:
         TemperError: shards, weights or the folder are not usable, or the run cannot go on.
@@ -31,7 +34,7 @@ def launch(
     claim(run, recipe)
     data = open_data(recipe)
     check_model(recipe, data)
-    start = start_weights(recipe, run.pretrain, on_epoch=on_epoch, verbose=verbose)
+    start = start_weights(recipe, pretrain or run.pretrain, on_epoch=on_epoch, verbose=verbose)
     write_atomic(run.recipe, dump_yaml(recipe.resolved()))
     if recipe.workers.num_workers == 0:
         decoded = decode_splits(recipe, data, with_ray=False)
@@ -64,12 +67,13 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
 
 
 def check_model(recipe: Recipe, data: OpenData) -> None:
-    """Build the model and its phases once here, before workers are asked for.
+    """Build the model, its phases and its evaluation once here, before workers are asked for.
 
     Raises:
         ModelError: weights that are missing, damaged, or of another backbone; an adapter that does not fit.
-        RecipeError: a schedule that the backbone's groups do not allow.
+        RecipeError: a schedule that the backbone's groups do not allow, or an attack suite that is not there.
     """
+    recipe.evaluation.plan(recipe.threat, recipe.seed)
     model = build_model(recipe.model, data.classes, image_size=recipe.data.image_size, seed=recipe.seed)
     plan_phases(recipe, model)
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from temper.data.augment import AugmentSpec, augment
 from temper.data.batches import Batch, Batches, Plan, ResidentBatches, cycle
 from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
+from temper.data.folds import FoldSpec
 from temper.data.manifest import BadImage, Manifest, Split
 from temper.data.mixing import MixSpec, mix
 from temper.data.shard_set import RowGroup, ShardSet
@@ -22,6 +23,7 @@ __all__ = [
     "Batches",
     "DataSpec",
     "Fit",
+    "FoldSpec",
     "Images",
     "Manifest",
     "MixSpec",
@@ -64,3 +66,5 @@ class DataSpec(Spec):
     """``balanced``: every class of the target equally often in each epoch; needs resident images."""
     shots_per_class: int | None = Field(default=None, ge=1)
     """Few-shot: so many training images of each target class, drawn by the recipe's seed."""
+    fold: FoldSpec | None = None
+    """The target's splits are those of one fold of a cross-validation; ``null``: those of the manifest."""

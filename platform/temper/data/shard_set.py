@@ -1,5 +1,6 @@
 """Reading shards: opening them, checking them, and finding rows."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,7 +87,7 @@ class ShardSet:
                 f"training images; allowed: 1..{smallest}"
             )
         rows = self.rows("train")
-        labels = self._labels()[rows]
+        labels = self.labels[rows]
         shuffled = np.random.default_rng(seed).permutation(len(rows))
         chosen = [shuffled[labels[shuffled] == label][:shots] for label in range(len(self.classes))]
         kept = np.sort(rows[np.concatenate(chosen)]).tolist()
@@ -96,9 +97,26 @@ class ShardSet:
         }
         return ShardSet(self.path, self.manifest.model_copy(update=update))
 
-    def _labels(self) -> np.ndarray:
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The class (N,) of every row, whatever its split."""
         parts = [self.read(group, ["label"])["label"].to_numpy() for group in self.row_groups]
         return np.concatenate(parts).astype(np.int64)
+
+    @cached_property
+    def digests(self) -> list[bytes]:
+        """SHA-256 of every row's encoded image."""
+        found: list[bytes] = []
+        for group in self.row_groups:
+            contents = self.read(group, ["image.bytes"])["image"].combine_chunks().field("bytes")
+            found += [hashlib.sha256(content.as_buffer()).digest() for content in contents]
+        return found
+
+    @cached_property
+    def copies(self) -> np.ndarray:
+        """For every row (N,) a number that rows with the very same encoded image share."""
+        known: dict[bytes, int] = {}
+        return np.array([known.setdefault(digest, len(known)) for digest in self.digests], np.int64)
 
     @cached_property
     def row_groups(self) -> list["RowGroup"]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from temper.errors import RecipeError
 from temper.evaluation.corruptions import Group
@@ -35,6 +35,12 @@ class EvaluationSpec(Spec):
     """Folders of runs for the same classes, such as other seeds: what fools them is tried too."""
     num_workers: int = Field(default=0, ge=0, le=4096)
     """Processes of Ray that share the images; 0: the calling process does it all."""
+
+    @field_validator("suite")
+    @classmethod
+    def _file_has_one_place(cls, suite: str) -> str:
+        """Absolute, because workers may have another working directory."""
+        return str(Path(suite).resolve()) if Path(suite).is_file() else suite
 
     @model_validator(mode="after")
     def _threats_differ(self) -> Self:

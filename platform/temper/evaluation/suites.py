@@ -44,14 +44,19 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
         "l2": (FGSMMember(), FIRST, SHORT),
         "l1": (SLIDEMember(steps=20, rel_stepsize=0.1), SHORT),
         "l0": (PGDL0Member(steps=50),),
-        "semantic": (SpatialMember(draws=0), ContrastMember(), BrightnessMember(), BlurMember()),
+        "semantic": (SpatialMember(rotations=7, draws=0), ContrastMember(), BrightnessMember(), BlurMember()),
     },
     "standard": {
         "linf": (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), SquareMember()),
-        "l2": (FGSMMember(), FIRST, APGDMember(), DDNMember(), GoalAPGDMember(), SquareMember()),
-        "l1": (SLIDE, APGDMember(), GoalAPGDMember(), FMNMember(steps=200)),
-        "l0": (PGDL0Member(restarts=3), SparseRSMember()),
-        "semantic": (SpatialMember(), ContrastMember(), BrightnessMember(), BlurMember()),
+        "l2": (FGSMMember(), FIRST, APGDMember(), FMNMember(), GoalAPGDMember(), SquareMember()),
+        "l1": (FMNMember(), SLIDE, APGDMember(), GoalAPGDMember()),
+        "l0": (PGDL0Member(restarts=5), FMNMember(), SparseRSMember(restarts=3)),
+        "semantic": (
+            SpatialMember(rotations=7, draws=20),
+            ContrastMember(),
+            BrightnessMember(),
+            BlurMember(),
+        ),
     },
     "full": {
         "linf": (
@@ -77,8 +82,13 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
             SquareMember(num_queries=5000),
             HopSkipJumpMember(),
         ),
-        "l1": (SLIDE, *DEEP, GoalAPGDMember(restarts=2), FMNMember(steps=200), EADMember()),
-        "l0": (PGDL0Member(steps=200, restarts=5), SparseRSMember(queries=5000), PointwiseMember()),
+        "l1": (FMNMember(steps=200), SLIDE, *DEEP, GoalAPGDMember(restarts=2), EADMember()),
+        "l0": (
+            PGDL0Member(steps=200, restarts=5),
+            FMNMember(steps=200),
+            SparseRSMember(queries=3000, restarts=3),
+            PointwiseMember(),
+        ),
         "semantic": (
             SpatialMember(rotations=25, shifts=9, draws=200),
             ContrastMember(levels=40),

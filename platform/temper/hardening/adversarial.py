@@ -24,10 +24,15 @@ class Guard(Spec):
 
     After each epoch PGD attacks the epoch's first training batch; when robust accuracy is lower than after
     the epoch before by more than ``max_drop``, that epoch is thrown away (Wong et al. 2020,
-    arXiv:2001.03994).
+    arXiv:2001.03994). So it is when the fall took several epochs, up to ``window``: all that the authors'
+    rule finds is found.
     """
 
     max_drop: float = Field(default=0.2, gt=0, lt=1)
+    window: int = Field(default=5, ge=1, le=1000)
+    """Epochs before, with the best of which an epoch is compared; 1 is the authors' rule. The best batch of
+    a whole long run is luck, and against it an ordinary epoch looks like a collapse.
+    """
     steps: int = Field(default=5, ge=1)
     """Of PGD, with steps of eps / 4."""
     action: Literal["stop", "return"] = "stop"

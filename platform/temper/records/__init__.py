@@ -1,6 +1,7 @@
 """Typed files: what a run, a sweep and an evaluation leave behind, and how they are written."""
 
 from temper.records.corruptions import CorruptionRecord
+from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
 from temper.records.evaluation import (
     SCHEMA_VERSION,
     AttackRecord,
@@ -22,7 +23,7 @@ from temper.records.evaluation import (
     read_record,
 )
 from temper.records.files import append_line, sha256_of, write_atomic, write_once
-from temper.records.folders import RunFolder, SweepFolder, record_files, refuse_second
+from temper.records.folders import CrossvalFolder, RunFolder, SweepFolder, record_files, refuse_second
 from temper.records.ledger import LedgerRow, SweepRecord, read_ledger
 from temper.records.markdown import escape_markdown
 from temper.records.outcomes import read_outcomes, write_outcomes
@@ -32,10 +33,13 @@ __all__ = [
     "AttackRecord",
     "CorruptionRecord",
     "Cost",
+    "CrossvalFolder",
+    "CrossvalRecord",
     "CurvePoint",
     "DataRecord",
     "EvaluationRecord",
     "FileRecord",
+    "FoldRun",
     "GateRecord",
     "Interval",
     "LedgerRow",
@@ -43,15 +47,19 @@ __all__ = [
     "MetricsRecord",
     "MinimumNormRecord",
     "ModelRecord",
+    "OverTargets",
     "Promises",
     "Proportion",
     "RunFolder",
+    "Spread",
     "SuiteRecord",
     "SweepFolder",
     "SweepRecord",
+    "TargetSummary",
     "ThreatRecord",
     "append_line",
     "escape_markdown",
+    "read_crossval",
     "read_ledger",
     "read_outcomes",
     "read_record",

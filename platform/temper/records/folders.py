@@ -1,4 +1,4 @@
-"""Where things are in a run folder and in a sweep folder."""
+"""Where things are in the folders of a run, of a sweep and of a cross-validation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,38 @@ class SweepFolder:
     @property
     def leaderboard(self) -> Path:
         return self.path / "leaderboard"
+
+
+@dataclass(frozen=True)
+class CrossvalFolder:
+    """The files of one cross-validation."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe, without a fold."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def record(self) -> Path:
+        return self.path / "crossval.json"
+
+    @property
+    def table(self) -> Path:
+        return self.path / "crossval.md"
+
+    @property
+    def plot(self) -> Path:
+        return self.path / "crossval.png"
+
+    @property
+    def pretrain(self) -> Path:
+        """Run folders of pretraining, by the hash of their recipe, shared by the runs."""
+        return self.path / "pretrain"
+
+    def run(self, target: str, fold: int, seed: int) -> RunFolder:
+        return RunFolder(self.path / target / f"fold-{fold}-seed-{seed}")
 
 
 def record_files(path: Path) -> list[Path]:

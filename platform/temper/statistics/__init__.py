@@ -15,13 +15,14 @@ from temper.statistics.paired import (
     sign_flip_test,
 )
 from temper.statistics.proportions import wilson
-from temper.statistics.spread import student_t_quantile, t_interval
+from temper.statistics.spread import corrected_interval, student_t_quantile, t_interval
 
 __all__ = [
     "NUM_RESAMPLES",
     "Cells",
     "PValues",
     "bootstrap_difference",
+    "corrected_interval",
     "count_cells",
     "holm",
     "mcnemar",

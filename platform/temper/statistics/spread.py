@@ -15,6 +15,20 @@ def t_interval(values: Sequence[float]) -> Interval:
     return Interval(low=mean - half, high=mean + half)
 
 
+def corrected_interval(values: Sequence[float], test_to_train: float) -> Interval:
+    """Student's interval at 95 % for the mean over two or more folds, one of ``values`` each, within 0..1.
+
+    ``test_to_train`` is n_test / n_train of a fold. Folds share most of their training images, so their
+    values are not independent, and variance/k underestimates the variance of their mean. Nadeau and Bengio
+    (2003, Machine Learning 52) take the correlation of two folds to be n_test / (n_test + n_train), which
+    puts the factor 1/k + n_test/n_train in the place of 1/k.
+    """
+    mean = sum(values) / len(values)
+    independent = t_interval(values)
+    half = (independent.high - independent.low) / 2 * math.sqrt(1 + len(values) * test_to_train)
+    return Interval(low=max(0.0, mean - half), high=min(1.0, mean + half))
+
+
 def student_t_quantile(dof: int, level: float = 0.95) -> float:
     """The t that a share ``level`` of Student's distribution stays below in size; ``dof`` whole, >= 1."""
     low, high = 0.0, math.pi / 2

@@ -1,6 +1,7 @@
 """Watching for catastrophic overfitting: PGD against an epoch's first training batch."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,13 +44,14 @@ def guarded_accuracy(
     return float(counts[0] / counts[1])
 
 
-def find_collapse(guard: Guard, before: float | None, now: float, epoch: int) -> Collapse | None:
-    """What is to be done if robust accuracy fell from ``before`` to ``now`` in ``epoch``."""
-    if before is None or before - now <= guard.max_drop:
+def find_collapse(guard: Guard, before: Sequence[float], now: float, epoch: int) -> Collapse | None:
+    """What is to be done if robust accuracy is ``now`` after ``epoch``, and was ``before``, oldest first."""
+    best = max(before[-guard.window :], default=0.0)
+    if best - now <= guard.max_drop:
         return None
     reason = (
         f"catastrophic overfitting in epoch {epoch + 1}: robust accuracy on a training batch fell "
-        f"from {before:.1%} to {now:.1%}"
+        f"from {best:.1%} to {now:.1%}"
     )
     return Collapse(reason, ends_run=guard.action == "stop")
 

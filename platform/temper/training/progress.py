@@ -4,7 +4,7 @@ from typing import Any
 
 from temper.recipe import Recipe
 from temper.training.feed import Feed
-from temper.training.guard import Collapse
+from temper.training.guard import Collapse, guard_of
 from temper.training.plan import PhasePlan
 from temper.training.state import Passes, TrainState, digest_of
 from temper.training.worker import Worker
@@ -46,7 +46,9 @@ def advance(
     update |= {"next_epoch": epoch + 1, "trainable": digest_of(plan.names)}
     if collapse is not None:
         return state.model_copy(update=update)
-    update["guarded_acc"] = metrics.get("train/guarded_acc", state.guarded_acc)
+    guard = guard_of(recipe.objective.adversary)
+    if guard is not None and "train/guarded_acc" in metrics:
+        update["guarded_acc"] = [*state.guarded_acc, metrics["train/guarded_acc"]][-guard.window :]
     metric = recipe.selection_metric
     if state.best_epoch is None or metrics.get(metric, -2.0) > state.best_metrics.get(metric, -1.0):
         update |= {"best_epoch": epoch, "best_metrics": metrics, "since_best": 0}

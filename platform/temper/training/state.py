@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -46,8 +46,8 @@ class TrainState(Spec):
     passes: Passes = Passes()
     trainable: str | None = None
     """Digest of the names of what trained in the last epoch."""
-    guarded_acc: float | None = None
-    """Robust accuracy that the guard against catastrophic overfitting saw last."""
+    guarded_acc: list[float] = Field(default_factory=list)
+    """Robust accuracy of the latest epochs that the guard against catastrophic overfitting let pass."""
     since_best: int = 0
     """Validations since the best one."""
     stopped: str | None = None
@@ -55,6 +55,11 @@ class TrainState(Spec):
     compute: Compute | None = None
     adapter_ranks: dict[str, int] = Field(default_factory=dict)
     """Adapted layer -> its rank in the best epoch."""
+
+    @field_validator("guarded_acc", mode="before")
+    @classmethod
+    def _former_versions_kept_the_last(cls, seen: Any) -> Any:
+        return [] if seen is None else [seen] if isinstance(seen, int | float) else seen
 
     @property
     def is_finished(self) -> bool:

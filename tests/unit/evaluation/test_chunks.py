@@ -66,7 +66,7 @@ def test_a_stored_chunk_is_not_attacked_again_and_gives_the_same(model: Any, tmp
         if start == 32:
             raise KeyboardInterrupt
 
-    store = ChunkStore(tmp_path, {"plan": planned.hash})
+    store = ChunkStore(tmp_path / "evaluation", {"plan": planned.hash})
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, planned, store=store, on_progress=interrupt)
     assert set(done) == {0, 16, 32}, "the first image of each chunk"
@@ -77,11 +77,11 @@ def test_a_stored_chunk_is_not_attacked_again_and_gives_the_same(model: Any, tmp
         model, planned, store=store, on_progress=lambda member, start, *rest: seen.append(start)
     )
     assert set(seen) == {32}
-    assert resumed.outcomes.equals(undisturbed.outcomes)
+    assert str(resumed.outcomes.to_pylist()) == str(undisturbed.outcomes.to_pylist())
     assert resumed.num_forward == undisturbed.num_forward, "what the stored chunks cost is counted, once"
     store._path(1).write_bytes(b"damaged")
     assert store.read(1) is None
-    assert ChunkStore(tmp_path, {"plan": "another"}).read(0) is None
+    assert ChunkStore(tmp_path / "evaluation", {"plan": "another"}).read(0) is None
     store.clear()
     assert not list(tmp_path.iterdir())
 
@@ -233,3 +233,18 @@ def test_kept_examples_are_those_that_fooled(model: Any) -> None:
     assert np.array_equal(answered, kept.prediction)
     assert (answered != kept.labels).all()
     assert float((kept.images - kept.clean.float() / 255).abs().max()) <= 0.1 + 1e-5
+
+
+def test_passes_are_those_of_the_attacks_and_hardly_more(model: Any) -> None:
+    """Each image that stands costs its steps once, and one look at what came back."""
+    member = PGDMember(steps=50, rel_stepsize=0.1)
+    evaluation = evaluate(model, plan((FGSMMember(), member), eps=0.03))
+    fgsm, pgd = (evaluation.attacks[index].num_attacked for index in (0, 1))
+    assert 0 < pgd <= fgsm
+    images, labels = data(model)
+    planned = plan((FGSMMember(), member), eps=0.03)
+    prepared, kept = prepare(images, labels, planned)
+    found = evaluate_chunk(model, prepared, torch.arange(40), kept, planned, 0, CPU)
+    floor = 40 + (1 + 1) * fgsm + (50 + 1) * pgd
+    assert found.passes.num_backward == fgsm + 50 * pgd
+    assert floor < found.passes.num_forward <= 1.05 * floor

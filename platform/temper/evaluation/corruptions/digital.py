@@ -57,9 +57,12 @@ def box_matrix(size: int, new_size: int, device: torch.device) -> Tensor:
     """
     scale = size / new_size
     support = max(scale, 1.0)
+    places = torch.arange(size, dtype=torch.float64, device=device)
     centers = (torch.arange(new_size, dtype=torch.float64, device=device)[:, None] + 0.5) * scale
-    distance = (torch.arange(size, dtype=torch.float64, device=device) + 0.5 - centers) / support
-    inside = ((distance > -0.5) & (distance <= 0.5)).double()
+    # Pillow's order of operations, whose rounding decides the pixels that lie exactly on an edge.
+    distance = (places - centers + 0.5) * (1 / support)
+    first, end = ((centers + side * support + 0.5).floor() for side in (-0.5, 0.5))
+    inside = ((distance > -0.5) & (distance <= 0.5) & (places >= first) & (places < end)).double()
     return inside / inside.sum(1, keepdim=True)
 
 

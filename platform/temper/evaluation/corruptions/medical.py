@@ -53,14 +53,14 @@ def rigid_motion(images: Tensor, draws: Draws, *, num_moves: float, shift: float
     lines = torch.arange(height, device=images.device)
     pose_of_line = (lines[None, :, None] >= cuts[:, None]).sum(2)
     at_rest = pose_of_line[:, [height // 2]]
-    spectrum = torch.fft.fftshift(torch.fft.fft2(images.double()), dim=2)
-    collected = spectrum.clone()
+    # A line is collected at once, so the transform along it would only be undone again.
+    collected = torch.fft.fftshift(torch.fft.fft(images.double(), dim=2), dim=2)
     for pose in range(moves + 1):
         moved = _moved(images, draws.uniform(3, low=-1, high=1), shift, degrees)
         belongs = (pose_of_line == pose) & (at_rest != pose)
-        theirs = torch.fft.fftshift(torch.fft.fft2(moved.double()), dim=2)
+        theirs = torch.fft.fftshift(torch.fft.fft(moved.double(), dim=2), dim=2)
         collected = torch.where(belongs[:, None, :, None], theirs, collected)
-    result: Tensor = torch.fft.ifft2(torch.fft.ifftshift(collected, dim=2)).abs()
+    result: Tensor = torch.fft.ifft(torch.fft.ifftshift(collected, dim=2), dim=2).abs()
     return result.to(images.dtype)
 
 

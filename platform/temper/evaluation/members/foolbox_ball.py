@@ -31,6 +31,7 @@ class PGDMember(FoolboxMember):
     geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2")
     steps: int = Field(ge=1)
     rel_stepsize: float = Field(gt=0)
+    random_start: bool = True
 
     @property
     def name(self) -> str:
@@ -40,7 +41,7 @@ class PGDMember(FoolboxMember):
         import foolbox.attacks as fa
 
         attack = fa.LinfPGD if norm == "linf" else fa.L2PGD
-        return attack(rel_stepsize=self.rel_stepsize, steps=self.steps, random_start=True)
+        return attack(rel_stepsize=self.rel_stepsize, steps=self.steps, random_start=self.random_start)
 
 
 class DeepFoolMember(FoolboxMember):

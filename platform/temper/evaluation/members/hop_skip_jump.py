@@ -1,7 +1,6 @@
 """HopSkipJump: an attack that needs nothing of the model but its decisions."""
 
 import math
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -12,16 +11,16 @@ from temper.attacks.norms import project
 from temper.evaluation.members.base import Member, Sees
 from temper.evaluation.members.queries import LARGEST_CHUNK, is_fooled, per_image, seeded
 from temper.evaluation.members.starts import adversarial_starts
+from temper.evaluation.threats import distances
 from temper.spec import Geometry, Threat
+
+BoundaryNorm = Literal["linf", "l2"]
 
 MAX_HALVINGS = 40
 """Of a step or an interval: float32 has no more to give."""
 
 FIRST_DELTA = 0.1
 """How far the first estimate of the boundary's normal reaches, in L2."""
-
-Decide = Callable[[Tensor, Tensor], Tensor]
-"""Images and labels to (B,) bool: fooled."""
 
 
 class HopSkipJumpMember(Member):
@@ -45,23 +44,29 @@ class HopSkipJumpMember(Member):
         return f"hop-skip-jump-{self.steps}{self.suffix}"
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
-        walk = _Walk(model, threat, seeded(seed, images), self.evaluations, LARGEST_CHUNK * len(images))
-        starts, found = adversarial_starts(model, images, labels, walk.generator)
-        result = images.clone()
+        norm: BoundaryNorm = "linf" if threat.norm == "linf" else "l2"
+        found = self.nearest(model, images, labels, norm, threat.eps, seed)
+        inside = distances(images, found, norm) <= threat.eps
+        return torch.where(per_image(inside), found, project(norm, found, images, threat.eps))
+
+    def nearest(
+        self, model: nn.Module, images: Tensor, labels: Tensor, norm: BoundaryNorm, enough: float, seed: int
+    ) -> Tensor:
+        """The nearest points that fool, or that are within ``enough``; ``images`` where nothing was found."""
+        walk = _Walk(model, norm, seeded(seed, images), self.evaluations, LARGEST_CHUNK * len(images))
+        result, found = adversarial_starts(model, images, labels, walk.generator)
         active = found.nonzero().flatten()
-        clean, points = images[active], walk.to_boundary(images[active], starts[active], labels[active])
-        best = points
+        points = walk.to_boundary(images[active], result[active], labels[active])
+        result[active] = points
         for step in range(self.steps):
-            outside = walk.distances(best, clean) > threat.eps
-            result[active[~outside]] = best[~outside]
-            active, clean, points, best = (part[outside] for part in (active, clean, points, best))
+            far = distances(images[active], result[active], norm) > enough
+            active, points = active[far], points[far]
             if not len(active):
-                return result
-            points = walk.hop(clean, points, labels[active], step)
-            nearer = walk.distances(points, clean) < walk.distances(best, clean)
-            best = torch.where(per_image(nearer), points, best)
-        if walk.norm in ("linf", "l2"):
-            result[active] = project(walk.norm, best, clean, threat.eps)
+                break
+            points = walk.hop(images[active], points, labels[active], step)
+            lengths = distances(images[active], points, norm)
+            nearer = lengths < distances(images[active], result[active], norm)
+            result[active[nearer]] = points[nearer]
         return result
 
 
@@ -69,23 +74,23 @@ class _Walk:
     """The steps of HopSkipJump for images of their own each; (B,) everywhere a number for each image."""
 
     def __init__(
-        self, model: nn.Module, threat: Threat, generator: torch.Generator, evaluations: int, chunk: int
+        self,
+        model: nn.Module,
+        norm: BoundaryNorm,
+        generator: torch.Generator,
+        evaluations: int,
+        chunk: int,
     ) -> None:
-        self.model, self.generator, self.evaluations, self.chunk = model, generator, evaluations, chunk
-        self.norm: Literal["linf", "l2"] = "linf" if threat.norm == "linf" else "l2"
-
-    def distances(self, points: Tensor, clean: Tensor) -> Tensor:
-        order = math.inf if self.norm == "linf" else 2
-        lengths: Tensor = torch.linalg.vector_norm((points - clean).flatten(1), order, dim=1)
-        return lengths
+        self.model, self.norm, self.generator = model, norm, generator
+        self.evaluations, self.chunk = evaluations, chunk
 
     def hop(self, clean: Tensor, points: Tensor, labels: Tensor, step: int) -> Tensor:
         """From ``points`` on the boundary to others that should be nearer to ``clean``."""
-        distances, size = self.distances(points, clean), clean[0].numel()
-        delta = torch.full_like(distances, FIRST_DELTA) if step == 0 else distances / size
+        lengths, size = distances(clean, points, self.norm), clean.shape[1:].numel()
+        delta = torch.full_like(lengths, FIRST_DELTA) if step == 0 else lengths / size
         normal = self.normal(points, labels, delta, int(self.evaluations * math.sqrt(step + 1)))
         direction = normal.sign() if self.norm == "linf" else normal
-        points = self.leap(points, labels, direction, distances / math.sqrt(step + 1))
+        points = self.leap(points, labels, direction, lengths / math.sqrt(step + 1))
         return self.to_boundary(clean, points, labels)
 
     def normal(self, points: Tensor, labels: Tensor, delta: Tensor, count: int) -> Tensor:
@@ -137,8 +142,10 @@ class _Walk:
 
         In L2 the way is the straight line; in Linf the perturbation is cut to a growing cube.
         """
-        size = clean[0].numel()
-        highs = self.distances(points, clean) if self.norm == "linf" else torch.ones_like(clean[:, 0, 0, 0])
+        size = clean.shape[1:].numel()
+        highs = (
+            distances(clean, points, self.norm) if self.norm == "linf" else torch.ones_like(clean[:, 0, 0, 0])
+        )
         lows, result = torch.zeros_like(highs), points.clone()
         precision = highs / (size**2 if self.norm == "linf" else size**1.5)
         left = torch.arange(len(points), device=points.device)

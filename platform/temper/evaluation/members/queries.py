@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from temper.evaluation.threats import margins
+
 LARGEST_CHUNK = 4
 """A pass without gradients takes at most so many times the images of the batch (assumption: it needs less
 than a quarter of the memory of one with)."""
@@ -16,14 +18,11 @@ def scores(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def is_fooled(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """(B,) bool: the prediction is not the label."""
-    return scores(model, images).argmax(1) != labels
+    """(B,) bool: another class is ahead of the label.
 
-
-def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) logit of the label minus the best other one; negative where the model is fooled."""
-    true = logits.gather(1, labels[:, None]).squeeze(1)
-    return true - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    Not ``argmax``: answers that were not finite come as zeros, and must not look like a way out.
+    """
+    return margins(scores(model, images), labels) < 0
 
 
 def per_image(values: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from temper.evaluation.members.base import Member, Sees
-from temper.evaluation.members.queries import margins, scores
+from temper.evaluation.members.queries import scores
+from temper.evaluation.threats import margins
 from temper.spec import Geometry, Threat
 
 Change = tuple[float, ...]
@@ -40,19 +41,20 @@ class SemanticMember(Member):
         smallest = margins(scores(model, images), labels)
         for change in self.changes(seed) if threat.eps else []:
             changed = self.apply(images[active], tuple(threat.eps * part for part in change)).clamp(0, 1)
-            logits = scores(model, changed)
-            fooled = logits.argmax(1) != labels[active]
-            found = margins(logits, labels[active])
-            worse = fooled | (found < smallest[active])
+            found = margins(scores(model, changed), labels[active])
+            worse = found < smallest[active]
             result[active[worse]], smallest[active[worse]] = changed[worse], found[worse]
-            active = active[~fooled]
+            active = active[found >= 0]
             if not len(active):
                 break
         return result
 
 
 class SpatialMember(SemanticMember):
-    """Rotations and translations: a grid and random draws. Engstrom et al. 2019, arXiv:1712.02779."""
+    """Rotations and translations: a grid and random draws. Engstrom et al. 2019, arXiv:1712.02779.
+
+    More ``draws`` do what restarts do for other members, without trying the grid again.
+    """
 
     kind: Literal["spatial"] = "spatial"
     max_degrees: float = Field(default=30.0, gt=0, le=180)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from temper.attacks.base import LossFn, image_gradient
 from temper.evaluation.members.base import Member, Sees
 from temper.evaluation.members.pixels import project_pixels
-from temper.evaluation.members.queries import margins, per_image, scores, seeded
+from temper.evaluation.members.queries import per_image, scores, seeded
+from temper.evaluation.threats import margins
 from temper.spec import Geometry, Threat
 
 
@@ -129,8 +130,7 @@ class _Best:
         An equal margin counts as better: a search must be able to drift.
         """
         found = margins(logits.detach(), self.labels[active])
-        fooled = logits.argmax(1) != self.labels[active]
-        better = fooled | (found <= self.margins[active])
+        better = found <= self.margins[active]
         self.points[active[better]] = points.detach()[better]
         self.margins[active[better]] = found[better]
-        return ~fooled
+        return found >= 0

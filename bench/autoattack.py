@@ -1,0 +1,98 @@
+"""Our suite `standard` against torchattacks' AutoAttack `standard`: robust accuracy, and the time it takes.
+
+    python bench/autoattack.py [--set cifar10|traffic_signs] [--count 256] [--size 32]
+
+Prints a row of a Markdown table: robust accuracy of both, images on which they differ, seconds, their ratio.
+Without --set the case is scikit-learn's digits; the real sets are read from TEMPER_DATA.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torchattacks
+
+from hardened import Case, digits_case, fit
+from temper.data import ShardSet, load_images, write_shards
+from temper.evaluation import CascadePlan, EvaluationPlan, suite_for
+from temper.evaluation.cascade import LabelledImages
+from temper.evaluation.chunk import evaluate_chunk
+from temper.spec import Threat
+
+
+def real_case(name: str, size: int, count: int, eps: float, epochs: int) -> Case:
+    """A resnet8 hardened on a set of TEMPER_DATA."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_shards(Path(os.environ["TEMPER_DATA"]) / name, Path(folder) / "shards", size=size)
+        shards = ShardSet.open(Path(folder) / "shards")
+        train, test = (load_images(shards, split, size, "pad") for split in ("train", "test"))
+    images = torch.from_numpy(train.images).float() / 255
+    model = fit(images, torch.from_numpy(train.labels), len(shards.classes), size, eps, epochs)
+    chosen = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(0))[:count]
+    pixels, labels = torch.from_numpy(test.images)[chosen], torch.from_numpy(test.labels)[chosen]
+    return Case(model, model, pixels, labels, eps)
+
+
+def ours(case: Case, suite: str) -> tuple[torch.Tensor, float]:
+    """(N,) bool: images that stand; seconds."""
+    started = time.perf_counter()
+    plan = EvaluationPlan(
+        main=CascadePlan(threat=Threat(eps=case.eps), suite=suite_for(suite, "linf")), seed=0
+    )
+    data, count = LabelledImages(case.images, case.labels), len(case.labels)
+    kept = torch.zeros(count, dtype=torch.bool)
+    found = evaluate_chunk(case.robust, data, torch.arange(count), kept, plan, 0, torch.device("cpu"))
+    for record in found.cascades[0].records():
+        print(f"  {record.name}: {record.num_attacked} -> {record.num_fooled} in {record.seconds:.1f} s")
+    return found.cascades[0].standing, time.perf_counter() - started
+
+
+def reference(case: Case) -> tuple[torch.Tensor, float]:
+    """The same by torchattacks, with its own settings."""
+    started = time.perf_counter()
+    images = case.images.float() / 255
+    with torch.no_grad():
+        num_classes = case.robust(images[:1]).shape[1]
+    attack = torchattacks.AutoAttack(
+        case.robust, norm="Linf", eps=case.eps, version="standard", n_classes=num_classes, seed=0
+    )
+    standing = []
+    for start in range(0, len(images), 128):
+        part = slice(start, start + 128)
+        adversarial = attack(images[part], case.labels[part])
+        with torch.no_grad():
+            standing.append(case.robust(adversarial).argmax(1) == case.labels[part])
+    return torch.cat(standing), time.perf_counter() - started
+
+
+def main() -> None:
+    """Both, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--set")
+    parser.add_argument("--suite", default="standard")
+    parser.add_argument("--count", type=int, default=256)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--eps", type=float, default=None)
+    parser.add_argument("--epochs", type=int, default=12)
+    arguments = parser.parse_args()
+    if arguments.set:
+        eps = arguments.eps or 4 / 255
+        case = real_case(arguments.set, arguments.size, arguments.count, eps, arguments.epochs)
+    else:
+        case = digits_case(count=arguments.count, eps=arguments.eps or 0.1, epochs=arguments.epochs)
+    standing, seconds = ours(case, arguments.suite)
+    theirs, their_seconds = reference(case)
+    name, total = arguments.set or "digits", len(standing)
+    print("| set | images | robust %, temper | robust %, AutoAttack | only one stands | time, ratio |")
+    print("|---|---:|---:|---:|---:|---:|")
+    print(
+        f"| {name} | {total} | {100 * standing.float().mean():.1f} | {100 * theirs.float().mean():.1f} "
+        f"| {int((standing != theirs).sum())} | {seconds / their_seconds:.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

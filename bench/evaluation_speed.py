@@ -1,0 +1,88 @@
+"""Our cascade against Foolbox on every image with every attack: the same attacks, the same survivors."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import foolbox
+import torch
+
+from hardened import Case, digits_case
+from temper.evaluation.cascade import LabelledImages
+from temper.evaluation.chunk import evaluate_chunk
+from temper.evaluation.members import DeepFoolMember, FGSMMember, PGDMember
+from temper.evaluation.plan import CascadePlan, EvaluationPlan
+from temper.evaluation.suite import Suite
+from temper.models import TaskModel
+from temper.spec import Threat
+
+# Without random starts, so that both sides do the very same.
+MEMBERS = (
+    FGSMMember(),
+    PGDMember(steps=20, rel_stepsize=0.125, random_start=False),
+    DeepFoolMember(steps=25),
+    PGDMember(steps=100, rel_stepsize=0.1, random_start=False),
+)
+CURVE = (0.25, 0.5, 0.75, 1.0, 1.25)
+"""Times eps."""
+
+
+def cascade_speed(_folder: Path) -> Iterator[tuple[str, str, str, Any, Any]]:
+    """(name, unit, goal, ours, peer) on a weak model, a robust one, and over five eps."""
+    case = digits_case(size=32)
+    for name, goal, model, levels in (
+        ("cascade, weak model", ">= 5", case.weak, (1.0,)),
+        ("cascade, robust model", ">= 2.5", case.robust, (1.0,)),
+        ("cascade, robust model, five eps", ">= 3", case.robust, CURVE),
+    ):
+        eps = tuple(case.eps * level for level in levels)
+        ours, naive = Cascade(model, case, eps), NaiveFoolbox(model, case, eps)
+        mine, theirs = ours.survivors(), naive.survivors()
+        if not torch.equal(mine, theirs):
+            raise SystemExit(f"{name}: survivors differ, {mine.sum(1).tolist()} and {theirs.sum(1).tolist()}")
+        yield name, "images/s", goal, ours, naive
+
+
+class Cascade:
+    """What ``temper evaluate`` does, without gates."""
+
+    def __init__(self, model: TaskModel, case: Case, levels: tuple[float, ...]) -> None:
+        self._model, self._case, self._levels = model, case, levels
+        suite = Suite(name="bench", members=MEMBERS)
+        main = CascadePlan(threat=Threat(eps=levels[0]), suite=suite)
+        self._plan = EvaluationPlan(main=main, curve=levels[1:], seed=0)
+
+    def survivors(self) -> torch.Tensor:
+        """(levels, N) bool."""
+        count = len(self._case.labels)
+        data = LabelledImages(self._case.images, self._case.labels)
+        kept, rows = torch.zeros(count, dtype=torch.bool), torch.arange(count)
+        found = evaluate_chunk(self._model, data, rows, kept, self._plan, 0, torch.device("cpu"))
+        return torch.stack([cascade.standing for cascade in found.cascades])
+
+    def __call__(self) -> float:
+        started = time.perf_counter()
+        self.survivors()
+        return len(self._case.labels) / (time.perf_counter() - started)
+
+
+class NaiveFoolbox(Cascade):
+    """What one would write by hand: every attack of Foolbox on every image, at every eps."""
+
+    def survivors(self) -> torch.Tensor:
+        images, labels = self._case.images.float() / 255, self._case.labels
+        fmodel = foolbox.PyTorchModel(self._model, bounds=(0, 1))
+        correct = fmodel(images).argmax(1) == labels
+        rows = []
+        for eps in self._levels:
+            standing = correct.clone()
+            for member in MEMBERS:
+                for start in range(0, len(labels), 128):
+                    part = slice(start, start + 128)
+                    attack = member.build("linf")
+                    _, _, fooled = attack(fmodel, images[part], labels[part], epsilons=eps)
+                    standing[part] &= ~fooled
+            rows.append(standing)
+        # What falls within a smaller ball has fallen in a larger one.
+        return torch.stack(rows).cummin(0).values

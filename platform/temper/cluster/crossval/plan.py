@@ -1,0 +1,182 @@
+"""What a cross-validation runs: every target, fold and seed with its recipe, before anything is started."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from temper.cluster.feeds import open_data
+from temper.cluster.launch import check_model
+from temper.data import FoldSpec, ShardSet
+from temper.errors import CheckpointError, RecipeError
+from temper.recipe import Recipe, build_recipe, pretrain_recipe
+from temper.records import CrossvalFolder, RunFolder, read_record
+from temper.spec import Spec
+from temper.training import read_state
+
+
+class CrossvalSpec(Spec):
+    """How a recipe is cross-validated."""
+
+    folds: int = Field(default=5, ge=2, le=1000)
+    seeds: int = Field(default=3, ge=1, le=1000)
+    """Of training: the recipe's seed and those after it. The folds are the same for all of them."""
+    targets: tuple[Path, ...] = ()
+    """Folders of shards; none: the recipe's own target."""
+    keep_test: bool = False
+    """Leave the official test images out of all folds."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: a target, a fold, a seed, and the recipe that they make."""
+
+    target: str
+    fold: int
+    seed: int
+    recipe: Recipe
+    images: ShardSet
+    """Of the fold, before any few-shot draw."""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.target, self.fold, self.seed
+
+    def folder(self, folder: CrossvalFolder) -> RunFolder:
+        return folder.run(self.target, self.fold, self.seed)
+
+    def pretrain(self, folder: CrossvalFolder) -> Path | None:
+        """The run folder of its pretraining: runs whose pretraining is the same share it."""
+        if self.recipe.pretrain is None:
+            return None
+        return (folder.pretrain / pretrain_recipe(self.recipe).hash).resolve()
+
+    def is_done(self, folder: CrossvalFolder) -> bool:
+        """Whether the run has its record already.
+
+        Raises:
+            CheckpointError: its folder holds another run, or one on other images.
+            RecordError: its record cannot be read.
+        """
+        run = self.folder(folder)
+        if run.record.exists():
+            record = read_record(run.record)
+            found = (record.recipe_hash, record.data.fingerprint)
+        elif (run.last / "state.json").exists():
+            state = read_state(run.last)
+            found = (state.recipe_hash, state.fingerprints["target"])
+        else:
+            return False
+        if found[0] != self.recipe.hash:
+            raise CheckpointError(
+                f"{run.path}: holds a run of another recipe; choose another --out, or remove it"
+            )
+        if found[1] != self.images.fingerprint:
+            raise CheckpointError(f"{run.path}: the images have changed since; choose another --out")
+        return run.record.exists()
+
+
+def base_recipe(document: Mapping[str, Any], spec: CrossvalSpec, where: str) -> Recipe:
+    """The recipe on its first target, without a fold.
+
+    Raises:
+        RecipeError: it is none, has a fold already, or leaves no room for the seeds.
+    """
+    base = build_recipe(document, {"data.target": str(spec.targets[0])} if spec.targets else {}, where)
+    if base.data.fold is not None:
+        raise RecipeError(f"{where}: 'data.fold': a cross-validation sets the fold itself; leave it out")
+    if base.seed + spec.seeds > 2**31:
+        raise RecipeError(f"{where}: 'seed': {spec.seeds} seeds from {base.seed} on pass 2^31 - 1")
+    return base
+
+
+def open_targets(spec: CrossvalSpec, base: Recipe) -> dict[str, ShardSet]:
+    """Name -> shards, in the order given; names are those of the folders, told apart by a number.
+
+    Raises:
+        RecipeError: a target is given twice.
+        ShardError: no shards there.
+    """
+    paths = spec.targets or (base.data.target,)
+    named: dict[str, ShardSet] = {}
+    for path in paths:
+        if path.resolve() in [shards.path.resolve() for shards in named.values()]:
+            raise RecipeError(f"--target {path}: given twice")
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", path.resolve().name).lstrip(".") or "target"
+        names = [stem, *(f"{stem}-{number}" for number in range(2, len(paths) + 1))]
+        # Not resolved: recipes name it as the user did.
+        named[next(name for name in names if name not in named)] = ShardSet.open(path)
+    return named
+
+
+def plan(
+    document: Mapping[str, Any],
+    spec: CrossvalSpec,
+    targets: Mapping[str, ShardSet],
+    *,
+    where: str,
+    group: str,
+) -> list[PlannedRun]:
+    """Every run, validated, by seed, target and fold: the first seed has all its folds before the next.
+
+    ``group`` is that of tracking.
+
+    Raises:
+        TemperError: a fold that cannot be made, images that are source images too, or a model that does
+            not fit the images.
+    """
+    base = base_recipe(document, spec, where)
+    source = ShardSet.open(base.data.source) if base.data.source is not None else None
+    planned = []
+    for target, shards in targets.items():
+        if source is not None:
+            _check_apart(shards, source)
+        for index in range(spec.folds):
+            fold = FoldSpec(index=index, count=spec.folds, seed=base.seed, keep_test=spec.keep_test)
+            images = fold.apply(shards)
+            if base.data.shots_per_class is not None:
+                images.few_shot(base.data.shots_per_class, 0)
+            for seed in range(base.seed, base.seed + spec.seeds):
+                changes = {
+                    "data.target": str(shards.path),
+                    "data.fold": fold.model_dump(),
+                    "seed": seed,
+                    # The runs are side by side already: each is evaluated where it is.
+                    "evaluation.num_workers": 0,
+                }
+                recipe = build_recipe(document, changes, where)
+                named = _named(recipe, target if len(targets) > 1 else None, group)
+                planned.append(PlannedRun(target, index, seed, named, images))
+        first = planned[-1].recipe
+        check_model(first, open_data(first))
+    names = list(targets)
+    return sorted(planned, key=lambda run: (run.seed, names.index(run.target), run.fold))
+
+
+def _check_apart(target: ShardSet, source: ShardSet) -> None:
+    """See that no image of the target, each of which is tested once, is trained on with the source.
+
+    Raises:
+        RecipeError: some are.
+    """
+    trained = {source.digests[row] for row in source.rows("train")}
+    num_shared = sum(digest in trained for digest in target.digests)
+    if num_shared:
+        raise RecipeError(
+            f"data.target: {num_shared} images of {target.path} are training images of the source "
+            f"{source.path} too, so that a fold would be tested on what was trained on; "
+            "take another source, or remove them there"
+        )
+
+
+def _named(recipe: Recipe, target: str | None, group: str) -> Recipe:
+    """The run's name and tracking group, neither of which counts for the hash."""
+    fold = recipe.data.fold
+    assert fold is not None
+    place = f"{target[:20]}-" if target else ""
+    name = f"{recipe.name[:50]}-{place}fold-{fold.index}-seed-{recipe.seed}"
+    tracking = recipe.tracking.model_copy(update={"group": recipe.tracking.group or group})
+    return recipe.model_copy(update={"name": name, "tracking": tracking})

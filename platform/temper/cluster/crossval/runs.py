@@ -1,0 +1,96 @@
+"""The runs of a cross-validation: tasks on Ray, side by side, each a run folder with its record."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from temper.cluster.evaluate import evaluate_run
+from temper.cluster.launch import launch, start_weights
+from temper.cluster.runtime import hush, wants_gpu
+from temper.cluster.sweep import max_concurrent
+from temper.cluster.trial import evaluate_on_cluster
+from temper.cluster.workers import MAX_RESTARTS
+from temper.recipe import Recipe
+from temper.records import RunFolder, write_atomic
+from temper.training import read_state
+
+
+def side_by_side(
+    task: Callable[..., str | None], jobs: Mapping[Any, tuple[Any, ...]], recipe: Recipe
+) -> Iterator[tuple[Any, str | None]]:
+    """Call ``task`` with the arguments of every job, on the cluster; (key, error or ``None``) as each ends.
+
+    A task trains in its own process with what the recipe's worker asks for; or, where the recipe has workers
+    of Ray Train, it only waits for them, and so many run at once as fit.
+
+    Raises:
+        SearchSpaceError: not even one fits on the cluster.
+    """
+    import ray
+
+    workers = recipe.workers
+    trains_itself = workers.num_workers == 0
+    at_once = max_concurrent(recipe)
+    remote = ray.remote(task).options(
+        num_cpus=workers.cpus_per_worker if trains_itself else 0,
+        num_gpus=int(trains_itself and wants_gpu(workers.use_gpu)),
+        max_retries=MAX_RESTARTS,
+    )
+    waiting = list(jobs)
+    running: dict[Any, Any] = {}
+    while waiting or running:
+        # Ray itself keeps back what asks for CPUs that are taken.
+        while waiting and (trains_itself or len(running) < at_once):
+            key = waiting.pop(0)
+            running[remote.remote(*jobs[key])] = key
+        ended, _ = ray.wait(list(running))
+        for reference in ended:
+            yield running.pop(reference), _outcome(reference)
+
+
+def _outcome(reference: Any) -> str | None:
+    import ray
+
+    try:
+        error: str | None = ray.get(reference)
+    except ray.exceptions.RayError as problem:
+        return f"its process died ({type(problem).__name__})"
+    return error
+
+
+def pretrain_start(document: dict[str, Any], folder: Path) -> str | None:
+    """A task: train the start of a recipe into ``folder``. Its error, or ``None``."""
+    hush()
+    return _attempt(lambda: start_weights(Recipe.model_validate(document), folder))
+
+
+def train_and_evaluate(document: dict[str, Any], folder: Path, pretrain: Path | None) -> str | None:
+    """A task: what is still to do of one run. Its error, or ``None``."""
+    hush()
+    run = RunFolder(folder)
+    run.error.unlink(missing_ok=True)
+    error = _attempt(lambda: _finish(Recipe.model_validate(document), run, pretrain))
+    if error is not None:
+        write_atomic(run.error, f"{error}\n")
+    return error
+
+
+def _attempt(work: Callable[[], object]) -> str | None:
+    try:
+        work()
+    except Exception as problem:
+        # One run that fails must not end the others; the record names it.
+        return f"{type(problem).__name__}: {problem}"
+    return None
+
+
+def _finish(recipe: Recipe, run: RunFolder, pretrain: Path | None) -> None:
+    if run.record.exists():  # of a task that died after it had written it
+        return
+    if not ((run.last / "state.json").exists() and read_state(run.last).is_finished):
+        launch(recipe, run.path, pretrain=pretrain)
+    run.outcomes.unlink(missing_ok=True)  # of an evaluation that was cut short before its record
+    if recipe.workers.num_workers == 0:
+        evaluate_run(run.path)
+    else:
+        evaluate_on_cluster(run.path)

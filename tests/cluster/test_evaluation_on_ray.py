@@ -1,0 +1,97 @@
+"""An evaluation shared among actors: the same outcomes, whoever does the work and whoever dies."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.util.state import list_actors
+
+from temper.cluster.evaluate import evaluate_run
+from temper.cluster.foreign import ForeignSpec, evaluate_foreign
+from temper.errors import RecipeError
+from temper.records import RunFolder, read_outcomes
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+SMALL = {"evaluation.suite": "quick", "evaluation.chunk_size": 16}
+ONE_WORKER = {"evaluation.num_workers": 1}
+
+
+def outcomes(folder: Path) -> str:
+    return str(read_outcomes(RunFolder(folder).outcomes).to_pylist())
+
+
+def test_any_number_of_workers_gives_the_same_even_if_one_is_killed(
+    evaluated_run: Path, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+    seen: list[tuple[str, int, int]] = []
+
+    def kill_once(what: str, done: int, total: int, robust: float) -> None:
+        seen.append((what, done, total))
+        if not killed:
+            actors = list_actors(ray.get_runtime_context().gcs_address, [("state", "=", "ALIVE")])
+            pids = [actor.pid for actor in actors if actor.class_name.endswith("ChunkWorker")]
+            killed.append(pids[0])
+            os.kill(pids[0], signal.SIGKILL)
+
+    here = evaluate_run(evaluated_run, SMALL, out=tmp_path / "here")
+    there = evaluate_run(
+        evaluated_run, SMALL | {"evaluation.num_workers": 2}, out=tmp_path / "there", on_progress=kill_once
+    )
+    assert len(killed) == 1
+    assert sorted(done for _, done, _ in seen) == [16, 32, 48, 64]
+    assert outcomes(tmp_path / "there") == outcomes(tmp_path / "here")
+    same = ("clean_acc", "robust_acc", "metrics", "per_class", "gates")
+    assert all(getattr(here, name) == getattr(there, name) for name in same)
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == sorted(
+        path.name for path in (tmp_path / "here").iterdir()
+    ), "no chunk is left behind"
+
+
+def test_an_evaluation_that_was_stopped_goes_on_with_other_workers(
+    evaluated_run: Path, tmp_path: Path
+) -> None:
+    def stop(*progress: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(
+            evaluated_run, SMALL | {"evaluation.num_workers": 1}, out=tmp_path / "run", on_progress=stop
+        )
+    assert len(list((tmp_path / "run/evaluation").glob("*/chunk-*"))) == 1
+    seen: list[int] = []
+    evaluate_run(
+        evaluated_run, SMALL, out=tmp_path / "run", on_progress=lambda _, start, *rest: seen.append(start)
+    )
+    assert set(seen) == {16, 32, 48}, "the first chunk is not attacked again"
+    evaluate_run(evaluated_run, SMALL, out=tmp_path / "undisturbed")
+    assert outcomes(tmp_path / "run") == outcomes(tmp_path / "undisturbed")
+
+
+def test_an_error_of_ours_comes_back_from_a_worker_as_it_is(tmp_path: Path, digits: dict[str, Path]) -> None:
+    zoo = tmp_path / "zoo.py"
+    document = {
+        "name": "m",
+        "model": f"{zoo}:build",
+        "shards": str(digits["target"]),
+        "image_size": 8,
+        "threat": {"eps": 0.1},
+        "evaluation": {"num_workers": 1, "suite": "quick"},
+    }
+    zoo.write_text(ONLY_HERE)
+    with pytest.raises(RecipeError, match=r"zoo\.py cannot be imported .*a worker"):
+        evaluate_foreign(ForeignSpec.model_validate(document), tmp_path / "run")
+
+
+ONLY_HERE = f"""
+import os
+if os.getpid() != {os.getpid()}:
+    raise RuntimeError("this is a worker")
+import torch
+def build():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5))
+"""

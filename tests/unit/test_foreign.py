@@ -1,0 +1,174 @@
+"""Models trained elsewhere: from code, from a function's name, from a weights file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import temper
+from temper.cluster.foreign import ForeignSpec, build_foreign, evaluate_foreign
+from temper.data import ShardSet, load_images
+from temper.errors import DataError, ModelError, RecipeError, RecordError, UsageError
+from temper.leaderboard import build_leaderboard
+from temper.models import ModelSpec, build_model
+from temper.records import RunFolder, read_outcomes, read_record
+
+ZOO = """
+import torch
+from torch import nn
+
+class Centred(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 5))
+    def forward(self, images):
+        return self.layers(images - 0.5)
+
+def build():
+    return Centred()
+
+def fails():
+    raise OSError("no weights here")
+
+def words():
+    return "resnet"
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    path = tmp_path / "zoo.py"
+    path.write_text(ZOO)
+    return path
+
+
+def spec(zoo: Path, digits: dict[str, Path], **changes: Any) -> ForeignSpec:
+    document = {
+        "name": "zoo",
+        "model": f"{zoo}:build",
+        "shards": digits["target"],
+        "image_size": 8,
+        "threat": {"norm": "linf", "eps": 0.02},
+        "evaluation": {"suite": "quick", "max_images": 40},
+    }
+    return ForeignSpec.model_validate({**document, **changes})
+
+
+def test_a_function_s_model_gets_a_record_that_the_leaderboard_ranks(
+    zoo: Path, digits: dict[str, Path], tmp_path: Path
+) -> None:
+    record = evaluate_foreign(spec(zoo, digits), tmp_path / "run")
+    assert read_record(tmp_path / "run/record.json") == record
+    table = read_outcomes(RunFolder(tmp_path / "run").outcomes)
+    images = load_images(ShardSet.open(digits["target"]), "test", 8, "pad")
+    place = {int(row): index for index, row in enumerate(images.rows)}
+    chosen = [place[row] for row in table["row"].to_pylist()]
+    with torch.no_grad():
+        answered = build_foreign(f"{zoo}:build")(torch.from_numpy(images.images[chosen]).float() / 255)
+    assert answered.argmax(1).tolist() == table["prediction"].to_pylist()
+    assert record.clean_acc.count == int((answered.argmax(1).numpy() == images.labels[chosen]).sum())
+    board = build_leaderboard([tmp_path / "run"], tmp_path / "board").boards[0]
+    listed = [*board.entries, *board.blocked]
+    assert [entry.name for entry in listed] == ["zoo"]
+    with pytest.raises(RecordError, match="evaluated already"):
+        evaluate_foreign(spec(zoo, digits), tmp_path / "run")
+
+
+def test_code_and_command_agree(zoo: Path, digits: dict[str, Path], tmp_path: Path) -> None:
+    by_name = evaluate_foreign(spec(zoo, digits), tmp_path / "run")
+    shards = {"eps": 0.02, "suite": "quick", "image_size": 8, "max_images": 40}
+    in_code = temper.evaluate(build_foreign(f"{zoo}:build"), digits["target"], **shards)
+    same = ("data", "clean_acc", "robust_acc", "per_class", "gates", "recipe_hash")
+    assert all(getattr(by_name, name) == getattr(in_code, name) for name in same)
+
+
+def test_arrays_tensors_and_batches_are_the_same_images(zoo: Path) -> None:
+    model = build_foreign(f"{zoo}:build")
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), dtype=np.uint8)
+    labels = model(torch.from_numpy(images).float() / 255).argmax(1)
+    floats = torch.from_numpy(images).float() / 255
+    batches = [(floats[:12], labels[:12]), (floats[12:], labels[12:])]
+    records = [
+        temper.evaluate(model, data, eps=0.01, suite="quick", classes=list("abcde"))
+        for data in ((images, labels.numpy()), (floats, labels), batches)
+    ]
+    assert records[0].clean_acc.value == 1
+    assert len({record.data.fingerprint for record in records}) == 1
+    assert len({record.robust_acc.count for record in records}) == 1
+    assert not records[0].files
+
+
+def test_a_weights_file_with_its_classifier_is_a_model(digits: dict[str, Path], tmp_path: Path) -> None:
+    classes = ShardSet.open(digits["target"]).classes
+    built = build_model(ModelSpec(backbone="resnet8"), {"target": classes}, image_size=8, seed=3).eval()
+    head = built.heads["target"]
+    plain = {**built.backbone.state_dict(), "fc.weight": head.weight, "fc.bias": head.bias}
+    torch.save(plain, tmp_path / "w.pth")
+    document = spec(tmp_path, digits, model=str(tmp_path / "w.pth"), backbone="resnet8", image_size=8)
+    record = evaluate_foreign(document, tmp_path / "run")
+    table = read_outcomes(RunFolder(tmp_path / "run").outcomes)
+    images = load_images(ShardSet.open(digits["target"]), "test", 8, "pad")
+    place = {int(row): index for index, row in enumerate(images.rows)}
+    chosen = [place[row] for row in table["row"].to_pylist()]
+    with torch.no_grad():
+        answered = built(torch.from_numpy(images.images[chosen]).float() / 255).argmax(1)
+    assert answered.tolist() == table["prediction"].to_pylist()
+    assert record.model.num_params > 0
+    plain["fc.weight"], plain["fc.bias"] = torch.zeros(4, 64), torch.zeros(4)
+    torch.save(plain, tmp_path / "four.pth")
+    four = spec(tmp_path, digits, model=str(tmp_path / "four.pth"), backbone="resnet8")
+    with pytest.raises(ModelError, match="has a classifier of 4 classes, the shards have 5 classes"):
+        evaluate_foreign(four, tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        ("missing", RecipeError, "has no function 'missing'"),
+        ("fails", ModelError, r"the function failed \(OSError: no weights here\)"),
+        ("words", ModelError, r"expected a torch.nn.Module .*, got str"),
+    ],
+)
+def test_a_function_that_gives_no_model_is_named(zoo: Path, function: str, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        build_foreign(f"{zoo}:{function}")
+
+
+def test_what_cannot_be_imported_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such file"):
+        build_foreign(f"{tmp_path / 'no.py'}:build")
+    with pytest.raises(RecipeError, match="nowhere_at_all cannot be imported"):
+        build_foreign("nowhere_at_all:build")
+
+
+IMAGES = torch.rand(4, 3, 8, 8)
+LABELS = torch.tensor([0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "error", "message"),
+    [
+        ((IMAGES * 255, LABELS), {}, DataError, r"uint8, or floats in \[0,1\]; got torch.float32"),
+        ((IMAGES[0], LABELS), {}, DataError, r"expected images \(N,C,H,W\), got \(3, 8, 8\)"),
+        ((IMAGES, LABELS[:3]), {}, DataError, r"expected integer labels \(4,\), got int64 \(3,\)"),
+        ((IMAGES, LABELS.float()), {}, DataError, "expected integer labels"),
+        ([], {}, DataError, "no images"),
+        ((IMAGES, LABELS), {"classes": ["a"]}, UsageError, "1 names, but labels go up to 1"),
+        ((IMAGES, LABELS), {"eps": 8}, RecipeError, r"eps.*did you mean 8/255"),
+        ((IMAGES, LABELS), {"suite": "best"}, RecipeError, "no suite 'best'"),
+        ((IMAGES, LABELS), {"restarts": 3}, RecipeError, "no field 'restarts'"),
+    ],
+)
+def test_wrong_arguments_are_explained(data: Any, changes: Any, error: Any, message: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    with pytest.raises(error, match=message):
+        temper.evaluate(model, data, **{"eps": 0.1, "suite": "quick", **changes})
+
+
+def test_a_model_must_be_one() -> None:
+    with pytest.raises(UsageError, match=r"expected a torch.nn.Module, got function"):
+        temper.evaluate(lambda images: images, (IMAGES, LABELS), eps=0.1)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """One small network, trained without attacks, behind masks that make weak attacks fail.
 
-Without a mask it has next to no robust accuracy; no mask makes it truly robust. An evaluation is honest when it
+Without a mask it has next to no robust accuracy, and no mask makes it truly robust. An honest evaluation
 breaks each of them, or says that it cannot tell.
 """
 

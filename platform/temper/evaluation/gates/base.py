@@ -11,11 +11,11 @@ from temper.evaluation.found import CascadeOutcome, Found, MemberOutcome
 from temper.evaluation.gates.attackers import ball_norm
 from temper.evaluation.members import Member
 from temper.evaluation.passes import HeldModel
-from temper.statistics import wilson
 from temper.evaluation.suite import Suite
 from temper.records import GateRecord
 from temper.seeds import derive_seed
 from temper.spec import Norm
+from temper.statistics import wilson
 
 NUM_CHECKED = (32, 64)
 """Images that a gate attacks further: at most 64, and as few as 32 where more would cost too large a part of
@@ -64,7 +64,7 @@ class Scene:
         return torch.Generator(device or self.batching.device).manual_seed(seed)
 
     def affordable(self, num_passes: int, part: float) -> int:
-        """How many images a gate may attack with ``num_passes`` each, for a ``part`` of the suite's passes."""
+        """How many images a gate may attack with ``num_passes`` each for a ``part`` of those so far."""
         least, most = NUM_CHECKED
         spent = self.found.passes.num_forward + self.found.passes.num_backward
         return max(least, min(most, int(part * spent / num_passes)))
@@ -97,9 +97,7 @@ def missed_at_least(num_fallen: int, num_checked: int, num_standing: int, num_im
     return wilson(num_fallen, num_checked).low * num_standing / num_images if num_checked else 0.0
 
 
-def outdone(
-    scene: Scene, name: str, member: Member, by: str, bad: str, limit: int
-) -> GateRecord:
+def outdone(scene: Scene, name: str, member: Member, by: str, bad: str, limit: int) -> GateRecord:
     """Attack images that the suite left standing with ``member``; what falls counts.
 
     Block when more fell than a suite may miss: ``bad`` says what that means.

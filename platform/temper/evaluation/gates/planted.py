@@ -24,8 +24,8 @@ OWN_PART = 0.1
 the model instead, and finds nothing where the model is robust."""
 
 USUAL_MARGIN = 5.0
-"""Margins are scaled down to this: that the cross-entropy saturates on a very sure model is another gate's
-concern, this one's is whether attacks work."""
+"""Of logits, to which the model's are scaled: that the cross-entropy saturates on a very sure model is for
+other gates; this one sees whether attacks work."""
 
 TRIES = 6
 """Times that the slope is doubled until the model no longer drowns it."""
@@ -45,7 +45,7 @@ class Planted(nn.Module):
         self.model, self.images = model, images
         with torch.no_grad():
             logits = model(images)
-        self.scale = float((margins(logits, labels).median() / USUAL_MARGIN).clamp_min(1.0))
+        self.scale = float((margins(logits, labels).median() / USUAL_MARGIN).clamp_min(1e-12))
         self.clean = logits / self.scale
         # The likeliest wrong class: the cross-entropy's gradient hardly sees the others.
         self.wrong = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
@@ -73,13 +73,23 @@ def farthest(images: Tensor, signs: Tensor, threat: Threat) -> Tensor:
     return (images + step * signs).clamp(0, 1)
 
 
+def told_apart(threat: Threat, images: Tensor) -> Threat:
+    """``threat`` with its eps made small enough that no point is nearer to another of the ``images``."""
+    if len(images) < 2:
+        return threat
+    nearest = float(torch.pdist(images.flatten(1)).min()) / 2
+    per_eps = images[0].numel() ** 0.5 if threat.norm == "linf" else 1.0
+    return Threat(norm=threat.norm, eps=min(threat.eps, 0.99 * nearest / per_eps))
+
+
 def planted_found(scene: Scene) -> GateRecord:
     """Each kind of attack that follows gradients, with the suite's own settings."""
-    name, threat = "planted adversarial", scene.main.threat
+    name = "planted adversarial"
     chosen = scene.some(scene.found.clean.correct, min(NUM_PLANTED, scene.batching.batch_size))
     images, labels = scene.pixels(chosen)
+    threat = told_apart(scene.main.threat, images)
     if len(labels) == 0 or threat.eps == 0:
-        return gate(name, True, "no image is classified correctly, or eps is 0: nothing could be planted", "")
+        return gate(name, True, "there was no image, or no room, to plant one", "")
     planted = Planted(scene.held.twin, images, labels, threat, scene.generator("planted")).eval()
     there = _plant(planted, labels)
     if not there.any():

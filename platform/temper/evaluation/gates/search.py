@@ -13,8 +13,8 @@ from temper.evaluation.gates.base import (
     outdone,
 )
 from temper.evaluation.passes import CountedModel
-from temper.statistics import wilson
 from temper.records import GateRecord
+from temper.statistics import wilson
 
 MANY_STEPS = (40, 200)
 """Twice the most steps of the suite, but within these bounds: with fewer APGD has hardly begun, and beyond

@@ -170,37 +170,6 @@ def margin_by_hand(logits: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-class Dropping(nn.Module):
-    def __init__(self, model: nn.Module, softmax: bool = False, noisy: bool = False) -> None:
-        super().__init__()
-        self.model, self.softmax, self.noisy = model, softmax, noisy
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = self.model(images)
-        if self.noisy:
-            logits = logits + torch.randn_like(logits)
-        return logits.softmax(1) if self.softmax else logits
-
-
-class StaysInTraining(Dropping):
-    def train(self, mode: bool = True) -> "StaysInTraining":
-        return super().train(True)
-
-
-@pytest.mark.parametrize(
-    ("build", "gate"),
-    [
-        (lambda model: Dropping(model, softmax=True), "logits"),
-        (lambda model: Dropping(model, noisy=True), "deterministic forward"),
-        (lambda model: StaysInTraining(model), "eval mode"),
-    ],
-)
-def test_gates_block(model: Any, build: Any, gate: str) -> None:
-    evaluation = evaluate(build(model), labeller=model)
-    assert evaluation.status == "blocked"
-    assert gate in [record.name for record in evaluation.gates if not record.passed]
-
-
 def test_model_is_left_as_it_was(model: Any) -> None:
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

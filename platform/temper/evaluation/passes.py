@@ -46,6 +46,9 @@ class CountedModel(nn.Module):
         if not finite.all():
             self.num_not_finite += int((~finite).sum())
             logits = torch.where(finite[:, None], logits, torch.zeros_like(logits))
+        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            # The model lets no gradient through. Attacks find none, instead of failing; a gate blocks.
+            logits = logits + 0 * images.flatten(1).sum(1, keepdim=True)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits, finite

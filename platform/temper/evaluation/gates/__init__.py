@@ -1,6 +1,7 @@
-"""Gates: checks that block a number which cannot be trusted.
+"""Gates: checks that block a number which cannot be trusted (docs/gates.md says what each looks at).
 
-Add one: a function in a file of this package that returns a ``GateRecord``, and its call in ``run_gates``.
+Add one: a function of ``Scene`` in a file of this package that returns a ``GateRecord``, and its call in
+``run_gates``.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,12 +9,19 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from temper.evaluation.cascade import LabelledImages
+from temper.evaluation.cascade import Batching, LabelledImages
 from temper.evaluation.found import Found
+from temper.evaluation.gates.base import Scene, inherit
+from temper.evaluation.gates.gradients import zero_gradients
+from temper.evaluation.gates.inputs import normalization_inside
+from temper.evaluation.gates.limits import huge_eps, zero_eps
 from temper.evaluation.gates.model import check_model
 from temper.evaluation.gates.outcomes import check_outcomes
+from temper.evaluation.gates.planted import planted_found
+from temper.evaluation.gates.search import check_search
 from temper.evaluation.passes import HeldModel
 from temper.evaluation.plan import EvaluationPlan
+from temper.evaluation.result import main_cascade
 from temper.records import GateRecord
 
 __all__ = ["run_gates"]
@@ -30,7 +38,22 @@ def run_gates(
     device: torch.device,
     relatives: Mapping[str, Callable[[Tensor], Tensor]],
 ) -> list[GateRecord]:
-    """Every gate; adversarial examples that they find are added to ``found``."""
-    few = slice(0, NUM_IMAGES)
-    images, labels = data.images[few].to(device).float() / 255, data.labels[few].to(device)
-    return [*check_model(model.model, images, labels), *check_outcomes(found)]
+    """Every gate of the main threat model; adversarial examples that they find are added to ``found``."""
+    main = main_cascade(found, plan)
+    batching = Batching(plan.batch_size, device)
+    scene = Scene(model, data, found, main, plan.main.suite, batching, plan.seed, relatives)
+    few = data.images[: min(NUM_IMAGES, plan.batch_size)].to(device).float() / 255
+    gates = check_model(model.model, few)
+    if main.threat.norm not in ("l0", "semantic"):
+        gates += [zero_eps(scene), planted_found(scene), zero_gradients(scene), huge_eps(scene)]
+        gates += check_search(scene)
+        _spread(found, scene)
+    gates += check_outcomes(found, found.passes.num_not_finite + model.num_not_finite)
+    return [*gates, normalization_inside(scene)]
+
+
+def _spread(found: Found, scene: Scene) -> None:
+    """What the gates found fell within larger balls of the same norm too."""
+    for cascade in found.cascades:
+        if cascade.threat.norm == scene.norm and cascade.threat.eps > scene.main.threat.eps:
+            inherit(cascade, scene.main, "gate-carried")

@@ -1,8 +1,146 @@
-"""How a gate speaks."""
+"""What the gates look at, how they speak, and when what they find is too much."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from temper.evaluation.cascade import Batching, LabelledImages, run_cascade
+from temper.evaluation.found import CascadeOutcome, Found, MemberOutcome
+from temper.evaluation.gates.attackers import ball_norm
+from temper.evaluation.members import Member
+from temper.evaluation.passes import HeldModel
+from temper.evaluation.suite import Suite
 from temper.records import GateRecord
+from temper.seeds import derive_seed
+from temper.spec import Norm
+from temper.statistics import wilson
+
+NUM_CHECKED = (32, 64)
+"""Images that a gate attacks further: at most 64, and as few as 32 where more would cost too large a part of
+what the suite itself did."""
+
+NUM_LUCKY = 1
+"""Images that may fall without blocking, however few were checked."""
+
+MAX_MISSED = 0.005
+"""Robust accuracy that a suite may miss: 0.5 points, the distance to AutoAttack (Croce and Hein 2020,
+arXiv:2003.01690) that we ask of it. A gate blocks when the 95 % interval of what was missed lies above."""
+
+
+@dataclass
+class Scene:
+    """The model, the images, and what the suite found on them within the main threat model."""
+
+    held: HeldModel
+    data: LabelledImages
+    found: Found
+    main: CascadeOutcome
+    suite: Suite
+    batching: Batching
+    seed: int
+    relatives: Mapping[str, Callable[[Tensor], Tensor]]
+
+    @property
+    def norm(self) -> Norm:
+        """Of the main threat model, which must be a ball."""
+        return ball_norm(self.main.threat)
+
+    def some(self, mask: Tensor, limit: int) -> Tensor:
+        """(N,) bool: at most ``limit`` of the images in ``mask`` (N,), drawn in the same order each time."""
+        order = torch.randperm(len(mask), generator=self.generator("images", torch.device("cpu")))
+        chosen = order[mask[order]][:limit]
+        return torch.zeros_like(mask).index_fill(0, chosen, True)
+
+    def pixels(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Float images (B,3,H,W) in [0,1] and labels (B,) of ``mask`` (N,), on the device."""
+        device = self.batching.device
+        return self.data.images[mask].to(device).float() / 255, self.data.labels[mask].to(device)
+
+    def generator(self, purpose: str, device: torch.device | None = None) -> torch.Generator:
+        """For one purpose; the same at each call."""
+        seed = derive_seed(self.seed, "gates", purpose)
+        return torch.Generator(device or self.batching.device).manual_seed(seed)
+
+    def affordable(self, num_passes: int, part: float) -> int:
+        """How many images a gate may attack with ``num_passes`` each for a ``part`` of those so far."""
+        least, most = NUM_CHECKED
+        spent = self.found.passes.num_forward + self.found.passes.num_backward
+        return max(least, min(most, int(part * spent / num_passes)))
+
+    def attack(self, outcome: CascadeOutcome, member: Member, among: Tensor) -> MemberOutcome:
+        """What ``member`` does to the images ``among`` (N,) bool that stand in ``outcome``."""
+        seed = derive_seed(self.seed, "gates")
+        run_cascade(self.held, self.data, outcome, [member], seed=seed, batching=self.batching, among=among)
+        return outcome.members[-1]
+
+    def apart(self, mask: Tensor) -> CascadeOutcome:
+        """A cascade of its own on the images in ``mask`` (N,) that are classified correctly."""
+        threat, kept = self.main.threat, self.main.kept
+        outcome = CascadeOutcome.begin(threat, "gates", self.found.clean, self.data.images, kept)
+        outcome.standing = outcome.standing & mask
+        return outcome
 
 
 def gate(name: str, passed: bool, good: str, bad: str) -> GateRecord:
     """A gate's record: ``good`` says what holds, ``bad`` what is wrong and what to do."""
     return GateRecord(name=name, passed=passed, detail=good if passed else bad)
+
+
+def missed_at_least(num_fallen: int, num_checked: int, num_standing: int, num_images: int) -> float:
+    """Robust accuracy that a suite surely missed, as a fraction 0..1.
+
+    Of ``num_standing`` images (of ``num_images``) that stood, ``num_checked`` were attacked further and
+    ``num_fallen`` fell: the lower end of that share's 95 % Wilson interval, as a share of all images.
+    """
+    return wilson(num_fallen, num_checked).low * num_standing / num_images if num_checked else 0.0
+
+
+def outdone(scene: Scene, name: str, member: Member, by: str, bad: str, limit: int) -> GateRecord:
+    """Attack images that the suite left standing with ``member``; what falls counts.
+
+    Block when more fell than a suite may miss: ``bad`` says what that means.
+    """
+    standing = scene.main.standing
+    num_standing, num_images = int(standing.sum()), len(standing)
+    if num_standing == 0:
+        return gate(name, True, "no image is left standing, so there is nothing more to find", "")
+    outcome = scene.attack(scene.main, member, scene.some(standing, limit))
+    checked, fallen = int(outcome.attacked.sum()), int(outcome.fooled.sum())
+    return judge(name, fallen, checked, num_standing, num_images, by, bad)
+
+
+def judge(
+    name: str, fallen: int, checked: int, num_standing: int, num_images: int, by: str, bad: str
+) -> GateRecord:
+    """The rule of ``MAX_MISSED`` in words."""
+    missed = missed_at_least(fallen, checked, num_standing, num_images)
+    seen = f"{fallen} of {checked} images that stood fell to {by}"
+    return gate(
+        name,
+        fallen <= NUM_LUCKY or missed <= MAX_MISSED,
+        seen,
+        f"{seen}: at least {100 * missed:.1f} points of robust accuracy were not real "
+        f"(allowed: {100 * MAX_MISSED:.1f}). {bad}",
+    )
+
+
+def inherit(outcome: CascadeOutcome, other: CascadeOutcome, name: str) -> None:
+    """What fell in ``other``, within no larger a ball, falls in ``outcome``: as a member called ``name``."""
+    fooled = torch.stack([member.fooled for member in other.members]).any(0)
+    fallen = outcome.standing & fooled
+    outcome.members.append(
+        MemberOutcome(
+            name=name,
+            settings={"from": other.threat.label},
+            sees="carried",
+            attacked=outcome.standing.clone(),
+            fooled=fallen,
+            prediction=torch.where(fallen, other.prediction, -1),
+            distance=torch.where(fallen, other.distance, torch.nan),
+        )
+    )
+    outcome.standing = outcome.standing & ~fallen
+    outcome.worst_logits[fallen] = other.worst_logits[fallen]
+    outcome.adversarial[fallen[outcome.kept]] = other.adversarial[fallen[outcome.kept]]

@@ -5,12 +5,11 @@ from temper.evaluation.gates.base import gate
 from temper.records import GateRecord
 
 
-def check_outcomes(found: Found) -> list[GateRecord]:
-    """Gates on everything that was found."""
+def check_outcomes(found: Found, num_not_finite: int) -> list[GateRecord]:
+    """Gates on everything that was found, with ``num_not_finite`` answers that were NaN or infinite."""
     members = [member for cascade in found.cascades for member in cascade.members]
     rejected = {member.name: member.num_rejected for member in members if member.num_rejected}
     listed = ", ".join(f"{name}: {count}" for name, count in rejected.items())
-    broken = found.passes.num_not_finite
     return [
         gate(
             "threat model kept",
@@ -20,8 +19,8 @@ def check_outcomes(found: Found) -> list[GateRecord]:
         ),
         gate(
             "finite logits",
-            broken == 0,
+            num_not_finite == 0,
             "every answer was finite",
-            f"{broken} answers were NaN or infinite, and count as wrong; mend the model",
+            f"{num_not_finite} answers were NaN or infinite, and count as wrong; mend the model",
         ),
     ]

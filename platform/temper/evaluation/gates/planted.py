@@ -1,0 +1,120 @@
+"""A gate on the attacks: an adversarial example that is known to be there must be found."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from temper.evaluation.gates.attackers import ball_norm
+from temper.evaluation.gates.base import Scene, gate
+from temper.evaluation.gates.limits import kinds_of
+from temper.evaluation.threats import is_valid, margins
+from temper.records import GateRecord
+from temper.spec import Threat
+
+NUM_PLANTED = 8
+MIN_FOUND = 0.85
+"""Share of planted examples that a member must find: one of eight may escape, as minimum-norm attacks may
+stop just short of a boundary."""
+
+REACH = 0.6
+"""The planted class wins at this share of the farthest point of the ball in the planted direction."""
+
+OWN_PART = 0.1
+"""Of the model's own change from its clean answer, beside the ramp: with all of it, a single step follows
+the model instead, and finds nothing where the model is robust."""
+
+USUAL_MARGIN = 5.0
+"""Of logits, to which the model's are scaled: that the cross-entropy saturates on a very sure model is for
+other gates; this one sees whether attacks work."""
+
+TRIES = 6
+"""Times that the slope is doubled until the model no longer drowns it."""
+
+
+class Planted(nn.Module):
+    """``model`` with a ramp of its own beside each of the ``images`` (K,3,H,W), up which a wrong class wins.
+
+    The ramp rises along random signs, each pointing where there is room in [0,1]. Which image a point
+    belongs to is told by the distance, so points may come in any order and number.
+    """
+
+    def __init__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.model, self.images = model, images
+        with torch.no_grad():
+            logits = model(images)
+        self.scale = float((margins(logits, labels).median() / USUAL_MARGIN).clamp_min(1e-12))
+        self.clean = logits / self.scale
+        # The likeliest wrong class: the cross-entropy's gradient hardly sees the others.
+        self.wrong = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+        signs = torch.empty_like(images).bernoulli_(0.5, generator=generator) * 2 - 1
+        self.signs = torch.where((images - 0.5).abs() < 0.25, signs, (0.5 - images).sign())
+        self.farthest = farthest(images, self.signs, threat)
+        reach = ((self.farthest - images) * self.signs).flatten(1).sum(1)
+        self.slope = margins(self.clean, labels).clamp_min(1.0) / (REACH * reach).clamp_min(1e-12)
+
+    def forward(self, points: Tensor) -> Tensor:
+        with torch.no_grad():
+            rows = torch.cdist(points.flatten(1), self.images.flatten(1)).argmin(1)
+        along = ((points - self.images[rows]) * self.signs[rows]).flatten(1).sum(1)
+        change = self.model(points) / self.scale - self.clean[rows]
+        logits = self.clean[rows] + OWN_PART * change
+        planted = F.one_hot(self.wrong[rows], logits.shape[1]) * (self.slope[rows] * along)[:, None]
+        return torch.add(logits, planted)
+
+
+def farthest(images: Tensor, signs: Tensor, threat: Threat) -> Tensor:
+    """The point of each image's ball, clipped to [0,1], at its edge along ``signs`` (B,3,H,W)."""
+    num_pixels = images[0].numel()
+    parts = {"linf": 1.0, "l2": num_pixels**0.5, "l1": float(num_pixels)}[ball_norm(threat)]
+    step = threat.eps / parts
+    return (images + step * signs).clamp(0, 1)
+
+
+def told_apart(threat: Threat, images: Tensor) -> Threat:
+    """``threat`` with its eps made small enough that no point is nearer to another of the ``images``."""
+    if len(images) < 2:
+        return threat
+    nearest = float(torch.pdist(images.flatten(1)).min()) / 2
+    per_eps = images[0].numel() ** 0.5 if threat.norm == "linf" else 1.0
+    return Threat(norm=threat.norm, eps=min(threat.eps, 0.99 * nearest / per_eps))
+
+
+def planted_found(scene: Scene) -> GateRecord:
+    """Each kind of attack that follows gradients, with the suite's own settings."""
+    name = "planted adversarial"
+    chosen = scene.some(scene.found.clean.correct, min(NUM_PLANTED, scene.batching.batch_size))
+    images, labels = scene.pixels(chosen)
+    threat = told_apart(scene.main.threat, images)
+    if len(labels) == 0 or threat.eps == 0:
+        return gate(name, True, "there was no image, or no room, to plant one", "")
+    planted = Planted(scene.held.twin, images, labels, threat, scene.generator("planted")).eval()
+    there = _plant(planted, labels)
+    if not there.any():
+        return gate(name, True, "nothing could be planted: the model drowns any other signal", "")
+    missed = []
+    for member in kinds_of(scene):
+        found = member.run(planted, images, labels, threat, scene.generator(member.name).initial_seed())
+        with torch.no_grad():
+            fooled = planted(found).argmax(1) != labels
+        share = float((fooled & is_valid(images, found, threat))[there].double().mean())
+        if share < MIN_FOUND:
+            missed.append(f"{member.name} found {100 * share:.0f} %")
+    return gate(
+        name,
+        not missed,
+        f"every kind of attack found the adversarial examples planted beside {int(there.sum())} images",
+        f"of planted adversarial examples {', '.join(missed)}: that attack does not work; mend or replace it",
+    )
+
+
+@torch.no_grad()
+def _plant(planted: Planted, labels: Tensor) -> Tensor:
+    """(K,) bool: the planted example is one. Where the model drowns it, the ramp gets steeper."""
+    for _ in range(TRIES):
+        there = planted(planted.farthest).argmax(1) != labels
+        planted.slope = torch.where(there, planted.slope, 2 * planted.slope)
+    is_wrong: Tensor = planted(planted.farthest).argmax(1) != labels
+    return is_wrong

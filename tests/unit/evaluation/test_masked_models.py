@@ -1,0 +1,100 @@
+"""No mask makes a model robust: an evaluation breaks it, or is blocked by the gate that fits."""
+
+import copy
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from temper.evaluation import CascadePlan, Evaluation, EvaluationPlan, evaluate_images, suite_for
+from temper.spec import Threat
+
+BENCH = Path(__file__).parents[3] / "bench"
+NUM_TRAIN, NUM_IMAGES = 1200, 48
+MARGIN = 0.02
+"""Of robust accuracy above the bare network's, from which on a mask has not been broken."""
+
+
+def load(name: str) -> ModuleType:
+    """A file of bench/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+masked = load("masked_models")
+
+CAUGHT_BY = {
+    "quantised input (8 shades)": "zero gradients",
+    "saturated logits (100 tanh z)": "logits not cut off",
+    "clamped logits (z in -4..4)": "logits not cut off",
+    "random layer": "deterministic forward",
+    "gradient cut by `detach()`": "zero gradients",
+    "gradient zeroed by a hook": "zero gradients",
+    "BatchNorm in training mode": "eval mode",
+    "BatchNorm without running statistics": "one image at a time",
+    "logits times 10,000": None,
+    "4 bits through NumPy": "zero gradients",
+    "median filter through NumPy": "zero gradients",
+    "probabilities as output": "logits",
+    "normalised outside to [-1,1]": "normalization inside",
+    "pixels of 0..255 expected": "normalization inside",
+    "log-probabilities (no mask)": None,
+}
+"""Mask -> the gate that must block it; ``None``: it must be broken, and nothing else is wrong with it."""
+
+
+@pytest.fixture(scope="module")
+def bare() -> Any:
+    images, labels = masked.load_digits()
+    return masked.train(images[:NUM_TRAIN], labels[:NUM_TRAIN], epochs=4)
+
+
+def evaluate(model: nn.Module) -> Evaluation:
+    images, labels = (part[NUM_TRAIN:][:NUM_IMAGES] for part in masked.load_digits())
+    threat = Threat(eps=masked.EPS)
+    plan = EvaluationPlan(main=CascadePlan(threat=threat, suite=suite_for("quick", "linf")), seed=0)
+    names = [str(digit) for digit in range(10)]
+    return evaluate_images(model, images, labels, np.arange(NUM_IMAGES), classes=names, plan=plan)
+
+
+def failed(evaluation: Evaluation) -> list[str]:
+    return [gate.name for gate in evaluation.gates if not gate.passed]
+
+
+@pytest.fixture(scope="module")
+def honest(bare: Any) -> Evaluation:
+    return evaluate(bare)
+
+
+def test_the_bare_network_is_not_robust_and_not_blocked(honest: Evaluation) -> None:
+    assert failed(honest) == []
+    assert honest.clean_acc.value > 0.9
+    assert honest.robust_acc.value <= MARGIN
+
+
+def test_every_mask_is_expected_somewhere() -> None:
+    assert set(CAUGHT_BY) == set(masked.MASKS)
+
+
+@pytest.mark.parametrize("name", list(CAUGHT_BY))
+def test_a_mask_is_caught_or_broken(bare: Any, honest: Evaluation, name: str) -> None:
+    torch.manual_seed(0)
+    evaluation = evaluate(masked.MASKS[name](copy.deepcopy(bare)).eval())
+    expected = CAUGHT_BY[name]
+    if expected is None:
+        assert failed(evaluation) == []
+        assert evaluation.robust_acc.value <= honest.robust_acc.value + MARGIN
+    else:
+        assert evaluation.status == "blocked"
+        assert expected in failed(evaluation)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from temper.errors import UsageError
+from temper.errors import TemperError, UsageError
 
 QUIET_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -24,6 +24,8 @@ QUIET_ENVIRONMENT = {
 LOCAL_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 """A process less for each trainer: nobody takes one's own machine away with notice."""
 
+START_ATTEMPTS = 3
+
 NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train")
 
 
@@ -32,6 +34,7 @@ def start_ray(*, verbose: bool = False) -> None:
 
     Raises:
         UsageError: ``RAY_AUTH_MODE`` is empty, which Ray would silently take for no authentication.
+        TemperError: Ray does not start, or nothing answers at ``RAY_ADDRESS``.
     """
     if os.environ.get("RAY_AUTH_MODE") == "":
         raise UsageError(
@@ -43,16 +46,32 @@ def start_ray(*, verbose: bool = False) -> None:
     import ray
 
     if not ray.is_initialized():
-        with _quiet_warnings():
-            ray.init(
-                # Left to itself, Ray joins whatever was last started here, or waits for what is gone.
-                address=os.environ.get("RAY_ADDRESS", "local"),
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.ERROR,
-                configure_logging=True,
-            )
+        # Left to itself, Ray joins whatever was last started here, or waits for what is gone.
+        address = os.environ.get("RAY_ADDRESS", "local")
+        _start(address, attempts=START_ATTEMPTS if is_own else 1, verbose=verbose)
     if not verbose:
         hush()
+
+
+def _start(address: str, attempts: int, verbose: bool) -> None:
+    """Ray gives its own processes 30 s to start, which a machine that is very busy may exceed."""
+    import ray
+
+    for attempt in range(1, attempts + 1):
+        try:
+            with _quiet_warnings():
+                ray.init(
+                    address=address,
+                    log_to_driver=verbose,
+                    logging_level=logging.INFO if verbose else logging.ERROR,
+                    configure_logging=True,
+                )
+            return
+        except Exception as problem:  # Ray raises a bare Exception
+            ray.shutdown()
+            if attempt == attempts:
+                where = "Ray did not start here" if address == "local" else f"RAY_ADDRESS: {address}"
+                raise TemperError(f"{where}: {problem}") from problem
 
 
 def hush() -> None:

@@ -62,7 +62,8 @@ class Planted(nn.Module):
         change = self.model(points) / self.scale - self.clean[rows]
         logits = self.clean[rows] + OWN_PART * change
         planted = F.one_hot(self.wrong[rows], logits.shape[1]) * (self.slope[rows] * along)[:, None]
-        return torch.add(logits, planted)
+        answered: Tensor = logits + planted
+        return answered
 
 
 def farthest(images: Tensor, signs: Tensor, threat: Threat) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from temper.cluster.evidence import write_evidence
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import make_record
 from temper.cluster.subject import Opened, OpenRun, Subject, answers_of, build_start
@@ -17,7 +18,6 @@ from temper.evaluation import (
     LinearProbe,
     accuracy_of,
     predict_logits,
-    write_outcomes,
 )
 from temper.evaluation.cascade import OnProgress
 from temper.models import TaskModel
@@ -66,7 +66,7 @@ def evaluate_run(
         use_gpu=recipe.workers.use_gpu,
         on_progress=on_progress,
     )
-    write_outcomes(written.outcomes, evaluation.outcomes)
+    write_evidence(written, evaluation)
     record = make_record(
         subject,
         evaluation,

@@ -137,7 +137,14 @@ def evaluate_opened(
     )
     written = None if out is None else RunFolder(out)
     if written is not None:
-        write_evidence(written, evaluation)
+        write_evidence(
+            written,
+            evaluation,
+            opened,
+            name=claim.name,
+            data_name=claim.data.name,
+            classes=claim.data.classes,
+        )
     record = make_foreign_record(claim, identity["model"], opened, evaluation, written)
     if written is not None and store is not None:
         write_once(written.record, record.model_dump_json(indent=2) + "\n")

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.foreign import ForeignSpec, evaluate_foreign
+from temper.cluster.launch import launch
 from temper.cluster.reexamine import Reexamined, judge_fallen
 from temper.cluster.reopen import Reopened, check_suite, reopen
 from temper.cluster.verify import check_images, check_start, verify_record
@@ -24,7 +25,7 @@ from temper.errors import RecordError, UsageError
 from temper.records import SavedImages, sha256_of, write_saved_images
 from temper.spec import Threat
 from temper.statistics import wilson
-from temper.verification import Check, Evidence, check_record, read_evidence, verify_shallow
+from temper.verification import Check, Evidence, check_record, hash_of_recipe, read_evidence, verify_shallow
 
 EVERYTHING = {
     "evaluation.max_images": 24,
@@ -549,3 +550,17 @@ def test_the_command_s_exit_code_tells(folder: Path, tmp_path: Path, capsys: Any
 def test_write_shards_and_read_fingerprint_agree(digits: dict[str, Path], tmp_path: Path) -> None:
     manifest = write_shards(digits["images"], tmp_path / "shards")
     assert read_fingerprint(ShardSet.open(tmp_path / "shards")) == manifest.fingerprint
+
+
+def test_a_fold_of_a_cross_validation_is_verified_as_one(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipe = tiny_recipe(data__fold={"index": 1, "count": 3}, epochs=1, evaluation__max_images=24)
+    assert hash_of_recipe(recipe.resolved()) == recipe.hash
+    launch(recipe, tmp_path / "run")
+    evaluate_run(tmp_path / "run")
+    found = verify_record(tmp_path / "run", num_sampled=8)
+    assert found.passed, found.failed
+
+
+def test_the_hash_of_a_recipe_is_the_recipe_s_own(tiny_recipe: Any) -> None:
+    for recipe in (tiny_recipe(), tiny_recipe(optim__lr=0.2, name="other")):
+        assert hash_of_recipe(recipe.resolved()) == recipe.hash

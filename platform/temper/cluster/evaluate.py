@@ -1,4 +1,4 @@
-"""Evaluating a finished run: record.json and outcomes.parquet, written exactly once."""
+"""Evaluating a finished run: record.json and what it rests on, written exactly once."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -18,7 +18,6 @@ from temper.evaluation.gates import run_gates
 from temper.evaluation.metrics import measure
 from temper.evaluation.passes import held_still
 from temper.evaluation.result import main_cascade
-from temper.evaluation.suite import SUITES
 from temper.evaluation.threats import is_valid
 from temper.records import GateRecord
 from temper.seeds import derive_seed
@@ -124,10 +123,9 @@ class Reexamined:
         ]
 
     def _plan(self, seed: int) -> EvaluationPlan:
-        """The suite ``quick``; where there is none in the norm, the record's own."""
+        """The suite ``quick`` with another seed."""
         threat, settings = self.evidence.record.threat, self.opened.settings
-        name = "quick" if ("quick", threat.norm) in SUITES else settings.suite
-        main = CascadePlan(threat=threat, suite=suite_for(name, threat.norm))
+        main = CascadePlan(threat=threat, suite=suite_for("quick", threat.norm))
         return EvaluationPlan(main=main, seed=seed, batch_size=settings.batch_size)
 
 

@@ -112,12 +112,14 @@ def _changed(name: str, claimed: DataRecord | None, opened: Reopened, task: str)
     )
     yield from differences(name, claimed, found)
     try:
-        actual = read_fingerprint(ShardSet.open(shards.path))
+        # A fold has a fingerprint of its own, made from that of all the images.
+        whole = ShardSet.open(shards.path)
+        actual = read_fingerprint(whole)
     except TemperError as problem:
         yield str(problem)
         return
-    if actual != claimed.fingerprint:
-        yield f"{shards.path}: the images have changed ({actual}, not {claimed.fingerprint})"
+    if actual != whole.fingerprint:
+        yield f"{shards.path}: the images have changed ({actual}, not {whole.fingerprint})"
 
 
 def check_start(evidence: Evidence, opened: Reopened, not_checked: list[str]) -> Check:

@@ -25,11 +25,5 @@ def read_fingerprint(shards: ShardSet) -> str:
     Raises:
         ShardError: a file that is damaged.
     """
-    digests: list[str] = []
-    labels: list[int] = []
-    for group in shards.row_groups:
-        table = shards.read(group)
-        contents = table["image"].combine_chunks().field("bytes")
-        digests += [hashlib.sha256(content.as_py()).hexdigest() for content in contents]
-        labels += table["label"].to_pylist()
-    return fingerprint_of(shards.classes, digests, labels, shards.manifest.splits)
+    digests = [digest.hex() for digest in shards.digests]
+    return fingerprint_of(shards.classes, digests, shards.labels.tolist(), shards.manifest.splits)

@@ -22,7 +22,11 @@ def is_run(record: EvaluationRecord) -> bool:
 
 def hash_of_recipe(recipe: dict[str, Any]) -> str:
     """As a resolved recipe's own."""
-    return content_hash({name: value for name, value in recipe.items() if name not in NOT_HASHED})
+    hashed = {name: value for name, value in recipe.items() if name not in NOT_HASHED}
+    data = hashed.get("data")
+    if isinstance(data, dict) and data.get("fold") is None:
+        hashed["data"] = {name: value for name, value in data.items() if name != "fold"}
+    return content_hash(hashed)
 
 
 def check_recipe(evidence: Evidence) -> Check:

@@ -6,8 +6,8 @@ from torch import Tensor
 from temper.spec import Geometry, Threat
 
 TOLERANCE = 1e-5
-"""Distance by which float arithmetic may leave the ball (in L1 and L2, sums over all pixels: times eps, if that
-is above 1); anything farther is not counted."""
+"""Distance by which float arithmetic may leave the ball (in L1 and L2, sums over all pixels, times eps, if
+that is above 1); anything farther is not counted."""
 SAME = 1e-6
 """Values of a pixel that differ by less are the same."""
 

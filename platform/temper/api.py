@@ -46,7 +46,7 @@ def evaluate(
     (N,C,H,W) and (N,), uint8 or floats in [0,1]; or batches of those, such as a DataLoader. Floats are
     rounded to 8 bits, as image files have them. ``suite``: ``quick``, ``standard``, ``full`` or a YAML file.
     ``settings`` are further fields of the recipe's ``evaluation``: ``curve``, ``others``, ``corruptions``,
-    ``num_workers`` and so on. With ``out``, record.json and outcomes.parquet are written there, ready for
+    ``num_workers`` and so on. With ``out``, record.json and what it rests on are written there, ready for
     ``temper leaderboard``, and an interrupted evaluation goes on.
 
     Raises:

@@ -27,6 +27,7 @@ COMMANDS = [
     "crossval",
     "evaluate",
     "compare",
+    "verify",
     "leaderboard",
 ]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from temper.cluster.evaluate import evaluate_run
 from temper.cluster.launch import launch
-from temper.records import RunFolder
+from temper.records import RunFolder, read_record
 from temper.tracking import TrackingSpec, build_tracker
 
 SECRET = "k" * 40
@@ -86,3 +87,44 @@ def test_only_the_chief_tracks(tmp_path: Path) -> None:
     tracker.log({"a": 1.0}, epoch=0)
     tracker.finish()
     assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluation_shows_its_figure_in_a_run_of_its_own(evaluated_run: Path, tmp_path: Path) -> None:
+    settings = {"tracking.wandb": True, "tracking.group": "sweep-1", "evaluation.max_images": 16}
+    record = evaluate_run(evaluated_run, settings, out=tmp_path)
+    records = read_wandb(tmp_path)
+    run = next(row.run for row in records if row.HasField("run"))
+    assert (run.display_name, run.run_group, run.job_type) == ("tiny", "sweep-1", "evaluate")
+    logged = {
+        item.nested_key[1]: json.loads(item.value_json)
+        for row in records
+        if row.HasField("history")
+        for item in row.history.item
+        if list(item.nested_key)[:1] == ["test/target/adversarial"]
+    }
+    assert logged["_type"] == "image-file"
+    assert logged["sha256"] == record.files["figure"].sha256
+    media = next(tmp_path.glob(f"wandb/offline-run-*/files/{logged['path']}"))
+    assert media.read_bytes() == (tmp_path / "figure.png").read_bytes()
+    summary = {
+        item.key: json.loads(item.value_json)
+        for row in records
+        if row.HasField("summary")
+        for item in row.summary.update
+    }
+    assert summary["test/target/robust_acc"] == record.robust_acc.value
+
+
+def test_an_evaluation_without_tracking_shows_nothing(evaluated_run: Path) -> None:
+    assert (evaluated_run / "figure.png").is_file()
+    assert not (evaluated_run / "wandb").exists()
+
+
+def test_an_evaluation_outlives_broken_tracking(
+    evaluated_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "no such mode")
+    settings = {"tracking.wandb": True, "evaluation.max_images": 8}
+    record = evaluate_run(evaluated_run, settings, out=tmp_path)
+    assert record == read_record(tmp_path / "record.json")
+    assert "W&B tracking stopped" in caplog.text

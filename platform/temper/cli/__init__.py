@@ -7,7 +7,8 @@ import temper.cli.app
 import temper.cli.comparison
 import temper.cli.crossval
 import temper.cli.evaluation
-import temper.cli.training  # noqa: F401  # their commands enter the application as they are imported
+import temper.cli.training
+import temper.cli.verification  # noqa: F401  # their commands enter the application as they are imported
 from temper.cli.options import app
 from temper.cli.show import console
 from temper.errors import TemperError, UsageError

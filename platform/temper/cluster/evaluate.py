@@ -1,4 +1,4 @@
-"""Evaluating a finished run: record.json and outcomes.parquet, written exactly once."""
+"""Evaluating a finished run: record.json and what it rests on, written exactly once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from temper.cluster.evidence import track_evaluation, write_evidence
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import make_record
 from temper.cluster.subject import Opened, OpenRun, Subject, answers_of, build_start
@@ -17,7 +18,6 @@ from temper.evaluation import (
     LinearProbe,
     accuracy_of,
     predict_logits,
-    write_outcomes,
 )
 from temper.evaluation.cascade import OnProgress
 from temper.models import TaskModel
@@ -54,8 +54,9 @@ def evaluate_run(
     subject = Subject.open(run, recipe, state)
     store = ChunkStore(written.path / EVALUATION, {**_identity(subject), "plan": plan.hash})
     start = Start.of(subject)
+    opened = Opened(subject.model, subject.test, subject.device)
     evaluation = measure(
-        Opened(subject.model, subject.test, subject.device),
+        opened,
         OpenRun(run.path.resolve(), overrides or {}),
         plan,
         classes=subject.shards["target"].classes,
@@ -66,7 +67,14 @@ def evaluate_run(
         use_gpu=recipe.workers.use_gpu,
         on_progress=on_progress,
     )
-    write_outcomes(written.outcomes, evaluation.outcomes)
+    write_evidence(
+        written,
+        evaluation,
+        opened,
+        name=recipe.name,
+        data_name=subject.shards["target"].manifest.name,
+        classes=subject.shards["target"].classes,
+    )
     record = make_record(
         subject,
         evaluation,
@@ -77,6 +85,7 @@ def evaluate_run(
     )
     write_once(written.record, record.model_dump_json(indent=2) + "\n")
     store.clear()
+    track_evaluation(written, evaluation, recipe)
     return record
 
 

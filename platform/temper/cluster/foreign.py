@@ -13,12 +13,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from temper.cluster.evidence import write_evidence
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import Claim, make_foreign_record
 from temper.cluster.subject import Opened, Opener, choose_device
 from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
 from temper.errors import ModelError, RecipeError
-from temper.evaluation import ChunkStore, Evaluation, EvaluationSpec, write_outcomes
+from temper.evaluation import ChunkStore, Evaluation, EvaluationSpec
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
 from temper.models import ModelSpec, TaskModel, build_model, start_classes
@@ -62,7 +63,7 @@ class ForeignSpec(Spec):
 def evaluate_foreign(
     spec: ForeignSpec, out: Path, *, on_progress: OnProgress | None = None
 ) -> EvaluationRecord:
-    """Evaluate the model that ``spec`` names into ``out``: record.json and outcomes.parquet.
+    """Evaluate the model that ``spec`` names into ``out``: record.json and what it rests on.
 
     Raises:
         RecipeError: no such function, or a suite that does not fit.
@@ -136,7 +137,14 @@ def evaluate_opened(
     )
     written = None if out is None else RunFolder(out)
     if written is not None:
-        write_outcomes(written.outcomes, evaluation.outcomes)
+        write_evidence(
+            written,
+            evaluation,
+            opened,
+            name=claim.name,
+            data_name=claim.data.name,
+            classes=claim.data.classes,
+        )
     record = make_foreign_record(claim, identity["model"], opened, evaluation, written)
     if written is not None and store is not None:
         write_once(written.record, record.model_dump_json(indent=2) + "\n")

@@ -78,8 +78,8 @@ def make_record(
         cost=_cost(subject.state, evaluation, subject.device),
         files={
             "checkpoint": _file(written, run.checkpoint / "model.safetensors"),
-            "outcomes": _file(written, written.outcomes),
             "recipe": _file(written, run.recipe),
+            **_evidence(written),
         },
     )
 
@@ -104,7 +104,7 @@ def make_foreign_record(
             num_trained_params=0,
         ),
         cost=_cost(None, evaluation, opened.device),
-        files={"outcomes": _file(written, written.outcomes)} if written is not None else {},
+        files=_evidence(written) if written is not None else {},
     )
 
 
@@ -162,6 +162,12 @@ def _cost(state: TrainState | None, evaluation: Evaluation, device: torch.device
         num_evaluate_forward=evaluation.num_forward,
         num_evaluate_backward=evaluation.num_backward,
     )
+
+
+def _evidence(written: RunFolder) -> dict[str, FileRecord]:
+    """What the evaluation itself left there."""
+    paths = {"outcomes": written.outcomes, "adversarial": written.adversarial, "figure": written.figure}
+    return {name: _file(written, path) for name, path in paths.items() if path.exists()}
 
 
 def _file(run: RunFolder, path: Path) -> FileRecord:

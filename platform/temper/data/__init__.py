@@ -8,6 +8,7 @@ from pydantic import Field
 from temper.data.augment import AugmentSpec, augment
 from temper.data.batches import Batch, Batches, Plan, ResidentBatches, cycle
 from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
+from temper.data.fingerprint import read_fingerprint
 from temper.data.folds import FoldSpec
 from temper.data.manifest import BadImage, Manifest, Split
 from temper.data.mixing import MixSpec, mix
@@ -39,6 +40,7 @@ __all__ = [
     "join",
     "load_images",
     "mix",
+    "read_fingerprint",
     "rows_within",
     "stratified_subset",
     "write_shards",

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from temper.data.encode import Encoded, encode
+from temper.data.fingerprint import fingerprint_of
 from temper.data.folders import ImageFile, scan_folders
 from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
 from temper.data.splits import draw_splits
@@ -211,10 +212,9 @@ class _Writer:
         splits = draw_splits(
             labels, self.stored, self.classes, val_frac=val_frac, test_frac=test_frac, seed=seed
         )
-        content = [self.classes, list(zip(self.digests, self.labels, strict=True)), splits]
         return Manifest(
             name=name,
-            fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
+            fingerprint=fingerprint_of(self.classes, self.digests, self.labels, splits),
             classes=self.classes,
             counts={split: _counts(labels[rows], self.classes) for split, rows in splits.items()},
             channels=3 if self.has_colour else 1,

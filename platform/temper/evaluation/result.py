@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from temper.evaluation.adversarial import Adversarial
 from temper.evaluation.corruptions import GROUPS, SEVERITIES, CorruptionResult
 from temper.evaluation.found import CascadeOutcome, Found
 from temper.evaluation.metrics import balanced, measure, recalls
@@ -26,18 +27,6 @@ from temper.records import (
     ThreatRecord,
 )
 from temper.records.evaluation import Consistency, CurvePoint, Robustness
-
-
-@dataclass(frozen=True)
-class Adversarial:
-    """Adversarial examples that were kept: (K,3,H,W) float32 in [0,1] with the numbers of their images."""
-
-    rows: np.ndarray
-    labels: np.ndarray
-    prediction: np.ndarray
-    clean: Tensor
-    """(K,3,H,W) uint8."""
-    images: Tensor
 
 
 @dataclass(frozen=True)
@@ -167,6 +156,7 @@ def _metrics(found: Found, main: CascadeOutcome) -> MetricsRecord:
 def _kept(main: CascadeOutcome, found: Found, images: Tensor, rows: np.ndarray) -> Adversarial:
     there = main.kept & ~main.standing & found.clean.correct
     return Adversarial(
+        threat=main.threat,
         rows=rows[there.numpy()],
         labels=found.clean.labels[there].numpy(),
         prediction=main.prediction[there].numpy(),

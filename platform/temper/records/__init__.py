@@ -1,5 +1,6 @@
 """Typed files: what a run, a sweep and an evaluation leave behind, and how they are written."""
 
+from temper.records.adversarial import SavedImages, read_saved_images, write_saved_images
 from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
 from temper.records.evaluation import (
@@ -51,6 +52,7 @@ __all__ = [
     "Promises",
     "Proportion",
     "RunFolder",
+    "SavedImages",
     "Spread",
     "SuiteRecord",
     "SweepFolder",
@@ -63,10 +65,12 @@ __all__ = [
     "read_ledger",
     "read_outcomes",
     "read_record",
+    "read_saved_images",
     "record_files",
     "refuse_second",
     "sha256_of",
     "write_atomic",
     "write_once",
     "write_outcomes",
+    "write_saved_images",
 ]

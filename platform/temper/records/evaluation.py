@@ -234,7 +234,7 @@ class EvaluationRecord(Spec):
     environment: dict[str, Any]
     """git_commit, packages, python, platform, num_threads."""
     files: dict[str, FileRecord]
-    """checkpoint, outcomes, recipe."""
+    """checkpoint, recipe, outcomes, adversarial, figure."""
 
 
 def read_record(path: Path) -> EvaluationRecord:

@@ -51,6 +51,16 @@ class RunFolder:
         """Per test image: what each attack did to it."""
         return self.path / "outcomes.parquet"
 
+    @property
+    def adversarial(self) -> Path:
+        """Adversarial images that were kept, for pictures and for checking the record."""
+        return self.path / "adversarial.safetensors"
+
+    @property
+    def figure(self) -> Path:
+        """Some of them as a picture, beside the accuracy of each class."""
+        return self.path / "figure.png"
+
 
 def refuse_second(run: RunFolder) -> None:
     """See that ``run`` has no record yet.

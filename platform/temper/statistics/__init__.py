@@ -3,6 +3,7 @@
 All intervals are at 95 %, all p-values are two-sided.
 """
 
+from temper.statistics.folds import fold_spread
 from temper.statistics.paired import (
     NUM_RESAMPLES,
     Cells,
@@ -24,6 +25,7 @@ __all__ = [
     "bootstrap_difference",
     "corrected_interval",
     "count_cells",
+    "fold_spread",
     "holm",
     "mcnemar",
     "newcombe",

@@ -16,6 +16,7 @@ __all__ = [
     "Trackers",
     "TrackingSpec",
     "WandbTracker",
+    "build_evaluation_tracker",
     "build_tracker",
 ]
 
@@ -46,3 +47,15 @@ def build_tracker(
     if spec.wandb:
         trackers.append(WandbTracker(Path(run.path), spec.project, spec.group, spec.tags, name, config))
     return Trackers(trackers)
+
+
+def build_evaluation_tracker(
+    spec: TrackingSpec, written: RunFolder, *, name: str, config: dict[str, Any]
+) -> Tracker:
+    """What shows an evaluation: a W&B run beside that of the training, of the same name and group.
+
+    Not the same run: W&B cannot resume one offline, and a record may be written far from its run.
+    """
+    if not spec.wandb:
+        return NullTracker()
+    return WandbTracker(written.path, spec.project, spec.group, spec.tags, name, config, job_type="evaluate")

@@ -1,14 +1,18 @@
 """What a tracker does."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 
 class Tracker(Protocol):
-    """Receives metrics. It may be slow or broken; the run must not notice."""
+    """Receives metrics and pictures. It may be slow or broken; the run must not notice."""
 
     def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
         """Keep one epoch's metrics."""
+
+    def image(self, name: str, path: Path) -> None:
+        """Keep a picture."""
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         """Keep the run's final numbers."""
@@ -21,6 +25,7 @@ class NullTracker:
     """Keeps nothing, so that the loop never asks whether tracking is on."""
 
     def log(self, metrics: Mapping[str, float], *, epoch: int) -> None: ...
+    def image(self, name: str, path: Path) -> None: ...
     def summary(self, metrics: Mapping[str, float]) -> None: ...
     def finish(self) -> None: ...
 
@@ -34,6 +39,10 @@ class Trackers:
     def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
         for tracker in self._trackers:
             tracker.log(metrics, epoch=epoch)
+
+    def image(self, name: str, path: Path) -> None:
+        for tracker in self._trackers:
+            tracker.image(name, path)
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         for tracker in self._trackers:

@@ -23,6 +23,9 @@ class JsonlTracker:
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         append_line(self._path, {"epoch": epoch, **finite})
 
+    def image(self, name: str, path: Path) -> None:
+        """A picture is a file already."""
+
     def summary(self, metrics: Mapping[str, float]) -> None:
         """The epochs are all there is to keep: final numbers are in the record."""
 

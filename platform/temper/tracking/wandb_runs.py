@@ -22,10 +22,11 @@ class WandbTracker:
         tags: Sequence[str],
         name: str,
         config: Mapping[str, Any],
+        job_type: str | None = None,
     ) -> None:
         self._run: Any = None
         self._is_on = True
-        self._attempt(lambda: self._start(folder, project, group, tags, name, config))
+        self._attempt(lambda: self._start(folder, project, group, tags, name, config, job_type))
 
     def _start(
         self,
@@ -35,6 +36,7 @@ class WandbTracker:
         tags: Sequence[str],
         name: str,
         config: Mapping[str, Any],
+        job_type: str | None,
     ) -> None:
         import wandb
 
@@ -56,6 +58,7 @@ class WandbTracker:
             group=group,
             tags=list(tags),
             name=name,
+            job_type=job_type,
             config=dict(config),
             mode=mode,  # type: ignore[arg-type]  # whatever the environment says; wandb judges it
             settings=settings,
@@ -64,6 +67,14 @@ class WandbTracker:
 
     def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
         self._attempt(lambda: self._run.log({**metrics, "epoch": epoch}, step=epoch))
+
+    def image(self, name: str, path: Path) -> None:
+        self._attempt(lambda: self._log_image(name, path))
+
+    def _log_image(self, name: str, path: Path) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Image(str(path))})
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         self._attempt(lambda: self._run.summary.update(dict(metrics)))

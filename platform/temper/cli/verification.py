@@ -1,0 +1,52 @@
+"""The command that checks a record against what it rests on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from temper.cli.options import Json, Verbose, app
+from temper.cli.show import finish, say, table_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from temper.verification import VerificationRecord
+
+
+@app.command(epilog="Example: temper verify runs/medical")
+def verify(
+    record: Annotated[Path, typer.Argument(help="A record file, or the run folder that it is in.")],
+    shallow: Annotated[bool, typer.Option("--shallow", help="Files and numbers only, no model.")] = False,
+    sample: Annotated[int, typer.Option(min=1, help="Images to attack again.")] = 64,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Makes a model that was trained elsewhere.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check a record: its files, its numbers, its model, and new attacks. Exit code 1 if any check fails."""
+    found = _verify(record, shallow, sample, model)
+    finish({"passed": found.passed, **found.model_dump(mode="json")}, _table(found), as_json=as_json)
+    for reason in found.not_checked:
+        say(f"not checked: {reason}")
+    if not found.passed:
+        say(f"failed: {', '.join(check.name for check in found.failed)}")
+        raise typer.Exit(1)
+
+
+def _verify(path: Path, shallow: bool, sample: int, model: str | None) -> "VerificationRecord":
+    if shallow:
+        from temper.verification import verify_shallow
+
+        return verify_shallow(path)
+    from temper.cluster.verify import verify_record
+
+    return verify_record(path, num_sampled=sample, model=model, on_stage=say)
+
+
+def _table(found: "VerificationRecord") -> "Table":
+    rows = [[check.name, "ok" if check.passed else "FAILED", check.detail] for check in found.checks]
+    table = table_of(f"{found.name}, {found.record}", ["check", "state", "found"], rows)
+    table.columns[2].justify = "left"
+    return table

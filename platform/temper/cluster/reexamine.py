@@ -1,0 +1,156 @@
+"""A record's model asked and attacked again: predictions, saved images, new attacks, gates."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from temper.cluster.reopen import Reopened
+from temper.data import stratified_subset
+from temper.evaluation import CascadePlan, EvaluationPlan, suite_for, wilson
+from temper.evaluation.cascade import LabelledImages
+from temper.evaluation.chunk import answer_clean, evaluate_chunk
+from temper.evaluation.evaluate import NUM_KEPT
+from temper.evaluation.found import CleanOutcome
+from temper.evaluation.gates import run_gates
+from temper.evaluation.metrics import measure
+from temper.evaluation.passes import held_still
+from temper.evaluation.result import main_cascade
+from temper.evaluation.threats import is_valid
+from temper.records import GateRecord
+from temper.seeds import derive_seed
+from temper.verification import Check, Evidence, differences, judge
+
+MAX_FLIPPED_FRAC: Final = 0.005
+"""Of clean predictions, which float arithmetic may change on another machine."""
+MAX_RETURNED_FRAC: Final = 0.05
+"""Of adversarial images, which lie close to the boundary."""
+MAX_FALLEN_FRAC: Final = 0.005
+"""Of all images: robust accuracy is to be right within half a point."""
+METRIC_TOLERANCE: Final = 0.002
+
+
+@dataclass(frozen=True)
+class Reexamined:
+    """The model, asked again about all N images."""
+
+    evidence: Evidence
+    opened: Reopened
+    data: LabelledImages
+    clean: CleanOutcome
+    seed: int
+
+    @classmethod
+    def of(cls, evidence: Evidence, opened: Reopened) -> "Reexamined":
+        test = opened.opened.test
+        images = torch.from_numpy(np.ascontiguousarray(test.images))
+        data = LabelledImages(images, torch.from_numpy(test.labels.astype(np.int64)))
+        with held_still(opened.opened.model, _floats(images[:8], opened)) as held:
+            clean = answer_clean(held.model, data, opened.settings.batch_size, opened.opened.device)
+        return cls(evidence, opened, data, clean, evidence.record.seed)
+
+    def check_predictions(self) -> Check:
+        """Clean predictions and the metrics of their logits."""
+        claimed = self.evidence.columns["prediction"]
+        flipped = int((self.clean.prediction.numpy() != claimed).sum())
+        problems = []
+        if flipped > MAX_FLIPPED_FRAC * len(claimed):
+            problems.append(f"{flipped} of {len(claimed)} clean predictions are others than in the outcomes")
+        metrics, found = self.evidence.record.metrics, measure(self.clean.logits, self.clean.labels)
+        if metrics is not None:
+            for name in ("auroc", "ece"):
+                problems += differences(
+                    f"metrics.clean.{name}",
+                    getattr(metrics.clean, name),
+                    getattr(found, name),
+                    METRIC_TOLERANCE,
+                )
+        return judge("predictions", problems, f"{len(claimed)} images, {flipped} predictions flipped")
+
+    def check_adversarial(self) -> Check:
+        """Saved images obey the threat model and fool the model as claimed, and none is left out."""
+        saved, columns, record = self.evidence.saved, self.evidence.columns, self.evidence.record
+        kept = stratified_subset(columns["label"], NUM_KEPT, record.seed)
+        fallen = [place for place in kept if columns["correct"][place] and not columns["robust"][place]]
+        expected = columns["row"][fallen]
+        problems = []
+        if not np.array_equal(np.sort(expected), np.sort(saved.rows)):
+            problems.append(
+                f"{len(saved.rows)} images are saved, not the {len(expected)} that were to be kept"
+            )
+        places = np.flatnonzero(np.isin(columns["row"], saved.rows))
+        if not np.array_equal(columns["row"][places], saved.rows):
+            return judge("adversarial images", [*problems, "not in the order of the outcomes"], "")
+        images = torch.from_numpy(saved.images)
+        valid = is_valid(self.data.images[torch.from_numpy(places)].float() / 255, images, record.threat)
+        if not valid.all():
+            problems.append(f"{int((~valid).sum())} images are not within {record.threat.label}")
+        returned = int((self._answer(images) != saved.predictions).sum())
+        if returned > max(1, MAX_RETURNED_FRAC * len(images)):
+            problems.append(f"{returned} of {len(images)} images do not fool the model as claimed")
+        good = f"{len(images)} images within {record.threat.label}, {returned} answered otherwise"
+        return judge("adversarial images", problems, good)
+
+    def _answer(self, images: Tensor) -> np.ndarray:
+        """(K,) what the model takes float images for; -1 where its answer is not finite."""
+        if not len(images):
+            return np.zeros(0, np.int64)
+        opened = self.opened.opened
+        with torch.no_grad(), held_still(opened.model, images[:8].to(opened.device)) as held:
+            logits, finite = held.model.answer(images.to(opened.device))
+        return torch.where(finite, logits.argmax(1), -1).cpu().numpy()
+
+    def attack_again(self, num_sampled: int) -> list[Check]:
+        """New attacks with another seed on a stratified sample, and the gates on the model."""
+        record, columns, device = self.evidence.record, self.evidence.columns, self.opened.opened.device
+        seed = derive_seed(self.seed, "verify")
+        chosen = stratified_subset(columns["label"], num_sampled, seed)
+        places = torch.from_numpy(chosen)
+        data = LabelledImages(self.data.images[places], self.data.labels[places])
+        plan = self._plan(seed)
+        rows, kept = torch.from_numpy(columns["row"][chosen]), torch.zeros(len(chosen), dtype=torch.bool)
+        found = evaluate_chunk(self.opened.opened.model, data, rows, kept, plan, 0, device)
+        relatives = self.opened.start.relatives() if self.opened.start else {}
+        with held_still(self.opened.opened.model, _floats(data.images[:8], self.opened)) as held:
+            gates = run_gates(held, data, found, plan, device, relatives)
+        standing = main_cascade(found, plan).standing.numpy()
+        robust = columns["robust"][chosen]
+        return [
+            judge_fallen(int((robust & ~standing).sum()), len(chosen), int(robust.sum())),
+            judge_gates(record.gates, gates),
+        ]
+
+    def _plan(self, seed: int) -> EvaluationPlan:
+        """The suite ``quick`` with another seed."""
+        threat, settings = self.evidence.record.threat, self.opened.settings
+        main = CascadePlan(threat=threat, suite=suite_for("quick", threat.norm))
+        return EvaluationPlan(main=main, seed=seed, batch_size=settings.batch_size)
+
+
+def _floats(images: Tensor, opened: Reopened) -> Tensor:
+    return images.to(opened.opened.device).float() / 255
+
+
+def judge_fallen(num_fallen: int, num_sampled: int, num_robust: int) -> Check:
+    share = wilson(num_fallen, num_sampled)
+    problems = []
+    if share.low > MAX_FALLEN_FRAC:
+        problems.append(
+            f"{num_fallen} of {num_sampled} images count as robust but fell to new attacks "
+            f"(at least {share.low:.1%} of all, {MAX_FALLEN_FRAC:.1%} are allowed)"
+        )
+    good = f"of {num_sampled} images, {num_robust} counted as robust, {num_fallen} fell to new attacks"
+    return judge("attacked again", problems, good)
+
+
+def judge_gates(claimed: list[GateRecord], found: list[GateRecord]) -> Check:
+    passed = {gate.name: gate.passed for gate in claimed}
+    problems = [f"the record lacks the gate '{gate.name}'" for gate in found if gate.name not in passed]
+    problems += [
+        f"'{gate.name}' passed in the record, but fails: {gate.detail}"
+        for gate in found
+        if passed.get(gate.name) and not gate.passed
+    ]
+    return judge("gates again", problems, f"{len(found)} gates, as in the record")

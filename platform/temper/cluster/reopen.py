@@ -1,0 +1,124 @@
+"""Opening again what a record is about: its model and its images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from temper.cluster.evaluate import Start
+from temper.cluster.foreign import ForeignSpec, OpenForeign, digest_of_model
+from temper.cluster.subject import Opened, Subject
+from temper.data import ShardSet, Split
+from temper.errors import RecordError, TemperError
+from temper.evaluation import EvaluationSpec
+from temper.models import count_params
+from temper.recipe import build_recipe
+from temper.records import EvaluationRecord, RunFolder
+from temper.spec import content_hash, read_yaml, validate
+from temper.training import read_state
+from temper.verification import Check, Evidence, differences, hash_of_recipe, is_run, judge
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """The model and the images of a record, and what the model is said to be."""
+
+    opened: Opened
+    shards: dict[str, ShardSet]
+    settings: EvaluationSpec
+    check: Check
+    """Whether the model is the one that the record describes."""
+    split: Split = "test"
+    start: Start | None = None
+    """Of a run."""
+
+
+def reopen(evidence: Evidence, model: str | None) -> Reopened | str:
+    """Open what the record is about, or say why that cannot be done.
+
+    Raises:
+        TemperError: it should be there, but is missing, damaged, or another one.
+    """
+    if is_run(evidence.record):
+        return _reopen_run(evidence)
+    recipe = evidence.record.recipe
+    if "shards" not in recipe:
+        return "the model was evaluated on arrays in memory; nothing names them"
+    if model is None:
+        return "the model was trained elsewhere; give --model module:function"
+    return _reopen_foreign(evidence, model)
+
+
+def _reopen_run(evidence: Evidence) -> Reopened:
+    record = evidence.record
+    if "checkpoint" not in record.files:
+        raise RecordError(f"{evidence.path}: names no checkpoint")
+    run = RunFolder((evidence.folder / record.files["checkpoint"].path).parent.parent)
+    recipe, state = build_recipe(record.recipe, where=str(evidence.path)), read_state(run.checkpoint)
+    subject = Subject.open(run, recipe, state)
+    problems = [
+        *differences("model.num_params", record.model.num_params, count_params(subject.model)),
+        *differences("model.num_trained_params", record.model.num_trained_params, state.num_trained_params),
+        *differences(
+            "model.adapter",
+            record.model.adapter,
+            recipe.model.adapter.label if recipe.model.adapter else None,
+        ),
+        *differences("model.adapter_ranks", record.model.adapter_ranks, state.adapter_ranks),
+        *differences("cost.num_train_forward", record.cost.num_train_forward, state.passes.forward),
+        *differences("cost.num_train_backward", record.cost.num_train_backward, state.passes.backward),
+    ]
+    if hash_of_recipe(read_yaml(run.recipe)) != state.recipe_hash:
+        problems.append(f"{run.checkpoint} was trained with another recipe than {run.recipe}")
+    return Reopened(
+        opened=Opened(subject.model, subject.test, subject.device),
+        shards=subject.shards,
+        settings=recipe.evaluation,
+        check=judge("model", problems, f"{record.model.num_params} parameters, as described"),
+        start=Start.of(subject),
+    )
+
+
+def _reopen_foreign(evidence: Evidence, model: str) -> Reopened:
+    record = evidence.record
+    document = {**record.recipe, "model": model}
+    if ":" in model:
+        document["backbone"] = None
+    spec = validate(ForeignSpec, document, str(evidence.path))
+    opened = OpenForeign(spec)()
+    num_params = sum(parameter.numel() for parameter in opened.model.parameters())
+    digest = content_hash({"model": digest_of_model(opened.model)})
+    problems = [
+        *differences("model.num_params", record.model.num_params, num_params),
+        *differences("model.backbone", record.model.backbone, type(opened.model).__name__),
+        *differences("recipe_hash", record.recipe_hash, digest),
+    ]
+    return Reopened(
+        opened=opened,
+        shards={"target": ShardSet.open(Path(spec.shards))},
+        settings=spec.evaluation,
+        check=judge("model", problems, f"{digest}, the same weights"),
+        split=spec.split,
+    )
+
+
+def check_suite(record: EvaluationRecord, settings: EvaluationSpec, num_classes: int) -> Check | str:
+    """Whether the record's suite and its members are those of that name; or why that cannot be said."""
+    try:
+        suite = settings.plan(record.threat, record.seed).main.suite
+    except TemperError as problem:
+        return f"the suite: {problem}"
+    if (suite.name, suite.version) != (record.suite.name, record.suite.version):
+        if suite.name == record.suite.name:
+            return f"the suite: version {record.suite.version}, this temper has {suite.version}"
+        problems = [f"suite.name is {record.suite.name!r} in the record, its recipe says {suite.name!r}"]
+        return judge("suite", problems, "")
+    own = [attack for attack in record.attacks if not attack.name.startswith(("carried", "gate"))]
+    expected = [
+        {"name": member.name, "settings": member.model_dump(mode="json")}
+        for member in suite.members_for(num_classes)
+    ]
+    claimed = [{"name": attack.name, "settings": attack.settings} for attack in own]
+    problems = [
+        *differences("suite", record.suite, suite.record),
+        *differences("attacks", claimed, expected),
+    ]
+    return judge("suite", problems, f"{suite.name} version {suite.version}, {suite.hash}")

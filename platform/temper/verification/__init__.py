@@ -1,0 +1,24 @@
+"""Checking a record against what it rests on, without the model: no torch, no ray.
+
+Add a check: a function of ``Evidence`` that returns ``Check``, and its call in ``check_record``.
+"""
+
+from temper.verification.check import NOT_CHECKED, check_record, verify_shallow
+from temper.verification.evidence import Evidence, read_evidence, record_of
+from temper.verification.recipe import hash_of_recipe, is_run
+from temper.verification.record import Check, VerificationRecord, differences, judge
+
+__all__ = [
+    "NOT_CHECKED",
+    "Check",
+    "Evidence",
+    "VerificationRecord",
+    "check_record",
+    "differences",
+    "hash_of_recipe",
+    "is_run",
+    "judge",
+    "read_evidence",
+    "record_of",
+    "verify_shallow",
+]

@@ -1,0 +1,78 @@
+"""Whether a record, the recipe inside it and ``recipe.yaml`` speak of the same experiment."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from temper.errors import RecipeError
+from temper.records import EvaluationRecord
+from temper.spec import content_hash, read_yaml
+from temper.verification.evidence import Evidence
+from temper.verification.record import Check, differences, judge
+
+NOT_HASHED = ("name", "tracking")
+OF_EVALUATION = ("name", "tracking", "evaluation", "threat", "workers")
+"""Fields of a recipe that may be others when the run is evaluated than when it was trained."""
+OF_EVALUATION_DATA = ("target", "source", "image_size", "fit")
+
+
+def is_run(record: EvaluationRecord) -> bool:
+    """Whether the model was trained by temper."""
+    return "objective" in record.recipe
+
+
+def hash_of_recipe(recipe: dict[str, Any]) -> str:
+    """As a resolved recipe's own."""
+    hashed = {name: value for name, value in recipe.items() if name not in NOT_HASHED}
+    data = hashed.get("data")
+    if isinstance(data, dict) and data.get("fold") is None:
+        hashed["data"] = {name: value for name, value in data.items() if name != "fold"}
+    return content_hash(hashed)
+
+
+def check_recipe(evidence: Evidence) -> Check:
+    """The recipe's hash, the recipe beside the record, and what the record repeats of it."""
+    record = evidence.record
+    problems = [*_repeated(record)]
+    if not is_run(record):
+        return judge("recipe", problems, "a model from elsewhere; what the record repeats of its settings")
+    problems += differences("recipe_hash", record.recipe_hash, hash_of_recipe(record.recipe))
+    problems += _beside(evidence)
+    return judge("recipe", problems, f"{record.recipe_hash}, as trained")
+
+
+def _repeated(record: EvaluationRecord) -> Iterator[str]:
+    recipe = record.recipe
+    threat = recipe.get("threat", record.threat.model_dump())
+    said = {
+        "name": recipe.get("name", record.name),
+        "seed": recipe.get("seed", record.seed),
+        "threat": {"norm": threat.get("norm"), "eps": threat.get("eps")},
+    }
+    for name, value in said.items():
+        yield from differences(name, getattr(record, name), value)
+    size = recipe["data"].get("image_size") if is_run(record) else recipe.get("image_size")
+    if size is not None:
+        yield from differences("data.image_size", record.data.image_size, size)
+    if is_run(record):
+        yield from differences("model.backbone", record.model.backbone, recipe["model"].get("backbone"))
+
+
+def _beside(evidence: Evidence) -> Iterator[str]:
+    record = evidence.record
+    if "recipe" not in record.files:
+        yield "files: names no recipe, but the model was trained by temper"
+        return
+    try:
+        trained = read_yaml(evidence.folder / record.files["recipe"].path)
+    except RecipeError as problem:
+        yield str(problem)
+        return
+    yield from differences("recipe", _of_training(record.recipe), _of_training(trained))
+
+
+def _of_training(recipe: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in recipe.items() if name not in OF_EVALUATION}
+    data = recipe.get("data")
+    if isinstance(data, dict):
+        kept["data"] = {name: value for name, value in data.items() if name not in OF_EVALUATION_DATA}
+    return kept

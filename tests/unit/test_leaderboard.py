@@ -175,3 +175,18 @@ def test_schedules_are_named_by_what_tells_them_apart(schedule: Any, shown: str)
 )
 def test_adversaries_are_named_with_norm_and_eps(adversary: Any, shown: str) -> None:
     assert describe_adversary(adversary) == shown
+
+
+def test_attacks_that_not_every_model_met_have_no_column(evaluated_run: Path, tmp_path: Path) -> None:
+    """Gates attack further where they must; the suite is what all entries share."""
+    record = read_record(evaluated_run / "record.json")
+    extra = record.attacks[-1].model_copy(update={"name": "more steps", "robust_acc_after": 0.0})
+    write(tmp_path, record, "plain")
+    write(tmp_path, record, "examined", attacks=[*record.attacks, extra])
+    summary = build_leaderboard([tmp_path / "plain", tmp_path / "examined"], tmp_path / "out")
+    names = summary.boards[0].attack_names
+    assert "more steps" not in names
+    assert names[: len(record.attacks)] == [attack.name for attack in record.attacks]
+    page = (tmp_path / "out/index.html").read_text()
+    assert f"after {names[0]}" in page
+    assert "after more steps" not in page

@@ -66,6 +66,8 @@ class Board(Spec):
     suite: str
     suite_version: int
     suite_hash: str
+    attack_names: list[str]
+    """Attacks that every model met, in their order: the suite's, and those gates that were needed everywhere."""
     entries: list[Entry]
     """By rank."""
     blocked: list[Entry]
@@ -113,12 +115,18 @@ def _board(items: list[Found]) -> Board:
         suite=first.suite.name,
         suite_version=first.suite.version,
         suite_hash=first.suite.hash,
+        attack_names=_common_attacks([item.record for item in items]),
         entries=[
             _entry(item, place, not _is_dominated(point, points))
             for place, (item, point) in enumerate(zip(valid, points, strict=True), start=1)
         ],
         blocked=[_entry(item, None, False) for item in items if item.record.status != "ok"],
     )
+
+
+def _common_attacks(records: list[EvaluationRecord]) -> list[str]:
+    common = set.intersection(*({attack.name for attack in record.attacks} for record in records))
+    return [attack.name for attack in records[0].attacks if attack.name in common]
 
 
 def _is_dominated(point: tuple[float, float], points: list[tuple[float, float]]) -> bool:

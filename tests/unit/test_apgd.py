@@ -298,12 +298,12 @@ def test_robust_accuracy_equals_that_of_torchattacks(
     ours: Attack
     with torch.random.fork_rng():
         if loss == "goal dlr":
-            ours = GoalAPGD(norm=norm, eps=eps, steps=20)
-            theirs = torchattacks.APGDT(network, steps=20, n_classes=10, **settings)(images, labels)
+            ours = GoalAPGD(norm=norm, eps=eps, steps=15, num_goals=4)
+            theirs = torchattacks.APGDT(network, steps=15, n_classes=5, **settings)(images, labels)
         else:
-            ours = APGD(norm=norm, eps=eps, steps=50, loss=loss)
+            ours = APGD(norm=norm, eps=eps, steps=30, loss=loss)
             name = {"cross_entropy": "ce", "dlr": "dlr"}[loss]
-            theirs = torchattacks.APGD(network, steps=50, loss=name, **settings)(images, labels)
+            theirs = torchattacks.APGD(network, steps=30, loss=name, **settings)(images, labels)
     wanted = standing(network, theirs, labels)
     assert 64 < wanted < 240
     assert abs(standing(network, ours.perturb(network, images, labels, seeded()), labels) - wanted) <= 1

@@ -10,7 +10,7 @@ import torchattacks
 from pydantic import ValidationError
 from torch import Tensor
 
-from temper.attacks import Square
+from temper.attacks import Square, apgd
 from temper.attacks.losses import is_fooled, margin
 from temper.attacks.norms import distances
 from temper.attacks.squares import Proposal, pattern, tiles, transfer_windows
@@ -193,12 +193,20 @@ def test_l1_is_refused() -> None:
 
 @norms
 def test_square_is_as_strong_as_that_of_torchattacks(norm: Any, hardened_digits: Any) -> None:
-    """At least, less one image: theirs never reaches the last row and column of an image, ours does."""
+    """On the images that gradients can fool, by what stands after three searches: single ones differ by two.
+
+    One-sided, because theirs never reaches the last row and column of an image.
+    """
     network, images, labels = hardened_digits
+    reachable = apgd(network, images, labels, norm, EPS[norm], steps=30, start=images).fooled
+    images, labels = images[reachable], labels[reachable]
+    ours, theirs = torch.ones(2, len(labels), dtype=torch.bool)
+    attack = Square(norm=norm, eps=EPS[norm], num_queries=400)
     settings: Any = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": EPS[norm], "n_restarts": 1}
-    with torch.random.fork_rng():
-        theirs = torchattacks.Square(network, n_queries=500, **settings)(images, labels)
-    ours = Square(norm=norm, eps=EPS[norm], num_queries=500).perturb(network, images, labels, seeded())
-    wanted = int((network(theirs).argmax(1) == labels).sum())
-    assert 64 < wanted < 250
-    assert int((network(ours).argmax(1) == labels).sum()) <= wanted + 1
+    for seed in range(3):
+        with torch.random.fork_rng():
+            found = torchattacks.Square(network, n_queries=400, seed=seed, **settings)(images, labels)
+        theirs &= network(found).argmax(1) == labels
+        ours &= network(attack.perturb(network, images, labels, seeded(seed))).argmax(1) == labels
+    assert 0 < theirs.sum() < len(labels) - 5
+    assert ours.sum() <= theirs.sum() + 1

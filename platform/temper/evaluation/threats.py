@@ -6,8 +6,8 @@ from torch import Tensor
 from temper.spec import Geometry, Threat
 
 TOLERANCE = 1e-5
-"""Distance by which float arithmetic may leave the ball (in L1, a sum over all pixels: times eps, if that
-is above 1); anything farther is not counted."""
+"""Distance by which float arithmetic may leave the ball (in L1 and L2, sums over all pixels, times eps, if
+that is above 1); anything farther is not counted."""
 SAME = 1e-6
 """Values of a pixel that differ by less are the same."""
 
@@ -22,7 +22,7 @@ def is_valid(clean: Tensor, perturbed: Tensor, threat: Threat) -> Tensor:
     in_bounds = ((flat >= -TOLERANCE) & (flat <= 1 + TOLERANCE)).all(1)
     if threat.norm == "semantic":
         return finite & in_bounds
-    slack = TOLERANCE * max(1.0, threat.eps) if threat.norm == "l1" else TOLERANCE
+    slack = TOLERANCE * max(1.0, threat.eps) if threat.norm in ("l1", "l2") else TOLERANCE
     return finite & in_bounds & (distances(clean, perturbed, threat.norm) <= threat.eps + slack)
 
 

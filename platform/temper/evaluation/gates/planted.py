@@ -1,5 +1,7 @@
 """A gate on the attacks: an adversarial example that is known to be there must be found."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,7 +71,7 @@ class Planted(nn.Module):
 def farthest(images: Tensor, signs: Tensor, threat: Threat) -> Tensor:
     """The point of each image's ball, clipped to [0,1], at its edge along ``signs`` (B,3,H,W)."""
     num_pixels = images[0].numel()
-    parts = {"linf": 1.0, "l2": num_pixels**0.5, "l1": float(num_pixels)}[ball_norm(threat)]
+    parts = {"linf": 1.0, "l2": math.sqrt(num_pixels), "l1": float(num_pixels)}[ball_norm(threat)]
     step = threat.eps / parts
     return (images + step * signs).clamp(0, 1)
 

@@ -1,4 +1,4 @@
-"""Prints docs/gates.md's table of planted maskings: `python bench/maskings.py`, in about five minutes."""
+"""Prints docs/gates.md's table of planted maskings: `.venv/bin/python bench/maskings.py`, in minutes."""
 
 import argparse
 import copy

@@ -82,7 +82,7 @@ def cascade(
 
 
 def test_outcomes_add_up_and_repeat(model: Any) -> None:
-    suite = Suite(name="test", members=(*MEMBERS, APGDMember(loss="margin", steps=20)))
+    suite = Suite(name="test", members=(*MEMBERS, APGDMember(loss="margin", steps=40)))
     first, again = (evaluate(model, Threat(eps=0.05), suite) for _ in range(2))
     assert first.clean_acc.count == 36
     assert 0 < first.robust_acc.count < 36

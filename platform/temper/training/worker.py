@@ -51,6 +51,14 @@ class Worker:
             self._report(metrics)
 
 
+class Substitute(Worker):
+    """Does what one of ``world_size`` ranks would do alone, on ``device``: its share, its random numbers."""
+
+    def __init__(self, device: torch.device | str, rank: int, world_size: int) -> None:
+        super().__init__(device)
+        self.rank, self.world_size = rank, world_size
+
+
 class DistributedWorker(Worker):
     """One rank of an initialised ``torch.distributed`` process group."""
 

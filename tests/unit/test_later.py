@@ -36,7 +36,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "average": {"optim__ema_decay": 0.9, "optim__kind": "adamw", "optim__lr": 0.003},
     "twins, gradual": {"schedule": {"kind": "gradual", "epochs_per_group": 1, "batch_norm": "twin"}},
     "adalora": {
-        "data__batch_size": 20, "data__shots_per_class": 4, "validation__max_images": 16, "model__backbone": "small_vit",
+        "data__batch_size": 20, "data__shots_per_class": 4, "validation__max_images": 16,
+        "model__backbone": "small_vit",
         "model__adapter": {"kind": "adalora", "init_rank": 4, "target_rank": 2},
     },
 }  # fmt: skip

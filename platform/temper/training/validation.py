@@ -26,8 +26,9 @@ def validate_epoch(recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker)
 
     Robust accuracy is measured with PGD of ``validation.steps`` within the recipe's threat model, on a
     fixed subset (0 steps: not at all): a cheap proxy that orders epochs and trials, and no claim about
-    robustness.
+    robustness. All ranks judge the model that is kept, which is the chief's.
     """
+    worker.share_buffers(model)
     counts = count_correct(recipe, model, feed.val, feed.classes, worker)
     return metrics_of({name: worker.sum(values) for name, values in counts.items()})
 

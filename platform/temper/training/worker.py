@@ -42,6 +42,12 @@ class Worker:
         """Elementwise sum over the ranks."""
         return values
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank the chief's buffers of ``model``.
+
+        After a step, each rank's BatchNorm statistics are still those of its own batches.
+        """
+
     def barrier(self) -> None:
         """Wait for the other ranks."""
 
@@ -75,6 +81,10 @@ class DistributedWorker(Worker):
         total = values.to(self.device).clone()
         dist.all_reduce(total)
         return total.to(values.device)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
     def barrier(self) -> None:
         dist.barrier()

@@ -48,6 +48,10 @@ class ValidationSpec(Spec):
     """Ends the run after so many validations without a better one: robust overfitting (Rice et al. 2020,
     arXiv:2002.11569) only gets worse. ``null``: never.
     """
+    is_asynchronous: bool = False
+    """Validates in a task beside the workers of Ray Train, who go on training meanwhile. The answers, and so
+    the best epoch, are the same; they only come later.
+    """
 
 
 class WorkersSpec(Spec):
@@ -114,8 +118,12 @@ class Recipe(Spec):
 
     @property
     def hash(self) -> str:
-        """16 hex digits that tell this experiment from others; tracking and names do not count."""
-        document = self.model_dump(mode="json", exclude={"name", "tracking"})
+        """16 hex digits that tell this experiment from others.
+
+        Tracking, names, and when validation is done do not count: they change no number.
+        """
+        left_out: Any = {"name": True, "tracking": True, "validation": {"is_asynchronous"}}
+        document = self.model_dump(mode="json", exclude=left_out)
         if self.data.fold is None:
             # Recipes from before there were folds keep the hash by which their records are known.
             del document["data"]["fold"]
@@ -132,8 +140,7 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
         yield "pretrain needs data.source, the task to pretrain on"
     if recipe.pretrain is not None and recipe.model.weights is not None:
         yield "pretrain and model.weights are two starts: keep one of them"
-    if recipe.validation.steps == 0 and "robust" in recipe.selection_metric:
-        yield f"validation.steps: 0 measures no {recipe.selection_metric}, which chooses the epoch"
+    yield from _contradictions_of_validation(recipe)
     if objective.term.needs_start and not has_start:
         yield f"objective.source_term: {objective.term.kind} needs a start: model.weights or pretrain"
     if objective.term.kind == "l2sp" and recipe.optim.weight_decay > 0:
@@ -145,6 +152,22 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"objective.adversary: {adversary.kind} needs one class per image; set data.mixing: null"
     if data.sampling == "balanced" and data.resident is False:
         yield "data.sampling: balanced needs data.resident: true; for streams take objective.class_weights"
+
+
+def _contradictions_of_validation(recipe: Recipe) -> Iterator[str]:
+    validation = recipe.validation
+    if validation.steps == 0 and "robust" in recipe.selection_metric:
+        yield f"validation.steps: 0 measures no {recipe.selection_metric}, which chooses the epoch"
+    if validation.is_asynchronous and recipe.workers.num_workers == 0:
+        yield (
+            "validation.is_asynchronous: true needs workers of Ray Train to run beside; "
+            "set workers.num_workers to 1 or more, or leave it false"
+        )
+    if validation.is_asynchronous and validation.patience is not None:
+        yield (
+            "validation.patience needs the answer at once, is_asynchronous: true gives it later; "
+            "keep one of them"
+        )
 
 
 def build_recipe(

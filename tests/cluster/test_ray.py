@@ -13,13 +13,16 @@ import torch
 from ray.util.state import list_actors
 from safetensors.torch import load_file
 
+from temper.cluster.feeds import build_feed, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
 from temper.cluster.search_space import SearchSpace
 from temper.cluster.sweep import sweep
 from temper.data import ShardSet, load_images
 from temper.errors import CheckpointError, ModelError, SearchSpaceError
-from temper.records import SweepFolder, read_ledger
+from temper.records import RunFolder, SweepFolder, read_ledger
+from temper.tracking import JsonlTracker
+from temper.training import ValidateLater, Worker, train
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -84,6 +87,45 @@ def test_a_worker_of_ray_train_gives_the_run_of_this_process_even_if_it_is_kille
     assert sorted(set(seen)) == list(range(1, 13))
     here, worker = weights(tmp_path / "here"), weights(tmp_path / "worker")
     assert all(torch.allclose(here[name], worker[name], atol=1e-4) for name in here)
+
+
+LATER = {"workers": {"num_workers": 1}, "epochs": 3, "optim__ema_decay": 0.9}
+
+
+def test_validation_beside_training_chooses_the_same_epoch(tiny_recipe: Any, tmp_path: Path) -> None:
+    now = launch(tiny_recipe(**LATER), tmp_path / "now")
+    seen: list[Any] = []
+    recipe = tiny_recipe(**LATER, validation__is_asynchronous=True)
+    later = launch(recipe, tmp_path / "later", on_epoch=seen.append)
+    assert (later.is_settled, later.best_epoch, later.since_best) == (True, now.best_epoch, now.since_best)
+    assert later.best_metrics == now.best_metrics
+    assert "val/target/robust_acc" in now.best_metrics
+    one, two = weights(tmp_path / "now"), weights(tmp_path / "later")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    rows: dict[int, dict[str, float]] = {}
+    for line in (tmp_path / "later/metrics.jsonl").read_text().splitlines():
+        rows.setdefault(json.loads(line)["epoch"], {}).update(json.loads(line))
+    synchronous = map(json.loads, (tmp_path / "now/metrics.jsonl").read_text().splitlines())
+    different = {"cost/train_s": None}
+    assert [row | different for row in rows.values()] == [row | different for row in synchronous]
+    assert sorted(row["epoch"] for row in seen) == [1, 1, 2, 2, 3, 3]
+    # Ray Train itself has validated: nothing was left for afterwards.
+    snapshot = next((tmp_path / "later/.ray/train-0").glob("checkpoint_manager_snapshot.json"))
+    assert len(json.loads(snapshot.read_text())["validated_checkpoint_dir_names"]) == 3
+
+
+def test_what_waits_is_validated_though_nothing_is_left_to_train(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipe, run = tiny_recipe(**LATER, validation__is_asynchronous=True), RunFolder(tmp_path / "run")
+    data = open_data(recipe)
+    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+    validator = ValidateLater(run, grace_s=-1e9)
+    state = train(recipe, run, feed, worker=Worker(), tracker=JsonlTracker(run.metrics), validator=validator)
+    assert [one.epoch for one in state.waiting] == [0, 1, 2]
+    state = launch(recipe, run.path)
+    assert (state.is_settled, state.waiting) == (True, [])
+    assert state.best_metrics["val/target/robust_acc"] > 0
+    assert not (run.path / ".ray").exists()
 
 
 def test_two_workers_streamed_through_every_phase(tiny_recipe: Any, tmp_path: Path) -> None:

@@ -71,6 +71,20 @@ def test_an_offline_run_holds_config_group_and_history(
             assert SECRET.encode() not in path.read_bytes(), path
 
 
+def test_an_epoch_may_be_heard_of_after_later_ones(tmp_path: Path) -> None:
+    tracker = build_tracker(TrackingSpec(), RunFolder(tmp_path), name="x", config={})
+    for epoch, name in ((0, "train/loss"), (1, "train/loss"), (0, "val/target/clean_acc")):
+        tracker.log({name: 0.5}, epoch=epoch)
+    tracker.finish()
+    rows = [
+        {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+        for record in read_wandb(tmp_path)
+        if record.HasField("history")
+    ]
+    assert [row["epoch"] for row in rows] == [0, 1, 0]
+    assert rows[2]["val/target/clean_acc"] == 0.5
+
+
 def test_a_tracker_that_fails_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from temper.cluster.feeds import build_feed, decode_splits, open_data
-from temper.recipe import Recipe
-from temper.records import RunFolder
+from temper.cluster.feeds import build_feed, decode_splits, open_data, val_images
+from temper.recipe import Recipe, WorkersSpec
+from temper.records import RunFolder, write_atomic
 from temper.tracking import NullTracker
-from temper.training import DistributedWorker
+from temper.training import DistributedWorker, read_state, validate_waiting
+from temper.training.later import read_answer, weights_of
 from temper.training.loop import Training
+from temper.training.state import Waiting
 
 PGD = {"kind": "pgd", "eps": 0.1, "steps": 2}
 METHODS: dict[str, dict[str, Any]] = {
@@ -60,3 +62,18 @@ def test_two_ranks_stay_equal_under_every_method(tiny_recipe: Any, tmp_path: Pat
         assert one.keys() == two.keys()
         different = [n for n in one if not torch.equal(one[n], two[n])]
         assert not different, (name, different)
+        assert_answered_alike_later(recipes[name], RunFolder(tmp_path / name))
+
+
+def assert_answered_alike_later(recipe: Recipe, run: RunFolder) -> None:
+    """One process that validates the best epoch's weights later counts what the two ranks counted."""
+    state = read_state(run.checkpoint)
+    assert state.best_epoch is not None
+    waiting = state.model_copy(update={"waiting": [Waiting(epoch=state.best_epoch, metrics={})]})
+    write_atomic(weights_of(run, state.best_epoch), (run.checkpoint / "model.safetensors").read_bytes())
+    of_two = recipe.model_copy(update={"workers": WorkersSpec(num_workers=2)})
+    data = open_data(recipe)
+    val = val_images(data, decode_splits(recipe, data, with_ray=False))
+    validate_waiting(of_two, run, waiting, val, "cpu")
+    best = {metric: value for metric, value in state.best_metrics.items() if metric.startswith("val/")}
+    assert read_answer(run, state.best_epoch) == best, recipe.name

@@ -95,7 +95,7 @@ def _check(run: RunFolder, written: RunFolder) -> None:
         raise CheckpointError(
             f"{run.path}: no run here (no recipe.yaml); `temper train RECIPE --out {run.path}` makes one"
         )
-    if not read_state(run.checkpoint).is_finished:
+    if not read_state(run.checkpoint).is_settled:
         raise CheckpointError(
             f"{run.path}: this run is not finished; run `temper train` on it again to go on"
         )

@@ -109,7 +109,7 @@ def build_feed(
     recipe: Recipe, data: OpenData, decoded: dict[str, Any], *, rank: int = 0, world_size: int = 1
 ) -> Feed:
     """The feed of one rank, from what ``decode_splits`` returned."""
-    images = {name: _resolve(value) for name, value in decoded.items()}
+    images = {name: _resolve(value) for name, value in decoded.items() if name.endswith("/train")}
 
     def batches(task: str, batch_size: int) -> Batches:
         seed = derive_seed(recipe.seed, "batches", task)
@@ -139,8 +139,13 @@ def build_feed(
         class_counts=data.shards["target"].class_counts("train"),
         target=batches("target", recipe.data.batch_size),
         source=batches("source", source_batch_size) if recipe.objective.uses_source else None,
-        val={task: images[f"{task}/val"] for task in data.shards},
+        val=val_images(data, decoded),
     )
+
+
+def val_images(data: OpenData, decoded: dict[str, Any]) -> dict[str, Images]:
+    """Task -> the whole validation split, from what ``decode_splits`` returned."""
+    return {task: _resolve(decoded[f"{task}/val"]) for task in data.shards}
 
 
 def _resolve(value: Any) -> Images:

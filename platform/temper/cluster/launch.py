@@ -59,7 +59,7 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
         raise CheckpointError(
             f"{run.path}: holds a run of another recipe; choose another --out, or remove it"
         )
-    if state.is_finished:
+    if state.is_settled:
         raise CheckpointError(
             f"{run.path}: this run is finished; `temper evaluate {run.path}` evaluates it, "
             "another --out repeats it"
@@ -103,7 +103,7 @@ def start_weights(
     if (
         (last / "state.json").exists()
         and read_state(last).recipe_hash == first.hash
-        and read_state(last).is_finished
+        and read_state(last).is_settled
     ):
         return str(folder.resolve())
 

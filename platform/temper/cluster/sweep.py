@@ -52,7 +52,7 @@ def sweep(
     folder = SweepFolder(out)
     planned = plan(document, space, where, out.resolve().name)
     recipe = build_recipe(document)
-    data = _check(folder, planned, space.metric)
+    data = _check(folder, planned, space)
     say = on_stage or (lambda stage: None)
     start_ray(verbose=verbose)
     write_atomic(folder.recipe, dump_yaml(recipe.resolved()))
@@ -86,7 +86,7 @@ def _named(recipe: Recipe, trial: str, sweep_name: str) -> Recipe:
     return recipe.model_copy(update={"name": f"{recipe.name}-{trial}", "tracking": tracking})
 
 
-def _check(folder: SweepFolder, planned: list[Planned], metric: str) -> OpenData:
+def _check(folder: SweepFolder, planned: list[Planned], space: SearchSpace) -> OpenData:
     """Refuse, before anything is started, what could not end well."""
     if folder.ledger.exists() or folder.summary.exists():
         raise CheckpointError(f"{folder.path}: holds a sweep already; choose another --out, or remove it")
@@ -96,8 +96,13 @@ def _check(folder: SweepFolder, planned: list[Planned], metric: str) -> OpenData
             raise SearchSpaceError("parameters: a sweep cannot vary 'data', which its trials share")
         if trial.recipe.workers != first.workers:
             raise SearchSpaceError("parameters: a sweep cannot vary 'workers'")
-        if "robust" in metric and trial.recipe.validation.steps == 0:
-            raise SearchSpaceError(f"metric: validation.steps: 0 steps measure no {metric}")
+        if "robust" in space.metric and trial.recipe.validation.steps == 0:
+            raise SearchSpaceError(f"metric: validation.steps: 0 steps measure no {space.metric}")
+        if space.scheduler is not None and trial.recipe.validation.is_asynchronous:
+            raise SearchSpaceError(
+                f"scheduler: {space.scheduler.kind} compares trials after each epoch, and "
+                "validation.is_asynchronous: true answers later; set one of them to null or false"
+            )
     data = open_data(first)
     checked: list[Any] = []
     for trial in planned:

@@ -17,6 +17,7 @@ from temper.cluster.workers import run_here, run_on_workers
 from temper.recipe import Recipe, load_recipe
 from temper.records import EvaluationRecord, LedgerRow, RunFolder, SweepFolder, append_line, write_atomic
 from temper.spec import dump_yaml
+from temper.training.progress import reported
 
 BASELINE = "baseline"
 RUNG = "rung_metric"
@@ -71,7 +72,10 @@ def _run(recipe: Recipe, run: RunFolder, shared: Shared, name: str, with_rung: W
 
         run_here(recipe, run, data, decoded, start=start, report=report)
     else:
-        run_on_workers(recipe, run, data, decoded, start, callbacks=[ReportToTune(with_rung)])
+        state = run_on_workers(recipe, run, data, decoded, start, callbacks=[ReportToTune(with_rung)])
+        if recipe.validation.is_asynchronous:
+            # What came after the last epoch's report, Ray Train does not tell Tune.
+            tune.report(with_rung(reported(state, {}, state.next_epoch - 1)))
 
 
 class ReportToTune(TuneReportCallback):  # type: ignore[misc]  # Ray's classes are untyped

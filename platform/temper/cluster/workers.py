@@ -1,18 +1,26 @@
 """Where the loop runs: in this process on one device, or on the workers of Ray Train."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from temper.cluster.beside import Beside, report_epoch, resources, validate_rest
 from temper.cluster.feeds import OpenData, build_feed
 from temper.cluster.runtime import wants_gpu
 from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.tracking import build_tracker
-from temper.training import DistributedWorker, TrainState, Worker, read_state, train
+from temper.training import (
+    DistributedWorker,
+    TrainState,
+    ValidateLater,
+    Validator,
+    Worker,
+    read_state,
+    train,
+)
 
 MAX_RESTARTS = 2
 
@@ -42,6 +50,7 @@ def _train(
     decoded: dict[str, Any],
     worker: Worker,
     start: str | None,
+    validator: Validator | None = None,
 ) -> TrainState:
     feed = build_feed(recipe, data, decoded, rank=worker.rank, world_size=worker.world_size)
     start_epoch = read_state(run.last).next_epoch if (run.last / "state.json").exists() else 0
@@ -54,7 +63,9 @@ def _train(
         is_chief=worker.is_chief,
     )
     try:
-        state = train(recipe, run, feed, worker=worker, tracker=tracker, start_weights=start)
+        state = train(
+            recipe, run, feed, worker=worker, tracker=tracker, start_weights=start, validator=validator
+        )
         tracker.summary(state.best_metrics)
         return state
     finally:
@@ -78,42 +89,50 @@ def run_on_workers(
     """The loop on ``workers.num_workers`` processes of Ray Train, begun again where one of them dies.
 
     An error of ours would only come back, so it ends the run at once (Ray's own retries know no difference).
-    ``on_epoch`` follows from this process; ``callbacks`` are Ray Train's own.
+    ``on_epoch`` follows from this process; ``callbacks`` are Ray Train's own, of a trial of a sweep.
     """
     from temper.cluster.follow import follow_epochs
 
-    config = {
-        "recipe": recipe.resolved(),
-        "run": str(run.path.resolve()),
-        "data": data,
-        "decoded": decoded,
-        "start": start,
-    }
+    beside = Beside(recipe.resolved(), run.path.resolve(), data, decoded)
     with follow_epochs(run.metrics, on_epoch):
-        for attempt in range(1 + MAX_RESTARTS):
-            try:
-                _trainer(recipe, (run.path / ".ray").resolve(), config, callbacks).fit()
-                break
-            except Exception as problem:
-                own = _own_error(problem)
-                if own is not None:
-                    raise own from problem
-                if attempt == MAX_RESTARTS:
-                    raise TrainingError(f"training failed on a worker: {problem}") from problem
-    return read_state(run.last)
+        if not _is_trained(run):
+            _fit(recipe, beside, start, callbacks)
+        try:
+            return validate_rest(beside, is_shared=bool(callbacks))
+        except Exception as problem:
+            raise _own_error(problem) or TrainingError(f"validation failed: {problem}") from problem
 
 
-def _trainer(recipe: Recipe, storage: Path, config: dict[str, Any], callbacks: Sequence[Any]) -> Any:
-    from ray.train import RunConfig, ScalingConfig
+def _is_trained(run: RunFolder) -> bool:
+    """Whether there is nothing to do but to validate."""
+    return (run.last / "state.json").exists() and read_state(run.last).is_finished
+
+
+def _fit(recipe: Recipe, beside: Beside, start: str | None, callbacks: Sequence[Any]) -> None:
+    for attempt in range(1 + MAX_RESTARTS):
+        try:
+            _trainer(recipe, beside, start, callbacks).fit()
+            return
+        except Exception as problem:
+            own = _own_error(problem)
+            if own is not None:
+                raise own from problem
+            if attempt == MAX_RESTARTS:
+                raise TrainingError(f"training failed on a worker: {problem}") from problem
+
+
+def _trainer(recipe: Recipe, beside: Beside, start: str | None, callbacks: Sequence[Any]) -> Any:
+    from ray.train import RunConfig, ScalingConfig, ValidationConfig
     from ray.train.torch import TorchTrainer
 
     use_gpu = wants_gpu(recipe.workers.use_gpu)
-    resources = {"CPU": float(recipe.workers.cpus_per_worker), "GPU": 1.0 if use_gpu else 0.0}
+    storage = beside.run / ".ray"
+    per_worker = {"CPU": float(recipe.workers.cpus_per_worker), "GPU": 1.0 if use_gpu else 0.0}
     return TorchTrainer(
         _worker_loop,
-        train_loop_config=config,
+        train_loop_config={"beside": beside, "start": start},
         scaling_config=ScalingConfig(
-            num_workers=recipe.workers.num_workers, use_gpu=use_gpu, resources_per_worker=resources
+            num_workers=recipe.workers.num_workers, use_gpu=use_gpu, resources_per_worker=per_worker
         ),
         run_config=RunConfig(
             # A new name each time: Ray would take up the old one where Ray had left it.
@@ -121,28 +140,26 @@ def _trainer(recipe: Recipe, storage: Path, config: dict[str, Any], callbacks: S
             storage_path=str(storage),
             callbacks=list(callbacks),
         ),
+        validation_config=ValidationConfig(beside, ray_remote_kwargs=resources(recipe, bool(callbacks)))
+        if recipe.validation.is_asynchronous
+        else None,
     )
 
 
 def _worker_loop(config: dict[str, Any]) -> None:
     """What each worker of Ray Train runs."""
-    import ray.train
     import ray.train.torch
 
-    recipe = Recipe.model_validate(config["recipe"])
+    beside: Beside = config["beside"]
+    recipe, run = Recipe.model_validate(beside.recipe), RunFolder(beside.run)
     device = ray.train.torch.get_device()
+    later = ValidateLater(run) if recipe.validation.is_asynchronous else None
 
     def report(metrics: Mapping[str, Any]) -> None:
-        ray.train.report(dict(metrics))
+        report_epoch(dict(metrics), later.take() if later is not None else None)
 
-    _train(
-        recipe,
-        RunFolder(Path(config["run"])),
-        config["data"],
-        config["decoded"],
-        DistributedWorker(device, report),
-        config["start"],
-    )
+    worker = DistributedWorker(device, report)
+    _train(recipe, run, beside.data, beside.decoded, worker, config["start"], later)
 
 
 def _own_error(problem: BaseException) -> TemperError | None:
@@ -152,7 +169,9 @@ def _own_error(problem: BaseException) -> TemperError | None:
     while found is not None and id(found) not in seen:
         seen.add(id(found))
         if isinstance(found, TemperError):
-            return found
+            # What ``ray.get`` raises is of our class too, but its text is a traceback.
+            cause = getattr(found, "cause", None)
+            return cause if isinstance(cause, TemperError) else found
         failures = getattr(found, "worker_failures", None)
         found = (
             next(iter(failures.values())) if failures else (getattr(found, "cause", None) or found.__cause__)

@@ -19,7 +19,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON line per epoch."""
+        """One JSON line per epoch, and one more for each that was validated later."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -31,6 +31,11 @@ class RunFolder:
     def last(self) -> Path:
         """The newest epoch with its optimizer, from which an interrupted run goes on."""
         return self.path / "last"
+
+    @property
+    def waiting(self) -> Path:
+        """Weights of epochs that are still to be validated, and answers that are still to be read."""
+        return self.path / "waiting"
 
     @property
     def pretrain(self) -> Path:

@@ -9,7 +9,7 @@ class Tracker(Protocol):
     """Receives metrics and pictures. It may be slow or broken; the run must not notice."""
 
     def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
-        """Keep one epoch's metrics."""
+        """Keep metrics of one epoch; those of its validation may follow alone, after later epochs."""
 
     def image(self, name: str, path: Path) -> None:
         """Keep a picture."""

@@ -64,9 +64,12 @@ class WandbTracker:
             settings=settings,
             reinit="create_new",
         )
+        # Not W&B's own steps, which never go back: an epoch may be validated after the next was logged.
+        self._run.define_metric("epoch")
+        self._run.define_metric("*", step_metric="epoch")
 
     def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
-        self._attempt(lambda: self._run.log({**metrics, "epoch": epoch}, step=epoch))
+        self._attempt(lambda: self._run.log({**metrics, "epoch": epoch}))
 
     def image(self, name: str, path: Path) -> None:
         self._attempt(lambda: self._log_image(name, path))

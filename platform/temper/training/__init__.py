@@ -1,8 +1,10 @@
 """The training loop: takes batches, a worker and a tracker from outside, and knows nothing of Ray."""
 
 from temper.training.feed import Feed
+from temper.training.later import ValidateLater, Validator, validate_waiting
 from temper.training.loop import train
 from temper.training.plan import PhasePlan, plan_phases
+from temper.training.settle import finish_validation
 from temper.training.state import TrainState, read_state
 from temper.training.worker import DistributedWorker, Worker
 
@@ -11,8 +13,12 @@ __all__ = [
     "Feed",
     "PhasePlan",
     "TrainState",
+    "ValidateLater",
+    "Validator",
     "Worker",
+    "finish_validation",
     "plan_phases",
     "read_state",
     "train",
+    "validate_waiting",
 ]

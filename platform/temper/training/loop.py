@@ -1,6 +1,7 @@
 """The story of a run: transfer a model to the target task, phase by phase, under attack."""
 
 import time
+from typing import Any
 
 import torch
 
@@ -16,10 +17,13 @@ from temper.training.epoch import run_epoch
 from temper.training.feed import Feed
 from temper.training.free import FreeStep
 from temper.training.guard import Snapshot, find_collapse, guard_of
+from temper.training.later import ValidateNow, Validator
 from temper.training.plan import PhasePlan, phase_of, plan_phases
 from temper.training.progress import advance, fresh_state, reported
+from temper.training.settle import close, finish_validation, settle
 from temper.training.state import (
     TrainState,
+    Waiting,
     digest_of,
     load_optimizer,
     optimizer_tensors,
@@ -29,7 +33,6 @@ from temper.training.state import (
     save_checkpoint,
 )
 from temper.training.step import TrainStep
-from temper.training.validation import validate_epoch
 from temper.training.worker import Worker
 
 
@@ -41,17 +44,20 @@ def train(
     worker: Worker,
     tracker: Tracker,
     start_weights: str | None = None,
+    validator: Validator | None = None,
 ) -> TrainState:
     """Train ``recipe`` on ``feed`` into ``run``; an interrupted run goes on where it was.
 
     ``start_weights`` replaces the recipe's ``model.weights`` (the pretrained start of this very recipe).
+    Without ``validator`` epochs are validated in place. With one that answers later, the state that comes
+    back may wait for answers still: ``TrainState.is_settled``.
 
     Raises:
         TrainingError: the loss stopped being finite.
         CheckpointError: ``run`` holds another run.
     """
     torch.set_num_threads(recipe.workers.cpus_per_worker)
-    return Training(recipe, run, feed, worker, tracker, start_weights).finish()
+    return Training(recipe, run, feed, worker, tracker, start_weights, validator).finish()
 
 
 class Training:
@@ -65,9 +71,11 @@ class Training:
         worker: Worker,
         tracker: Tracker,
         start_weights: str | None,
+        validator: Validator | None = None,
     ) -> None:
         self.recipe, self.run, self.feed = recipe, run, feed
         self.worker, self.tracker = worker, tracker
+        self.validator = validator or ValidateNow()
         weights = start_weights or recipe.model.weights
         self.model = _start_model(recipe, feed, weights).to(worker.device)
         self.plans = plan_phases(recipe, self.model)
@@ -90,10 +98,14 @@ class Training:
         self._resume()
 
     def finish(self) -> TrainState:
-        """Every phase that is still to come."""
+        """Every phase that is still to come, and the validations that have not been heard of."""
         for plan in self.plans:
             if plan.phase.end_epoch > self.state.next_epoch and not self.state.is_finished:
                 self._train_phase(plan)
+        if self.worker.is_chief and self.state.waiting:
+            # No longer than training took: whoever validates may be waiting for our own CPU.
+            self.validator.wait([one.epoch for one in self.state.waiting], self.state.train_s)
+            self.state = finish_validation(self.recipe, self.run, self.state, self.tracker)
         return self.state
 
     def _resume(self) -> None:
@@ -131,25 +143,37 @@ class Training:
         carried = (self.model, step.optimizer, self.average, self.model.controller)
         before = Snapshot(*carried) if guard is not None else None
         metrics, passes = run_epoch(step, epoch)
-        collapse = None
+        collapse, is_waiting = None, False
         if guard is not None:
             metrics["train/guarded_acc"] = step.guarded_accuracy(guard, epoch)
             collapse = find_collapse(guard, self.state.guarded_acc, metrics["train/guarded_acc"], epoch)
         if collapse is not None and before is not None:
             before.restore()
         elif (epoch + 1) % self.recipe.validation.every_epochs == 0 or epoch + 1 == self.recipe.epochs:
-            metrics |= validate_epoch(self.recipe, self.average.model, self.feed, self.worker)
+            answer = self.validator.validate(self.recipe, self.average.model, self.feed, self.worker, epoch)
+            metrics, is_waiting = metrics | (answer or {}), answer is None
         seconds = time.perf_counter() - started
         previous = self.state
         self.state = advance(self.recipe, previous, plan, epoch, metrics, passes, seconds, collapse)
-        if self.state.best_epoch == epoch:
-            ranks = self.model.controller.ranks()
-            self.state = self.state.model_copy(update={"adapter_ranks": ranks})
+        self._note(epoch, metrics, is_waiting)
         if self.worker.is_chief:
+            self.state, answers = settle(self.recipe, self.run, self.state)
             self._save(plan, step, previous)
             self.tracker.log(metrics | {"cost/train_s": self.state.train_s}, epoch=epoch)
+            close(self.run, answers, self.tracker)
         self.worker.barrier()
         self.worker.report(reported(self.state, metrics, epoch))
+
+    def _note(self, epoch: int, metrics: dict[str, float], is_waiting: bool) -> None:
+        """What the state keeps of an epoch that is the best, or may turn out to be."""
+        update: dict[str, Any] = {}
+        if self.state.best_epoch == epoch:
+            update["adapter_ranks"] = self.model.controller.ranks()
+        if is_waiting:
+            ranks = self.model.controller.ranks()
+            one = Waiting(epoch=epoch, metrics=metrics, adapter_ranks=ranks)
+            update["waiting"] = [*self.state.waiting, one]
+        self.state = self.state.model_copy(update=update)
 
     def _save(self, plan: PhasePlan, step: TrainStep, previous: TrainState) -> None:
         parts = {

@@ -50,7 +50,7 @@ def advance(
     if guard is not None and "train/guarded_acc" in metrics:
         update["guarded_acc"] = [*state.guarded_acc, metrics["train/guarded_acc"]][-guard.window :]
     metric = recipe.selection_metric
-    if state.best_epoch is None or metrics.get(metric, -2.0) > state.best_metrics.get(metric, -1.0):
+    if is_better(state, metric, metrics, epoch):
         update |= {"best_epoch": epoch, "best_metrics": metrics, "since_best": 0}
     elif metric in metrics:
         update["since_best"] = state.since_best + 1
@@ -58,6 +58,17 @@ def advance(
         if patience is not None and update["since_best"] >= patience and epoch + 1 < recipe.epochs:
             update["stopped"] = f"no better {metric} in {patience} validations"
     return state.model_copy(update=update)
+
+
+def is_better(state: TrainState, metric: str, metrics: dict[str, float], epoch: int) -> bool:
+    """Whether ``epoch`` takes the place of the best so far; of equal ones, the earliest is the best.
+
+    An epoch without ``metric`` has it only where there is none before, until one is validated.
+    """
+    if state.best_epoch is None:
+        return True
+    value, best = metrics.get(metric, -2.0), state.best_metrics.get(metric, -1.0)
+    return value > best or (value == best and epoch < state.best_epoch)
 
 
 def reported(state: TrainState, metrics: dict[str, float], epoch: int) -> dict[str, float]:

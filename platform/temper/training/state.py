@@ -27,6 +27,15 @@ class Passes(Spec):
         return Passes(forward=self.forward + other.forward, backward=self.backward + other.backward)
 
 
+class Waiting(Spec):
+    """An epoch that is validated later; its weights lie under ``waiting/``."""
+
+    epoch: int
+    metrics: dict[str, float]
+    """Of its training."""
+    adapter_ranks: dict[str, int] = Field(default_factory=dict)
+
+
 class TrainState(Spec):
     """``state.json``: which run this is, how far it is, and its best epoch so far."""
 
@@ -55,6 +64,8 @@ class TrainState(Spec):
     compute: Compute | None = None
     adapter_ranks: dict[str, int] = Field(default_factory=dict)
     """Adapted layer -> its rank in the best epoch."""
+    waiting: list[Waiting] = Field(default_factory=list)
+    """Epochs that have not been considered for the best one, in their order."""
 
     @field_validator("guarded_acc", mode="before")
     @classmethod
@@ -63,7 +74,13 @@ class TrainState(Spec):
 
     @property
     def is_finished(self) -> bool:
+        """Whether nothing is left to train."""
         return self.next_epoch >= self.num_epochs or self.stopped is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether, beside, every epoch was considered for the best one."""
+        return self.is_finished and not self.waiting
 
 
 def read_state(folder: Path) -> TrainState:
@@ -96,15 +113,25 @@ def save_checkpoint(
     """
     if state.best_epoch == state.next_epoch - 1 and state.stopped is None:
         save_model(kept, run.checkpoint / "model.safetensors")
-    write_atomic(run.checkpoint / "state.json", state.model_dump_json(indent=2))
+    _write_state(run.checkpoint, state)
     for name, tensors in parts.items():
         if tensors:
             packed = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
             write_atomic(run.last / f"epoch-{state.next_epoch:05d}.{name}.safetensors", save(packed))
-    write_atomic(run.last / "state.json", state.model_dump_json(indent=2))
+    _write_state(run.last, state)
     if previous.next_epoch != state.next_epoch:
         for stale in run.last.glob(f"epoch-{previous.next_epoch:05d}.*"):
             stale.unlink()
+
+
+def save_state(run: RunFolder, state: TrainState) -> None:
+    """Write what has become known of a run that has trained no further."""
+    _write_state(run.checkpoint, state)
+    _write_state(run.last, state)
+
+
+def _write_state(folder: Path, state: TrainState) -> None:
+    write_atomic(folder / "state.json", state.model_dump_json(indent=2))
 
 
 def restore(run: RunFolder, fresh: TrainState) -> TrainState:

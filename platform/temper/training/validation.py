@@ -15,6 +15,10 @@ from temper.training.feed import Feed
 from temper.training.worker import Worker
 
 BATCH_SIZE = 256
+BALANCED = {"target/clean": "val/target/balanced_acc", "target/robust": "val/target/robust_balanced_acc"}
+
+Counts = dict[str, Tensor]
+"""``<task>/<pass>`` -> (2,C): images classified correctly, and images in all, of each class."""
 
 
 def validate_epoch(recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker) -> dict[str, float]:
@@ -22,11 +26,24 @@ def validate_epoch(recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker)
 
     Robust accuracy is measured with PGD of ``validation.steps`` within the recipe's threat model, on a
     fixed subset (0 steps: not at all): a cheap proxy that orders epochs and trials, and no claim about
-    robustness.
+    robustness. All ranks judge the model that is kept, which is the chief's.
     """
+    worker.share_buffers(model)
+    counts = count_correct(recipe, model, feed.val, feed.classes, worker)
+    return metrics_of({name: worker.sum(values) for name, values in counts.items()})
+
+
+def count_correct(
+    recipe: Recipe,
+    model: TaskModel,
+    val: dict[str, Images],
+    classes: dict[str, list[str]],
+    worker: Worker,
+) -> Counts:
+    """The counts of one rank's share of the images ``val`` (by task)."""
     pgd = PGD(norm=recipe.threat.norm, eps=recipe.threat.eps, steps=max(1, recipe.validation.steps))
-    target = _subset(feed.val["target"], recipe)
-    metrics: dict[str, float] = {}
+    target = _subset(val["target"], recipe)
+    counts: Counts = {}
     with attack_mode(model):
 
         def attacked(images: Tensor, labels: Tensor, start: int) -> Tensor:
@@ -34,14 +51,23 @@ def validate_epoch(recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker)
             generator.manual_seed(derive_seed(recipe.seed, "validate", worker.rank, start))
             return pgd.perturb(model, images, labels, generator)
 
-        passes = {"": None, "robust_": attacked} if recipe.validation.steps else {"": None}
+        passes = {"clean": None, "robust": attacked} if recipe.validation.steps else {"clean": None}
         for name, perturb in passes.items():
-            counts = _count(model, target, "target", len(feed.classes["target"]), worker, perturb)
-            metrics[f"val/target/{name or 'clean_'}acc"] = _accuracy(counts)
-            metrics[f"val/target/{name}balanced_acc"] = _balanced_accuracy(counts)
-        if "source" in feed.val:
-            counts = _count(model, feed.val["source"], "source", len(feed.classes["source"]), worker, None)
-            metrics["val/source/clean_acc"] = _accuracy(counts)
+            num_classes = len(classes["target"])
+            counts[f"target/{name}"] = _count(model, target, "target", num_classes, worker, perturb)
+        if "source" in val:
+            num_classes = len(classes["source"])
+            counts["source/clean"] = _count(model, val["source"], "source", num_classes, worker, None)
+    return counts
+
+
+def metrics_of(counts: Counts) -> dict[str, float]:
+    """``val/<task>/<metric>`` from the counts of all ranks."""
+    metrics: dict[str, float] = {}
+    for name, values in counts.items():
+        metrics[f"val/{name}_acc"] = _accuracy(values)
+        if name in BALANCED:
+            metrics[BALANCED[name]] = _balanced_accuracy(values)
     return metrics
 
 
@@ -53,7 +79,7 @@ def _count(
     worker: Worker,
     perturb: Callable[[Tensor, Tensor, int], Tensor] | None,
 ) -> Tensor:
-    """(2,C): images classified correctly, and images in all, of each class over all ranks."""
+    """(2,C): images classified correctly, and images in all, of each class in this rank's share."""
     counts = torch.zeros(2, num_classes, dtype=torch.float64)
     mine = np.arange(worker.rank, len(images.labels), worker.world_size)
     for start in range(0, len(mine), BATCH_SIZE):
@@ -66,7 +92,7 @@ def _count(
             correct = model(batch, task=task).argmax(1) == labels
         counts[0] += torch.bincount(labels[correct].cpu(), minlength=num_classes)
         counts[1] += torch.bincount(labels.cpu(), minlength=num_classes)
-    return worker.sum(counts)
+    return counts
 
 
 def _subset(images: Images, recipe: Recipe) -> Images:

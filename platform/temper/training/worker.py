@@ -42,6 +42,12 @@ class Worker:
         """Elementwise sum over the ranks."""
         return values
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank the chief's buffers of ``model``.
+
+        After a step, each rank's BatchNorm statistics are still those of its own batches.
+        """
+
     def barrier(self) -> None:
         """Wait for the other ranks."""
 
@@ -49,6 +55,14 @@ class Worker:
         """Tell the launcher that an epoch has ended."""
         if self._report is not None:
             self._report(metrics)
+
+
+class Substitute(Worker):
+    """Does what one of ``world_size`` ranks would do alone, on ``device``: its share, its random numbers."""
+
+    def __init__(self, device: torch.device | str, rank: int, world_size: int) -> None:
+        super().__init__(device)
+        self.rank, self.world_size = rank, world_size
 
 
 class DistributedWorker(Worker):
@@ -67,6 +81,10 @@ class DistributedWorker(Worker):
         total = values.to(self.device).clone()
         dist.all_reduce(total)
         return total.to(values.device)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
     def barrier(self) -> None:
         dist.barrier()

@@ -87,7 +87,7 @@ def _attempt(work: Callable[[], object]) -> str | None:
 def _finish(recipe: Recipe, run: RunFolder, pretrain: Path | None) -> None:
     if run.record.exists():  # of a task that died after it had written it
         return
-    if not ((run.last / "state.json").exists() and read_state(run.last).is_finished):
+    if not ((run.last / "state.json").exists() and read_state(run.last).is_settled):
         launch(recipe, run.path, pretrain=pretrain)
     run.outcomes.unlink(missing_ok=True)  # of an evaluation that was cut short before its record
     if recipe.workers.num_workers == 0:

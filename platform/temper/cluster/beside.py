@@ -1,0 +1,105 @@
+"""Validation beside training: Ray Train's asynchronous validation, and the rest once training has ended.
+
+Ray Train validates what was reported with a checkpoint, one epoch at a time, while its workers go on. It ends
+a run only when every validation has been tried, after it has let the workers go. What it does not do is why
+the answers go through the run folder: it swallows a validation's error, forgets what was under way when the
+run is begun again under a new name, and hands metrics to nobody but the caller of ``fit`` (Ray 2.60, read).
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from temper.cluster.feeds import OpenData, val_images
+from temper.cluster.runtime import hush, num_cpus, num_gpus, wants_gpu
+from temper.cluster.subject import choose_device
+from temper.errors import CheckpointError
+from temper.recipe import Recipe
+from temper.records import RunFolder
+from temper.tracking import JsonlTracker
+from temper.training import TrainState, finish_validation, read_state, validate_waiting
+from temper.training.later import read_answer
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Validates a run's waiting epochs, in whichever process it is called."""
+
+    recipe: dict[str, Any]
+    run: Path
+    data: OpenData
+    decoded: dict[str, Any]
+
+    def __call__(self, checkpoint: Any = None, *, epoch: int | None = None) -> dict[str, float]:
+        """Answer for every waiting epoch up to ``epoch``, and return the answer on it.
+
+        ``checkpoint`` is Ray's, and only says the same.
+        """
+        hush()
+        recipe, run = Recipe.model_validate(self.recipe), RunFolder(self.run)
+        device = choose_device(recipe.workers.use_gpu)
+        val = val_images(self.data, self.decoded)
+        validate_waiting(recipe, run, read_state(run.last), val, device, epoch)
+        return (read_answer(run, epoch) or {}) if epoch is not None else {}
+
+
+def resources(recipe: Recipe, is_shared: bool) -> dict[str, Any]:
+    """What the task that validates asks Ray for.
+
+    A CPU (and a GPU) of its own where the cluster has them beside the workers. Else nothing, and it shares
+    theirs: a task that waits for what training holds would validate only when training has ended. The same
+    where the cluster is shared with other trials, which hold the rest.
+    """
+    workers = recipe.workers
+    use_gpu = wants_gpu(workers.use_gpu)
+    spare_cpus = num_cpus() - workers.num_workers * workers.cpus_per_worker
+    spare_gpus = num_gpus() - workers.num_workers
+    has_room = not is_shared and spare_cpus >= workers.cpus_per_worker and (spare_gpus >= 1 or not use_gpu)
+    return {
+        "num_cpus": workers.cpus_per_worker if has_room else 0,
+        "num_gpus": 1 if has_room and use_gpu else 0,
+        # Inside a trial, Ray would otherwise look only in the trial's placement group.
+        "scheduling_strategy": "DEFAULT",
+    }
+
+
+def report_epoch(metrics: dict[str, Any], epoch: int | None) -> None:
+    """Report to Ray Train from a worker, and ask for the validation of ``epoch`` if it was put aside here."""
+    import ray.train
+
+    if epoch is None:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        # Ray validates checkpoints only, and copies them; the weights are in the run folder already.
+        (Path(folder) / "epoch.txt").write_text(f"{epoch}\n", encoding="utf-8")
+        ray.train.report(
+            metrics,
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            validation=ray.train.ValidationTaskConfig(fn_kwargs={"epoch": epoch}),
+        )
+
+
+def validate_rest(beside: Beside, is_shared: bool) -> TrainState:
+    """Validate what still waits when nobody trains any more, and take in the answers.
+
+    Raises:
+        TemperError: a validation failed.
+        CheckpointError: an epoch cannot be validated, for its weights are gone.
+    """
+    import ray
+
+    recipe, run = Recipe.model_validate(beside.recipe), RunFolder(beside.run)
+    state = read_state(run.last)
+    if state.waiting:
+        ray.get(ray.remote(_call).options(**resources(recipe, is_shared)).remote(beside))
+        state = finish_validation(recipe, run, state, JsonlTracker(run.metrics, state.num_epochs))
+    if state.waiting:
+        epochs = ", ".join(str(one.epoch) for one in state.waiting)
+        raise CheckpointError(f"{run.waiting}: no answers on the epochs {epochs}; run the same command again")
+    return state
+
+
+def _call(beside: Beside) -> None:
+    beside()

@@ -1,0 +1,164 @@
+"""Validation that training does not wait for: an epoch's weights are put aside, and the answer comes later.
+
+What lies under ``waiting/`` is all that the two sides know of each other, so neither loses anything when the
+other dies: ``epoch-N.safetensors`` (weights to validate), ``epoch-N.json`` (the answer), ``epoch-N.failed``.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from temper.data import Images
+from temper.models import TaskModel, build_model, load_model_state, save_model
+from temper.recipe import Recipe
+from temper.records import RunFolder, write_atomic
+from temper.training.averaging import build_average
+from temper.training.compute import apply_compute
+from temper.training.feed import Feed
+from temper.training.state import TrainState
+from temper.training.validation import count_correct, metrics_of, validate_epoch
+from temper.training.worker import Substitute, Worker
+
+POLL_S = 0.2
+GRACE_S = 60.0
+
+
+class Validator(Protocol):
+    """Validates an epoch, now or later."""
+
+    def validate(
+        self, recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker, epoch: int
+    ) -> dict[str, float] | None:
+        """``val/<task>/<metric>`` of ``model`` as it is; ``None`` if the answer comes later."""
+
+    def wait(self, epochs: Iterable[int], limit_s: float) -> None:
+        """Wait for the answers on ``epochs``, if any are to come, but not much longer than ``limit_s``."""
+
+
+class ValidateNow:
+    """Validates in place, on all ranks."""
+
+    def validate(
+        self, recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker, epoch: int
+    ) -> dict[str, float] | None:
+        return validate_epoch(recipe, model, feed, worker)
+
+    def wait(self, epochs: Iterable[int], limit_s: float) -> None: ...
+
+
+class ValidateLater:
+    """Puts an epoch's weights aside, for somebody else who calls ``validate_waiting``."""
+
+    def __init__(self, run: RunFolder, grace_s: float = GRACE_S) -> None:
+        self._run, self._grace_s = run, grace_s
+        self._put_aside: int | None = None
+
+    def validate(
+        self, recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker, epoch: int
+    ) -> dict[str, float] | None:
+        if worker.is_chief:
+            discard(self._run, [epoch])
+            save_model(model, weights_of(self._run, epoch))
+            self._put_aside = epoch
+        return None
+
+    def take(self) -> int | None:
+        """The epoch that was put aside since the last call."""
+        epoch, self._put_aside = self._put_aside, None
+        return epoch
+
+    def wait(self, epochs: Iterable[int], limit_s: float) -> None:
+        until = time.monotonic() + limit_s + self._grace_s
+        for epoch in epochs:
+            answered = (_answer_of(self._run, epoch), _failure_of(self._run, epoch))
+            while not any(path.exists() for path in answered) and time.monotonic() < until:
+                time.sleep(POLL_S)
+
+
+def weights_of(run: RunFolder, epoch: int) -> Path:
+    """The weights of an epoch as it is validated."""
+    return run.waiting / f"epoch-{epoch:05d}.safetensors"
+
+
+def _answer_of(run: RunFolder, epoch: int) -> Path:
+    return run.waiting / f"epoch-{epoch:05d}.json"
+
+
+def _failure_of(run: RunFolder, epoch: int) -> Path:
+    return run.waiting / f"epoch-{epoch:05d}.failed"
+
+
+def read_answer(run: RunFolder, epoch: int) -> dict[str, float] | None:
+    """``val/<task>/<metric>`` of an epoch, once it has been validated."""
+    try:
+        answer: dict[str, float] = json.loads(_answer_of(run, epoch).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return answer
+
+
+def discard(run: RunFolder, epochs: Iterable[int]) -> None:
+    """Remove all that lies under ``waiting/`` of ``epochs``."""
+    for epoch in epochs:
+        for path in (weights_of(run, epoch), _answer_of(run, epoch), _failure_of(run, epoch)):
+            path.unlink(missing_ok=True)
+
+
+def validate_waiting(
+    recipe: Recipe,
+    run: RunFolder,
+    state: TrainState,
+    val: dict[str, Images],
+    device: torch.device | str,
+    up_to: int | None = None,
+) -> None:
+    """Answer for every epoch that ``state`` waits for, those from before an interruption included.
+
+    The answers are those of ``max(1, workers.num_workers)`` ranks, each with its share and its random
+    numbers. ``up_to`` is the last epoch to look at.
+
+    Raises:
+        CheckpointError: the weights are missing or damaged.
+    """
+    waiting = [one.epoch for one in state.waiting if up_to is None or one.epoch <= up_to]
+    waiting = [epoch for epoch in waiting if not _answer_of(run, epoch).exists()]
+    if not waiting:
+        return
+    torch.set_num_threads(recipe.workers.cpus_per_worker)
+    model = _kept_model(recipe, state, device)
+    for epoch in waiting:
+        try:
+            load_model_state(model, weights_of(run, epoch))
+            metrics = _validate(recipe, model, val, state.classes, device)
+        except Exception as problem:
+            write_atomic(_failure_of(run, epoch), f"{type(problem).__name__}: {problem}\n")
+            raise
+        write_atomic(_answer_of(run, epoch), json.dumps(metrics))
+
+
+def _kept_model(recipe: Recipe, state: TrainState, device: torch.device | str) -> TaskModel:
+    """What the loop validates, made in the loop's own order: an average is copied before it is changed."""
+    spec = recipe.model.model_copy(update={"weights": None})
+    model = build_model(spec, state.classes, image_size=recipe.data.image_size, seed=recipe.seed).to(device)
+    average = build_average(model, recipe.optim.ema_decay)
+    if state.compute is not None:
+        # Compiling takes longer than what it would save here.
+        apply_compute(state.compute.model_copy(update={"compile": False}), model)
+    return average.model
+
+
+def _validate(
+    recipe: Recipe,
+    model: TaskModel,
+    val: dict[str, Images],
+    classes: dict[str, list[str]],
+    device: torch.device | str,
+) -> dict[str, float]:
+    world_size = max(1, recipe.workers.num_workers)
+    ranks = [Substitute(device, rank, world_size) for rank in range(world_size)]
+    counts = [count_correct(recipe, model, val, classes, rank) for rank in ranks]
+    return metrics_of({name: sum((one[name] for one in counts[1:]), counts[0][name]) for name in counts[0]})

@@ -221,7 +221,9 @@ COLUMNS = [
 ]
 
 
-@pytest.mark.parametrize(("column", "edit", "check"), COLUMNS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("column", "edit", "check"), COLUMNS, ids=lambda value: None if callable(value) else str(value)[:30]
+)
 def test_edited_outcomes_are_caught_even_with_a_new_hash(
     folder: Path, column: str, edit: Callable[[np.ndarray], np.ndarray], check: str
 ) -> None:

@@ -67,7 +67,7 @@ class Board(Spec):
     suite_version: int
     suite_hash: str
     attack_names: list[str]
-    """Attacks that every model met, in their order: the suite's, and those gates that were needed everywhere."""
+    """Attacks that every model met, in their order: the suite's, and gates that were needed everywhere."""
     entries: list[Entry]
     """By rank."""
     blocked: list[Entry]

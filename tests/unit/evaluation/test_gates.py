@@ -196,6 +196,12 @@ def test_adversarial_examples_of_a_relative_count_and_block() -> None:
     assert "lineage: stranger" not in failed(evaluate(Planes(), relatives={"stranger": Planes(seed=1)}))
 
 
+def test_a_relative_that_knows_fewer_classes_can_be_attacked() -> None:
+    model = Planes()
+    fewer = lambda images: model(images)[:, :2]  # noqa: E731
+    assert "lineage: fewer" not in failed(evaluate(Planes(), relatives={"fewer": fewer}))
+
+
 def test_what_gates_find_falls_within_larger_balls_too() -> None:
     evaluation = evaluate(Planes(), (Lazy(),), curve=(0.001, 0.1))
     assert [point.eps for point in evaluation.curve] == [0.001, 0.02, 0.1]

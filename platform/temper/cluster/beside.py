@@ -49,12 +49,16 @@ def resources(recipe: Recipe, is_shared: bool) -> dict[str, Any]:
 
     A CPU (and a GPU) of its own where the cluster has them beside the workers. Else nothing, and it shares
     theirs: a task that waits for what training holds would validate only when training has ended. The same
-    where the cluster is shared with other trials, which hold the rest.
+    where the cluster is shared with other runs, which hold the rest: in a trial (``is_shared``), or in a task
+    of Ray's, as cross-validation trains.
     """
+    import ray
+
     workers = recipe.workers
     use_gpu = wants_gpu(workers.use_gpu)
     spare_cpus = num_cpus() - workers.num_workers * workers.cpus_per_worker
     spare_gpus = num_gpus() - workers.num_workers
+    is_shared = is_shared or ray.get_runtime_context().get_task_id() is not None
     has_room = not is_shared and spare_cpus >= workers.cpus_per_worker and (spare_gpus >= 1 or not use_gpu)
     return {
         "num_cpus": workers.cpus_per_worker if has_room else 0,

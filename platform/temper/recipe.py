@@ -12,8 +12,9 @@ from temper.hardening import AnyAdversary
 from temper.models import ModelSpec
 from temper.objective import Objective
 from temper.optim import OptimSpec
+from temper.records import hash_of_recipe
 from temper.schedules import AnySchedule, Full
-from temper.spec import BallThreat, Spec, apply_overrides, content_hash, read_yaml, validate
+from temper.spec import BallThreat, Spec, apply_overrides, read_yaml, validate
 from temper.tracking import TrackingSpec
 
 Metric = Literal[
@@ -118,16 +119,8 @@ class Recipe(Spec):
 
     @property
     def hash(self) -> str:
-        """16 hex digits that tell this experiment from others.
-
-        Tracking, names, and when validation is done do not count: they change no number.
-        """
-        left_out: Any = {"name": True, "tracking": True, "validation": {"is_asynchronous"}}
-        document = self.model_dump(mode="json", exclude=left_out)
-        if self.data.fold is None:
-            # Recipes from before there were folds keep the hash by which their records are known.
-            del document["data"]["fold"]
-        return content_hash(document)
+        """16 hex digits that tell this experiment from others."""
+        return hash_of_recipe(self.resolved())
 
 
 def contradictions(recipe: Recipe) -> Iterator[str]:

@@ -22,10 +22,10 @@ from temper.cluster.verify import check_images, check_start, verify_record
 from temper.data import read_fingerprint, write_shards
 from temper.data.shard_set import ShardSet
 from temper.errors import RecordError, UsageError
-from temper.records import SavedImages, sha256_of, write_saved_images
+from temper.records import SavedImages, hash_of_recipe, sha256_of, write_saved_images
 from temper.spec import Threat
 from temper.statistics import wilson
-from temper.verification import Check, Evidence, check_record, hash_of_recipe, read_evidence, verify_shallow
+from temper.verification import Check, Evidence, check_record, read_evidence, verify_shallow
 
 EVERYTHING = {
     "evaluation.max_images": 24,

@@ -11,10 +11,10 @@ from temper.errors import RecordError, TemperError
 from temper.evaluation import EvaluationSpec
 from temper.models import count_params
 from temper.recipe import build_recipe
-from temper.records import EvaluationRecord, RunFolder
+from temper.records import EvaluationRecord, RunFolder, hash_of_recipe
 from temper.spec import content_hash, read_yaml, validate
 from temper.training import read_state
-from temper.verification import Check, Evidence, differences, hash_of_recipe, is_run, judge
+from temper.verification import Check, Evidence, differences, is_run, judge
 
 
 @dataclass(frozen=True)

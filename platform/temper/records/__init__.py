@@ -28,6 +28,7 @@ from temper.records.folders import CrossvalFolder, RunFolder, SweepFolder, recor
 from temper.records.ledger import LedgerRow, SweepRecord, read_ledger
 from temper.records.markdown import escape_markdown
 from temper.records.outcomes import read_outcomes, write_outcomes
+from temper.records.recipe_hash import hash_of_recipe
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -61,6 +62,7 @@ __all__ = [
     "ThreatRecord",
     "append_line",
     "escape_markdown",
+    "hash_of_recipe",
     "read_crossval",
     "read_ledger",
     "read_outcomes",

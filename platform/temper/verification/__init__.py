@@ -5,7 +5,7 @@ Add a check: a function of ``Evidence`` that returns ``Check``, and its call in 
 
 from temper.verification.check import NOT_CHECKED, check_record, verify_shallow
 from temper.verification.evidence import Evidence, read_evidence, record_of
-from temper.verification.recipe import hash_of_recipe, is_run
+from temper.verification.recipe import is_run
 from temper.verification.record import Check, VerificationRecord, differences, judge
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "VerificationRecord",
     "check_record",
     "differences",
-    "hash_of_recipe",
     "is_run",
     "judge",
     "read_evidence",

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from temper.errors import RecipeError
-from temper.records import EvaluationRecord
-from temper.spec import content_hash, read_yaml
+from temper.records import EvaluationRecord, hash_of_recipe
+from temper.spec import read_yaml
 from temper.verification.evidence import Evidence
 from temper.verification.record import Check, differences, judge
 
-NOT_HASHED = ("name", "tracking")
 OF_EVALUATION = ("name", "tracking", "evaluation", "threat", "workers")
 """Fields of a recipe that may be others when the run is evaluated than when it was trained."""
 OF_EVALUATION_DATA = ("target", "source", "image_size", "fit")
@@ -18,15 +17,6 @@ OF_EVALUATION_DATA = ("target", "source", "image_size", "fit")
 def is_run(record: EvaluationRecord) -> bool:
     """Whether the model was trained by temper."""
     return "objective" in record.recipe
-
-
-def hash_of_recipe(recipe: dict[str, Any]) -> str:
-    """As a resolved recipe's own."""
-    hashed = {name: value for name, value in recipe.items() if name not in NOT_HASHED}
-    data = hashed.get("data")
-    if isinstance(data, dict) and data.get("fold") is None:
-        hashed["data"] = {name: value for name, value in data.items() if name != "fold"}
-    return content_hash(hashed)
 
 
 def check_recipe(evidence: Evidence) -> Check:

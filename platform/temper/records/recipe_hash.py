@@ -1,0 +1,25 @@
+"""By which hash an experiment is known, in records and in checkpoints."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from temper.spec import content_hash
+
+NOT_HASHED = ("name", "tracking")
+
+
+def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
+    """16 hex digits that tell the experiment of a resolved recipe, as plain data, from others.
+
+    Tracking, names, and when validation is done do not count: they change no number. Recipes from before
+    there were folds keep the hash by which their records are known.
+    """
+    hashed = {name: value for name, value in recipe.items() if name not in NOT_HASHED}
+    data, validation = hashed.get("data"), hashed.get("validation")
+    if isinstance(data, dict) and data.get("fold") is None:
+        hashed["data"] = {name: value for name, value in data.items() if name != "fold"}
+    if isinstance(validation, dict):
+        hashed["validation"] = {
+            name: value for name, value in validation.items() if name != "is_asynchronous"
+        }
+    return content_hash(hashed)

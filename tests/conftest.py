@@ -25,7 +25,7 @@ def group_of(path: str) -> str | None:
     Files are judged by their text, for the process that shares out the tests knows no more than their names.
     """
     text = (ROOT / path).read_text(encoding="utf-8")
-    if path.startswith(("tests/cluster/", "tests/system/")) or "ray_cluster" in text:
+    if path.startswith("tests/cluster/") or "ray_cluster" in text:
         return "ray"
     return path if 'scope="module"' in text else None
 

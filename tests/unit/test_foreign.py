@@ -76,6 +76,10 @@ def test_a_function_s_model_gets_a_record_that_the_leaderboard_ranks(
     assert [entry.name for entry in listed] == ["zoo"]
     with pytest.raises(RecordError, match="evaluated already"):
         evaluate_foreign(spec(zoo, digits), tmp_path / "run")
+    (tmp_path / "run/record.json").unlink()  # as if it had been killed just before
+    again = evaluate_foreign(spec(zoo, digits), tmp_path / "run")
+    assert again.robust_acc == record.robust_acc
+    assert again.files.keys() == record.files.keys()
 
 
 def test_code_and_command_agree(zoo: Path, digits: dict[str, Path], tmp_path: Path) -> None:

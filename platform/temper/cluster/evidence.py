@@ -9,7 +9,7 @@ from temper.evaluation.adversarial import write_adversarial
 from temper.evaluation.examples import choose_examples
 from temper.evaluation.figure import MAX_EXAMPLES, draw_figure
 from temper.recipe import Recipe
-from temper.records import RunFolder, write_once
+from temper.records import RunFolder, discard_leftovers, write_once
 from temper.tracking import build_evaluation_tracker
 
 logger = logging.getLogger(__name__)
@@ -24,11 +24,12 @@ def write_evidence(
     data_name: str,
     classes: Sequence[str],
 ) -> None:
-    """Write it where none is yet.
+    """Write it where no record is yet; what an evaluation left that was cut short here is replaced.
 
     Raises:
-        RecordError: it exists already.
+        RecordError: there is a record already.
     """
+    discard_leftovers(written)
     picture = _draw(evaluation, opened, name, data_name, classes)
     write_outcomes(written.outcomes, evaluation.outcomes)
     write_adversarial(written.adversarial, evaluation.adversarial)

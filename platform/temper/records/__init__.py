@@ -24,7 +24,14 @@ from temper.records.evaluation import (
     read_record,
 )
 from temper.records.files import append_line, sha256_of, write_atomic, write_once
-from temper.records.folders import CrossvalFolder, RunFolder, SweepFolder, record_files, refuse_second
+from temper.records.folders import (
+    CrossvalFolder,
+    RunFolder,
+    SweepFolder,
+    discard_leftovers,
+    record_files,
+    refuse_second,
+)
 from temper.records.ledger import LedgerRow, SweepRecord, read_ledger
 from temper.records.markdown import escape_markdown
 from temper.records.outcomes import read_outcomes, write_outcomes
@@ -61,6 +68,7 @@ __all__ = [
     "TargetSummary",
     "ThreatRecord",
     "append_line",
+    "discard_leftovers",
     "escape_markdown",
     "hash_of_recipe",
     "read_crossval",

@@ -77,6 +77,13 @@ def refuse_second(run: RunFolder) -> None:
         raise RecordError(f"{run.record}: evaluated already, and a record is never overwritten; give --out")
 
 
+def discard_leftovers(run: RunFolder) -> None:
+    """Remove what an evaluation left that was cut short before its record: the next writes it anew."""
+    refuse_second(run)
+    for path in (run.outcomes, run.adversarial, run.figure):
+        path.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class SweepFolder:
     """The files of one sweep."""

@@ -89,7 +89,6 @@ def _finish(recipe: Recipe, run: RunFolder, pretrain: Path | None) -> None:
         return
     if not ((run.last / "state.json").exists() and read_state(run.last).is_settled):
         launch(recipe, run.path, pretrain=pretrain)
-    run.outcomes.unlink(missing_ok=True)  # of an evaluation that was cut short before its record
     if recipe.workers.num_workers == 0:
         evaluate_run(run.path)
     else:

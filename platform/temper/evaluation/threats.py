@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from temper.attacks import norms
 from temper.spec import Geometry, Threat
 
 TOLERANCE = 1e-5
@@ -31,12 +32,9 @@ def distances(clean: Tensor, perturbed: Tensor, norm: Geometry) -> Tensor:
 
     Of a semantic change, the Linf distance.
     """
-    difference = perturbed - clean
     if norm == "l0":
-        return (difference.abs() > SAME).any(1).flatten(1).sum(1).float()
-    order = {"linf": float("inf"), "l2": 2, "l1": 1, "semantic": float("inf")}[norm]
-    lengths: Tensor = torch.linalg.vector_norm(difference.flatten(1), order, dim=1)
-    return lengths
+        return ((perturbed - clean).abs() > SAME).any(1).flatten(1).sum(1).float()
+    return norms.distances("linf" if norm == "semantic" else norm, perturbed, clean)
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from temper.records.folders import (
     record_files,
     refuse_second,
 )
-from temper.records.ledger import LedgerRow, SweepRecord, read_ledger
+from temper.records.ledger import LedgerRow, ProxyAgreement, SweepRecord, read_ledger
 from temper.records.markdown import escape_markdown
 from temper.records.outcomes import read_outcomes, write_outcomes
 from temper.records.recipe_hash import hash_of_recipe
@@ -59,6 +59,7 @@ __all__ = [
     "OverTargets",
     "Promises",
     "Proportion",
+    "ProxyAgreement",
     "RunFolder",
     "SavedImages",
     "Spread",

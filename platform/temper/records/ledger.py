@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
 from temper.spec import Spec
@@ -18,8 +18,23 @@ class LedgerRow(Spec):
     status: Literal["finished", "stopped", "failed"]
     overrides: dict[str, Any]
     metrics: dict[str, float]
+    """Of its last epoch (``train/``, ``val/``, ``epoch``), and of its best (``best/``)."""
     cost: dict[str, float]
     error: str | None = None
+    """Why it failed."""
+    reason: str | None = None
+    """Who stopped it."""
+
+
+class ProxyAgreement(Spec):
+    """How well the metric that the sweep searched by ranks the models that met the whole suite."""
+
+    num_models: int
+    kendall: float
+    """Kendall's tau-b of validation metric and robust accuracy under the suite, -1..1."""
+    spearman: float
+    warning: str | None
+    """Why the ranking by the cheap metric is not to be relied on, where it is not."""
 
 
 class SweepRecord(Spec):
@@ -33,8 +48,19 @@ class SweepRecord(Spec):
     num_stopped: int
     num_failed: int
     finalists: list[str]
+    """Trials that met the whole suite, the baseline among them; best first by the metric."""
     best: str | None
     seconds: float
+    """Of all sessions together."""
+    objectives: list[str] = Field(default_factory=list)
+    """Maximised together; the first is ``metric``."""
+    front: list[str] = Field(default_factory=list)
+    """Finished trials of which none other is at least as good in all objectives and better in one."""
+    hypervolume: float | None = None
+    """Share 0..1 of the unit cube that the front dominates, from the origin."""
+    proxy: ProxyAgreement | None = None
+    is_complete: bool = True
+    """False where time ran out before all trials were run."""
 
 
 def read_ledger(path: Path) -> list[LedgerRow]:

@@ -45,7 +45,8 @@ def _vega() -> str:
         return kept.read_text(encoding="utf-8")
     except OSError:
         pass
-    text = str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")
+    # Its stub knows no default.
+    text = str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")  # type: ignore[call-arg]
     with contextlib.suppress(OSError):  # a home that cannot be written costs seconds, no more
         write_atomic(kept, text)
     return text

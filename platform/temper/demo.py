@@ -1,17 +1,16 @@
 """The main job on embedded data: digits to shards to a sweep to a leaderboard."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import temper
-from temper.cluster.search_space import load_space
-from temper.cluster.sweep import OnTrial, sweep
+from temper.cluster.sweep import Watch, sweep
 from temper.data import write_shards
 from temper.digits import write_digits
 from temper.errors import CheckpointError, TemperError
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.records import SweepFolder, SweepRecord
+from temper.search import load_space
 from temper.spec import apply_overrides, read_yaml
 
 
@@ -27,8 +26,7 @@ class DemoResult:
 def run_demo(
     out: Path,
     *,
-    on_stage: Callable[[str], None],
-    on_trial: OnTrial | None = None,
+    watch: Watch | None = None,
     verbose: bool = False,
 ) -> DemoResult:
     """Everything from images to the page, in ``out``, which must not exist.
@@ -39,7 +37,8 @@ def run_demo(
     if out.exists():
         raise CheckpointError(f"{out}: exists already; remove it, or choose another --out")
     recipe, space = example("recipes/digits.yaml"), example("search_spaces/joint.yaml")
-    on_stage("writing scikit-learn's digits as images and as shards")
+    watch = watch or Watch()
+    watch.on_stage("writing scikit-learn's digits as images and as shards")
     overrides = {}
     for task, images in zip(("source", "target"), write_digits(out / "images"), strict=True):
         shards = out / "shards" / images.name
@@ -52,8 +51,7 @@ def run_demo(
         load_space(space),
         folder.path,
         where=str(space),
-        on_trial=on_trial,
-        on_stage=on_stage,
+        watch=watch,
         verbose=verbose,
     )
     summary = build_leaderboard([folder.trials], folder.leaderboard)

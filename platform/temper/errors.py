@@ -9,7 +9,8 @@
     ├── ModelError            a backbone or its weights
     ├── CheckpointError       a checkpoint or a run folder
     ├── RecordError           a record or a ledger
-    └── TrainingError         a run that cannot go on
+    ├── TrainingError         a run that cannot go on
+    └── Interrupted       someone stopped it; it can go on (exit code 130)
 
 The command line prints the message of a TemperError. Any other exception is a defect of temper.
 """
@@ -53,3 +54,7 @@ class RecordError(TemperError):
 
 class TrainingError(TemperError):
     """A run cannot go on, for example because its loss is not finite."""
+
+
+class Interrupted(TemperError):  # noqa: N818  # no error: someone wanted it
+    """Work that was stopped from outside and can go on; the message says how."""

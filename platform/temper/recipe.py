@@ -62,6 +62,8 @@ class WorkersSpec(Spec):
     cpus_per_worker: int = Field(default=1, ge=1, le=256)
     """Also the number of torch threads, so that a run is the same wherever it runs."""
     use_gpu: bool | Literal["auto"] = "auto"
+    gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
+    """Below 1, several trials of a sweep share a GPU; they must fit into its memory together."""
 
 
 class ComputeSpec(Spec):

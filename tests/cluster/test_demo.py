@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from temper.cluster.sweep import Watch
 from temper.demo import DemoResult, run_demo
 from temper.errors import CheckpointError
 from temper.recipe import load_recipe
@@ -27,7 +28,7 @@ def seen() -> list[LedgerRow]:
 @pytest.fixture(scope="module")
 def demo(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory, seen: list[LedgerRow]) -> DemoResult:
     out = tmp_path_factory.mktemp("demo") / "demo"
-    return run_demo(out, on_stage=lambda stage: None, on_trial=lambda row, total: seen.append(row))
+    return run_demo(out, watch=Watch(on_trial=lambda row, total: seen.append(row)))
 
 
 def test_the_best_hardened_model_beats_the_baseline_by_20_points(demo: DemoResult) -> None:
@@ -58,7 +59,7 @@ def test_the_sweep_leaves_a_ledger_and_records_that_agree(demo: DemoResult, seen
 
 def test_a_second_demo_does_not_touch_the_first(demo: DemoResult) -> None:
     with pytest.raises(CheckpointError, match="exists already"):
-        run_demo(demo.page.parents[2], on_stage=lambda stage: None)
+        run_demo(demo.page.parents[2])
 
 
 def browse(page: Path, profile: Path) -> str:

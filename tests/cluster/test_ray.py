@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from temper.cluster.feeds import build_feed, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
-from temper.cluster.search_space import SearchSpace
 from temper.cluster.sweep import sweep
 from temper.data import ShardSet, load_images
 from temper.errors import CheckpointError, ModelError, SearchSpaceError
 from temper.records import RunFolder, SweepFolder, read_ledger
+from temper.search import SearchSpace
 from temper.tracking import JsonlTracker
 from temper.training import ValidateLater, Worker, train
 

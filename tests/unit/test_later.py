@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.feeds import build_feed, decode_splits, open_data
 from temper.cluster.launch import claim, launch
-from temper.cluster.search_space import SearchSpace
 from temper.cluster.sweep import sweep
 from temper.errors import CheckpointError, RecipeError, SearchSpaceError
 from temper.recipe import Recipe
 from temper.records import RunFolder
+from temper.search import SearchSpace
 from temper.tracking import JsonlTracker
 from temper.training import (
     Feed,

@@ -7,11 +7,12 @@ import temper.cli.app
 import temper.cli.comparison
 import temper.cli.crossval
 import temper.cli.evaluation
+import temper.cli.sweep
 import temper.cli.training
 import temper.cli.verification  # noqa: F401  # their commands enter the application as they are imported
 from temper.cli.options import app
 from temper.cli.show import console
-from temper.errors import TemperError, UsageError
+from temper.errors import Interrupted, TemperError, UsageError
 
 __all__ = ["main"]
 
@@ -20,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     try:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="temper")
+    except Interrupted as problem:
+        console.print(_escape(str(problem)), soft_wrap=True, highlight=False)
+        sys.exit(130)
     except TemperError as error:
         console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2 if isinstance(error, UsageError) else 1)

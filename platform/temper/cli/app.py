@@ -7,7 +7,7 @@ import typer
 
 import temper
 from temper.cli.options import Json, Verbose, app
-from temper.cli.results import board_table, trial_printer
+from temper.cli.results import board_table
 from temper.cli.show import finish, progress_bar, say, table_of
 
 
@@ -97,9 +97,11 @@ def demo(
     verbose: Verbose = False,
 ) -> None:
     """The whole job on embedded data, in about two minutes."""
+    from temper.cli.watch import watching
     from temper.demo import run_demo
 
-    result = run_demo(out, on_stage=say, on_trial=trial_printer(), verbose=verbose)
+    with watching() as watch:
+        result = run_demo(out, watch=watch, verbose=verbose)
     summary = {**result.sweep.model_dump(), "page": str(result.page)}
     finish(summary, board_table(result.leaderboard), as_json=as_json)
     say(f"leaderboard: {result.page}")

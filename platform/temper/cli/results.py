@@ -11,14 +11,14 @@ from temper.spec import format_ratio
 
 if TYPE_CHECKING:
     from temper.leaderboard import LeaderboardSummary
-    from temper.records import EvaluationRecord, LedgerRow, Proportion
+    from temper.records import EvaluationRecord, Proportion
 
 
 def evaluate_somewhere(
     run: Path, overrides: dict[str, Any] | None = None, out: Path | None = None, verbose: bool = False
 ) -> "EvaluationRecord":
     if os.environ.get("RAY_ADDRESS"):
-        from temper.cluster.trial import evaluate_on_cluster
+        from temper.cluster.evaluation_tasks import evaluate_on_cluster
 
         return evaluate_on_cluster(run, overrides, out, verbose=verbose)
     from temper.cluster.evaluate import evaluate_run
@@ -84,19 +84,6 @@ def _metric_rows(record: "EvaluationRecord") -> list[list[str]]:
     if clean.auroc is not None and robust.auroc is not None:
         rows.append(["AUROC, clean / robust", f"{clean.auroc:.3f} / {robust.auroc:.3f}"])
     return [*rows, ["calibration error, clean / robust", f"{percent(clean.ece)} / {percent(robust.ece)}"]]
-
-
-def trial_printer() -> Any:
-    count = 0
-
-    def show(row: "LedgerRow", total: int) -> None:
-        nonlocal count
-        count += 1
-        best = row.metrics.get("best/val/target/robust_acc")
-        result = row.error if row.error else f"validation robust {percent(best)}"
-        say(f"trial {count}/{total}  {row.trial}  {row.status}  {result}")
-
-    return show
 
 
 def board_table(board: "LeaderboardSummary") -> Any:

@@ -1,4 +1,4 @@
-"""The commands that train: one recipe, its plan, its merged adapter, and a sweep."""
+"""The commands that train: one recipe, its plan, and its merged adapter."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from temper.cli.options import Json, Set, Verbose, app
 from temper.cli.plans import plan_rows, plan_summary
-from temper.cli.results import board_table, evaluate_somewhere, finish_record, trial_printer
+from temper.cli.results import evaluate_somewhere, finish_record
 from temper.cli.show import epoch_line, finish, say, table_of
 
 
@@ -72,45 +72,6 @@ def plan(
     columns = ["phase", "epochs", "group", "parameters", "learning rate", "BatchNorm", "images"]
     summary = {"recipe": str(recipe), "phases": [plan_summary(one, spec.optim.lr) for one in planned]}
     finish(summary, table_of(title, columns, rows), as_json=as_json)
-
-
-@app.command(epilog="Example: temper sweep jobs/recipes/digits.yaml search_spaces/joint.yaml --samples 24")
-def sweep(
-    recipe: Annotated[Path, typer.Argument(help="The recipe that is varied.")],
-    space: Annotated[Path, typer.Argument(help="The search space's YAML file.")],
-    overrides: Set = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Trials of a random search.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The sweep folder. [default: runs/NAME-sweep]")] = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Search a space around a recipe, and rank the finalists."""
-    from temper.cluster.search_space import load_space
-    from temper.recipe import build_recipe
-    from temper.spec import apply_overrides, parse_assignments, read_yaml
-
-    document = apply_overrides(read_yaml(recipe), parse_assignments(overrides or []))
-    spec = build_recipe(document, where=str(recipe))
-    searched = load_space(space, {} if samples is None else {"samples": samples})
-    folder = out or Path("runs") / f"{spec.name}-sweep"
-
-    from temper.cluster.sweep import sweep as run_sweep
-    from temper.leaderboard import build_leaderboard
-    from temper.records import SweepFolder
-
-    record = run_sweep(
-        document,
-        searched,
-        folder,
-        where=str(space),
-        on_trial=trial_printer(),
-        on_stage=say,
-        verbose=verbose,
-    )
-    board = build_leaderboard([SweepFolder(folder).trials], SweepFolder(folder).leaderboard)
-    page = SweepFolder(folder).leaderboard / "index.html"
-    finish({**record.model_dump(), "page": str(page)}, board_table(board), as_json=as_json)
-    say(f"sweep: {folder}\nleaderboard: {page}")
 
 
 @app.command(epilog="Example: temper merge runs/lora --out runs/merged")

@@ -79,6 +79,7 @@ def make_record(
         files={
             "checkpoint": _file(written, run.checkpoint / "model.safetensors"),
             "recipe": _file(written, run.recipe),
+            **({"lineage": _file(written, run.lineage)} if run.lineage.exists() else {}),
             **_evidence(written),
         },
     )

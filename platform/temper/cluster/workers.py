@@ -127,7 +127,10 @@ def _trainer(recipe: Recipe, beside: Beside, start: str | None, callbacks: Seque
 
     use_gpu = wants_gpu(recipe.workers.use_gpu)
     storage = beside.run / ".ray"
-    per_worker = {"CPU": float(recipe.workers.cpus_per_worker), "GPU": 1.0 if use_gpu else 0.0}
+    per_worker = {
+        "CPU": float(recipe.workers.cpus_per_worker),
+        "GPU": recipe.workers.gpus_per_worker if use_gpu else 0.0,
+    }
     return TorchTrainer(
         _worker_loop,
         train_loop_config={"beside": beside, "start": start},

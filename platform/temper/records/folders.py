@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "pretrain"
 
     @property
+    def lineage(self) -> Path:
+        """Of population-based training: one JSON line for each time that settings changed on the way."""
+        return self.path / "lineage.jsonl"
+
+    @property
     def error(self) -> Path:
         """Why a trial failed, where one did."""
         return self.path / "error.txt"
@@ -99,9 +104,24 @@ class SweepFolder:
         return self.path / "space.yaml"
 
     @property
+    def points(self) -> Path:
+        """One JSON line per trial that was begun: with the ledger, all that resuming needs."""
+        return self.path / "points.jsonl"
+
+    @property
     def ledger(self) -> Path:
         """One JSON line per ended trial."""
         return self.path / "ledger.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that runs the sweep."""
+        return self.path / ".lock"
+
+    @property
+    def report(self) -> Path:
+        """Pages that explain the sweep."""
+        return self.path / "report"
 
     @property
     def summary(self) -> Path:

@@ -23,7 +23,7 @@ class LedgerRow(Spec):
     error: str | None = None
     """Why it failed."""
     reason: str | None = None
-    """Who stopped it."""
+    """Who stopped it, or what else is to be known of its way."""
 
 
 class ProxyAgreement(Spec):

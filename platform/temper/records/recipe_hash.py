@@ -11,15 +11,17 @@ NOT_HASHED = ("name", "tracking")
 def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
     """16 hex digits that tell the experiment of a resolved recipe, as plain data, from others.
 
-    Tracking, names, and when validation is done do not count: they change no number. Recipes from before
-    there were folds keep the hash by which their records are known.
+    Tracking, names, when validation is done and who shares a GPU do not count: they change no number.
+    Recipes from before there were folds keep the hash by which their records are known.
     """
     hashed = {name: value for name, value in recipe.items() if name not in NOT_HASHED}
-    data, validation = hashed.get("data"), hashed.get("validation")
+    data, validation, workers = (hashed.get(name) for name in ("data", "validation", "workers"))
     if isinstance(data, dict) and data.get("fold") is None:
         hashed["data"] = {name: value for name, value in data.items() if name != "fold"}
     if isinstance(validation, dict):
         hashed["validation"] = {
             name: value for name, value in validation.items() if name != "is_asynchronous"
         }
+    if isinstance(workers, dict):
+        hashed["workers"] = {name: value for name, value in workers.items() if name != "gpus_per_worker"}
     return content_hash(hashed)

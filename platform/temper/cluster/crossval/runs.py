@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from temper.cluster.evaluate import evaluate_run
+from temper.cluster.evaluation_tasks import evaluate_on_cluster
 from temper.cluster.launch import launch, start_weights
-from temper.cluster.runtime import hush, wants_gpu
-from temper.cluster.sweep import max_concurrent
-from temper.cluster.trial import evaluate_on_cluster
+from temper.cluster.placing import Share, max_concurrent
+from temper.cluster.runtime import hush
 from temper.cluster.workers import MAX_RESTARTS
 from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
@@ -30,10 +30,10 @@ def side_by_side(
 
     workers = recipe.workers
     trains_itself = workers.num_workers == 0
-    at_once = max_concurrent(recipe)
+    share, at_once = Share.of(workers), max_concurrent(workers)
     remote = ray.remote(task).options(
-        num_cpus=workers.cpus_per_worker if trains_itself else 0,
-        num_gpus=int(trains_itself and wants_gpu(workers.use_gpu)),
+        num_cpus=share.cpus if trains_itself else 0,
+        num_gpus=share.gpus if trains_itself else 0,
         max_retries=MAX_RESTARTS,
     )
     waiting = list(jobs)

@@ -1,0 +1,170 @@
+"""The commands around a sweep: running one, resuming it, showing what it found."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from temper.cli.options import Json, Set, Verbose, app
+from temper.cli.results import board_table
+from temper.cli.show import finish, percent, say, table_of
+from temper.errors import UsageError
+
+if TYPE_CHECKING:
+    from temper.records import SweepRecord
+
+
+class RunsByDefault(TyperGroup):
+    """``temper sweep RECIPE SPACE`` without a command's name is ``temper sweep run RECIPE SPACE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
+
+
+sweeps = typer.Typer(
+    cls=RunsByDefault,
+    rich_markup_mode=None,
+    help="Search a space around a recipe, rank the finalists, and explain what was found.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(sweeps, name="sweep")
+
+
+@sweeps.command(
+    epilog="Example: temper sweep jobs/recipes/digits.yaml search_spaces/joint.yaml --samples 24. "
+    "`temper sweep show OUT` explains a sweep, also while it runs."
+)
+def run(
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe that is varied.")] = None,
+    space: Annotated[Path | None, typer.Argument(help="The search space's YAML file.")] = None,
+    overrides: Set = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Trials of a search that draws them.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="No trial goes on after this.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The sweep folder. [default: runs/NAME-sweep]")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the sweep in this folder.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show trials and cost; start nothing.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search a space around a recipe, and rank the finalists. (default command)"""
+    changes = {"samples": samples, "max_minutes": max_minutes}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if resume is not None:
+        if recipe is not None or space is not None or overrides or out is not None or dry_run:
+            raise UsageError(
+                "--resume needs the sweep's folder alone; only --samples and --max-minutes can be changed"
+            )
+        _resume(resume, changes, as_json, verbose)
+        return
+    if recipe is None or space is None:
+        raise UsageError("temper sweep needs a recipe and a search space, or --resume OUT")
+    _run(recipe, space, overrides or [], changes, out, dry_run, as_json, verbose)
+
+
+def _run(
+    recipe: Path,
+    space: Path,
+    overrides: list[str],
+    changes: dict[str, Any],
+    out: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    from temper.recipe import build_recipe
+    from temper.search import load_space
+    from temper.spec import apply_overrides, parse_assignments, read_yaml
+
+    document = apply_overrides(read_yaml(recipe), parse_assignments(overrides))
+    spec = build_recipe(document, where=str(recipe))
+    searched = load_space(space, changes)
+    if dry_run:
+        _show_plan(document, searched, str(space), as_json)
+        return
+
+    from temper.cli.watch import watching
+    from temper.cluster.sweep import sweep
+
+    folder = out or Path("runs") / f"{spec.name}-sweep"
+    with watching() as watch:
+        record = sweep(document, searched, folder, where=str(space), watch=watch, verbose=verbose)
+    _finish(record, folder, as_json)
+
+
+def _resume(folder: Path, changes: dict[str, Any], as_json: bool, verbose: bool) -> None:
+    from temper.cli.watch import watching
+    from temper.cluster.sweep import resume
+
+    with watching() as watch:
+        record = resume(folder, changes, watch=watch, verbose=verbose)
+    _finish(record, folder, as_json)
+
+
+def _finish(record: "SweepRecord", folder: Path, as_json: bool) -> None:
+    """Both pages, a table, and where things are."""
+    from temper.explain import build_report
+    from temper.leaderboard import build_leaderboard
+    from temper.records import SweepFolder
+
+    paths = SweepFolder(folder)
+    board = build_leaderboard([paths.trials], paths.leaderboard)
+    report = build_report(folder)
+    page = paths.leaderboard / "index.html"
+    summary = {**record.model_dump(), "page": str(page), "report": str(report.page)}
+    finish(summary, board_table(board), as_json=as_json)
+    say(
+        f"{record.num_trials} trials: {record.num_finished} finished, {record.num_stopped} stopped early, "
+        f"{record.num_failed} failed"
+    )
+    if record.proxy is not None and record.proxy.warning is not None:
+        say(f"warning: {record.proxy.warning}")
+    say(f"sweep: {folder}\nreport: {report.page}\nleaderboard: {page}")
+
+
+def _show_plan(document: Any, space: Any, where: str, as_json: bool) -> None:
+    from temper.cli.watch import settings
+    from temper.cluster.feeds import open_data
+    from temper.cluster.sweep.estimate import estimate_cost
+    from temper.search import baseline_trial, check_space
+
+    trials = check_space(space, document, where)
+    is_chosen_later = space.search in ("tpe", "nsga2")
+    baseline = baseline_trial(space, document, where)
+    count = (space.samples if is_chosen_later else len(trials)) + (baseline is not None)
+    estimate = estimate_cost(trials, open_data(trials[0].recipe), count)
+    rows = [[trial.trial, trial.recipe.epochs, settings(trial.overrides)] for trial in trials]
+    if baseline is not None:
+        rows.insert(0, [baseline.trial, baseline.recipe.epochs, settings(baseline.overrides)])
+    title = f"{count} trials"
+    if is_chosen_later:
+        title += f", chosen as answers come in by {space.search}; for example"
+    planned = [{"trial": trial.trial, "overrides": trial.overrides} for trial in trials]
+    summary = {"trials": planned, "estimate": estimate.model_dump()}
+    finish(summary, table_of(title, ["trial", "epochs", "settings"], rows), as_json=as_json)
+    stops = "" if space.scheduler is None else f"; {space.scheduler.kind} may stop most of them earlier"
+    say(
+        f"estimated: {estimate.num_passes:.3g} passes of an image, {estimate.compute_s / 60:.1f} minutes of one "
+        f"worker at {1e6 * estimate.seconds_per_pass:.0f} µs each on this machine, without evaluation{stops}"
+    )
+
+
+@sweeps.command(epilog="Example: temper sweep show runs/digits-sweep")
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The sweep folder.")],
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Explain a sweep from its ledger: front, importance, cost, best recipes. Also while it runs."""
+    from temper.explain import build_report
+
+    report = build_report(folder)
+    rows = [
+        [best.trial, percent(best.clean_acc), percent(best.robust_acc), percent(best.source_acc)]
+        for best in report.best
+    ]
+    columns = ["trial", "clean", "robust", "source"]
+    finish(report.model_dump(mode="json"), table_of(report.title, columns, rows), as_json=as_json)
+    say(f"report: {report.page}")

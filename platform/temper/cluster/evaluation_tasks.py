@@ -1,0 +1,45 @@
+"""Evaluations as tasks on the cluster."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from temper.cluster.evaluate import evaluate_run
+from temper.cluster.placing import Share
+from temper.cluster.runtime import start_ray
+from temper.recipe import Recipe, load_recipe
+from temper.records import EvaluationRecord, RunFolder
+
+
+def evaluate_all(
+    runs: Sequence[RunFolder], recipe: Recipe, on_done: Callable[[int], None] | None = None
+) -> None:
+    """Evaluate runs side by side, each as a task of its own; those with a record are left as they are."""
+    import ray
+
+    to_do = [run for run in runs if not run.record.exists()]
+    waiting = [_evaluation_task(recipe).remote(run.path.resolve()) for run in to_do]
+    while waiting:
+        ended, waiting = ray.wait(waiting)
+        ray.get(ended)
+        if on_done is not None:
+            on_done(len(runs) - len(waiting))
+
+
+def evaluate_on_cluster(
+    run: Path, overrides: dict[str, Any] | None = None, out: Path | None = None, *, verbose: bool = False
+) -> EvaluationRecord:
+    """Evaluate one run where the cluster has what its recipe asks for, not on the node that asks."""
+    import ray
+
+    start_ray(verbose=verbose)
+    recipe = load_recipe(RunFolder(run).recipe, overrides)
+    record: EvaluationRecord = ray.get(_evaluation_task(recipe).remote(run.resolve(), overrides, out=out))
+    return record
+
+
+def _evaluation_task(recipe: Recipe) -> Any:
+    import ray
+
+    share = Share.of(recipe.workers)
+    return ray.remote(evaluate_run).options(num_cpus=share.cpus, num_gpus=share.gpus)

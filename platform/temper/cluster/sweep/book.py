@@ -1,0 +1,230 @@
+"""What a sweep keeps of itself on the disk: the points that were begun, and the ledger of ended trials."""
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from temper.errors import CheckpointError, RecordError
+from temper.records import LedgerRow, SweepFolder, append_line, read_ledger, write_atomic
+from temper.search import (
+    Answer,
+    GivenPoints,
+    Known,
+    OptunaPoints,
+    Point,
+    Points,
+    SearchSpace,
+    Trial,
+    answer_of,
+    baseline_trial,
+    build_trial,
+    build_trials,
+)
+from temper.spec import Spec
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what goes on."""
+
+    on_stage: Callable[[str], None] = lambda _stage: None
+    """A new stage begins."""
+    on_epoch: Callable[[Mapping[str, Any]], None] = lambda _metrics: None
+    """An epoch of the pretraining has ended."""
+    on_result: Callable[[str, Mapping[str, Any]], None] = lambda _trial, _metrics: None
+    """An epoch of a trial has ended."""
+    on_trial: Callable[[LedgerRow, int], None] = lambda _row, _total: None
+    """A trial has ended; the number of all trials."""
+
+
+class Begun(Spec):
+    """A line of ``points.jsonl``."""
+
+    trial: str
+    recipe_hash: str
+    overrides: dict[str, Any]
+
+
+@contextmanager
+def hold(folder: SweepFolder) -> Iterator[None]:
+    """Keep other processes of this machine out of the folder.
+
+    Raises:
+        CheckpointError: another one is at work there.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with folder.lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CheckpointError(f"{folder.path}: another process is running this sweep") from None
+        yield
+
+
+class SweepBook:
+    """Which trials there are: those of earlier sessions that have not ended first, then new ones.
+
+    The same ``document`` and space on the same folder go on where anything was interrupted.
+
+    Raises:
+        RecordError: files of the folder that were changed by hand, or belong to another recipe.
+        SearchSpaceError: points that are no recipes.
+    """
+
+    def __init__(self, folder: SweepFolder, space: SearchSpace, document: Mapping[str, Any], where: str):
+        self.folder, self.space = folder, space
+        self._document, self._where = document, where
+        mend_last_line(folder)
+        self.rows: dict[str, LedgerRow] = {row.trial: row for row in read_ledger(folder.ledger)}
+        self._begun = read_begun(folder)
+        self._trials = {begun.trial: self._again(begun) for begun in self._begun}
+        self._baseline = self._named(baseline_trial(space, document, where))
+        if self._baseline is not None:
+            self._trials[self._baseline.trial] = self._baseline
+        points = [begun.overrides for begun in self._begun]
+        self._planned = None if is_adaptive(space) else build_trials(space, document, where)
+        self._points: Points = (
+            OptunaPoints(space, document, where, list(self._known()))
+            if self._planned is None
+            else GivenPoints([trial.overrides for trial in self._planned[len(points) :]])
+        )
+        waiting = [self._baseline] if self._baseline is not None else []
+        waiting += [self._trials[begun.trial] for begun in self._begun]
+        self._waiting = [trial for trial in waiting if trial.trial not in self.rows]
+
+    def _again(self, begun: Begun) -> Trial:
+        number = int(begun.trial)
+        trial = self._named(build_trial(self._document, begun.overrides, number, self._where))
+        assert trial is not None
+        if trial.recipe.hash != begun.recipe_hash:
+            raise RecordError(
+                f"{self.folder.points}: trial {begun.trial} was begun with another recipe; restore "
+                f"{self.folder.recipe.name} and {self.folder.space.name}, or choose another --out"
+            )
+        return trial
+
+    def _known(self) -> Iterator[Known]:
+        for begun in self._begun:
+            row = self.rows.get(begun.trial)
+            yield begun.overrides, None if row is None else self._answer(row)
+
+    def _answer(self, row: LedgerRow) -> Answer:
+        return answer_of(row, self.space, self.history(row.trial))
+
+    def _named(self, trial: Trial | None) -> Trial | None:
+        """With the trial's name and tracking group, neither of which counts for the hash."""
+        if trial is None:
+            return None
+        recipe, sweep = trial.recipe, self.folder.path.resolve().name
+        group = recipe.tracking.group or (
+            sweep if sweep.startswith(recipe.name) else f"{recipe.name}-{sweep}"
+        )
+        update = {
+            "name": f"{recipe.name[:90]}-{trial.trial}",
+            "tracking": recipe.tracking.model_copy(update={"group": group}),
+        }
+        return Trial(trial.trial, trial.overrides, recipe.model_copy(update=update))
+
+    @property
+    def total(self) -> int:
+        """All trials, ended, begun and to come."""
+        num = self.space.samples if self._planned is None else max(len(self._planned), len(self._begun))
+        return num + (self._baseline is not None)
+
+    @property
+    def known_trials(self) -> list[Trial]:
+        """Those that are known before the search chooses: all of a random or grid search."""
+        planned = [self._named(trial) for trial in self._planned or []]
+        found = {trial.trial: trial for trial in planned if trial is not None} | self._trials
+        return list(found.values())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether each trial has its row."""
+        return len(self.rows) >= self.total
+
+    def next(self) -> Trial | None:
+        """The next trial to run, written down; ``None`` when there is none left."""
+        if self._waiting:
+            return self._waiting.pop(0)
+        point: Point | None = self._points.propose()
+        if point is None:
+            return None
+        number = len(self._begun)
+        trial = self._named(build_trial(self._document, point, number, self._where))
+        assert trial is not None
+        begun = Begun(trial=trial.trial, recipe_hash=trial.recipe.hash, overrides=point)
+        append_line(self.folder.points, begun.model_dump(mode="json"))
+        self._begun.append(begun)
+        self._trials[trial.trial] = trial
+        return trial
+
+    def trial(self, name: str) -> Trial:
+        """A trial that was begun."""
+        return self._trials[name]
+
+    def ended(self, row: LedgerRow) -> None:
+        """Keep the row of a trial that has ended, and let the search learn from it."""
+        if row.trial in self.rows:
+            return
+        append_line(self.folder.ledger, row.model_dump(mode="json"))
+        self.rows[row.trial] = row
+        if row.trial.isdigit():
+            self._points.tell(int(row.trial), self._answer(row))
+
+    def history(self, trial: str) -> list[tuple[int, float]]:
+        """Epochs, from 1, with the sweep's metric after them, as far as the trial came."""
+        return read_history(self.folder, trial, self.space.metric)
+
+
+def is_adaptive(space: SearchSpace) -> bool:
+    """Whether points depend on the answers to earlier ones."""
+    return space.search in ("tpe", "nsga2")
+
+
+def read_history(folder: SweepFolder, trial: str, metric: str) -> list[tuple[int, float]]:
+    path = folder.trial(trial).metrics
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break  # cut short by a crash
+        if row.get(metric) is not None:
+            found.append((int(row["epoch"]) + 1, float(row[metric])))
+    return found
+
+
+def read_begun(folder: SweepFolder) -> list[Begun]:
+    """The points that were begun.
+
+    Raises:
+        RecordError: a line is none.
+    """
+    if not folder.points.exists():
+        return []
+    lines = folder.points.read_text(encoding="utf-8").splitlines()
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(Begun.model_validate_json(line))
+        except ValidationError as problem:
+            raise RecordError(f"{folder.points}, line {number}: not a point ({problem})") from None
+    return found
+
+
+def mend_last_line(folder: SweepFolder) -> None:
+    """Drop what a crash left of a last line, so that the next one does not join it."""
+    for path in (folder.points, folder.ledger):
+        if path.exists():
+            text = path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            if whole != text:
+                write_atomic(path, whole)

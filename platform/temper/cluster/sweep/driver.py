@@ -1,0 +1,171 @@
+"""A sweep from its first check to its summary, and its resumption."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from temper.cluster.evaluation_tasks import evaluate_all
+from temper.cluster.feeds import OpenData, decode_splits, open_data
+from temper.cluster.launch import check_model, start_weights
+from temper.cluster.placing import max_concurrent
+from temper.cluster.runtime import start_ray
+from temper.cluster.sweep.book import SweepBook, Watch, hold
+from temper.cluster.sweep.summary import read_summary, write_summary
+from temper.cluster.sweep.trial import Shared, start_key
+from temper.errors import CheckpointError, Interrupted, TrainingError
+from temper.recipe import Recipe, build_recipe
+from temper.records import RunFolder, SweepFolder, SweepRecord, discard_leftovers, write_atomic
+from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
+from temper.spec import dump_yaml, read_yaml
+
+
+def sweep(
+    document: Mapping[str, Any],
+    space: SearchSpace,
+    out: Path,
+    *,
+    where: str = "space",
+    watch: Watch | None = None,
+    verbose: bool = False,
+) -> SweepRecord:
+    """Run the trials of ``space`` around the recipe ``document``, then evaluate finalists and baseline.
+
+    Raises:
+        TemperError: a point that is no recipe, images that cannot be used, trials that do not fit on the
+            cluster, a folder that is taken, or no trial that finished.
+        Interrupted: by Ctrl-C; ``resume`` goes on.
+    """
+    started = time.monotonic()
+    folder = SweepFolder(out)
+    recipe = build_recipe(document)
+    trials = check_space(space, document, where)
+    if any(path.exists() for path in (folder.ledger, folder.points, folder.summary)):
+        raise CheckpointError(
+            f"{folder.path}: holds a sweep already; `temper sweep --resume {folder.path}` goes on with it, "
+            "another --out repeats it"
+        )
+    data = _check(trials)
+    start_ray(verbose=verbose)
+    max_concurrent(recipe.workers)
+    with hold(folder):
+        write_atomic(folder.recipe, dump_yaml(recipe.resolved()))
+        write_atomic(folder.space, dump_yaml(space.model_dump(mode="json", exclude_none=True)))
+        return _finish(folder, recipe, space, data, where, started, watch or Watch(), verbose)
+
+
+def resume(
+    out: Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    watch: Watch | None = None,
+    verbose: bool = False,
+) -> SweepRecord:
+    """Go on with the sweep in ``out``: ended trials stay, begun ones continue from their last epoch.
+
+    Nothing but the folder is needed. ``changes`` replaces ``samples`` or ``max_minutes`` of its space.
+
+    Raises:
+        CheckpointError: no sweep here, or a process is at work on it.
+        TemperError: as ``sweep``.
+    """
+    started = time.monotonic()
+    folder = SweepFolder(out)
+    if not (folder.recipe.exists() and folder.space.exists()):
+        raise CheckpointError(
+            f"{folder.path}: holds no sweep ({folder.recipe.name} and {folder.space.name} are needed)"
+        )
+    space = load_space(folder.space, changes)
+    recipe = build_recipe(read_yaml(folder.recipe), where=str(folder.recipe))
+    trials = check_space(space, recipe.resolved(), str(folder.space))
+    data = _check(trials)
+    start_ray(verbose=verbose)
+    max_concurrent(recipe.workers)
+    with hold(folder):
+        write_atomic(folder.space, dump_yaml(space.model_dump(mode="json", exclude_none=True)))
+        return _finish(folder, recipe, space, data, str(folder.space), started, watch or Watch(), verbose)
+
+
+def _check(trials: list[Trial]) -> OpenData:
+    """Refuse, before anything is started, what could not end well."""
+    data = open_data(trials[0].recipe)
+    checked: list[Any] = []
+    for trial in trials:
+        built = (trial.recipe.model, trial.recipe.schedule, trial.recipe.epochs)
+        if built not in checked:
+            check_model(trial.recipe, data)
+            checked.append(built)
+    return data
+
+
+def _finish(
+    folder: SweepFolder,
+    recipe: Recipe,
+    space: SearchSpace,
+    data: OpenData,
+    where: str,
+    started: float,
+    watch: Watch,
+    verbose: bool,
+) -> SweepRecord:
+    """Whatever is still to do."""
+    book = SweepBook(folder, space, recipe.resolved(), where)
+    done = read_summary(folder)
+    if done is not None and done.is_complete and book.is_finished:
+        return done
+    if not book.is_finished:
+        _run_trials(book, recipe, data, started, watch, verbose)
+    rows = list(book.rows.values())
+    finalists = choose_finalists(rows, space)
+    if not [name for name in finalists if name != BASELINE]:
+        errors = sorted({row.error for row in rows if row.error})
+        reason = "; ".join(errors) or "none has ended in time"
+        raise TrainingError(f"{folder.path}: no trial finished ({reason}); see {folder.ledger}")
+    _evaluate([folder.trial(name) for name in finalists], recipe, watch)
+    return write_summary(book, recipe, finalists, time.monotonic() - started)
+
+
+def _run_trials(
+    book: SweepBook, recipe: Recipe, data: OpenData, started: float, watch: Watch, verbose: bool
+) -> None:
+    from temper.cluster.sweep.session import run_session
+
+    minutes = book.space.max_minutes
+    deadline = None if minutes is None else started + 60 * minutes
+    watch.on_stage("pretraining the start on the source task" if recipe.pretrain else "decoding images")
+    shared = Shared(data, decode_splits(recipe, data, with_ray=True), _starts(book, watch, verbose))
+    num_ended = len(book.rows)
+    again = f", {num_ended} have ended already" if num_ended else ""
+    watch.on_stage(f"running {book.total} trials{again}")
+    halt = run_session(book, recipe, shared, deadline, watch)
+    if halt.is_interrupted:
+        raise Interrupted(
+            f"interrupted: {len(book.rows)} of {book.total} trials have ended, and nothing is lost; "
+            f"`temper sweep --resume {book.folder.path}` goes on"
+        )
+    if halt.is_late:
+        watch.on_stage(
+            f"time is up after {minutes:g} minutes: {len(book.rows)} of {book.total} trials have ended; "
+            f"`temper sweep --resume {book.folder.path} --max-minutes MINUTES` goes on with the rest"
+        )
+
+
+def _starts(book: SweepBook, watch: Watch, verbose: bool) -> dict[str, str | None]:
+    """What trials start from, by ``start_key``: those that can be foreseen, trained once each."""
+    starts: dict[str, str | None] = {}
+    for trial in book.known_trials:
+        key = start_key(trial.recipe)
+        if key not in starts:
+            target = book.folder.pretrain / key if trial.recipe.pretrain else book.folder.pretrain
+            starts[key] = start_weights(trial.recipe, target, on_epoch=watch.on_epoch, verbose=verbose)
+    return starts
+
+
+def _evaluate(runs: list[RunFolder], recipe: Recipe, watch: Watch) -> None:
+    to_do = [run for run in runs if not run.record.exists()]
+    if not to_do:
+        return
+    watch.on_stage(f"evaluating {len(to_do)} models")
+    for run in to_do:
+        discard_leftovers(run)
+    evaluate_all(to_do, recipe, lambda done: watch.on_stage(f"evaluated {done} of {len(to_do)} models"))

@@ -1,0 +1,66 @@
+"""``sweep.json``: what a sweep amounts to."""
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from temper.cluster.sweep.book import SweepBook
+from temper.recipe import Recipe
+from temper.records import (
+    LedgerRow,
+    ProxyAgreement,
+    SweepFolder,
+    SweepRecord,
+    read_record,
+    write_atomic,
+)
+from temper.search import BASELINE, front_of
+from temper.tradeoff import rank_agreement
+
+
+def read_summary(folder: SweepFolder) -> SweepRecord | None:
+    """The summary of a sweep that came to its end; ``None`` where there is none, or none that can be read."""
+    try:
+        return SweepRecord.model_validate_json(folder.summary.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
+
+
+def write_summary(book: SweepBook, recipe: Recipe, finalists: Sequence[str], seconds: float) -> SweepRecord:
+    """Write it from the ledger and the finalists' records."""
+    rows = list(book.rows.values())
+    count = {
+        status: sum(row.status == status for row in rows) for status in ("finished", "stopped", "failed")
+    }
+    front, volume = front_of(rows, book.space)
+    record = SweepRecord(
+        name=recipe.name,
+        metric=book.space.metric,
+        num_trials=len(rows),
+        num_finished=count["finished"],
+        num_stopped=count["stopped"],
+        num_failed=count["failed"],
+        finalists=list(finalists),
+        best=finalists[0],
+        seconds=seconds,
+        objectives=book.space.all_objectives,
+        front=front,
+        hypervolume=volume,
+        proxy=_agreement(book, rows, finalists),
+        is_complete=book.is_finished,
+    )
+    write_atomic(book.folder.summary, record.model_dump_json(indent=2) + "\n")
+    return record
+
+
+def _agreement(book: SweepBook, rows: Sequence[LedgerRow], finalists: Sequence[str]) -> ProxyAgreement | None:
+    """Whether the cheap metric ranks the finalists as the suite does; of no use for other metrics."""
+    if "robust" not in book.space.metric:
+        return None
+    metric = f"best/{book.space.metric}"
+    cheap = {row.trial: row.metrics[metric] for row in rows if metric in row.metrics}
+    names = [name for name in finalists if name != BASELINE and name in cheap]
+    if len(names) < 2:
+        return None
+    suite = [read_record(book.folder.trial(name).record).robust_acc.value for name in names]
+    return rank_agreement([cheap[name] for name in names], suite)

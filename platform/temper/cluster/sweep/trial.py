@@ -1,0 +1,112 @@
+"""One trial of a sweep: the same run as ``temper train``, inside a process of Ray Tune's."""
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from temper.cluster.feeds import OpenData
+from temper.cluster.runtime import hush
+from temper.cluster.sweep.population import hand_on, take_over
+from temper.cluster.sweep.schedulers import FAILED, RUNG
+from temper.cluster.workers import run_here, run_on_workers
+from temper.errors import TemperError
+from temper.recipe import Recipe, pretrain_recipe
+from temper.records import RunFolder, SweepFolder, write_atomic
+from temper.spec import dump_yaml
+from temper.training import TrainState
+from temper.training.progress import reported
+
+WithRung = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials of a sweep use: images in the object store, and starts by their recipe's hash."""
+
+    data: OpenData
+    decoded: dict[str, Any]
+    starts: Mapping[str, str | None]
+
+    def start_of(self, recipe: Recipe, run: RunFolder) -> str | None:
+        """What ``recipe`` starts from; a start that nobody foresaw is trained here, for this trial alone."""
+        from temper.cluster.launch import start_weights
+
+        key = start_key(recipe)
+        return self.starts[key] if key in self.starts else start_weights(recipe, run.pretrain)
+
+
+def start_key(recipe: Recipe) -> str:
+    """The same for recipes that start from the same weights."""
+    if recipe.pretrain is not None:
+        return pretrain_recipe(recipe).hash
+    return f"weights {recipe.model.weights}"
+
+
+def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
+    """Tune's trainable: train the trial's recipe and report every epoch.
+
+    An error of the trial's own is reported, not raised: Tune would try it again, and it would come back. The
+    process stays for the next trial, but for one whose GPU may be in disorder.
+    """
+    hush()
+    run = SweepFolder(Path(folder)).trial(config["trial"])
+    run.error.unlink(missing_ok=True)
+    is_population = "point" in config
+    recipe = take_over(config, run) if is_population else Recipe.model_validate(config["recipe"])
+
+    def with_rung(metrics: Mapping[str, Any]) -> dict[str, Any]:
+        best = metrics.get(f"best/{recipe.selection_metric}", 0.0)
+        return {**metrics, RUNG: metrics.get(config["metric"], best)}
+
+    try:
+        write_atomic(run.recipe, dump_yaml(recipe.resolved()))
+        _run(recipe, run, shared, with_rung, is_population)
+    except Exception as problem:
+        details = "" if isinstance(problem, TemperError) else traceback.format_exc()
+        write_atomic(run.error, f"{type(problem).__name__}: {problem}\n{details}")
+        tune.report({FAILED: 1.0, RUNG: 0.0, "epoch": 0.0})
+        if torch.cuda.is_initialized() and not isinstance(problem, TemperError):  # type: ignore[no-untyped-call]
+            raise
+
+
+def _run(recipe: Recipe, run: RunFolder, shared: Shared, with_rung: WithRung, is_population: bool) -> None:
+    data, decoded, start = shared.data, shared.decoded, shared.start_of(recipe, run)
+    if recipe.workers.num_workers > 0:
+        state = run_on_workers(recipe, run, data, decoded, start, callbacks=[ReportToTune(with_rung)])
+        # What came after the last epoch's report, or came to an end before, Ray Train does not tell Tune.
+        tune.report(with_rung(_last_report(state)))
+        return
+    num_reports = 0
+
+    def report(metrics: Mapping[str, Any]) -> None:
+        nonlocal num_reports
+        num_reports += 1
+        if is_population:
+            hand_on(run, with_rung(metrics))
+        else:
+            tune.report(with_rung(metrics))
+
+    state = run_here(recipe, run, data, decoded, start=start, report=report)
+    if num_reports == 0:  # it had ended already, unseen
+        tune.report(with_rung(_last_report(state)))
+
+
+def _last_report(state: TrainState) -> dict[str, Any]:
+    return reported(state, {}, state.next_epoch - 1)
+
+
+class ReportToTune(TuneReportCallback):  # type: ignore[misc]  # Ray's classes are untyped
+    """Hands what the workers of a nested trainer report on to Tune."""
+
+    def __init__(self, with_rung: WithRung) -> None:
+        super().__init__()
+        self._with_rung = with_rung
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        super().after_report(run_context, [self._with_rung(metrics[0])], checkpoint)

@@ -1,0 +1,48 @@
+"""What a sweep varies, which point it tries next, and what it makes of the answers. No Ray here."""
+
+from temper.search.finalists import answer_of, choose_finalists, front_of
+from temper.search.optuna_points import Known, OptunaPoints
+from temper.search.parameter import Parameter
+from temper.search.points import BASELINE, Answer, GivenPoints, Point, Points
+from temper.search.space import (
+    MUTABLE,
+    Asha,
+    MedianStopping,
+    PopulationTraining,
+    SearchSpace,
+    load_space,
+)
+from temper.search.trials import (
+    Trial,
+    baseline_trial,
+    build_trial,
+    build_trials,
+    check_space,
+    check_trial,
+)
+
+__all__ = [
+    "BASELINE",
+    "MUTABLE",
+    "Answer",
+    "Asha",
+    "GivenPoints",
+    "Known",
+    "MedianStopping",
+    "OptunaPoints",
+    "Parameter",
+    "Point",
+    "Points",
+    "PopulationTraining",
+    "SearchSpace",
+    "Trial",
+    "answer_of",
+    "baseline_trial",
+    "build_trial",
+    "build_trials",
+    "check_space",
+    "check_trial",
+    "choose_finalists",
+    "front_of",
+    "load_space",
+]

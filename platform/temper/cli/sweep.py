@@ -146,8 +146,8 @@ def _show_plan(document: Any, space: Any, where: str, as_json: bool) -> None:
     finish(summary, table_of(title, ["trial", "epochs", "settings"], rows), as_json=as_json)
     stops = "" if space.scheduler is None else f"; {space.scheduler.kind} may stop most of them earlier"
     say(
-        f"estimated: {estimate.num_passes:.3g} passes of an image, {estimate.compute_s / 60:.1f} minutes of one "
-        f"worker at {1e6 * estimate.seconds_per_pass:.0f} µs each on this machine, without evaluation{stops}"
+        f"estimated: {estimate.num_passes:.3g} passes of an image, {estimate.compute_s / 60:.1f} minutes of "
+        f"one worker at {1e6 * estimate.seconds_per_pass:.0f} µs each on this machine, without evaluation{stops}"
     )
 
 

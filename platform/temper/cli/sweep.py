@@ -12,7 +12,7 @@ from temper.cli.show import finish, percent, say, table_of
 from temper.errors import UsageError
 
 if TYPE_CHECKING:
-    from temper.records import SweepRecord
+    from temper.records import SweepFolder, SweepRecord
 
 
 class RunsByDefault(TyperGroup):
@@ -112,6 +112,7 @@ def _finish(record: "SweepRecord", folder: Path, as_json: bool) -> None:
     paths = SweepFolder(folder)
     board = build_leaderboard([paths.trials], paths.leaderboard)
     report = build_report(folder)
+    _track(paths, report.page)
     page = paths.leaderboard / "index.html"
     summary = {**record.model_dump(), "page": str(page), "report": str(report.page)}
     finish(summary, board_table(board), as_json=as_json)
@@ -122,6 +123,20 @@ def _finish(record: "SweepRecord", folder: Path, as_json: bool) -> None:
     if record.proxy is not None and record.proxy.warning is not None:
         say(f"warning: {record.proxy.warning}")
     say(f"sweep: {folder}\nreport: {report.page}\nleaderboard: {page}")
+
+
+def _track(paths: "SweepFolder", page: Path) -> None:
+    """The sweep as a run of its own in W&B, where its trials have theirs."""
+    from temper.recipe import load_recipe
+    from temper.records import read_ledger
+    from temper.search import group_of
+    from temper.tracking import track_sweep
+
+    recipe = load_recipe(paths.recipe)
+    if recipe.tracking.wandb:
+        name = paths.path.resolve().name
+        group = group_of(recipe, name)
+        track_sweep(paths.path, recipe.tracking.project, group, name, read_ledger(paths.ledger), page)
 
 
 def _show_plan(document: Any, space: Any, where: str, as_json: bool) -> None:
@@ -147,7 +162,8 @@ def _show_plan(document: Any, space: Any, where: str, as_json: bool) -> None:
     stops = "" if space.scheduler is None else f"; {space.scheduler.kind} may stop most of them earlier"
     say(
         f"estimated: {estimate.num_passes:.3g} passes of an image, {estimate.compute_s / 60:.1f} minutes of "
-        f"one worker at {1e6 * estimate.seconds_per_pass:.0f} µs each on this machine, without evaluation{stops}"
+        f"one worker at {1e6 * estimate.seconds_per_pass:.0f} µs each on this machine, without evaluation"
+        f"{stops}"
     )
 
 

@@ -23,6 +23,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def tensorboard(self) -> Path:
+        """Event files for TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
     def checkpoint(self) -> Path:
         """The best epoch's ``model.safetensors`` and ``state.json``."""
         return self.path / "checkpoint"

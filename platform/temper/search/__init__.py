@@ -19,6 +19,7 @@ from temper.search.trials import (
     build_trials,
     check_space,
     check_trial,
+    group_of,
 )
 
 __all__ = [
@@ -44,5 +45,6 @@ __all__ = [
     "check_trial",
     "choose_finalists",
     "front_of",
+    "group_of",
     "load_space",
 ]

@@ -95,6 +95,11 @@ def baseline_trial(space: SearchSpace, document: Mapping[str, Any], where: str) 
     return Trial(BASELINE, space.baseline, recipe)
 
 
+def group_of(recipe: Recipe, sweep: str) -> str:
+    """The tracking group of the trials of the sweep in a folder of this name."""
+    return recipe.tracking.group or (sweep if sweep.startswith(recipe.name) else f"{recipe.name}-{sweep}")
+
+
 def check_space(space: SearchSpace, document: Mapping[str, Any], where: str) -> list[Trial]:
     """Trials that stand for the whole space: all of them, or, where they are chosen on the way, a sample.
 

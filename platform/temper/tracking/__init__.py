@@ -1,4 +1,4 @@
-"""Where metrics go: always a local metrics.jsonl, and W&B beside it."""
+"""Where metrics go: always a local metrics.jsonl; TensorBoard's event files and W&B beside it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,18 +6,22 @@ from typing import Any
 from temper.records import RunFolder
 from temper.spec import Spec
 from temper.tracking.base import NullTracker, Tracker, Trackers
+from temper.tracking.event_files import TensorBoardTracker
 from temper.tracking.jsonl import JsonlTracker
+from temper.tracking.sweeps import track_sweep
 from temper.tracking.wandb_runs import WandbTracker
 
 __all__ = [
     "JsonlTracker",
     "NullTracker",
+    "TensorBoardTracker",
     "Tracker",
     "Trackers",
     "TrackingSpec",
     "WandbTracker",
     "build_evaluation_tracker",
     "build_tracker",
+    "track_sweep",
 ]
 
 
@@ -26,6 +30,8 @@ class TrackingSpec(Spec):
 
     wandb: bool = True
     """Offline unless WANDB_API_KEY or WANDB_MODE is set."""
+    tensorboard: bool = True
+    """Event files in the run folder: ``tensorboard --logdir runs`` shows them."""
     project: str = "temper"
     group: str | None = None
     tags: tuple[str, ...] = ()
@@ -44,6 +50,8 @@ def build_tracker(
     if not is_chief:
         return NullTracker()
     trackers: list[Tracker] = [JsonlTracker(run.metrics, start_epoch)]
+    if spec.tensorboard:
+        trackers.append(TensorBoardTracker(run.tensorboard))
     if spec.wandb:
         trackers.append(WandbTracker(Path(run.path), spec.project, spec.group, spec.tags, name, config))
     return Trackers(trackers)

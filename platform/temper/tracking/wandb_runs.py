@@ -79,6 +79,24 @@ class WandbTracker:
 
         self._run.log({name: wandb.Image(str(path))})
 
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Keep a table; a column holds one type."""
+        self._attempt(lambda: self._log_table(name, columns, rows))
+
+    def _log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def page(self, name: str, path: Path) -> None:
+        """Keep an HTML page."""
+        self._attempt(lambda: self._log_page(name, path))
+
+    def _log_page(self, name: str, path: Path) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Html(path.read_text(encoding="utf-8"), inject=False)})
+
     def summary(self, metrics: Mapping[str, float]) -> None:
         self._attempt(lambda: self._run.summary.update(dict(metrics)))
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from temper.errors import CheckpointError, RecordError
 from temper.records import LedgerRow, SweepFolder, append_line, read_ledger, write_atomic
 from temper.search import (
+    BASELINE,
     Answer,
     GivenPoints,
     Known,
@@ -24,6 +25,7 @@ from temper.search import (
     baseline_trial,
     build_trial,
     build_trials,
+    group_of,
 )
 from temper.spec import Spec
 
@@ -83,9 +85,9 @@ class SweepBook:
         self.rows: dict[str, LedgerRow] = {row.trial: row for row in read_ledger(folder.ledger)}
         self._begun = read_begun(folder)
         self._trials = {begun.trial: self._again(begun) for begun in self._begun}
-        self._baseline = self._named(baseline_trial(space, document, where))
-        if self._baseline is not None:
-            self._trials[self._baseline.trial] = self._baseline
+        baseline = baseline_trial(space, document, where)
+        if baseline is not None:
+            self._trials = {BASELINE: self._named(baseline), **self._trials}
         points = [begun.overrides for begun in self._begun]
         self._planned = None if is_adaptive(space) else build_trials(space, document, where)
         self._points: Points = (
@@ -93,14 +95,12 @@ class SweepBook:
             if self._planned is None
             else GivenPoints([trial.overrides for trial in self._planned[len(points) :]])
         )
-        waiting = [self._baseline] if self._baseline is not None else []
-        waiting += [self._trials[begun.trial] for begun in self._begun]
-        self._waiting = [trial for trial in waiting if trial.trial not in self.rows]
+        self._waiting = [trial for trial in self._trials.values() if trial.trial not in self.rows]
+        self._is_exhausted = False
 
     def _again(self, begun: Begun) -> Trial:
         number = int(begun.trial)
         trial = self._named(build_trial(self._document, begun.overrides, number, self._where))
-        assert trial is not None
         if trial.recipe.hash != begun.recipe_hash:
             raise RecordError(
                 f"{self.folder.points}: trial {begun.trial} was begun with another recipe; restore "
@@ -116,14 +116,10 @@ class SweepBook:
     def _answer(self, row: LedgerRow) -> Answer:
         return answer_of(row, self.space, self.history(row.trial))
 
-    def _named(self, trial: Trial | None) -> Trial | None:
+    def _named(self, trial: Trial) -> Trial:
         """With the trial's name and tracking group, neither of which counts for the hash."""
-        if trial is None:
-            return None
-        recipe, sweep = trial.recipe, self.folder.path.resolve().name
-        group = recipe.tracking.group or (
-            sweep if sweep.startswith(recipe.name) else f"{recipe.name}-{sweep}"
-        )
+        recipe = trial.recipe
+        group = group_of(recipe, self.folder.path.resolve().name)
         update = {
             "name": f"{recipe.name[:90]}-{trial.trial}",
             "tracking": recipe.tracking.model_copy(update={"group": group}),
@@ -133,15 +129,15 @@ class SweepBook:
     @property
     def total(self) -> int:
         """All trials, ended, begun and to come."""
-        num = self.space.samples if self._planned is None else max(len(self._planned), len(self._begun))
-        return num + (self._baseline is not None)
+        to_come = self.space.samples if self._planned is None else len(self._planned)
+        num = len(self._begun) if self._is_exhausted else max(to_come, len(self._begun))
+        return num + (BASELINE in self._trials)
 
     @property
     def known_trials(self) -> list[Trial]:
         """Those that are known before the search chooses: all of a random or grid search."""
-        planned = [self._named(trial) for trial in self._planned or []]
-        found = {trial.trial: trial for trial in planned if trial is not None} | self._trials
-        return list(found.values())
+        planned = {trial.trial: self._named(trial) for trial in self._planned or []}
+        return list((planned | self._trials).values())
 
     @property
     def is_finished(self) -> bool:
@@ -154,10 +150,10 @@ class SweepBook:
             return self._waiting.pop(0)
         point: Point | None = self._points.propose()
         if point is None:
+            self._is_exhausted = True
             return None
         number = len(self._begun)
         trial = self._named(build_trial(self._document, point, number, self._where))
-        assert trial is not None
         begun = Begun(trial=trial.trial, recipe_hash=trial.recipe.hash, overrides=point)
         append_line(self.folder.points, begun.model_dump(mode="json"))
         self._begun.append(begun)

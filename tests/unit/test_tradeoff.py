@@ -183,7 +183,7 @@ def test_noise_alone_explains_nothing_and_says_so() -> None:
     found = importance(points, generator.random(30).tolist())
     assert max(abs(share) for share in shares(found).values()) < 0.25
     assert found.warning is not None
-    assert "hardly better" in found.warning
+    assert "little better" in found.warning
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -7,7 +7,7 @@
     place.style.width = "100%";
     const picture = figure.querySelector(".chart-picture");
     picture.parentNode.insertBefore(place, picture);
-    vegaEmbed(place, spec, { actions: false, renderer: "svg" })
+    vegaEmbed(place, spec, { actions: false, renderer: "svg", ast: true })
       .then(() => { picture.hidden = true; })
       .catch((problem) => { place.remove(); console.error(problem); });
   };

@@ -1,1 +1,7 @@
 """What a sweep found, as one page that stands alone, as Markdown and as CSV. It reads records, not code."""
+
+from temper.explain.best import BestRecipe
+from temper.explain.report import SweepReport, build_report
+from temper.explain.trials import SuiteResult, Trial
+
+__all__ = ["BestRecipe", "SuiteResult", "SweepReport", "Trial", "build_report"]

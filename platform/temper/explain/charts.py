@@ -1,0 +1,184 @@
+"""Charts of what decides, of alpha, and of what trials cost."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from temper.charts import BLUE, GREEN, Chart
+from temper.explain.gather import ROBUST, SOURCE
+from temper.explain.marks import accuracy_axis, describe, log_ticks, percent, role_scales, tooltip
+from temper.explain.trials import Trial, short_names
+from temper.tradeoff import Importance
+
+ALPHA: Final = "objective.alpha"
+MAX_BARS: Final = 60
+
+
+def importance_chart(found: Importance, metric: str) -> Chart | None:
+    """A bar for each parameter that varies, with its standard error."""
+    if not found.parameters:
+        return None
+    names = short_names([one.name for one in found.parameters])
+    bars = [
+        {
+            "name": names[one.name],
+            "path": one.name,
+            "share": round(one.share, 4),
+            "low": round(one.share - one.error, 4),
+            "high": round(one.share + one.error, 4),
+        }
+        for one in found.parameters
+    ]
+    place = {"field": "name", "type": "nominal", "sort": [bar["name"] for bar in bars], "title": None}
+    title = "rise of the squared error, as a share of the metric's variance"
+    shown = tooltip(
+        ("path", "parameter"), ("share", "share"), ("low", "less one error"), ("high", "plus one error")
+    )
+    layers = [
+        {
+            "mark": {"type": "bar", "color": BLUE, "height": {"band": 0.6}},
+            "encoding": {
+                "y": place,
+                "x": {"field": "share", "type": "quantitative", "title": title},
+                "tooltip": shown,
+            },
+        },
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.5},
+            "encoding": {
+                "y": place,
+                "x": {"field": "low", "type": "quantitative", "title": title},
+                "x2": {"field": "high"},
+            },
+        },
+    ]
+    told = ", ".join(f"{bar['name']} {bar['share']:.2f}" for bar in bars)
+    return Chart(
+        {"data": {"values": bars}, "layer": layers, "height": 36 * len(bars)},
+        title=f"Importance of each parameter for {metric}",
+        description=f"Importance, largest first: {told}.",
+    )
+
+
+def alpha_charts(trials: Sequence[Trial], *, is_log: bool) -> list[Chart]:
+    """Source and robust accuracy over alpha; none where alpha was not swept."""
+    charts = []
+    for key, name in ((SOURCE, "source accuracy"), (ROBUST, "robust accuracy")):
+        swept = [
+            trial
+            for trial in trials
+            if not trial.is_baseline
+            and key in trial.values
+            and not isinstance(trial.parameters.get(ALPHA, ""), str)
+        ]
+        if len({trial.parameters[ALPHA] for trial in swept}) > 1:
+            baseline = [trial.values[key] for trial in trials if trial.is_baseline and key in trial.values]
+            charts.append(_alpha_chart(swept, key, name, baseline, is_log))
+    return charts
+
+
+def _alpha_chart(
+    trials: Sequence[Trial], key: str, name: str, baseline: Sequence[float], is_log: bool
+) -> Chart:
+    points: list[dict[str, Any]] = [
+        {
+            "trial": trial.trial,
+            "role": trial.role,
+            "alpha": trial.parameters[ALPHA],
+            "value": percent(trial.values[key]),
+        }
+        for trial in trials
+    ]
+    is_log = is_log and all(float(point["alpha"]) > 0 for point in points)
+    alphas = [float(point["alpha"]) for point in points]
+    scale = {"type": "log", "nice": False, "padding": 12} if is_log else {"padding": 12, "zero": False}
+    axis = {"values": log_ticks(min(alphas), max(alphas)), "format": "~g"} if is_log else {"tickCount": 5}
+    y = accuracy_axis("value", f"{name}, %", [*(point["value"] for point in points), *map(percent, baseline)])
+    layers: list[dict[str, Any]] = [
+        {
+            "data": {"values": points},
+            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
+            "encoding": {
+                "x": {
+                    "field": "alpha",
+                    "type": "quantitative",
+                    "title": "alpha, the weight of the source loss",
+                    "scale": scale,
+                    "axis": axis,
+                },
+                "y": y,
+                **role_scales([str(point["role"]) for point in points]),
+                "tooltip": tooltip(("trial", "trial"), ("role", "role"), ("alpha", "alpha"), ("value", name)),
+            },
+        }
+    ]
+    if baseline:
+        place = {"data": {"values": [{"value": percent(value), "label": "baseline"} for value in baseline]}}
+        layers.append(
+            {**place, "mark": {"type": "rule", "color": GREEN, "strokeDash": [4, 4]}, "encoding": {"y": y}}
+        )
+        layers.append(
+            {
+                **place,
+                "mark": {"type": "text", "align": "left", "dx": 4, "dy": -7, "x": 0},
+                "encoding": {"y": y, "text": {"field": "label"}},
+            }
+        )
+    values = [point["value"] for point in points]
+    return Chart(
+        {"layer": layers},
+        title=f"{name.capitalize()} over alpha",
+        description=(
+            f"Points: {describe(trials)}. {name.capitalize()} lies between {min(values):.1f} and "
+            f"{max(values):.1f} %{'; alpha on a logarithmic scale' if is_log else ''}."
+        ),
+    )
+
+
+def cost_chart(trials: Sequence[Trial]) -> Chart | None:
+    """Training seconds of each trial, longest first."""
+    costly = sorted(
+        (trial for trial in trials if trial.train_s > 0), key=lambda one: (-one.train_s, one.trial)
+    )
+    shown = costly[:MAX_BARS]
+    if not shown:
+        return None
+    bars = [
+        {
+            "trial": trial.trial,
+            "role": trial.role,
+            "seconds": round(trial.train_s, 2),
+            "epochs": trial.epochs,
+            "forward": trial.num_forward,
+            "backward": trial.num_backward,
+        }
+        for trial in shown
+    ]
+    spec = {
+        "data": {"values": bars},
+        "mark": {"type": "bar", "height": {"band": 0.75}},
+        "height": 19 * len(bars),
+        "encoding": {
+            "y": {
+                "field": "trial",
+                "type": "nominal",
+                "sort": [bar["trial"] for bar in bars],
+                "title": None,
+                "axis": {"labelLimit": 110},
+            },
+            "x": {"field": "seconds", "type": "quantitative", "title": "training, seconds"},
+            "color": role_scales([str(bar["role"]) for bar in bars])["color"],
+            "tooltip": tooltip(
+                ("trial", "trial"), ("role", "role"), ("seconds", "seconds"), ("epochs", "epochs"),
+                ("forward", "forward passes"), ("backward", "backward passes"),
+            ),
+        },
+    }  # fmt: skip
+    of_all = f"the {MAX_BARS} longest of {len(costly)} trials" if len(costly) > MAX_BARS else "all trials"
+    return Chart(
+        spec,
+        title="Cost per trial",
+        description=(
+            f"Training seconds of {of_all}, longest first: from {bars[0]['seconds']} to "
+            f"{bars[-1]['seconds']} seconds."
+        ),
+    )

@@ -1,0 +1,127 @@
+"""The sentences of a report, the same on the page and in Markdown."""
+
+from typing import TYPE_CHECKING
+
+from temper.explain.marks import joined
+from temper.explain.summary import NAMES
+
+if TYPE_CHECKING:
+    from temper.explain.report import SweepReport
+
+
+def ended(report: "SweepReport") -> str:
+    """How the trials ended, and whether there are more to come."""
+    totals = report.totals
+    if not totals.num_trials:
+        return "No trial has ended yet."
+    parts = [
+        f"{totals.num_finished or 'none'} finished",
+        f"{totals.num_stopped or 'none'} stopped early",
+        f"{totals.num_failed or 'none'} failed",
+    ]
+    text = f"{plural(totals.num_trials, 'trial')} ended: {joined(parts)}."
+    if not report.is_ended:
+        return f"{text} The sweep still runs, or was cut short: there is no sweep.json yet."
+    return text if report.is_complete else f"{text} Time ran out before all planned trials were run."
+
+
+def spent(report: "SweepReport") -> str:
+    """Compute that the sweep took."""
+    totals = report.totals
+    text = (
+        f"Training took {duration(totals.train_s)}, {count(totals.num_forward)} forward and "
+        f"{count(totals.num_backward)} backward passes of an image, summed over all trials"
+    )
+    num = sum(trial.suite is not None for trial in report.trials)
+    if num:
+        text += f"; {plural(num, 'model')} met the whole suite, which took {duration(totals.evaluate_s)}"
+    return f"{text}."
+
+
+def saved(report: "SweepReport") -> str | None:
+    """What stopping early saved, where any trial was stopped."""
+    totals = report.totals
+    if not totals.num_stopped or totals.full_passes <= totals.passes:
+        return None
+    text = (
+        f"Stopping {plural(totals.num_stopped, 'trial')} early saved an estimated {100 * totals.saved:.0f} % "
+        f"of the passes: {count(totals.passes)} in place of {count(totals.full_passes)} for every trial in "
+        "full, if the epochs that were not run cost what those before them did"
+    )
+    if totals.num_unknown:
+        text += f"; of {plural(totals.num_unknown, 'stopped trial')} that is not known"
+    return f"{text}."
+
+
+def front(report: "SweepReport") -> str:
+    """What the front is, and how much it covers."""
+    if len(report.objectives) < 2:
+        return "There is no front: fewer than two objectives were measured."
+    if not report.front:
+        return "There is no front yet: no trial of the search has finished with all objectives measured."
+    names = joined([objective(name) for name in report.objectives])
+    size = len(report.front)
+    text = (
+        f"Of the finished trials, {size} {'is' if size == 1 else 'are'} on the Pareto front of {names} in "
+        "validation: no other is at least as good in all and better in one."
+    )
+    if report.hypervolume is not None:
+        text += f" Hypervolume {report.hypervolume:.3f}: the share of the unit cube that the front dominates."
+    return text
+
+
+def agreement(report: "SweepReport") -> str | None:
+    """Rank correlation of the cheap metric and the suite."""
+    proxy = report.proxy
+    if proxy is None:
+        return None
+    return (
+        f"The search went by {objective(report.metric)} in validation; robust accuracy under the suite orders "
+        f"the {plural(proxy.num_models, 'model')} that met it with Kendall's tau-b {proxy.kendall:.2f} and "
+        f"Spearman's rho {proxy.spearman:.2f} to that (1: the same order, 0: unrelated, -1: the reverse)."
+    )
+
+
+def importance_told(report: "SweepReport") -> str:
+    """How the importances were found, or why there are none."""
+    found = report.importance
+    if found.reason is not None:
+        return f"Not shown: {found.reason}."
+    assert found.explained is not None
+    return (
+        f"How much worse a random forest foretells {objective(report.metric)} of trials that it did not see, "
+        "when a parameter's value is exchanged for another trial's; about 0 for what does not matter. Lines "
+        f"show one standard error over {plural(found.num_trials, 'trial')}. The forest explains "
+        f"{100 * max(0.0, found.explained):.0f} % of the variance. Stopped trials count with the best that "
+        "they reached."
+    )
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence of its own."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
+def objective(metric: str) -> str:
+    """A metric's name for people."""
+    return NAMES.get(metric, metric)
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def count(value: float) -> str:
+    """``12.3 M``."""
+    for size, unit in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:g}"
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``12 min`` or ``3 h 5 min``."""
+    if seconds < 120:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

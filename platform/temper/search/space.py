@@ -7,12 +7,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from temper.errors import RecipeError, SearchSpaceError
-from temper.recipe import Metric
 from temper.search.constraints import Constraint
 from temper.search.parameter import Parameter, in_order
 from temper.spec import Spec, read_yaml, validate
 
-Objective = Metric | Literal["val/source/clean_acc"]
+Objective = Literal[
+    "val/target/clean_acc",
+    "val/target/balanced_acc",
+    "val/target/robust_acc",
+    "val/target/robust_balanced_acc",
+    "val/source/clean_acc",
+]
 """Only what is measured on validation images: choosing by test data would spoil them."""
 
 

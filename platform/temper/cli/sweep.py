@@ -174,13 +174,22 @@ def show(
     verbose: Verbose = False,
 ) -> None:
     """Explain a sweep from its ledger: front, importance, cost, best recipes. Also while it runs."""
+    from temper.cli.watch import settings
     from temper.explain import build_report
 
     report = build_report(folder)
     rows = [
-        [best.trial, percent(best.clean_acc), percent(best.robust_acc), percent(best.source_acc)]
-        for best in report.best
+        [
+            one.trial,
+            percent(one.clean_acc),
+            percent(one.robust_acc),
+            percent(one.source_acc),
+            percent(one.suite.robust_acc.value if one.suite else None),
+            settings(one.parameters),
+        ]
+        for one in (report.trial(best.trial) for best in report.best)
     ]
-    columns = ["trial", "clean", "robust", "source"]
-    finish(report.model_dump(mode="json"), table_of(report.title, columns, rows), as_json=as_json)
-    say(f"report: {report.page}")
+    columns = ["trial", "clean", "robust", "source", "robust, suite", "settings"]
+    title = f"{report.name}: {len(report.trials)} trials, best first by {report.metric}"
+    finish(report.model_dump(mode="json"), table_of(title, columns, rows), as_json=as_json)
+    say(f"report: {report.page}\nrecipes: {report.page.parent / 'best'}")

@@ -80,7 +80,8 @@ class Population(Sparing, PopulationBasedTraining):  # type: ignore[misc]  # Ray
             low, high = self._space.parameters[name].bounds or (value, value)
             config["point"][name] = min(max(float(value), low), high)
         donor = trial_to_clone.config["trial"]
-        config |= {"trial": trial.config["trial"], "donor": donor, "change": uuid.uuid4().hex}
+        config |= {name: trial.config[name] for name in ("trial", "own")}
+        config |= {"donor": donor, "change": uuid.uuid4().hex}
         return config, operations
 
 

@@ -42,7 +42,7 @@ def count_totals(trials: Sequence[Trial]) -> Totals:
     """Over all trials, the baseline among them."""
     full, unknown = 0.0, 0
     for trial in trials:
-        passes = trial.num_forward + trial.num_backward
+        passes = float(trial.num_forward + trial.num_backward)
         if trial.status == "stopped" and trial.epochs > 0 and trial.num_epochs:
             passes = passes * max(trial.epochs, trial.num_epochs) / trial.epochs
         elif trial.status == "stopped":

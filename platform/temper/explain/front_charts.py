@@ -1,7 +1,7 @@
 """Charts of accuracies against each other: the front, and the cheap metric against the suite."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from temper.charts import BLUE, GREEN, Chart
 from temper.explain.gather import CLEAN, ROBUST, SOURCE
@@ -18,6 +18,9 @@ from temper.explain.marks import (
 from temper.explain.summary import NAMES, proxy_pairs
 from temper.explain.trials import Trial
 from temper.tradeoff import pareto_front
+
+MAX_NAMES: Final = 15
+"""Where more trials are near the front, only those on its outline are named."""
 
 
 def front_charts(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Chart]:
@@ -66,11 +69,14 @@ def _front_layers(
         "x": accuracy_axis("x", f"{_name(x)}, %", [point["x"] for point in both]),
         "y": accuracy_axis("y", f"{_name(y)}, %", [point["y"] for point in both]),
     }
+    outline = _outline(trials, x, y)
     named = points if is_near else [point for point in points if point["role"] == "baseline"]
+    if len(named) > MAX_NAMES:
+        named = [point for point in points if {"x": point["x"], "y": point["y"]} in outline]
     shown = tooltip(("trial", "trial"), ("role", "role"), ("x", f"{_name(x)}, %"), ("y", f"{_name(y)}, %"))
     layers: list[dict[str, Any]] = [
         {
-            "data": {"values": _outline(trials, x, y)},
+            "data": {"values": outline},
             "mark": {"type": "line", "color": BLUE, "strokeDash": [5, 4], "strokeWidth": 1.5},
             "encoding": {**channels, "order": {"field": "x", "type": "quantitative"}},
         },

@@ -14,6 +14,8 @@ AXIS_WIDTH: Final = 145
 """Pixels from one axis to the next."""
 ABSENT: Final = -0.12
 """Where lines pass an axis whose parameter they do not have."""
+CROWD: Final = 50
+"""Lines of more trials are drawn finer."""
 MANY: Final = 7
 """More values of a number are told by their ends and the middle."""
 
@@ -81,17 +83,18 @@ def _layers(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[dict[str, Any
     shown = tooltip(("trial", "trial"), ("role", "role"), ("axis", "what"), ("value", "value"))
     path = {**colored, "detail": {"field": "trial"}, "order": {"field": "order"}}
     front = [line for line in lines if line["role"] == "on the front"]
+    is_crowded = len(trials) > CROWD
     others = [line for line in lines if line["role"] != "on the front"]
     return with_values(
         [
             {
                 "data": {"values": others},
-                "mark": {"type": "line", "strokeWidth": 1.2, "opacity": 0.55},
+                "mark": {"type": "line", "strokeWidth": 1.2, "opacity": 0.3 if is_crowded else 0.55},
                 "encoding": path,
             },
             {
                 "data": {"values": front},
-                "mark": {"type": "line", "strokeWidth": 2.4, "opacity": 1},
+                "mark": {"type": "line", "strokeWidth": 1.5 if is_crowded else 2.4, "opacity": 1},
                 "encoding": path,
             },
             {

@@ -260,6 +260,14 @@ def test_recipes_of_former_reports_go_and_other_files_stay(tmp_path: Path) -> No
     assert {p.name for p in best.iterdir()} == {"1-a.yaml", "notes.yaml"}
 
 
+def test_what_changed_on_its_way_is_said_of_a_best_recipe(tmp_path: Path) -> None:
+    note = "took over from others 2 times, see lineage.jsonl"
+    report = build_report(write(tmp_path, [row("a", (0.9, 0.5), reason=note)]))
+    assert note in report.best[0].why
+    assert note in (report.page.parent / "best/1-a.yaml").read_text()
+    assert words_of(page_of(report)).count(note) == 2
+
+
 def test_a_recipe_that_is_gone_comes_from_the_sweeps_own(tmp_path: Path) -> None:
     rows = [row("a", (0.9, 0.5), overrides={"objective.alpha": 0.25})]
     report = build_report(write(tmp_path, rows, recipe={"name": "tiny", "objective": {"alpha": 0.1}}))
@@ -321,6 +329,15 @@ def test_finalists_stand_beside_the_suite(tmp_path: Path) -> None:
     best = report.page.parent / "best"
     assert "clean 90.0 %, robust 90.0 % (80.0 to 95.0)" in (best / "1-000.yaml").read_text()
     assert "Suite" not in (best / "5-004.yaml").read_text()
+
+
+def test_another_metric_is_not_held_against_the_suite(tmp_path: Path) -> None:
+    run = tmp_path / "trials/a"
+    run.mkdir(parents=True)
+    (run / "record.json").write_text(evaluation(share(5, 0.2, 0.8), "ok").model_dump_json())
+    report = build_report(write(tmp_path, [row("a", (0.9, 0.5))], summary(metric=CLEAN)))
+    assert report.proxy is None
+    assert '<h2 id="proxy">' not in page_of(report)
 
 
 def test_the_agreement_that_the_sweep_recorded_is_told(tmp_path: Path) -> None:

@@ -102,8 +102,11 @@ def find_importance(trials: Sequence[Trial], metric: str) -> Importance:
 def proxy_pairs(trials: Sequence[Trial], metric: str) -> list[Trial]:
     """Trials of which both the metric of the search and a robust accuracy to be trusted are known.
 
-    The baseline, weak by design, would lend the metric an agreement that says nothing of its rivals.
+    The baseline, weak by design, would lend the metric an agreement that says nothing of its rivals. None
+    where the search went by another metric than a robust one.
     """
+    if "robust" not in metric:
+        return []
     return [
         trial
         for trial in trials

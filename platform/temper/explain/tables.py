@@ -97,7 +97,8 @@ def _best(report: "SweepReport") -> list[str]:
     if not report.best:
         return ["None: no trial has finished.", ""]
     rows = [
-        [str(one.rank), escape_markdown(one.trial), one.why, f"`{_code(one.command)}`"] for one in report.best
+        [str(one.rank), escape_markdown(one.trial), escape_markdown(one.why), f"`{_code(one.command)}`"]
+        for one in report.best
     ]
     return [*_table(["", "trial", "why", "run it again"], rows, num_text=4), ""]
 

@@ -90,21 +90,21 @@ def _recipe(gathered: Gathered, trial: Trial, problems: list[str]) -> str | None
 
 
 def _header(best: BestRecipe, trial: Trial) -> str:
-    """Comment lines; names are written as JSON would, so that none of them ends its line."""
+    """Comment lines: what the numbers were, and how to run it; no name ends its line."""
     names = ((CLEAN, "clean"), (ROBUST, "robust"), (SOURCE, "source"))
     values = [f"{name} {100 * trial.values[key]:.1f} %" for key, name in names if key in trial.values]
-    lines = [f"{best.rank}. Trial {_one_line(trial.trial)}: {best.why}."]
+    lines = [f"{best.rank}. Trial {trial.trial}: {best.why}."]
     if values:
         lines.append(f"Validation: {', '.join(values)}.")
     if trial.suite is not None and not trial.suite.is_blocked:
         suite = trial.suite
         lines.append(
-            f"Suite {_one_line(suite.suite)}, test images: clean {100 * suite.clean_acc.value:.1f} %, "
+            f"Suite {suite.suite}, test images: clean {100 * suite.clean_acc.value:.1f} %, "
             f"robust {100 * suite.robust_acc.value:.1f} % "
             f"({100 * suite.robust_acc.low:.1f} to {100 * suite.robust_acc.high:.1f})."
         )
-    lines.append(f"  {best.command}")
-    return "".join(f"# {line}\n" for line in lines)
+    told = "".join(f"# {_one_line(line)}\n" for line in lines)
+    return f"{told}#   {best.command}\n"
 
 
 def _why(trial: Trial) -> str:
@@ -112,7 +112,9 @@ def _why(trial: Trial) -> str:
         *(["finalist"] if trial.is_finalist else []),
         *(["on the Pareto front"] if trial.is_on_front else []),
     ]
-    return ", ".join(reasons) or "among the best by the metric"
+    # Of population-based training: it did not keep its own settings, so its recipe alone does not repeat it.
+    changed = f"; {trial.note}" if trial.note else ""
+    return (", ".join(reasons) or "among the best by the metric") + changed
 
 
 def _one_line(text: str) -> str:

@@ -1,14 +1,26 @@
 """Charts of accuracies against each other: the front, and the cheap metric against the suite."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from temper.charts import BLUE, GREEN, Chart
 from temper.explain.gather import CLEAN, ROBUST, SOURCE
-from temper.explain.marks import SUITE, accuracy_axis, describe, labels, percent, role_scales, tooltip
+from temper.explain.marks import (
+    SUITE,
+    accuracy_axis,
+    describe,
+    labels,
+    percent,
+    role_scales,
+    tooltip,
+    with_values,
+)
 from temper.explain.summary import NAMES, proxy_pairs
 from temper.explain.trials import Trial
 from temper.tradeoff import pareto_front
+
+MAX_NAMES: Final = 15
+"""Where more trials are near the front, only those on its outline are named."""
 
 
 def front_charts(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Chart]:
@@ -17,37 +29,54 @@ def front_charts(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Cha
     Where robust accuracy is no objective, the first one takes its place.
     """
     y = ROBUST if ROBUST in objectives or not objectives else objectives[0]
-    charts = []
+    charts: list[Chart] = []
     for x in (name for name in objectives if name != y):
         shown = [trial for trial in trials if {x, y} <= set(trial.values)]
         near = [
             trial for trial in shown if not trial.is_baseline and (trial.is_on_front or trial.is_finalist)
         ]
         if shown and not charts:
-            charts.append(_front_chart(shown, x, y, [], f"{_title(x, y)}: all trials"))
+            charts.append(_front_chart(shown, x, y, [], is_near=False))
         if near:
-            charts.append(
-                _front_chart(near, x, y, _suite_points(near, x, y), f"{_title(x, y)}: near the front")
-            )
+            charts.append(_front_chart(near, x, y, _suite_points(near, x, y), is_near=True))
     return charts
 
 
-def _title(x: str, y: str) -> str:
-    return f"{_name(y).capitalize()} against {_name(x)}"
+def _front_chart(
+    trials: Sequence[Trial], x: str, y: str, suite: list[dict[str, Any]], *, is_near: bool
+) -> Chart:
+    best = max(trials, key=lambda trial: trial.values[y])
+    joined = " Each is joined to the same model under the suite." if suite else ""
+    return Chart(
+        {"layer": _front_layers(trials, x, y, suite, is_near=is_near)},
+        title=(
+            f"{_name(y).capitalize()} against {_name(x)}: {'near the front' if is_near else 'all trials'}"
+        ),
+        description=(
+            f"Points: {describe(trials)}. The highest {_name(y)} is {100 * best.values[y]:.1f} % "
+            f"at {100 * best.values[x]:.1f} % {_name(x)}, trial {best.trial}.{joined}"
+        ),
+    )
 
 
-def _front_chart(trials: Sequence[Trial], x: str, y: str, suite: list[dict[str, Any]], title: str) -> Chart:
-    points = [_point(trial, x, y) for trial in trials]
+def _front_layers(
+    trials: Sequence[Trial], x: str, y: str, suite: list[dict[str, Any]], *, is_near: bool
+) -> list[dict[str, Any]]:
+    # What is drawn last lies above what coincides with it.
+    points = [_point(trial, x, y) for trial in sorted(trials, key=lambda trial: trial.is_on_front)]
     both = [*points, *suite]
     channels = {
         "x": accuracy_axis("x", f"{_name(x)}, %", [point["x"] for point in both]),
         "y": accuracy_axis("y", f"{_name(y)}, %", [point["y"] for point in both]),
     }
-    named = [point for point in points if suite or point["role"] in ("on the front", "baseline")]
-    low, high = channels["x"]["scale"]["domain"]
+    outline = _outline(trials, x, y)
+    named = points if is_near else [point for point in points if point["role"] == "baseline"]
+    if len(named) > MAX_NAMES:
+        named = [point for point in points if {"x": point["x"], "y": point["y"]} in outline]
+    shown = tooltip(("trial", "trial"), ("role", "role"), ("x", f"{_name(x)}, %"), ("y", f"{_name(y)}, %"))
     layers: list[dict[str, Any]] = [
         {
-            "data": {"values": _outline(trials, x, y)},
+            "data": {"values": outline},
             "mark": {"type": "line", "color": BLUE, "strokeDash": [5, 4], "strokeWidth": 1.5},
             "encoding": {**channels, "order": {"field": "x", "type": "quantitative"}},
         },
@@ -56,32 +85,21 @@ def _front_chart(trials: Sequence[Trial], x: str, y: str, suite: list[dict[str, 
             "mark": {"type": "rule", "opacity": 0.45, "strokeDash": [2, 2]},
             "encoding": {**channels, "x2": {"field": "from_x"}, "y2": {"field": "from_y"}},
         },
-        {
-            "data": {"values": both},
-            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
-            "encoding": {
-                **channels,
-                **role_scales([point["role"] for point in both]),
-                "tooltip": tooltip(
-                    ("trial", "trial"), ("role", "role"), ("x", f"{_name(x)}, %"), ("y", f"{_name(y)}, %")
-                ),
-            },
-        },
-        *(
-            {**layer, "encoding": {**channels, "text": {"field": "label"}}}
-            for layer in labels(named, (low + high) / 2)
-        ),
+        _dots(both, channels, shown),
+        *labels(named, channels),
     ]
-    best = max(trials, key=lambda trial: trial.values[y])
-    joined = " Each is joined to the same model under the suite." if suite else ""
-    return Chart(
-        {"layer": [layer for layer in layers if layer["data"]["values"]]},
-        title=title,
-        description=(
-            f"Points: {describe(trials)}. The highest {_name(y)} is {100 * best.values[y]:.1f} % "
-            f"at {100 * best.values[x]:.1f} % {_name(x)}, trial {best.trial}.{joined}"
-        ),
-    )
+    return with_values(layers)
+
+
+def _dots(
+    points: list[dict[str, Any]], channels: dict[str, Any], shown: list[dict[str, Any]]
+) -> dict[str, Any]:
+    roles = role_scales([point["role"] for point in points])
+    return {
+        "data": {"values": points},
+        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
+        "encoding": {**channels, **roles, "tooltip": shown},
+    }
 
 
 def _outline(trials: Sequence[Trial], x: str, y: str) -> list[dict[str, float]]:
@@ -134,7 +152,7 @@ def proxy_chart(trials: Sequence[Trial], metric: str) -> Chart | None:
 
     The baseline is left out: far from the others, it would press them together.
     """
-    points = [
+    points: list[dict[str, Any]] = [
         {
             "trial": trial.trial,
             "x": percent(trial.values[metric]),
@@ -148,21 +166,30 @@ def proxy_chart(trials: Sequence[Trial], metric: str) -> Chart | None:
     ]
     if not points:
         return None
-    ends = [*(p["x"] for p in points), *(p["low"] for p in points), *(p["high"] for p in points)]
+    return Chart(
+        {"layer": _proxy_layers(points, f"validation: {_name(metric)}, %")},
+        title="The cheap metric against the whole suite",
+        description=(
+            f"{len(points)} models that met the suite, with 95 % intervals; on the dashed line both agree."
+        ),
+    )
+
+
+def _proxy_layers(points: list[dict[str, Any]], title: str) -> list[dict[str, Any]]:
+    ends = [value for point in points for value in (point["x"], point["low"], point["high"])]
     channels = {
-        "x": accuracy_axis("x", f"validation: {_name(metric)}, %", [point["x"] for point in points]),
+        "x": accuracy_axis("x", title, [point["x"] for point in points]),
         "y": accuracy_axis("y", "robust accuracy under the suite, %", ends),
     }
-    low, high = channels["x"]["scale"]["domain"]
     shown = tooltip(
         ("trial", "trial"), ("x", "validation, %"), ("y", "suite, %"), ("low", "from"), ("high", "to")
     )
-    layers = [
+    # Both ends of the first axis lie on the second, which is the longer one.
+    equal = [{"x": end, "y": end} for end in channels["x"]["scale"]["domain"]]
+    return [
         {
-            "data": {
-                "values": [{"x": max(low, min(ends)), "y": max(low, min(ends))}, {"x": high, "y": high}]
-            },
-            "mark": {"type": "line", "color": GREEN, "strokeDash": [4, 4], "strokeWidth": 1, "clip": True},
+            "data": {"values": equal},
+            "mark": {"type": "line", "color": GREEN, "strokeDash": [4, 4], "strokeWidth": 1},
             "encoding": channels,
         },
         {
@@ -170,23 +197,9 @@ def proxy_chart(trials: Sequence[Trial], metric: str) -> Chart | None:
             "mark": {"type": "rule", "opacity": 0.5},
             "encoding": {"x": channels["x"], "y": {**channels["y"], "field": "low"}, "y2": {"field": "high"}},
         },
-        {
-            "data": {"values": points},
-            "mark": {"type": "point", "filled": True, "size": 90},
-            "encoding": {**channels, **role_scales([p["role"] for p in points]), "tooltip": shown},
-        },
-        *(
-            {**layer, "encoding": {**channels, "text": {"field": "label"}}}
-            for layer in labels(points, (low + high) / 2)
-        ),
+        _dots(points, channels, shown),
+        *labels(points, channels),
     ]
-    return Chart(
-        {"layer": layers},
-        title="The cheap metric against the whole suite",
-        description=(
-            f"{len(points)} models that met the suite, with 95 % intervals; where both are equal, a dashed line."
-        ),
-    )
 
 
 def _name(metric: str) -> str:

@@ -42,7 +42,7 @@ def role_scales(roles: Sequence[str]) -> dict[str, Any]:
 def accuracy_axis(field: str, title: str, values: Sequence[float]) -> dict[str, Any]:
     """A channel for percents, over the range of ``values`` and a little more, within 0..100."""
     low, high = min(values), max(values)
-    room = max(1.0, 0.08 * (high - low))
+    room = max(0.5, 0.08 * (high - low))
     return {
         "field": field,
         "type": "quantitative",
@@ -65,7 +65,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def labels(points: Sequence[dict[str, Any]], middle: float) -> list[dict[str, Any]]:
+def labels(points: Sequence[dict[str, Any]], channels: dict[str, Any]) -> list[dict[str, Any]]:
     """Layers that write trials' names beside their points (``trial``, ``x``, ``y``), towards the middle.
 
     Names of points that coincide share one label.
@@ -73,14 +73,24 @@ def labels(points: Sequence[dict[str, Any]], middle: float) -> list[dict[str, An
     names: dict[tuple[float, float], list[str]] = {}
     for point in points:
         names.setdefault((point["x"], point["y"]), []).append(point["trial"])
-    written = [{"x": x, "y": y, "label": ", ".join(sorted(trials))} for (x, y), trials in names.items()]
-    layers = []
-    for is_left, align, shift in ((True, "left", 9), (False, "right", -9)):
-        values = [one for one in written if (one["x"] <= middle) == is_left]
-        if values:
-            mark = {"type": "text", "align": align, "dx": shift, "dy": -9, "limit": 140}
-            layers.append({"data": {"values": values}, "mark": mark})
-    return layers
+    middle = sum(channels["x"]["scale"]["domain"]) / 2
+    written: list[dict[str, Any]] = [
+        {"x": x, "y": y, "label": ", ".join(sorted(trials))} for (x, y), trials in names.items()
+    ]
+    layers = [
+        {
+            "data": {"values": [one for one in written if (one["x"] <= middle) == is_left]},
+            "mark": {"type": "text", "align": align, "dx": shift, "dy": -9, "limit": 140},
+            "encoding": {**channels, "text": {"field": "label"}},
+        }
+        for is_left, align, shift in ((True, "left", 9), (False, "right", -9))
+    ]
+    return with_values(layers)
+
+
+def with_values(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of ``layers`` that have something to draw."""
+    return [layer for layer in layers if layer["data"]["values"]]
 
 
 def percent(value: float) -> float:

@@ -30,7 +30,7 @@ def render_page(report: "SweepReport") -> str:
     )
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
     environment.filters["parameter"] = lambda value: parameter(value) or "–"
-    environment.filters["count"] = wording.count
+    environment.filters["count"] = wording.short_count
     environment.filters["url"] = quote
     charts = build_charts(report)
     script = chart_script() if charts else ""

@@ -7,13 +7,15 @@ from typing import Any, Final
 
 from temper.charts import Chart
 from temper.explain.gather import CLEAN, ROBUST, SOURCE
-from temper.explain.marks import describe, role_scales, tooltip
+from temper.explain.marks import describe, role_scales, tooltip, with_values
 from temper.explain.trials import Trial, parameter_paths, short_names
 
-AXIS_WIDTH: Final = 130
+AXIS_WIDTH: Final = 145
 """Pixels from one axis to the next."""
 ABSENT: Final = -0.12
 """Where lines pass an axis whose parameter they do not have."""
+CROWD: Final = 50
+"""Lines of more trials are drawn finer."""
 MANY: Final = 7
 """More values of a number are told by their ends and the middle."""
 
@@ -30,61 +32,29 @@ class Axis:
     ticks: list[tuple[float, str]]
 
 
+VALUES: Final = {"type": "text", "align": "left", "dx": 6, "dy": -6, "fontSize": 11}
+HEADS: Final = {
+    "orient": "top",
+    "labelAngle": 0,
+    "domain": False,
+    "ticks": False,
+    "labelLimit": AXIS_WIDTH - 10,
+    "labelFontWeight": "bold",
+    "labelOverlap": False,
+    "grid": True,
+    "gridOpacity": 0.5,
+}
+
+
 def parallel_chart(trials: Sequence[Trial], is_log: Callable[[str], bool]) -> Chart | None:
     """Trials with any metric, the baseline left out; ``None`` where there are fewer than two axes."""
     shown = [trial for trial in trials if not trial.is_baseline and trial.values]
     axes = build_axes(shown, is_log)
-    if len(axes) < 2 or not shown:
+    if len(axes) < 2:
         return None
     titles = [axis.title for axis in axes]
-    place = {
-        "field": "axis",
-        "type": "nominal",
-        "sort": titles,
-        "title": None,
-        "scale": {"type": "point", "padding": 0.45},
-        "axis": {"orient": "top", "labelAngle": 0, "domain": False, "ticks": False,
-                 "labelLimit": AXIS_WIDTH - 10, "labelFontWeight": "bold", "labelOverlap": False, "grid": True, "gridOpacity": 0.5},
-    }  # fmt: skip
-    y = {
-        "field": "y",
-        "type": "quantitative",
-        "axis": None,
-        "scale": {"domain": [ABSENT - 0.06, 1.06], "nice": False},
-    }
-    lines = [
-        {"axis": axis.title, "y": axis.places[trial.trial], "trial": trial.trial, "role": trial.role,
-         "value": axis.texts[trial.trial], "order": index}
-        for trial in shown for index, axis in enumerate(axes)
-    ]  # fmt: skip
-    ticks = [{"axis": axis.title, "y": where, "label": text} for axis in axes for where, text in axis.ticks]
-    color = role_scales([trial.role for trial in shown])["color"]
-    base = {"x": place, "y": y, "color": color, "detail": {"field": "trial"}, "order": {"field": "order"}}
-    layers = [
-        _lines([line for line in lines if line["role"] != "on the front"], base, 1.2, 0.55),
-        _lines([line for line in lines if line["role"] == "on the front"], base, 2.4, 1.0),
-        {
-            "data": {"values": lines},
-            "mark": {"type": "point", "filled": True, "size": 28, "opacity": 0.9},
-            "encoding": {
-                **{name: base[name] for name in ("x", "y", "color")},
-                "tooltip": tooltip(
-                    ("trial", "trial"), ("role", "role"), ("axis", "what"), ("value", "value")
-                ),
-            },
-        },
-        {
-            "data": {"values": ticks},
-            "mark": {"type": "text", "align": "left", "dx": 6, "dy": -6, "fontSize": 11},
-            "encoding": {"x": place, "y": y, "text": {"field": "label"}},
-        },
-    ]
     return Chart(
-        {
-            "layer": [layer for layer in layers if layer["data"]["values"]],
-            "width": AXIS_WIDTH * len(axes),
-            "height": 340,
-        },
+        {"layer": _layers(shown, axes), "width": AXIS_WIDTH * len(axes), "height": 340},
         title="Parameters and accuracies of each trial",
         description=(
             f"Parallel coordinates of {len(shown)} trials ({describe(shown)}) over {', '.join(titles)}. "
@@ -93,14 +63,71 @@ def parallel_chart(trials: Sequence[Trial], is_log: Callable[[str], bool]) -> Ch
     )
 
 
-def _lines(
-    values: list[dict[str, Any]], base: dict[str, Any], width: float, opacity: float
-) -> dict[str, Any]:
-    return {
-        "data": {"values": values},
-        "mark": {"type": "line", "strokeWidth": width, "opacity": opacity},
-        "encoding": base,
+def _layers(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    """Lines, those of the front above; dots to point at; values along the axes."""
+    place = {
+        "field": "axis",
+        "type": "nominal",
+        "sort": [axis.title for axis in axes],
+        "title": None,
+        "scale": {"type": "point", "padding": 0.45},
+        "axis": HEADS,
     }
+    scale = {"domain": [ABSENT - 0.06, 1.06], "nice": False}
+    channels: dict[str, Any] = {
+        "x": place,
+        "y": {"field": "y", "type": "quantitative", "axis": None, "scale": scale},
+    }
+    colored = {**channels, "color": role_scales([trial.role for trial in trials])["color"]}
+    lines, ticks = _lines(trials, axes), _ticks(axes)
+    shown = tooltip(("trial", "trial"), ("role", "role"), ("axis", "what"), ("value", "value"))
+    path = {**colored, "detail": {"field": "trial"}, "order": {"field": "order"}}
+    front = [line for line in lines if line["role"] == "on the front"]
+    is_crowded = len(trials) > CROWD
+    others = [line for line in lines if line["role"] != "on the front"]
+    return with_values(
+        [
+            {
+                "data": {"values": others},
+                "mark": {"type": "line", "strokeWidth": 1.2, "opacity": 0.3 if is_crowded else 0.55},
+                "encoding": path,
+            },
+            {
+                "data": {"values": front},
+                "mark": {"type": "line", "strokeWidth": 1.5 if is_crowded else 2.4, "opacity": 1},
+                "encoding": path,
+            },
+            {
+                "data": {"values": lines},
+                "mark": {"type": "point", "filled": True, "size": 28, "opacity": 0.9},
+                "encoding": {**colored, "tooltip": shown},
+            },
+            {
+                "data": {"values": ticks},
+                "mark": {**VALUES, "limit": AXIS_WIDTH - 12},
+                "encoding": {**channels, "text": {"field": "label"}},
+            },
+        ]
+    )
+
+
+def _lines(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    return [
+        {
+            "axis": axis.title,
+            "y": axis.places[trial.trial],
+            "trial": trial.trial,
+            "role": trial.role,
+            "value": axis.texts[trial.trial],
+            "order": index,
+        }
+        for trial in trials
+        for index, axis in enumerate(axes)
+    ]
+
+
+def _ticks(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    return [{"axis": axis.title, "y": where, "label": text} for axis in axes for where, text in axis.ticks]
 
 
 def build_axes(trials: Sequence[Trial], is_log: Callable[[str], bool]) -> list[Axis]:
@@ -114,7 +141,7 @@ def build_axes(trials: Sequence[Trial], is_log: Callable[[str], bool]) -> list[A
             axes.append(build_axis(names[path], values, is_log=is_log(path)))
     for key, name in ((CLEAN, "clean %"), (ROBUST, "robust %"), (SOURCE, "source %")):
         if any(key in trial.values for trial in trials):
-            measured = {
+            measured: dict[str, float | str | None] = {
                 trial.trial: 100 * trial.values[key] if key in trial.values else None for trial in trials
             }
             axes.append(build_axis(name, measured, is_log=False))

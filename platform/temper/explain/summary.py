@@ -42,7 +42,7 @@ def count_totals(trials: Sequence[Trial]) -> Totals:
     """Over all trials, the baseline among them."""
     full, unknown = 0.0, 0
     for trial in trials:
-        passes = trial.num_forward + trial.num_backward
+        passes = float(trial.num_forward + trial.num_backward)
         if trial.status == "stopped" and trial.epochs > 0 and trial.num_epochs:
             passes = passes * max(trial.epochs, trial.num_epochs) / trial.epochs
         elif trial.status == "stopped":
@@ -102,8 +102,11 @@ def find_importance(trials: Sequence[Trial], metric: str) -> Importance:
 def proxy_pairs(trials: Sequence[Trial], metric: str) -> list[Trial]:
     """Trials of which both the metric of the search and a robust accuracy to be trusted are known.
 
-    The baseline, weak by design, would lend the metric an agreement that says nothing of its rivals.
+    The baseline, weak by design, would lend the metric an agreement that says nothing of its rivals. None
+    where the search went by another metric than a robust one.
     """
+    if "robust" not in metric:
+        return []
     return [
         trial
         for trial in trials

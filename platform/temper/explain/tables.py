@@ -19,7 +19,7 @@ def to_markdown(report: "SweepReport") -> str:
         f"# Sweep {escape_markdown(report.name)}",
         "",
         " ".join(line for line in totals if line),
-        f"Searched by `{_code(report.metric)}`. All accuracies in percent.",
+        f"Searched by {escape_markdown(report.metric)}. All accuracies in percent.",
         "",
         *(f"- Warning: {escape_markdown(problem)}" for problem in report.problems),
         *([""] if report.problems else []),
@@ -80,7 +80,7 @@ def _suite_cells(trial: Trial) -> list[str]:
 
 def _importance(report: "SweepReport") -> list[str]:
     found = report.importance
-    rows = [[f"`{_code(one.name)}`", f"{one.share:.2f} ± {one.error:.2f}"] for one in found.parameters]
+    rows = [[escape_markdown(one.name), f"{one.share:.2f} ± {one.error:.2f}"] for one in found.parameters]
     warning = [f"Warning: {escape_markdown(found.warning)}.", ""] if found.warning else []
     return [*_table(["parameter", "importance"], rows, num_text=1), "", *warning] if rows else []
 
@@ -97,21 +97,22 @@ def _best(report: "SweepReport") -> list[str]:
     if not report.best:
         return ["None: no trial has finished.", ""]
     rows = [
-        [str(one.rank), escape_markdown(one.trial), one.why, f"`{_code(one.command)}`"] for one in report.best
+        [str(one.rank), escape_markdown(one.trial), escape_markdown(one.why), f"`{_code(one.command)}`"]
+        for one in report.best
     ]
     return [*_table(["", "trial", "why", "run it again"], rows, num_text=4), ""]
 
 
 def _trials(report: "SweepReport") -> list[str]:
     paths = parameter_paths(report.trials)
-    head = ["trial", "status", *(f"`{_code(path)}`" for path in paths), "clean", "robust", "source"]
+    head = ["trial", "status", *(escape_markdown(path) for path in paths), "clean", "robust", "source"]
     head += ["epochs", "train s", "why"]
     rows = [
         [
             escape_markdown(trial.trial), trial.status,
             *(escape_markdown(parameter(trial.parameters.get(path))) for path in paths),
             percent(trial.clean_acc), percent(trial.robust_acc), percent(trial.source_acc),
-            str(trial.epochs), f"{trial.train_s:.1f}", escape_markdown(trial.note or ""),
+            str(trial.epochs), f"{trial.train_s:.1f}", escape_markdown(wording.why(trial) or ""),
         ]
         for trial in report.trials
     ]  # fmt: skip

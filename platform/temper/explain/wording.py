@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from temper.explain.marks import joined
 from temper.explain.summary import NAMES
+from temper.explain.trials import Trial
 
 if TYPE_CHECKING:
     from temper.explain.report import SweepReport
@@ -76,9 +77,10 @@ def agreement(report: "SweepReport") -> str | None:
     if proxy is None:
         return None
     return (
-        f"The search went by {objective(report.metric)} in validation; robust accuracy under the suite orders "
-        f"the {plural(proxy.num_models, 'model')} that met it with Kendall's tau-b {proxy.kendall:.2f} and "
-        f"Spearman's rho {proxy.spearman:.2f} to that (1: the same order, 0: unrelated, -1: the reverse)."
+        f"The search went by {objective(report.metric)} in validation. Over the "
+        f"{plural(proxy.num_models, 'model')} that met the suite, that and robust accuracy under the suite "
+        f"agree with Kendall's tau-b {proxy.kendall:.2f} and Spearman's rho {proxy.spearman:.2f} "
+        "(1: the same order, 0: unrelated, -1: the reverse)."
     )
 
 
@@ -112,11 +114,26 @@ def plural(number: int, noun: str) -> str:
 
 
 def count(value: float) -> str:
-    """``12.3 M``."""
+    """``12.3 million``."""
     for size, unit in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:g}"
+
+
+def short_count(value: float) -> str:
+    """``12.3 M``, for tables."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:g}"
+
+
+def why(trial: Trial) -> str | None:
+    """Why a trial ended as it did; of the baseline, what was set for it."""
+    if trial.note is None and trial.is_baseline and trial.parameters:
+        return ", ".join(f"{path}: {value}" for path, value in trial.parameters.items())
+    return trial.note
 
 
 def duration(seconds: float) -> str:

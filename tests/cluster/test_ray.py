@@ -151,11 +151,12 @@ def test_weights_of_another_backbone_are_refused_before_workers_start(
 
 
 def test_trials_nested_in_ray_train_and_a_trial_that_fails(tiny_recipe: Any, tmp_path: Path) -> None:
+    """Each of two workers, on two CPUs: started at once they would hold one CPU each for ever."""
     space = SearchSpace.model_validate(
         {"search": "grid", "parameters": {"optim": {"choice": [{"lr": 0.01}, DIVERGING]}}}
     )
     out = SweepFolder(tmp_path / "sweep")
-    sweep(tiny_recipe(workers={"num_workers": 1}, data__batch_size=16).resolved(), space, out.path)
+    sweep(tiny_recipe(workers={"num_workers": 2}, data__batch_size=16).resolved(), space, out.path)
     rows = {row.trial: row for row in read_ledger(out.ledger)}
     assert rows["000"].status == "finished"
     assert rows["000"].metrics["best/val/target/robust_acc"] > 0

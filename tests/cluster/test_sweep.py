@@ -158,13 +158,6 @@ def test_a_population_hands_weights_and_settings_on(tiny_recipe: Any, tmp_path: 
     assert evaluated.recipe_hash == load_recipe(out.trial(finalist).recipe).hash
 
 
-def test_trials_with_workers_of_their_own_never_wait_for_each_other(tiny_recipe: Any, tmp_path: Path) -> None:
-    """Two trials, each of two workers, on two CPUs: started at once they would hold one CPU each for ever."""
-    recipe = tiny_recipe(workers={"num_workers": 2}, **QUICK)
-    record = sweep(recipe.resolved(), space(samples=2), tmp_path / "sweep")
-    assert (record.num_finished, record.num_failed) == (2, 0)
-
-
 @pytest.mark.parametrize(
     ("workers", "message"),
     [

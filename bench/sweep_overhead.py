@@ -1,0 +1,66 @@
+"""What a trial of a sweep costs beyond its own training: in a process that stays, and nested in TorchTrainer.
+
+    python bench/sweep_overhead.py
+
+The same tiny trials one after the other on one Ray; the first of each is left out, for it starts the process.
+Prints a Markdown table: seconds per trial beyond training, and their ratio.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from temper.cluster.runtime import start_ray
+from temper.cluster.sweep import Watch, sweep
+from temper.data import write_shards
+from temper.digits import write_digits
+from temper.records import LedgerRow
+from temper.search import SearchSpace
+from temper.spec import apply_overrides, read_yaml
+
+RECIPE = Path(__file__).parents[1] / "jobs/recipes/tiny.yaml"
+
+
+def main() -> None:
+    """Our way, then the plain one."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = {}
+        for task, images in zip(("source", "target"), write_digits(folder / "images"), strict=True):
+            paths[f"data.{task}"] = str(folder / "shards" / task)
+            write_shards(images, folder / "shards" / task)
+        start_ray()
+        # One trial at a time, so that seconds between ends are seconds of one trial.
+        cpus = int(ray.cluster_resources()["CPU"])
+        small = {"evaluation.suite": "quick", "evaluation.max_images": 16, "workers.cpus_per_worker": cpus}
+        document = apply_overrides(read_yaml(RECIPE), {**paths, **small})
+        kept = overhead(document, 8, folder / "kept")
+        nested = overhead(apply_overrides(document, {"workers.num_workers": 1}), 4, folder / "nested")
+        print("| trials | s beyond training, each | goal |")
+        print("|---|---:|---:|")
+        print(f"| in a process that stays | {kept:.2f} | 2 |")
+        print(f"| nested in TorchTrainer | {nested:.1f} | |")
+        print(f"| ratio | 1/{nested / kept:.0f} | 1/15 |")
+
+
+def overhead(document: dict[str, Any], count: int, out: Path) -> float:
+    """Seconds per trial, from the second on, that are not training."""
+    ends: list[tuple[float, float]] = []
+
+    def ended(row: LedgerRow, total: int) -> None:
+        ends.append((time.perf_counter(), row.cost["train_s"]))
+
+    space = {
+        "samples": count, "scheduler": None, "finalists": 1,
+        "parameters": {"objective.alpha": {"uniform": [0.1, 1.0]}},
+    }  # fmt: skip
+    sweep(document, SearchSpace.model_validate(space), out, watch=Watch(on_trial=ended))
+    between = ends[-1][0] - ends[0][0]
+    return (between - sum(seconds for _, seconds in ends[1:])) / (count - 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -48,7 +48,8 @@ def main() -> None:
         (epochs, passes, robust), (fewer, less, other) = found
         print(
             f"\nASHA spent {fewer / epochs:.0%} of the grid's training steps, "
-            f"{less / passes:.0%} of its passes; its best model is {100 * (other - robust):+.1f} points from the grid's."
+            f"{less / passes:.0%} of its passes; its best model is "
+            f"{100 * (other - robust):+.1f} points from the grid's."
         )
 
 

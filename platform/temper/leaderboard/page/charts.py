@@ -9,9 +9,9 @@ from temper.charts import BLUE, COLORS, RED, Chart, embed_chart
 from temper.leaderboard.boards import Board
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.page.environment import environment, short
-from temper.leaderboard.page.frame import Frame, floor_of, style_of
+from temper.leaderboard.page.frame import Frame, floor_of
 
-MAX_LINES = 8
+MAX_LINES = len(COLORS)
 MAX_INTERVALS = 150
 """Of a picture with more models, the intervals would cover the points."""
 
@@ -28,12 +28,29 @@ def scatter(board: Board) -> Markup | None:
         y_low=floor_of([entry.robust_low for entry in entries]),
     )
     has_intervals = len(entries) <= MAX_INTERVALS
-    picture = draw("scatter", entries=entries, front=front, frame=frame, has_intervals=has_intervals)
+    picture = draw(
+        "scatter",
+        entries=entries,
+        front=front,
+        frame=frame,
+        has_intervals=has_intervals,
+        labelled=_labelled(front, frame) if has_intervals else [],
+    )
     description = f"{len(entries)} models on {short(board.data_name, 60)}. On the Pareto front: " + ", ".join(
         f"{short(e.name)} ({100 * e.clean_acc:.1f} clean, {100 * e.robust_acc:.1f} robust)" for e in front[:6]
     )
     chart = Chart(_scatter_spec(entries, frame, has_intervals), "Robust against clean accuracy", description)
     return Markup(embed_chart(chart, picture=picture))  # noqa: S704  # every word is escaped in there
+
+
+def _labelled(front: Sequence[Entry], frame: Frame) -> list[str]:
+    """The models of the front whose names do not cover one another."""
+    kept: list[Entry] = []
+    for entry in front:
+        y = frame.y(entry.robust_acc)
+        if all(abs(frame.y(other.robust_acc) - y) >= 15 for other in kept):
+            kept.append(entry)
+    return [entry.slug for entry in kept]
 
 
 def _scatter_spec(entries: Sequence[Entry], frame: Frame, has_intervals: bool) -> dict[str, Any]:
@@ -96,15 +113,16 @@ def curves(board: Board) -> Markup | None:
         return None
     highest = max(point.eps for entry in entries for point in entry.curve)
     frame = Frame(x_low=0.0, x_high=highest or 1.0)
-    lines = [(entry, label(entry), style_of(index)) for index, entry in enumerate(entries)]
-    picture = draw("curves", lines=lines, frame=frame, own=board.threat.eps)
+    lines = [(entry, label(entry), COLORS[index]) for index, entry in enumerate(entries)]
+    title, scale = eps_axis(board.threat.norm)
+    picture = draw("curves", lines=lines, frame=frame, own=board.threat.eps, title=title, scale=scale)
     values = [
-        {"model": name, "eps": point.eps, "robust": in_percent(point.robust_acc.value)}
+        {"model": name, "eps": round(point.eps * scale, 4), "robust": in_percent(point.robust_acc.value)}
         for entry, name, _ in lines
         for point in entry.curve
     ]
     encoding = {
-        "x": {"field": "eps", "type": "quantitative", "title": f"eps, {board.threat.norm}"},
+        "x": {"field": "eps", "type": "quantitative", "title": title},
         "y": axis("robust", "robust accuracy, %", 0.0),
         "color": {
             "field": "model",
@@ -114,7 +132,6 @@ def curves(board: Board) -> Markup | None:
             "legend": {"columns": 2},
             "scale": {"range": list(COLORS)},
         },
-        "strokeDash": {"field": "model", "type": "nominal", "sort": None, "legend": None},
         "tooltip": [{"field": name, "type": kind} for name, kind in _TOOLTIP],
     }
     spec = {"data": {"values": values}, "mark": {"type": "line", "point": True}, "encoding": encoding}
@@ -123,6 +140,11 @@ def curves(board: Board) -> Markup | None:
 
 
 _TOOLTIP = (("model", "nominal"), ("eps", "quantitative"), ("robust", "quantitative"))
+
+
+def eps_axis(norm: str) -> tuple[str, float]:
+    """The title of an axis of eps, and what eps is multiplied with on it."""
+    return ("eps in 1/255, Linf", 255.0) if norm == "linf" else (f"eps, {norm.capitalize()}", 1.0)
 
 
 def axis(field: str, title: str, low: float) -> dict[str, Any]:
@@ -141,9 +163,9 @@ def draw(name: str, **values: Any) -> str:
     return str(getattr(macros, name)(**values))
 
 
-def label(entry: Entry) -> str:
+def label(entry: Entry, length: int = 28) -> str:
     """How a picture names a model."""
-    return f"{entry.rank}. {short(entry.name)}"
+    return f"{entry.rank}. {short(entry.name, length)}"
 
 
 def in_percent(value: float) -> float:

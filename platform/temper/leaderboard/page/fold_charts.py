@@ -11,13 +11,19 @@ from temper.leaderboard.page.environment import short
 from temper.leaderboard.page.frame import Frame
 from temper.leaderboard.summary import CrossvalSummary
 
-MAX_ROWS = 20
+MAX_ROWS = 12
 
 
 def consistency(board: Board) -> Markup | None:
     """Mean and spread over folds of the test images."""
     rows = [
-        (label(entry), folds.clean_acc_mean, folds.clean_acc_std, folds.robust_acc_mean, folds.robust_acc_std)
+        (
+            label(entry, 20),
+            folds.clean_acc_mean,
+            folds.clean_acc_std,
+            folds.robust_acc_mean,
+            folds.robust_acc_std,
+        )
         for entry in board.entries
         if (folds := entry.promises.consistency)
     ][:MAX_ROWS]
@@ -51,7 +57,7 @@ def crossval_folds(crossval: CrossvalSummary) -> Markup | None:
         "data": {"values": [{"target": t, "robust": in_percent(v)} for t, values in rows for v in values]},
         "mark": {"type": "tick", "thickness": 2, "color": BLUE},
         "encoding": {"x": axis("robust", "robust accuracy, %", 0.0), "y": _names("target")},
-        "height": {"step": 26},
+        "height": 26 * len(rows),
     }
     words = "; ".join(f"{t}: {', '.join(f'{100 * v:.1f}' for v in values)}" for t, values in rows)
     chart = Chart(spec, "Robust accuracy of each fold", f"In percent. {words}")
@@ -68,7 +74,7 @@ def _dots(values: list[dict[str, Any]], num_rows: int, title: str, picture: str)
     }
     spec = {
         "data": {"values": values},
-        "height": {"step": 13},
+        "height": 26 * num_rows,
         "layer": [
             {
                 "mark": {"type": "rule"},

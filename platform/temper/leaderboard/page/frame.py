@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from temper.charts import COLORS
-
 WIDTH = 560
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
 
@@ -37,9 +35,9 @@ class Frame:
         share = (value - self.y_low) / (self.y_high - self.y_low)
         return round(self.bottom - min(1.0, max(0.0, share)) * (self.bottom - self.top), 1)
 
-    @property
-    def x_ticks(self) -> list[float]:
-        return ticks(self.x_low, self.x_high)
+    def x_ticks(self, scale: float = 1.0) -> list[float]:
+        """Round values of the axis, which shows ``scale`` times what it is about."""
+        return [value / scale for value in ticks(self.x_low * scale, self.x_high * scale)]
 
     @property
     def y_ticks(self) -> list[float]:
@@ -59,9 +57,3 @@ def floor_of(values: Sequence[float]) -> float:
     """A tenth below all of the fractions ``values``, at most 0.9, so that an axis never is a point."""
     lowest = min(values, default=0.0)
     return min(0.9, max(0.0, math.floor(lowest * 10) / 10))
-
-
-def style_of(index: int) -> str:
-    """Colour and dashes of the line number ``index``."""
-    dashes = ("", "6 3", "2 3", "8 3 2 3")[index // len(COLORS) % 4]
-    return f"stroke:{COLORS[index % len(COLORS)]}" + (f";stroke-dasharray:{dashes}" if dashes else "")

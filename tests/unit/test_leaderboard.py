@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ import pytest
 
 from temper.errors import RecordError, UsageError
 from temper.leaderboard import build_leaderboard
-from temper.leaderboard.rank import describe_adversary, describe_schedule
+from temper.leaderboard.describe import describe_adversary, describe_schedule
 from temper.records import Metrics, MetricsRecord, read_record, write_once
 from temper.spec import Threat
 
@@ -20,6 +21,7 @@ EVIL = "<script>alert('x')</script>\"'|`{{7*7}}\u202e" + "n" * 160
 def write(folder: Path, record: Any, name: str, **changes: Any) -> Path:
     path = folder / name / "record.json"
     path.parent.mkdir(parents=True)
+    # Their outcomes are not beside them, so they are ranked by their totals.
     path.write_text(record.model_copy(update={"name": name, **changes}).model_dump_json())
     return path
 
@@ -86,13 +88,20 @@ def test_hostile_names_do_no_harm_and_nothing_is_fetched(evaluated_run: Path, tm
     path.parent.mkdir()
     path.write_text(record.model_copy(update={"name": EVIL, "data": data}).model_dump_json())
     build_leaderboard([tmp_path], tmp_path / "out")
-    text = (tmp_path / "out/index.html").read_text()
-    page = Page()
-    page.feed(text)
-    assert "<script>alert" not in text
-    assert "49" not in text.split("{{7*7}}")[0][-5:]
-    assert all(not address.startswith(("http", "//", "javascript:")) for address in page.addresses)
-    assert "<script" not in (tmp_path / "out/leaderboard.md").read_text()
+    pages = [tmp_path / "out/index.html", *(tmp_path / "out/models").glob("*.html")]
+    assert len(pages) == 3
+    for path in pages:
+        text, page = path.read_text(), Page()
+        page.feed(text)
+        assert "<script>alert" not in text
+        assert "{{7*7}}" in text
+        assert not [
+            address for address in page.addresses if address.startswith(("http", "//", "javascript:"))
+        ]
+        assert all((path.parent / address).exists() for address in page.addresses if "#" not in address[:1])
+    markdown = (tmp_path / "out/leaderboard.md").read_text()
+    assert "<script" not in markdown
+    assert "\u202e" not in markdown
 
 
 def test_broken_and_repeated_records_are_reported(evaluated_run: Path, tmp_path: Path) -> None:
@@ -114,10 +123,13 @@ def test_same_records_same_bytes(evaluated_run: Path, tmp_path: Path) -> None:
     write(tmp_path, record, "a")
     for _ in range(2):
         build_leaderboard([tmp_path / "a"], tmp_path / "out")
-        files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-        assert set(files) == {"index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.json"}
+        files = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+        cards = {name for name in files if re.fullmatch(r"a-[0-9a-f]{8}\.html", name)}
+        exports = {f"leaderboard.{kind}" for kind in ("md", "csv", "json", "schema.json")}
+        assert set(files) == {"index.html", *exports, *cards}
+        assert len(cards) == 1
     build_leaderboard([tmp_path / "a"], tmp_path / "out")
-    assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
 
 
 def test_nothing_to_rank(tmp_path: Path) -> None:

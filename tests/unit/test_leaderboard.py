@@ -1,4 +1,5 @@
 import csv
+import html
 import json
 import re
 import subprocess
@@ -98,7 +99,8 @@ def test_hostile_names_do_no_harm_and_nothing_is_fetched(evaluated_run: Path, tm
         assert not [
             address for address in page.addresses if address.startswith(("http", "//", "javascript:"))
         ]
-        assert all((path.parent / address).exists() for address in page.addresses if "#" not in address[:1])
+        files = [address for address in page.addresses if not address.startswith(("#", "data:"))]
+        assert all((path.parent / address).exists() for address in files)
     markdown = (tmp_path / "out/leaderboard.md").read_text()
     assert "<script" not in markdown
     assert "\u202e" not in markdown
@@ -202,3 +204,32 @@ def test_attacks_that_not_every_model_met_have_no_column(evaluated_run: Path, tm
     page = (tmp_path / "out/index.html").read_text()
     assert f"after {names[0]}" in page
     assert "after more steps" not in page
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {},
+        {"objective": [1], "schedule": 5},
+        {"objective": {"adversary": "pgd", "alpha": "much"}, "schedule": {"kind": ["a"]}},
+        {
+            "objective": {"adversary": {"kind": None, "eps": 1e300}, "alpha": 10**400},
+            "schedule": {"kind": "gradual"},
+        },
+        {"objective": {"adversary": {"eps": "8/255"}}, "model": None, "data": "<b>"},
+        {"shards": "a; rm -rf /", "model": "$(x)"},
+    ],
+    ids=str,
+)
+def test_recipes_of_another_version_are_not_relied_on(
+    recipe: dict[str, Any], evaluated_run: Path, tmp_path: Path
+) -> None:
+    record = read_record(evaluated_run / "record.json")
+    write(tmp_path, record, "odd", recipe=recipe, per_class={"a": {}}, gates=[], environment={})
+    write(tmp_path, record, " ", attacks=[], per_class={}, recipe=recipe)
+    summary = build_leaderboard([tmp_path], tmp_path / "out")
+    assert len(summary.boards[0].entries) == 2
+    assert "(no name)" in (tmp_path / "out/index.html").read_text()
+    assert "$(x)" not in recipe.values() or "temper evaluate '$(x)' --data 'a; rm -rf /'" in "".join(
+        html.unescape(card.read_text()) for card in (tmp_path / "out/models").iterdir()
+    )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from temper.cli import main
 from temper.cluster.verify import verify_record
 from temper.errors import RecordError, UsageError
 from temper.leaderboard import build_leaderboard
@@ -30,7 +31,9 @@ def deep(path: Path) -> VerificationRecord:
 def board(evaluated_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A board folder with one entry; not to be changed."""
     folder = tmp_path_factory.mktemp("board") / "entries"
-    submit_entry(evaluated_run, folder, deep)
+    with pytest.raises(SystemExit) as end:
+        main(["submit-entry", str(evaluated_run), str(folder), "--sample", "8"])
+    assert not end.value.code
     return folder
 
 
@@ -136,6 +139,20 @@ CHANGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+def test_the_command_checks_a_board(board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["check-board", str(board)])
+    assert not end.value.code
+    capsys.readouterr()
+    shutil.copytree(board, tmp_path / "board")
+    (entry_of(tmp_path / "board") / "figure.png").unlink()
+    with pytest.raises(SystemExit) as end:
+        main(["check-board", str(tmp_path / "board"), "--json"])
+    assert end.value.code == 1
+    (problems,) = json.loads(capsys.readouterr().out)["entries"].values()
+    assert "figure.png is missing" in problems
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_was_changed_on_the_board_is_found(name: str, board: Path, tmp_path: Path) -> None:
     shutil.copytree(board, tmp_path / "board")
@@ -162,9 +179,10 @@ def serving(folder: Path) -> Iterator[BoardServer]:
             thread.join()
 
 
-def fetch(server: BoardServer, address: str) -> tuple[int, str]:
+def fetch(server: BoardServer, address: str, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(server.url + address, headers=headers)
     try:
-        with urllib.request.urlopen(server.url + address, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.read().decode(errors="replace")
     except urllib.error.HTTPError as problem:
         with problem:
@@ -203,6 +221,13 @@ def test_a_server_gives_out_nothing_else(vary: Any, tmp_path: Path) -> None:
             "alpha/record.json%00.png", "nowhere/record.json",
         ):  # fmt: skip
             assert fetch(server, address)[0] == 404, address
+
+
+def test_a_local_server_answers_to_no_other_name(tmp_path: Path) -> None:
+    """A page elsewhere may have its own name lead to 127.0.0.1; the browser still says that name."""
+    with serving(tmp_path) as server:
+        hosts = ("evil.example", "localhost", "localhost:8000", "127.0.0.1")
+        assert [fetch(server, "", Host=host)[0] for host in hosts] == [403, 200, 200, 200]
 
 
 def test_a_server_needs_a_folder_and_a_free_port(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The commands around the leaderboard: its pages, a server for them, and entries of a board folder."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,8 +83,11 @@ def serve(
     with BoardServer(folder, host=host, port=port, say=say) as server:
         finish({"url": server.url}, table_of("leaderboard", ["what", "where"], [["page", server.url]]),
                as_json=as_json)  # fmt: skip
+        if not server.is_local:
+            say("anybody who reaches this machine can read the board and its records")
         say("Ctrl-C ends it")
-        server.serve_forever()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 @app.command(name="submit-entry", epilog="Example: temper submit-entry runs/medical board")

@@ -60,6 +60,16 @@ class BoardServer:
         return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 
     @property
+    def is_local(self) -> bool:
+        """Whether only this machine is answered."""
+        return str(self._server.server_address[0]) in ("127.0.0.1", "::1")
+
+    def answers_to(self, host: str) -> bool:
+        """Whether a request that names ``host`` is meant for us, not lured here through a name of its own."""
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        return not self.is_local or name in ("127.0.0.1", "localhost", "[::1]")
+
+    @property
     def version(self) -> str:
         """Changes with the board."""
         return self._version
@@ -126,8 +136,14 @@ class BoardServer:
 def _handler(server: BoardServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if not server.answers_to(self.headers.get("Host", "")):
+                self.send_error(HTTPStatus.FORBIDDEN)
+                return
             if urlsplit(self.path).path == "/version":
                 self._answer(server.version.encode(), "text/plain")
+                return
+            if urlsplit(self.path).path == "/favicon.ico":  # browsers ask for it, whatever they show
+                self._answer(b"", "image/png")
                 return
             file = server.file_of(self.path)
             if file is None:

@@ -32,6 +32,7 @@ def environment() -> "Environment":
         "duration": duration,
         "ratio": format_ratio,
         "short": short,
+        "named": lambda text: text if text.strip() else "(no name)",
         "number": lambda value: "–" if value is None else f"{value:.3g}",
     }
     made.globals["style"] = asset("style.css")

@@ -6,6 +6,7 @@ machine, so docs/leaderboard.md says on which they were taken.
 """
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,12 @@ def write_variant(base: EvaluationRecord, columns: dict[str, np.ndarray], folder
     (folder / "record.json").write_text(record.model_dump_json(), encoding="utf-8")
 
 
+def cpu_seconds() -> float:
+    """Of the processes that ended; a busy machine changes it less than the clock's."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def main() -> None:
     """Print a line for each number of models."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,11 +67,11 @@ def main() -> None:
             code = "from temper.cli import main; main()"
             places = [str(folder / "in"), "--out", str(folder / "out")]
             command = [sys.executable, "-c", code, "leaderboard", *places]
-            start = time.perf_counter()
+            start, used = time.perf_counter(), cpu_seconds()
             subprocess.run(command, check=True, capture_output=True)
-            seconds = time.perf_counter() - start
+            seconds, used = time.perf_counter() - start, cpu_seconds() - used
             size = (folder / "out/index.html").stat().st_size
-            print(f"{count} models: {seconds:.2f} s, index.html {size / 1e6:.2f} MB")
+            print(f"{count} models: {seconds:.2f} s ({used:.2f} s of CPU), index.html {size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from temper.spec import Spec
 from temper.tracking.base import NullTracker, Tracker, Trackers
 from temper.tracking.event_files import TensorBoardTracker
 from temper.tracking.jsonl import JsonlTracker
-from temper.tracking.wandb_boards import publish_board
 from temper.tracking.sweeps import track_sweep
+from temper.tracking.wandb_boards import publish_board
 from temper.tracking.wandb_runs import WandbTracker
 
 __all__ = [

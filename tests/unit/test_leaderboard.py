@@ -233,3 +233,20 @@ def test_recipes_of_another_version_are_not_relied_on(
     assert "$(x)" not in recipe.values() or "temper evaluate '$(x)' --data 'a; rm -rf /'" in "".join(
         html.unescape(card.read_text()) for card in (tmp_path / "out/models").iterdir()
     )
+
+
+def test_many_boards_and_large_pictures_stay_within_bounds(evaluated_run: Path, tmp_path: Path) -> None:
+    """40 boards with pictures of 350 kB each, as base64 500 kB: two of them fit."""
+    record = read_record(evaluated_run / "record.json")
+    for number in range(40):
+        data = record.data.model_copy(update={"fingerprint": f"{number:016d}"})
+        path = write(tmp_path, record, f"m{number}", data=data)
+        path.with_name("figure.png").write_bytes(b"\x89PNG" + bytes(350_000))
+    build_leaderboard([tmp_path], tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("data:image/png") == 2
+    assert page.count("Beyond accuracy") == 8
+    assert page.count('class="ranking"') == 40
+    assert len(page) < 3_000_000
+    cards = list((tmp_path / "out/models").iterdir())
+    assert all("data:image/png" in card.read_text() for card in cards)

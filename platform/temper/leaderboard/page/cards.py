@@ -102,4 +102,5 @@ def _curve(board: Board, entry: Entry) -> Markup | None:
 
 
 def _figure(record: Path, out: Path, *, is_inlined: bool) -> str | None:
-    return figure_url(record) if is_inlined else relative_link(record.with_name("figure.png"), out)
+    inlined = figure_url(record) if is_inlined else None
+    return inlined or relative_link(record.with_name("figure.png"), out)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from temper.charts import chart_script
 from temper.leaderboard.boards import Board
-from temper.leaderboard.entries import Entry, OtherThreat
+from temper.leaderboard.entries import Entry
 from temper.leaderboard.page.charts import curves, scatter
 from temper.leaderboard.page.environment import asset, content_policy, environment
 from temper.leaderboard.page.fold_charts import consistency, crossval_folds
@@ -18,7 +18,9 @@ from temper.leaderboard.summary import LeaderboardSummary
 
 MAX_ILLUSTRATED = 8
 """Boards with pictures, those with the most models first: a page must stay small."""
-MAX_FIGURE_BYTES = 300_000
+MAX_FIGURE_BYTES = 400_000
+MAX_FIGURES_BYTES = 1_200_000
+"""Of all boards together, as they stand in the page."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ def render_index(summary: LeaderboardSummary, *, is_live: bool = False) -> str:
     """The page; every word in it that comes from a record is escaped."""
     by_size = sorted(range(len(summary.boards)), key=lambda place: -len(summary.boards[place].entries))
     illustrated = set(by_size[:MAX_ILLUSTRATED])
-    shown = [_show(board, place in illustrated) for place, board in enumerate(summary.boards)]
+    figures = _figures([summary.boards[place] for place in by_size[:MAX_ILLUSTRATED]])
+    shown = [
+        _show(board, place in illustrated, figures.get(id(board)))
+        for place, board in enumerate(summary.boards)
+    ]
     folds = [(crossval, crossval_folds(crossval)) for crossval in summary.crossvals]
     has_charts = any(one.charts for one in shown) or any(chart for _, chart in folds)
     scripts = [asset("board.js"), *([chart_script()] if has_charts else [])]
@@ -65,7 +71,7 @@ def render_index(summary: LeaderboardSummary, *, is_live: bool = False) -> str:
     )
 
 
-def _show(board: Board, is_illustrated: bool) -> Shown:
+def _show(board: Board, is_illustrated: bool, figure: str | None) -> Shown:
     drawn = [scatter(board), curves(board), consistency(board)] if is_illustrated else []
     union = [entry for entry in board.entries if entry.others]
     return Shown(
@@ -74,14 +80,9 @@ def _show(board: Board, is_illustrated: bool) -> Shown:
         heats=heat_tables(board) if is_illustrated else [],
         union=sorted(union, key=lambda entry: -(entry.union_acc or 0.0)),
         threats=_unique(one.threat.label for entry in union for one in entry.others),
-        figure=_figure(board) if is_illustrated else None,
+        figure=figure,
         is_illustrated=is_illustrated,
     )
-
-
-def other_of(entry: Entry, label: str) -> OtherThreat | None:
-    """What the entry says of the threat model of that name."""
-    return next((one for one in entry.others if one.threat.label == label), None)
 
 
 def figure_url(record: Path) -> str | None:
@@ -92,8 +93,16 @@ def figure_url(record: Path) -> str | None:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _figure(board: Board) -> str | None:
-    return figure_url(Path(board.entries[0].path)) if board.entries else None
+def _figures(boards: Iterable[Board]) -> dict[int, str]:
+    """Id of a board -> the picture of its best model, as long as there is room."""
+    figures: dict[int, str] = {}
+    left = MAX_FIGURES_BYTES
+    for board in boards:
+        url = figure_url(Path(board.entries[0].path)) if board.entries else None
+        if url is not None and len(url) <= left:
+            figures[id(board)] = url
+            left -= len(url)
+    return figures
 
 
 def _all_of(board: Board) -> list[Entry]:

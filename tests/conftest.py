@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -122,6 +124,48 @@ def evaluated_run(tiny_recipe: Any, tmp_path_factory: pytest.TempPathFactory) ->
     launch(tiny_recipe(), folder)
     evaluate_run(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def vary(evaluated_run: Path) -> Any:
+    """Writes the run's record anew into ``folder/place``, with outcomes of its own.
+
+    ``vary(folder, place, robust, correct=None, **changes)``: the answers are (N,) bool, over N images whose
+    labels go round the classes; what follows from them in the record is made to fit.
+    """
+    from temper.records import FileRecord, read_record, sha256_of, write_outcomes
+    from temper.statistics import wilson
+
+    base = read_record(evaluated_run / "record.json")
+    num_classes = len(base.data.classes)
+
+    def write(folder: Path, place: str, robust: Any, correct: Any = None, **changes: Any) -> Path:
+        robust = np.asarray(robust, bool)
+        correct = np.ones(len(robust), bool) if correct is None else np.asarray(correct, bool)
+        labels = np.arange(len(robust)) % num_classes
+        columns = {"row": np.arange(len(robust)), "label": labels, "correct": correct, "robust": robust}
+        path = folder / place / "record.json"
+        write_outcomes(path.with_name("outcomes.parquet"), pa.table(columns))
+        clean_acc, robust_acc = (wilson(int(answers.sum()), len(robust)) for answers in (correct, robust))
+        outcomes = FileRecord(path="outcomes.parquet", sha256=sha256_of(path.with_name("outcomes.parquet")))
+        fitting = {
+            "name": path.parent.name,
+            "clean_acc": clean_acc,
+            "robust_acc": robust_acc,
+            "data": base.data.model_copy(update={"num_images": len(robust)}),
+            "per_class": {
+                one: {
+                    "clean_acc": float(correct[labels == label].mean()),
+                    "robust_acc": float(robust[labels == label].mean()),
+                }
+                for label, one in enumerate(base.data.classes)
+            },
+            "files": {**base.files, "outcomes": outcomes},
+        }
+        path.write_text(base.model_copy(update={**fitting, **changes}).model_dump_json())
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,9 @@ COMMANDS = [
     "compare",
     "verify",
     "leaderboard",
+    "serve",
+    "submit-entry",
+    "check-board",
 ]
 
 

@@ -1,5 +1,7 @@
 import csv
+import html
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -10,7 +12,7 @@ import pytest
 
 from temper.errors import RecordError, UsageError
 from temper.leaderboard import build_leaderboard
-from temper.leaderboard.rank import describe_adversary, describe_schedule
+from temper.leaderboard.describe import describe_adversary, describe_schedule
 from temper.records import Metrics, MetricsRecord, read_record, write_once
 from temper.spec import Threat
 
@@ -20,6 +22,7 @@ EVIL = "<script>alert('x')</script>\"'|`{{7*7}}\u202e" + "n" * 160
 def write(folder: Path, record: Any, name: str, **changes: Any) -> Path:
     path = folder / name / "record.json"
     path.parent.mkdir(parents=True)
+    # Their outcomes are not beside them, so they are ranked by their totals.
     path.write_text(record.model_copy(update={"name": name, **changes}).model_dump_json())
     return path
 
@@ -86,13 +89,21 @@ def test_hostile_names_do_no_harm_and_nothing_is_fetched(evaluated_run: Path, tm
     path.parent.mkdir()
     path.write_text(record.model_copy(update={"name": EVIL, "data": data}).model_dump_json())
     build_leaderboard([tmp_path], tmp_path / "out")
-    text = (tmp_path / "out/index.html").read_text()
-    page = Page()
-    page.feed(text)
-    assert "<script>alert" not in text
-    assert "49" not in text.split("{{7*7}}")[0][-5:]
-    assert all(not address.startswith(("http", "//", "javascript:")) for address in page.addresses)
-    assert "<script" not in (tmp_path / "out/leaderboard.md").read_text()
+    pages = [tmp_path / "out/index.html", *(tmp_path / "out/models").glob("*.html")]
+    assert len(pages) == 3
+    for path in pages:
+        text, page = path.read_text(), Page()
+        page.feed(text)
+        assert "<script>alert" not in text
+        assert "{{7*7}}" in text
+        assert not [
+            address for address in page.addresses if address.startswith(("http", "//", "javascript:"))
+        ]
+        files = [address for address in page.addresses if not address.startswith(("#", "data:"))]
+        assert all((path.parent / address).exists() for address in files)
+    markdown = (tmp_path / "out/leaderboard.md").read_text()
+    assert "<script" not in markdown
+    assert "\u202e" not in markdown
 
 
 def test_broken_and_repeated_records_are_reported(evaluated_run: Path, tmp_path: Path) -> None:
@@ -114,10 +125,13 @@ def test_same_records_same_bytes(evaluated_run: Path, tmp_path: Path) -> None:
     write(tmp_path, record, "a")
     for _ in range(2):
         build_leaderboard([tmp_path / "a"], tmp_path / "out")
-        files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-        assert set(files) == {"index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.json"}
+        files = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+        cards = {name for name in files if re.fullmatch(r"a-[0-9a-f]{8}\.html", name)}
+        exports = {f"leaderboard.{kind}" for kind in ("md", "csv", "json", "schema.json")}
+        assert set(files) == {"index.html", *exports, *cards}
+        assert len(cards) == 1
     build_leaderboard([tmp_path / "a"], tmp_path / "out")
-    assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
 
 
 def test_nothing_to_rank(tmp_path: Path) -> None:
@@ -190,3 +204,49 @@ def test_attacks_that_not_every_model_met_have_no_column(evaluated_run: Path, tm
     page = (tmp_path / "out/index.html").read_text()
     assert f"after {names[0]}" in page
     assert "after more steps" not in page
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {},
+        {"objective": [1], "schedule": 5},
+        {"objective": {"adversary": "pgd", "alpha": "much"}, "schedule": {"kind": ["a"]}},
+        {
+            "objective": {"adversary": {"kind": None, "eps": 1e300}, "alpha": 10**400},
+            "schedule": {"kind": "gradual"},
+        },
+        {"objective": {"adversary": {"eps": "8/255"}}, "model": None, "data": "<b>"},
+        {"shards": "a; rm -rf /", "model": "$(x)"},
+    ],
+    ids=str,
+)
+def test_recipes_of_another_version_are_not_relied_on(
+    recipe: dict[str, Any], evaluated_run: Path, tmp_path: Path
+) -> None:
+    record = read_record(evaluated_run / "record.json")
+    write(tmp_path, record, "odd", recipe=recipe, per_class={"a": {}}, gates=[], environment={})
+    write(tmp_path, record, " ", attacks=[], per_class={}, recipe=recipe)
+    summary = build_leaderboard([tmp_path], tmp_path / "out")
+    assert len(summary.boards[0].entries) == 2
+    assert "(no name)" in (tmp_path / "out/index.html").read_text()
+    assert "$(x)" not in recipe.values() or "temper evaluate '$(x)' --data 'a; rm -rf /'" in "".join(
+        html.unescape(card.read_text()) for card in (tmp_path / "out/models").iterdir()
+    )
+
+
+def test_many_boards_and_large_pictures_stay_within_bounds(evaluated_run: Path, tmp_path: Path) -> None:
+    """40 boards with pictures of 350 kB each, as base64 500 kB: two of them fit."""
+    record = read_record(evaluated_run / "record.json")
+    for number in range(40):
+        data = record.data.model_copy(update={"fingerprint": f"{number:016d}"})
+        path = write(tmp_path, record, f"m{number}", data=data)
+        path.with_name("figure.png").write_bytes(b"\x89PNG" + bytes(350_000))
+    build_leaderboard([tmp_path], tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("data:image/png") == 2
+    assert page.count("Beyond accuracy") == 8
+    assert page.count('class="ranking"') == 40
+    assert len(page) < 3_000_000
+    cards = list((tmp_path / "out/models").iterdir())
+    assert all("data:image/png" in card.read_text() for card in cards)

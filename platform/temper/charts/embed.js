@@ -7,6 +7,7 @@
     place.style.width = "100%";
     const picture = figure.querySelector(".chart-picture");
     picture.parentNode.insertBefore(place, picture);
+    // ast: expressions are interpreted, so that a page may forbid eval.
     vegaEmbed(place, spec, { actions: false, renderer: "svg", ast: true })
       .then(() => { picture.hidden = true; })
       .catch((problem) => { place.remove(); console.error(problem); });

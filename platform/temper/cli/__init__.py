@@ -7,6 +7,7 @@ import temper.cli.app
 import temper.cli.comparison
 import temper.cli.crossval
 import temper.cli.evaluation
+import temper.cli.leaderboard
 import temper.cli.sweep
 import temper.cli.training
 import temper.cli.verification  # noqa: F401  # their commands enter the application as they are imported

@@ -1,4 +1,4 @@
-"""The commands around training: images, evaluation, the leaderboard, the demo."""
+"""The commands around training: images, the demo, the doctor."""
 
 from pathlib import Path
 from typing import Annotated
@@ -67,27 +67,6 @@ def shards(
         as_json=as_json,
     )
     say(f"shards: {destination}")
-
-
-@app.command(epilog="Example: temper leaderboard runs --out leaderboard")
-def leaderboard(
-    results: Annotated[list[Path], typer.Argument(help="Run folders, sweep folders, or record files.")],
-    out: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("leaderboard"),
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Rank evaluated models on a page, from their records alone."""
-    from temper.leaderboard import build_leaderboard
-
-    board = build_leaderboard(results, out)
-    for problem in board.skipped:
-        say(f"left out {problem.path}: {problem.reason}")
-    finish(
-        {"page": str(out / "index.html"), **board.model_dump(mode="json")},
-        board_table(board),
-        as_json=as_json,
-    )
-    say(f"leaderboard: {out / 'index.html'}")
 
 
 @app.command(epilog="Example: temper demo --out demo")

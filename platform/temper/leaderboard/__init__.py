@@ -1,6 +1,8 @@
 """The leaderboard: a pure function of records. It imports neither torch nor ray."""
 
-from temper.leaderboard.build import LeaderboardSummary, build_leaderboard
-from temper.leaderboard.rank import Board, Entry
+from temper.leaderboard.boards import Board
+from temper.leaderboard.build import build_leaderboard
+from temper.leaderboard.entries import Entry
+from temper.leaderboard.summary import LeaderboardSummary
 
 __all__ = ["Board", "Entry", "LeaderboardSummary", "build_leaderboard"]

@@ -1,126 +1,94 @@
 """Building the board's files."""
 
-import csv
-import io
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from temper.leaderboard.collect import Problem, collect
-from temper.leaderboard.page import render_page
-from temper.leaderboard.rank import Board, Entry, rank
-from temper.records import escape_markdown, write_atomic
-from temper.spec import Spec
+from temper.leaderboard.boards import rank
+from temper.leaderboard.changes import compare_boards, read_old
+from temper.leaderboard.collect import Collected, collect
+from temper.leaderboard.exports import to_csv, to_markdown
+from temper.leaderboard.page import render_cards, render_index
+from temper.leaderboard.summary import CrossvalSummary, LeaderboardSummary, json_schema
+from temper.records import CrossvalRecord, write_atomic
 
-
-class SkippedRecord(Spec):
-    """A record file that is on no board."""
-
-    path: str
-    reason: str
+MADE_BY_US = '<meta name="generator" content="temper">'
 
 
-class LeaderboardSummary(Spec):
-    """``leaderboard.json``: all boards, and the record files that are on none."""
+def build_leaderboard(
+    results: Sequence[Path],
+    out: Path,
+    *,
+    old: Path | None = None,
+    require_verified: bool = False,
+    is_live: bool = False,
+) -> LeaderboardSummary:
+    """Write the page, a card for each model, and leaderboard.md, .csv, .json and .schema.json into ``out``.
 
-    schema_version: Literal[1] = 1
-    as_of: str
-    """The newest record's date."""
-    boards: list[Board]
-    skipped: list[SkippedRecord]
-
-
-def build_leaderboard(results: Sequence[Path], out: Path) -> LeaderboardSummary:
-    """Write index.html, leaderboard.md, .csv and .json into ``out`` from the records under ``results``.
-
-    The same records give the same files, byte for byte.
+    The same records give the same files, byte for byte. ``old`` is an older leaderboard.json, from which
+    what rose and fell is told. ``require_verified`` ranks only what `temper submit-entry` let in. A live
+    page asks its server for news of itself.
 
     Raises:
         UsageError: a path that does not exist.
-        RecordError: no record at all.
+        RecordError: no record at all, or an ``old`` that is no leaderboard.
     """
-    found, problems = collect(results)
+    before = read_old(old) if old is not None else None
+    collected = collect(results)
+    boards = rank(collected.records, require_verified=require_verified)
     summary = LeaderboardSummary(
-        as_of=max((item.record.created for item in found), default=""),
-        boards=rank(found),
-        skipped=[_skipped(problem) for problem in problems],
+        as_of=max((found.record.created for found in collected.records), default=""),
+        boards=boards,
+        crossvals=[_crossval(path, record) for path, record in collected.crossvals],
+        changes=compare_boards(before, boards) if before is not None else None,
+        skipped=collected.problems,
     )
-    write_atomic(out / "index.html", render_page(summary.boards, problems, summary.as_of, out))
+    _write_cards(summary, collected, out / "models", is_live)
     write_atomic(out / "leaderboard.md", to_markdown(summary))
     write_atomic(out / "leaderboard.csv", to_csv(summary))
     write_atomic(out / "leaderboard.json", summary.model_dump_json(indent=2) + "\n")
+    write_atomic(out / "leaderboard.schema.json", json_schema())
+    write_atomic(out / "index.html", render_index(summary, is_live=is_live))
     return summary
 
 
-def _skipped(problem: Problem) -> SkippedRecord:
-    return SkippedRecord(path=str(problem.path), reason=problem.reason)
+def _write_cards(summary: LeaderboardSummary, collected: Collected, folder: Path, is_live: bool) -> None:
+    """Write the cards that are new or changed, and remove those of models that are gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = set()
+    for name, page in render_cards(summary.boards, collected.records, folder, is_live=is_live):
+        kept.add(name)
+        _write_if_new(folder / name, page.encode())
+    for path in folder.glob("*.html"):
+        if path.name not in kept and MADE_BY_US in path.read_text(encoding="utf-8", errors="replace")[:2000]:
+            path.unlink()
 
 
-def to_markdown(summary: LeaderboardSummary) -> str:
-    """Tables that fit a README or a pull request."""
-    lines = ["# Robustness leaderboard", ""]
-    for board in summary.boards:
-        lines += [
-            f"## {escape_markdown(board.data_name)}: {escape_markdown(board.threat.label)}",
-            "",
-            f"{board.num_images} test images, {len(board.classes)} classes; "
-            f"suite `{escape_markdown(board.suite)}` version {board.suite_version}; "
-            f"data fingerprint `{escape_markdown(board.fingerprint)}`.",
-            "",
-            "| rank | model | clean % | robust % (95 %) | source % | alpha | schedule | trained against |",
-            "|---:|---|---:|---:|---:|---:|---|---|",
-            *(_md_row(entry) for entry in board.entries),
-            "",
-        ]
-        if board.blocked:
-            lines += ["Blocked, not ranked:", ""]
-            lines += [
-                f"- {escape_markdown(entry.name)}: {escape_markdown('; '.join(entry.reasons))}"
-                for entry in board.blocked
-            ]
-            lines.append("")
-    if summary.skipped:
-        lines += ["Records left out:", ""]
-        lines += [
-            f"- {escape_markdown(item.path)}: {escape_markdown(item.reason)}" for item in summary.skipped
-        ] + [""]
-    return "\n".join(lines)
+def _write_if_new(path: Path, content: bytes) -> None:
+    """Without waiting for the disk, as ``write_atomic`` does: a thousand cards would take seconds."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
-def _md_row(entry: Entry) -> str:
-    source = "" if entry.source_acc is None else f"{entry.source_acc:.1%}"
-    alpha = "" if entry.alpha is None else f"{entry.alpha:.3g}"
-    robust = f"{entry.robust_acc:.1%} ({entry.robust_low:.1%} to {entry.robust_high:.1%})"
-    cells = [
-        str(entry.rank), escape_markdown(entry.name), f"{entry.clean_acc:.1%}", robust, source, alpha,
-        escape_markdown(entry.schedule), escape_markdown(entry.adversary),
-    ]  # fmt: skip
-    return "| " + " | ".join(cells).replace("%", "") + " |"
-
-
-COLUMNS = (
-    "rank", "name", "status", "clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low",
-    "robust_high", "balanced_acc", "robust_balanced_acc", "macro_f1", "robust_macro_f1", "auroc",
-    "robust_auroc", "ece", "robust_ece", "source_acc", "source_retention", "alpha", "schedule",
-    "adversary", "backbone", "num_params", "num_trained_params", "adapter", "train_s", "created",
-    "seed", "recipe_hash",
-)  # fmt: skip
-
-
-def to_csv(summary: LeaderboardSummary) -> str:
-    """One row per entry of every board, blocked ones included."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["data", "fingerprint", "norm", "eps", "suite", *COLUMNS])
-    for board in summary.boards:
-        place = [board.data_name, board.fingerprint, board.threat.norm, board.threat.eps, board.suite]
-        for entry in [*board.entries, *board.blocked]:
-            writer.writerow([_cell(value) for value in (*place, *(getattr(entry, name) for name in COLUMNS))])
-    return buffer.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return "" if value is None else value
+def _crossval(path: Path, record: CrossvalRecord) -> CrossvalSummary:
+    robust: dict[str, list[float | None]] = {}
+    for target in record.targets:
+        folds = [[] for _ in range(record.folds)]  # type: list[list[float]]
+        for run in record.runs:
+            if run.target == target.target and run.status == "ok" and run.robust_acc is not None:
+                folds[run.fold].append(run.robust_acc)
+        robust[target.target] = [sum(values) / len(values) if values else None for values in folds]
+    return CrossvalSummary(
+        path=str(path),
+        name=record.name,
+        created=record.created,
+        threat=record.threat,
+        folds=record.folds,
+        seeds=record.seeds,
+        targets=record.targets,
+        over_targets=record.over_targets,
+        robust=robust,
+    )

@@ -1,12 +1,21 @@
-"""Finding records under the paths that a user gives."""
+"""Finding records under the paths that a user gives.
+
+This is the one place that turns what a user names into files: remote paths will come in here.
+"""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from temper.errors import RecordError, UsageError
-from temper.records import EvaluationRecord, read_record, record_files
+from temper.records import CrossvalRecord, EvaluationRecord, read_crossval, read_record, record_files
+from temper.spec import Spec
+
+SLUG_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -15,49 +24,111 @@ class Found:
 
     path: Path
     record: EvaluationRecord
+    digest: str
+    """SHA-256 of what the record says, whatever its white space."""
+
+    @property
+    def slug(self) -> str:
+        """A file name for the model: readable, and its own."""
+        plain = unicodedata.normalize("NFKD", self.record.name).encode("ascii", "ignore").decode().lower()
+        words = re.sub(r"[^a-z0-9]+", "-", plain)[:SLUG_CHARACTERS].strip("-")
+        return f"{words or 'model'}-{self.digest[:8]}"
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A record file that is not on the board, and why."""
+class Problem(Spec):
+    """A record file that is on no board, and why."""
 
-    path: Path
+    path: str
     reason: str
 
 
-def collect(results: Sequence[Path]) -> tuple[list[Found], list[Problem]]:
+@dataclass
+class Collected:
+    """What lies under the paths of a user."""
+
+    records: list[Found] = field(default_factory=list)
+    crossvals: list[tuple[Path, CrossvalRecord]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add_problem(self, path: Path, reason: str) -> None:
+        self.problems.append(Problem(path=str(path), reason=reason.removeprefix(f"{path}: ")))
+
+
+def collect(results: Sequence[Path]) -> Collected:
     """Every record in run folders, sweep folders, or any folders, and the files that are none.
 
     Raises:
-        UsageError: a path that does not exist.
+        UsageError: a path that does not exist, or that is not on this machine.
         RecordError: no record file at all.
     """
-    files: dict[Path, None] = {}
     for path in results:
-        if not path.exists():
-            raise UsageError(f"{path}: no such file or folder")
-        for file in record_files(path):
-            files[file.resolve()] = None
+        locate(path)
+    files = _unique(file for path in results for file in record_files(path))
     if not files:
         listed = ", ".join(map(str, results))
         raise RecordError(f"{listed}: no record.json found; `temper evaluate RUN` makes one")
-    return _read(list(files))
+    collected = Collected()
+    _read_records(files, collected)
+    _read_crossvals(results, collected)
+    return collected
 
 
-def _read(files: list[Path]) -> tuple[list[Found], list[Problem]]:
-    found: list[Found] = []
-    problems: list[Problem] = []
+def locate(path: Path) -> Path:
+    """A path of this machine that exists.
+
+    Raises:
+        UsageError: it does not, or it lies elsewhere.
+    """
+    scheme = re.match(r"[a-z][a-z0-9+.-]+:/", str(path))
+    if scheme:
+        raise UsageError(f"{path}: only local paths are read; copy the records here first")
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder")
+    return path
+
+
+def _unique(paths: Iterable[Path]) -> list[Path]:
+    return list(dict.fromkeys(path.resolve() for path in paths))
+
+
+def read_found(path: Path) -> Found:
+    """Read one record file.
+
+    Raises:
+        RecordError: it is no record.
+    """
+    record = read_record(path)
+    return Found(path, record, hashlib.sha256(record.model_dump_json().encode()).hexdigest())
+
+
+def _read_records(files: Sequence[Path], collected: Collected) -> None:
     seen: dict[str, Path] = {}
     for path in files:
-        try:
-            record = read_record(path)
-        except RecordError as problem:
-            problems.append(Problem(path, str(problem).removeprefix(f"{path}: ")))
+        found = _try(read_found, path, collected)
+        if found is None:
             continue
-        digest = hashlib.sha256(record.model_dump_json().encode()).hexdigest()
-        if digest in seen:
-            problems.append(Problem(path, f"the same record as {seen[digest]}"))
+        if found.digest in seen:
+            collected.add_problem(path, f"the same record as {seen[found.digest]}")
             continue
-        seen[digest] = path
-        found.append(Found(path, record))
-    return found, problems
+        seen[found.digest] = path
+        collected.records.append(found)
+
+
+def _read_crossvals(results: Sequence[Path], collected: Collected) -> None:
+    folders = [path for path in results if path.is_dir()]
+    found = (file for folder in folders for file in folder.rglob("crossval.json"))
+    for path in _unique(sorted(found)):
+        crossval = _try(read_crossval, path, collected)
+        if crossval is not None:
+            collected.crossvals.append((path, crossval))
+
+
+Record = TypeVar("Record")
+
+
+def _try(read: Callable[[Path], Record], path: Path, collected: Collected) -> Record | None:
+    try:
+        return read(path)
+    except RecordError as problem:
+        collected.add_problem(path, str(problem))
+        return None

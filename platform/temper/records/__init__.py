@@ -34,7 +34,7 @@ from temper.records.folders import (
 )
 from temper.records.ledger import LedgerRow, ProxyAgreement, SweepRecord, read_ledger
 from temper.records.markdown import escape_markdown
-from temper.records.outcomes import read_outcomes, write_outcomes
+from temper.records.outcomes import read_columns, read_outcomes, write_outcomes
 from temper.records.recipe_hash import hash_of_recipe
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "discard_leftovers",
     "escape_markdown",
     "hash_of_recipe",
+    "read_columns",
     "read_crossval",
     "read_ledger",
     "read_outcomes",

@@ -15,6 +15,7 @@ from temper.statistics.paired import (
     newcombe,
     sign_flip_test,
 )
+from temper.statistics.pairwise import pairwise_mid_p, pairwise_unpaired_p, shared_ranks
 from temper.statistics.proportions import wilson
 from temper.statistics.spread import corrected_interval, student_t_quantile, t_interval
 
@@ -29,6 +30,9 @@ __all__ = [
     "holm",
     "mcnemar",
     "newcombe",
+    "pairwise_mid_p",
+    "pairwise_unpaired_p",
+    "shared_ranks",
     "sign_flip_test",
     "student_t_quantile",
     "t_interval",

@@ -79,7 +79,7 @@ def sign_flip_test(differences: np.ndarray) -> PValues:
     distribution = np.ones(1)
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         spaced = np.zeros(2 * size * count + 1)
-        spaced[:: 2 * size] = _fair_binomial(count)
+        spaced[:: 2 * size] = fair_binomial(count)
         distribution = np.convolve(distribution, spaced)
     centre, observed = len(distribution) // 2, abs(int(differences.sum()))
     point = float(distribution[centre + observed])
@@ -89,7 +89,7 @@ def sign_flip_test(differences: np.ndarray) -> PValues:
     return PValues(exact=exact, mid=min(1.0, max(0.0, mid)))
 
 
-def _fair_binomial(count: int) -> np.ndarray:
+def fair_binomial(count: int) -> np.ndarray:
     """Probabilities (count + 1,) of 0..count heads."""
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
     logs = log_factorials[-1] - log_factorials - log_factorials[::-1] - count * math.log(2)

@@ -9,6 +9,7 @@ from temper.tracking.base import NullTracker, Tracker, Trackers
 from temper.tracking.event_files import TensorBoardTracker
 from temper.tracking.jsonl import JsonlTracker
 from temper.tracking.sweeps import track_sweep
+from temper.tracking.wandb_boards import publish_board
 from temper.tracking.wandb_runs import WandbTracker
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "WandbTracker",
     "build_evaluation_tracker",
     "build_tracker",
+    "publish_board",
     "track_sweep",
 ]
 

@@ -1,0 +1,139 @@
+"""The commands around the leaderboard: its pages, a server for them, and entries of a board folder."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from temper.cli.options import Json, Verbose, app
+from temper.cli.results import board_table
+from temper.cli.show import finish, say, table_of
+
+if TYPE_CHECKING:
+    from temper.leaderboard import LeaderboardSummary
+    from temper.verification import VerificationRecord
+
+
+@app.command(
+    epilog="Example: temper leaderboard runs --out leaderboard\n\n"
+    "Example: temper leaderboard runs --compare old/leaderboard.json --pdf"
+)
+def leaderboard(
+    results: Annotated[list[Path], typer.Argument(help="Run folders, sweep folders, or record files.")],
+    out: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("leaderboard"),
+    compare: Annotated[
+        Path | None, typer.Option(metavar="OLD", help="An older leaderboard.json: show what rose and fell.")
+    ] = None,
+    require_verified: Annotated[
+        bool, typer.Option("--require-verified", help="Rank only entries that submit-entry let in.")
+    ] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Print leaderboard.pdf with a browser.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Log a table and an artifact to W&B.")] = False,
+    project: Annotated[str, typer.Option(help="At W&B.")] = "temper",
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Rank evaluated models on a page, from their records alone."""
+    from temper.leaderboard import build_leaderboard
+
+    board = build_leaderboard(results, out, old=compare, require_verified=require_verified)
+    for problem in board.skipped:
+        say(f"left out {problem.path}: {problem.reason}")
+    for part in board.boards:
+        for entry in (*part.blocked, *part.unverified):
+            say(f"not ranked, {entry.status}: {entry.name}: {'; '.join(entry.reasons)}")
+    finish(
+        {"page": str(out / "index.html"), **board.model_dump(mode="json")},
+        board_table(board),
+        as_json=as_json,
+    )
+    say(f"leaderboard: {out / 'index.html'}")
+    if pdf:
+        from temper.leaderboard.pdf import print_pdf
+
+        print_pdf(out / "index.html", out / "leaderboard.pdf")
+        say(f"PDF: {out / 'leaderboard.pdf'}")
+    if wandb:
+        say(f"W&B: {_publish(board, out, project)}")
+
+
+def _publish(board: "LeaderboardSummary", out: Path, project: str) -> str:
+    from temper.leaderboard.exports import COLUMNS, PLACE, to_rows
+    from temper.tracking import publish_board
+
+    names = ("index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.json", "leaderboard.schema.json")
+    files = [out / name for name in names]
+    return publish_board(out, files, [*PLACE, *COLUMNS], to_rows(board.boards), project)
+
+
+@app.command(epilog="Example: temper serve runs")
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Runs or a sweep.")],
+    host: Annotated[str, typer.Option(help="Whom to answer; others than this machine only if told.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show the leaderboard of a folder in a browser, and build it anew whenever its records change."""
+    from temper.leaderboard.serve import BoardServer
+
+    with BoardServer(folder, host=host, port=port, say=say) as server:
+        finish({"url": server.url}, table_of("leaderboard", ["what", "where"], [["page", server.url]]),
+               as_json=as_json)  # fmt: skip
+        if not server.is_local:
+            say("anybody who reaches this machine can read the board and its records")
+        say("Ctrl-C ends it")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+@app.command(name="submit-entry", epilog="Example: temper submit-entry runs/medical board")
+def submit_entry(
+    record: Annotated[Path, typer.Argument(help="A record file, or the run folder that it is in.")],
+    board: Annotated[Path, typer.Argument(metavar="BOARD_FOLDER", help="Where entries are kept.")],
+    sample: Annotated[int, typer.Option(min=1, help="Images to attack again.")] = 64,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Makes a model that was trained elsewhere.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Verify a record with its model, and copy it with its small files into a board folder."""
+    from temper.leaderboard.submit import submit_entry as submit
+
+    def verify(path: Path) -> "VerificationRecord":
+        from temper.cluster.verify import verify_record
+
+        return verify_record(path, num_sampled=sample, model=model, on_stage=say)
+
+    folder, submission = submit(record, board, verify)
+    rows = [[name, file.sha256[:16]] for name, file in submission.files.items()]
+    finish(
+        {"entry": str(folder), **submission.model_dump(mode="json")},
+        table_of(
+            f"{folder.name}: {len(submission.verification.checks)} checks passed", ["file", "SHA-256"], rows
+        ),
+        as_json=as_json,
+    )
+    say(f"entry: {folder}")
+
+
+@app.command(name="check-board", epilog="Example: temper check-board board")
+def check_board(
+    board: Annotated[Path, typer.Argument(metavar="BOARD_FOLDER", help="Where entries are kept.")],
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check every entry of a board folder without its model. Exit code 1 if any is not what it was."""
+    from temper.leaderboard.submit import check_board as check
+
+    problems = check(board)
+    rows = [[name, "; ".join(found) or "ok"] for name, found in problems.items()]
+    table = table_of(str(board), ["entry", "state"], rows)
+    finish({"passed": not any(problems.values()), "entries": problems}, table, as_json=as_json)
+    if any(problems.values()):
+        say(f"failed: {', '.join(name for name, found in problems.items() if found)}")
+        raise typer.Exit(1)

@@ -1,0 +1,134 @@
+"""The board as Markdown, as CSV, and the schema of its JSON."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+from temper.leaderboard.bidi import BIDI
+from temper.leaderboard.boards import Board
+from temper.leaderboard.changes import Change, Changes
+from temper.leaderboard.entries import Entry
+from temper.leaderboard.summary import LeaderboardSummary
+from temper.records import escape_markdown as _escape
+
+COLUMNS = (
+    "rank", "is_tied", "name", "status", "clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low",
+    "robust_high", "balanced_acc", "robust_balanced_acc", "macro_f1", "robust_macro_f1", "auroc",
+    "robust_auroc", "ece", "robust_ece", "source_acc", "source_retention", "corruption_acc", "union_acc",
+    "alpha", "schedule", "adversary", "backbone", "num_params", "num_trained_params", "adapter", "train_s",
+    "evaluate_s", "gpu_s", "created", "seed", "recipe_hash",
+)  # fmt: skip
+PLACE = ("data", "fingerprint", "norm", "eps", "suite", "suite_version")
+
+
+def escape(text: str) -> str:
+    """Text of a record that Markdown takes literally, and that leaves the rest of its line alone."""
+    return _escape(text.translate(BIDI))
+
+
+def to_markdown(summary: LeaderboardSummary) -> str:
+    """Tables that fit a README or a pull request."""
+    lines = ["# Robustness leaderboard", ""]
+    if summary.changes is not None:
+        lines += _md_changes(summary.changes)
+    for board in summary.boards:
+        lines += _md_board(board)
+    if summary.skipped:
+        lines += ["## Records left out", ""]
+        lines += [f"- {escape(item.path)}: {escape(item.reason)}" for item in summary.skipped] + [""]
+    return "\n".join(lines)
+
+
+def _md_board(board: Board) -> list[str]:
+    lines = [
+        f"## {escape(board.data_name)}: {escape(board.threat.label)}",
+        "",
+        f"{board.num_images} test images, {len(board.classes)} classes; "
+        f"suite {escape(board.suite)} version {board.suite_version}; "
+        f"data fingerprint {escape(board.fingerprint)}. "
+        "Models that cannot be told apart share a rank.",
+        "",
+        "| rank | model | clean % | robust % (95 %) | corrupted % | source % | schedule | trained against |",
+        "|---:|---|---:|---:|---:|---:|---|---|",
+        *(_md_row(entry) for entry in board.entries),
+        "",
+    ]
+    for title, entries in (("Blocked", board.blocked), ("Unverified", board.unverified)):
+        if entries:
+            lines += [f"{title}, not ranked:", "", *(_md_reason(entry) for entry in entries), ""]
+    return lines
+
+
+def _md_row(entry: Entry) -> str:
+    robust = f"{_percent(entry.robust_acc)} ({_percent(entry.robust_low)} to {_percent(entry.robust_high)})"
+    cells = [
+        f"{'=' if entry.is_tied else ''}{entry.rank}", escape(entry.name), _percent(entry.clean_acc),
+        robust, _percent(entry.corruption_acc), _percent(entry.source_acc),
+        escape(entry.schedule), escape(entry.adversary),
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def _md_reason(entry: Entry) -> str:
+    return f"- {escape(entry.name)}: {escape('; '.join(entry.reasons))}"
+
+
+def _md_changes(changes: Changes) -> list[str]:
+    lines = [f"## Since {escape(changes.since[:10])}", ""]
+    if not changes.changes:
+        return [*lines, f"Nothing changed; {changes.num_same} models are where they were.", ""]
+    lines += ["| | model | board | rank | robust % | note |", "|---|---|---|---|---|---|"]
+    lines += [_md_change(change) for change in changes.changes]
+    return [*lines, "", f"{changes.num_same} models are where they were.", ""]
+
+
+def _md_change(change: Change) -> str:
+    cells = [
+        change.kind, change.name, change.board,
+        arrow(_rank(change.old_rank), _rank(change.new_rank)),
+        arrow(_percent(change.old_robust_acc), _percent(change.new_robust_acc)),
+        change.note,
+    ]  # fmt: skip
+    return "| " + " | ".join(map(escape, cells)) + " |"
+
+
+def arrow(old: str, new: str) -> str:
+    """Both where they differ."""
+    return new if old in (new, "") else f"{old} → {new or '–'}"
+
+
+def _rank(rank: int | None) -> str:
+    return "" if rank is None else str(rank)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def to_csv(summary: LeaderboardSummary) -> str:
+    """One row per entry of every board, those that are not ranked included."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*PLACE, *COLUMNS])
+    writer.writerows([_cell(value) for value in row] for row in to_rows(summary.boards))
+    return buffer.getvalue()
+
+
+def to_rows(boards: Iterable[Board]) -> list[list[object]]:
+    """The values of ``PLACE`` and ``COLUMNS``, a row per entry."""
+    rows: list[list[object]] = []
+    for board in boards:
+        place = [
+            board.data_name, board.fingerprint, board.threat.norm, board.threat.eps,
+            board.suite, board.suite_version,
+        ]  # fmt: skip
+        entries = (*board.entries, *board.blocked, *board.unverified)
+        rows += [[*place, *(getattr(entry, name) for name in COLUMNS)] for entry in entries]
+    return rows
+
+
+def _cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return "" if value is None else value

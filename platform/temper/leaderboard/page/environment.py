@@ -1,0 +1,80 @@
+"""How words and numbers get into a page. Every word that comes from a record is escaped."""
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from temper.leaderboard.bidi import BIDI
+from temper.spec import format_ratio
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+@cache
+def environment() -> "Environment":
+    """Templates of this package, with their filters."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("temper.leaderboard.page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "percent": percent,
+        "signed": lambda value: "–" if value is None else f"{100 * value:+.1f}",
+        "count": count,
+        "duration": duration,
+        "ratio": format_ratio,
+        "short": short,
+        "named": lambda text: text if text.strip() else "(no name)",
+        "number": lambda value: "–" if value is None else f"{value:.3g}",
+    }
+    made.globals["style"] = asset("style.css")
+    return made
+
+
+@cache
+def asset(name: str) -> str:
+    """A style sheet or a script of this package."""
+    return files("temper.leaderboard.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def content_policy(scripts: list[str], *, is_live: bool = False) -> str:
+    """What a page may do: nothing but its own styles, pictures and exactly these scripts."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
+    parts = ["default-src 'none'", "style-src 'unsafe-inline'", "img-src data: 'self' file:"]
+    parts += [f"script-src {allowed}", "base-uri 'none'", "form-action 'none'"]
+    return "; ".join([*parts, "connect-src 'self'"] if is_live else parts)
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def count(value: int) -> str:
+    """``11.2 M`` from 11173962."""
+    for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """``4.2 min`` from 252."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def short(text: str, length: int = 28) -> str:
+    """A label of a picture: on one line, from left to right."""
+    plain = " ".join(text.translate(BIDI).split())
+    return plain if len(plain) <= length else f"{plain[: length - 1]}…"

@@ -1,0 +1,127 @@
+"""``index.html``: one page that stands alone."""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from temper.charts import chart_script
+from temper.leaderboard.boards import Board
+from temper.leaderboard.entries import Entry
+from temper.leaderboard.page.charts import curves, scatter
+from temper.leaderboard.page.environment import asset, content_policy, environment
+from temper.leaderboard.page.fold_charts import consistency, crossval_folds
+from temper.leaderboard.page.heat import HeatTable, heat_tables
+from temper.leaderboard.summary import LeaderboardSummary
+
+MAX_ILLUSTRATED = 8
+"""Boards with pictures, those with the most models first: a page must stay small."""
+MAX_FIGURE_BYTES = 400_000
+MAX_FIGURES_BYTES = 1_200_000
+"""Of all boards together, as they stand in the page."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A board with everything that stands below its table."""
+
+    board: Board
+    charts: list[Markup]
+    heats: list[HeatTable]
+    union: list[Entry]
+    """Models within several threat models, best union first."""
+    threats: list[str]
+    """Those further threat models."""
+    figure: str | None
+    """Adversarial examples of the best model, as a data URL."""
+    is_illustrated: bool
+
+
+def render_index(summary: LeaderboardSummary, *, is_live: bool = False) -> str:
+    """The page; every word in it that comes from a record is escaped."""
+    by_size = sorted(range(len(summary.boards)), key=lambda place: -len(summary.boards[place].entries))
+    illustrated = set(by_size[:MAX_ILLUSTRATED])
+    figures = _figures([summary.boards[place] for place in by_size[:MAX_ILLUSTRATED]])
+    shown = [
+        _show(board, place in illustrated, figures.get(id(board)))
+        for place, board in enumerate(summary.boards)
+    ]
+    folds = [(crossval, crossval_folds(crossval)) for crossval in summary.crossvals]
+    has_charts = any(one.charts for one in shown) or any(chart for _, chart in folds)
+    scripts = [asset("board.js"), *([chart_script()] if has_charts else [])]
+    if is_live:
+        scripts.append(asset("live.js"))
+    entries = [entry for board in summary.boards for entry in _all_of(board)]
+    return (
+        environment()
+        .get_template("index.html.j2")
+        .render(
+            summary=summary,
+            shown=shown,
+            folds=folds,
+            num_models=len(entries),
+            norms=_unique(board.threat.norm for board in summary.boards),
+            adversaries=_unique(entry.adversary for entry in entries),
+            statuses=_unique(entry.status for entry in entries),
+            policy=content_policy(scripts, is_live=is_live),
+            scripts=[Markup(script) for script in scripts],  # noqa: S704  # files of ours
+        )
+    )
+
+
+def _show(board: Board, is_illustrated: bool, figure: str | None) -> Shown:
+    drawn = [scatter(board), curves(board), consistency(board)] if is_illustrated else []
+    union = [entry for entry in board.entries if entry.others]
+    return Shown(
+        board=board,
+        charts=[chart for chart in drawn if chart is not None],
+        heats=heat_tables(board) if is_illustrated else [],
+        union=sorted(union, key=lambda entry: -(entry.union_acc or 0.0)),
+        threats=_unique(one.threat.label for entry in union for one in entry.others),
+        figure=figure,
+        is_illustrated=is_illustrated,
+    )
+
+
+def figure_url(record: Path) -> str | None:
+    """The record's picture of adversarial examples as a data URL, where it is there and small."""
+    path = record.with_name("figure.png")
+    if not path.is_file() or path.stat().st_size > MAX_FIGURE_BYTES:
+        return None
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _figures(boards: Iterable[Board]) -> dict[int, str]:
+    """Id of a board -> the picture of its best model, as long as there is room."""
+    figures: dict[int, str] = {}
+    left = MAX_FIGURES_BYTES
+    for board in boards:
+        url = figure_url(Path(board.entries[0].path)) if board.entries else None
+        if url is not None and len(url) <= left:
+            figures[id(board)] = url
+            left -= len(url)
+    return figures
+
+
+def _all_of(board: Board) -> list[Entry]:
+    return [*board.entries, *board.blocked, *board.unverified]
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return sorted(dict.fromkeys(values))
+
+
+def render_waiting(reason: str) -> str:
+    """What a server shows where there is no record yet."""
+    script = asset("live.js")
+    return (
+        environment()
+        .get_template("waiting.html.j2")
+        .render(
+            reason=reason,
+            policy=content_policy([script], is_live=True),
+            script=Markup(script),  # noqa: S704  # a file of ours
+        )
+    )

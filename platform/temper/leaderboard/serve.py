@@ -1,0 +1,172 @@
+"""A small server for one board: it builds the board anew whenever records change."""
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from temper.errors import TemperError, UsageError
+from temper.leaderboard.build import build_leaderboard
+from temper.leaderboard.page.index import render_waiting
+from temper.records import write_atomic
+
+WATCHED = ("record.json", "entry.json", "crossval.json", "ledger.jsonl")
+SHOWN = ("record.json", "entry.json", "recipe.yaml", "figure.png", "outcomes.parquet")
+"""Of the folder's own files, what pages link to; nothing else of it is given out."""
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".yaml": "text/plain; charset=utf-8",
+    ".png": "image/png",
+}
+CHECK_EVERY_S = 1.0
+
+
+class BoardServer:
+    """Serves the board of ``folder``; ``port`` 0 takes any that is free.
+
+    Raises:
+        UsageError: no such folder, or an address that cannot be had.
+    """
+
+    def __init__(self, folder: Path, *, host: str, port: int, say: Callable[[str], None]) -> None:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder")
+        self._folder, self._say = folder.resolve(), say
+        # Inside the folder, so that links to records are relative; hidden, so that none is found there.
+        self._place = TemporaryDirectory(dir=folder, prefix=".temper-serve-")
+        self._out = Path(self._place.name).resolve()
+        self._version, self._ended = "", threading.Event()
+        try:
+            self._server = ThreadingHTTPServer((host, port), _handler(self))
+        except OSError as problem:
+            self._place.cleanup()
+            raise UsageError(f"--host {host} --port {port}: {problem.strerror or problem}") from None
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def url(self) -> str:
+        host, port = self._server.server_address[:2]
+        name = host.decode() if isinstance(host, bytes | bytearray) else str(host)
+        return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine is answered."""
+        return str(self._server.server_address[0]) in ("127.0.0.1", "::1")
+
+    def answers_to(self, host: str) -> bool:
+        """Whether a request that names ``host`` is meant for us, not lured here through a name of its own."""
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        return not self.is_local or name in ("127.0.0.1", "localhost", "[::1]")
+
+    @property
+    def version(self) -> str:
+        """Changes with the board."""
+        return self._version
+
+    def __enter__(self) -> Self:
+        self._build(self._stamp())
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._watcher.join()
+        self._server.server_close()
+        self._place.cleanup()
+
+    def serve_forever(self) -> None:
+        """Answer until interrupted, or until ``stop``."""
+        self._server.serve_forever(poll_interval=0.2)
+
+    def stop(self) -> None:
+        """End ``serve_forever`` from another thread."""
+        self._server.shutdown()
+
+    def file_of(self, address: str) -> Path | None:
+        """The file that is meant by an address; ``None`` for what is not there or not to be seen."""
+        parts = [part for part in unquote(urlsplit(address).path).split("/") if part not in ("", ".")]
+        if any(part.startswith(".") or "\0" in part or "\\" in part for part in parts):
+            return None
+        own = self._out.joinpath(*parts) if parts else self._out / "index.html"
+        if own.is_file():
+            return own
+        file = self._folder.joinpath(*parts).resolve()
+        is_inside = file.is_relative_to(self._folder)
+        return file if is_inside and parts[-1] in SHOWN and file.is_file() else None
+
+    def _watch(self) -> None:
+        while not self._ended.wait(CHECK_EVERY_S):
+            stamp = self._stamp()
+            if stamp != self._version:
+                self._build(stamp)
+
+    def _stamp(self) -> str:
+        """What tells one state of the folder from another."""
+        lines = []
+        for name in WATCHED:
+            for path in sorted(self._folder.rglob(name)):
+                with contextlib.suppress(OSError):  # it went while we looked
+                    found = path.stat()
+                    lines.append(f"{path} {found.st_size} {found.st_mtime_ns}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def _build(self, stamp: str) -> None:
+        try:
+            board = build_leaderboard([self._folder], self._out, is_live=True)
+            self._say(f"built: {sum(len(part.entries) for part in board.boards)} models ranked")
+        except TemperError as problem:
+            write_atomic(self._out / "index.html", render_waiting(str(problem)))
+            self._say(f"waiting: {problem}")
+        self._version = stamp
+
+
+def _handler(server: BoardServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if not server.answers_to(self.headers.get("Host", "")):
+                self.send_error(HTTPStatus.FORBIDDEN)
+                return
+            if urlsplit(self.path).path == "/version":
+                self._answer(server.version.encode(), "text/plain")
+                return
+            if urlsplit(self.path).path == "/favicon.ico":  # browsers ask for it, whatever they show
+                self._answer(b"", "image/png")
+                return
+            file = server.file_of(self.path)
+            if file is None:
+                self.send_error(HTTPStatus.NOT_FOUND)
+                return
+            try:
+                content = file.read_bytes()
+            except OSError:
+                self.send_error(HTTPStatus.NOT_FOUND)
+                return
+            self._answer(content, TYPES.get(file.suffix, "application/octet-stream"))
+
+        def _answer(self, content: bytes, kind: str) -> None:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as http.server names it
+            """Nobody needs a line for each request."""
+
+    return Handler

@@ -1,0 +1,51 @@
+"""A leaderboard at Weights & Biases: a table, and an artifact with the board's files."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from temper.errors import TemperError
+from temper.tracking.wandb_runs import INIT_TIMEOUT_S
+
+
+def publish_board(
+    folder: Path,
+    files: Sequence[Path],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    project: str,
+) -> str:
+    """Log a table and the artifact ``leaderboard``; where, in words. Offline without a key or WANDB_MODE.
+
+    The key comes from the environment alone, and is written nowhere.
+
+    Raises:
+        TemperError: W&B could not take them; the board itself is untouched.
+    """
+    import wandb
+
+    mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    settings = wandb.Settings(
+        silent=True, console="off", disable_git=True, disable_code=True, save_code=False,
+        x_disable_stats=True, x_disable_meta=True, init_timeout=INIT_TIMEOUT_S,
+    )  # fmt: skip
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        run = wandb.init(
+            dir=str(folder),
+            project=project,
+            name="leaderboard",
+            job_type="leaderboard",
+            mode=mode,  # type: ignore[arg-type]  # whatever the environment says; wandb judges it
+            settings=settings,
+        )
+        run.log({"leaderboard": wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        artifact = wandb.Artifact("leaderboard", type="leaderboard")
+        for file in files:
+            artifact.add_file(str(file))
+        run.log_artifact(artifact)
+        place = str(run.url or run.dir)
+        run.finish()
+    except Exception as problem:  # whatever wandb raises
+        raise TemperError(f"W&B did not take the leaderboard: {problem}") from None
+    return f"{mode}, {place}"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NUM_ENDED = 6
 """Ended trials in the table, the best first."""
+LEAST_ENDED = 3
+"""Ended trials from which the rest is estimated."""
 REFRESH_PER_S = 2
 ROBUST, CLEAN = "best/val/target/robust_acc", "best/val/target/clean_acc"
 
@@ -76,7 +78,7 @@ class TrialTable:
 
     def _eta(self) -> str:
         left = self._total - len(self._rows)
-        if left <= 0:
+        if left <= 0 or len(self._rows) < LEAST_ENDED:
             return ""
         seconds = (time.monotonic() - self._started) / len(self._rows) * left
         return f"about {_duration(seconds)} left"

@@ -109,7 +109,7 @@ def start_weights(
 
     def report(metrics: Mapping[str, Any]) -> None:
         if on_epoch is not None:
-            on_epoch({**metrics, "pretrain": 1.0})
+            on_epoch({**metrics, "pretrain": 1.0, "num_epochs": float(first.epochs)})
 
     launch(first, folder, on_epoch=report, verbose=verbose)
     return str(folder.resolve())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import foolbox
+import foolbox.attacks as fa
 import torch
 
 from hardened import Case, digits_case
@@ -24,6 +25,13 @@ MEMBERS = (
     DeepFoolMember(steps=25),
     PGDMember(steps=100, rel_stepsize=0.1, random_start=False),
 )
+PEERS = (
+    fa.LinfFastGradientAttack(),
+    fa.LinfPGD(steps=20, rel_stepsize=0.125, random_start=False),
+    fa.LinfDeepFoolAttack(steps=25, candidates=10),
+    fa.LinfPGD(steps=100, rel_stepsize=0.1, random_start=False),
+)
+"""``MEMBERS`` as Foolbox has them."""
 CURVE = (0.25, 0.5, 0.75, 1.0, 1.25)
 """Times eps."""
 
@@ -77,10 +85,9 @@ class NaiveFoolbox(Cascade):
         rows = []
         for eps in self._levels:
             standing = correct.clone()
-            for member in MEMBERS:
+            for attack in PEERS:
                 for start in range(0, len(labels), 128):
                     part = slice(start, start + 128)
-                    attack = member.build("linf")
                     _, _, fooled = attack(fmodel, images[part], labels[part], epsilons=eps)
                     standing[part] &= ~fooled
             rows.append(standing)

@@ -11,8 +11,10 @@ from pydantic import Field
 from temper.attacks.apgd import APGD, GoalAPGD, apgd
 from temper.attacks.ascent import Found
 from temper.attacks.base import Attack, LogitsFn, attack_mode, kept_statistics
+from temper.attacks.deepfool import DeepFool
 from temper.attacks.fgsm import FGSM
 from temper.attacks.goal_pgd import GoalPGD, MarginPGD
+from temper.attacks.last_pgd import LastPGD
 from temper.attacks.losses import LossName, check_loss, smallest_num_classes
 from temper.attacks.minimum_norm import minimum_norm
 from temper.attacks.near_pgd import NearPGD
@@ -20,7 +22,9 @@ from temper.attacks.pgd import PGD
 from temper.attacks.square import Square
 
 AnyAttack = Annotated[FGSM | PGD | NearPGD, Field(discriminator="kind")]
-AnyStrongAttack = Annotated[APGD | GoalAPGD | MarginPGD | GoalPGD | Square, Field(discriminator="kind")]
+AnyStrongAttack = Annotated[
+    APGD | GoalAPGD | MarginPGD | GoalPGD | DeepFool | LastPGD | Square, Field(discriminator="kind")
+]
 
 __all__ = [
     "APGD",
@@ -29,9 +33,11 @@ __all__ = [
     "AnyAttack",
     "AnyStrongAttack",
     "Attack",
+    "DeepFool",
     "Found",
     "GoalAPGD",
     "GoalPGD",
+    "LastPGD",
     "LogitsFn",
     "LossName",
     "MarginPGD",

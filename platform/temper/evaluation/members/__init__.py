@@ -8,16 +8,18 @@ from typing import Annotated
 from pydantic import Field
 
 from temper.evaluation.members.base import FoolboxMember, Member
-from temper.evaluation.members.foolbox_ball import DDNMember, DeepFoolMember, FGSMMember, PGDMember
+from temper.evaluation.members.foolbox_ball import DDNMember, FGSMMember
 from temper.evaluation.members.foolbox_l0 import PointwiseMember, SaltPepperMember
 from temper.evaluation.members.foolbox_l1 import EADMember, SLIDEMember
 from temper.evaluation.members.foolbox_minimum import CWMember, FMNMember
 from temper.evaluation.members.hop_skip_jump import HopSkipJumpMember
 from temper.evaluation.members.own import (
     APGDMember,
+    DeepFoolMember,
     GoalAPGDMember,
     GoalPGDMember,
     MarginPGDMember,
+    PGDMember,
     SquareMember,
 )
 from temper.evaluation.members.semantic import (

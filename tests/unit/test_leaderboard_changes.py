@@ -194,9 +194,9 @@ def test_the_csv_has_every_entry_and_no_formula(vary: Any, tmp_path: Path) -> No
     assert [row["status"] for row in rows] == ["ok", "blocked"]
 
 
-def test_remote_paths_are_refused_in_one_place(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="only local paths are read"):
-        build_leaderboard([Path("s3://bucket/runs")], tmp_path / "out")
+def test_other_remote_paths_are_refused_in_one_place(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"only local paths and s3:// are read"):
+        build_leaderboard([Path("gs://bucket/runs")], tmp_path / "out")
 
 
 def test_cards_of_models_that_are_gone_go(vary: Any, tmp_path: Path) -> None:

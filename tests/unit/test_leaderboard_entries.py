@@ -1,6 +1,7 @@
 """A board folder lets in what was verified, keeps out the rest, and notices what was changed."""
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -20,6 +21,7 @@ from temper.errors import RecordError, UsageError
 from temper.leaderboard import build_leaderboard
 from temper.leaderboard.serve import BoardServer
 from temper.leaderboard.submit import check_board, submit_entry
+from temper.records import SweepFolder, append_line, write_atomic
 from temper.verification import VerificationRecord, verify_shallow
 
 
@@ -168,8 +170,8 @@ def test_what_was_changed_on_the_board_is_found(name: str, board: Path, tmp_path
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[BoardServer]:
-    with BoardServer(folder, host="127.0.0.1", port=0, say=lambda line: None) as server:
+def serving(folder: Path, explain: Any = lambda _sweep: None) -> Iterator[BoardServer]:
+    with BoardServer(folder, host="127.0.0.1", port=0, say=lambda line: None, explain=explain) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -206,6 +208,41 @@ def test_a_server_builds_anew_when_records_come(vary: Any, tmp_path: Path) -> No
         assert "connect-src 'self'" in page
         assert fetch(server, "alpha/record.json")[0] == 200
     assert sorted(path.name for path in folder.iterdir()) == ["alpha"]
+
+
+def test_a_server_shows_a_sweep_that_runs(tmp_path: Path) -> None:
+    """Its trials beside the boards, by validation, and its report each time that a trial has ended."""
+    sweep = SweepFolder(tmp_path / "runs" / "<b>sweep")
+    explained: list[Path] = []
+
+    def end(trial: str, robust: float) -> None:
+        metrics = {"best/val/target/robust_acc": robust, "best/val/target/clean_acc": 0.99}
+        row = {"trial": trial, "recipe_hash": "0" * 16, "status": "finished", "overrides": {}, "cost": {}}
+        append_line(sweep.ledger, {**row, "metrics": metrics})
+
+    def explain(folder: Path) -> None:
+        explained.append(folder)
+        write_atomic(folder / "report/sweep.html", f"report {len(explained)}")
+
+    end("000", 0.421)
+    with serving(tmp_path / "runs", explain) as server:
+        page = fetch(server, "")[1]
+        assert "&lt;b&gt;sweep" in page
+        assert "<b>sweep" not in page
+        assert "1 trials have ended" in page
+        assert "42.1" in page
+        link = re.search(r'href="([^"]+sweep\.html)"', page)
+        assert link is not None
+        assert fetch(server, link[1]) == (200, "report 1")
+        version = fetch(server, "version")[1]
+        end("001", 0.637)
+        limit = time.monotonic() + 30
+        while fetch(server, "version")[1] == version:
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        page = fetch(server, "")[1]
+        assert page.index("63.7") < page.index("42.1")
+        assert fetch(server, link[1]) == (200, "report 2")
 
 
 def test_a_server_gives_out_nothing_else(vary: Any, tmp_path: Path) -> None:

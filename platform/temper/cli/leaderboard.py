@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     "Example: temper leaderboard runs --compare old/leaderboard.json --pdf"
 )
 def leaderboard(
-    results: Annotated[list[Path], typer.Argument(help="Run folders, sweep folders, or record files.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="Run folders, sweep folders, or record files; also s3://.")
+    ],
     out: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("leaderboard"),
     compare: Annotated[
         Path | None, typer.Option(metavar="OLD", help="An older leaderboard.json: show what rose and fell.")
@@ -78,9 +80,10 @@ def serve(
     verbose: Verbose = False,
 ) -> None:
     """Show the leaderboard of a folder in a browser, and build it anew whenever its records change."""
+    from temper.explain import build_report
     from temper.leaderboard.serve import BoardServer
 
-    with BoardServer(folder, host=host, port=port, say=say) as server:
+    with BoardServer(folder, host=host, port=port, say=say, explain=build_report) as server:
         finish({"url": server.url}, table_of("leaderboard", ["what", "where"], [["page", server.url]]),
                as_json=as_json)  # fmt: skip
         if not server.is_local:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from temper.explain import wording
 from temper.explain.trials import Trial, parameter_paths
-from temper.records import escape_markdown
+from temper.records import escape_markdown, spreadsheet_cell
 
 if TYPE_CHECKING:
     from temper.explain.report import SweepReport
@@ -149,7 +149,9 @@ def to_csv(report: "SweepReport") -> str:
     head = ["trial", "recipe_hash", "status", "is_on_front", "is_finalist", *paths, *measured]
     head += ["epochs", "num_epochs", "train_s", "num_forward", "num_backward"]
     head += ["suite", "suite/clean_acc", "suite/robust_acc", "suite/robust_low", "suite/robust_high"]
-    writer.writerow([_cell(name) for name in [*head, "suite/source_acc", "suite/is_blocked", "note"]])
+    writer.writerow(
+        [spreadsheet_cell(name) for name in [*head, "suite/source_acc", "suite/is_blocked", "note"]]
+    )
     for trial in sorted(report.trials, key=lambda one: one.trial):
         row: list[object] = [
             trial.trial,
@@ -161,7 +163,7 @@ def to_csv(report: "SweepReport") -> str:
         row += [trial.parameters.get(path) for path in paths]
         row += [trial.values.get(name) for name in measured]
         row += [trial.epochs, trial.num_epochs, trial.train_s, trial.num_forward, trial.num_backward]
-        writer.writerow([_cell(value) for value in [*row, *_suite_row(trial), trial.note]])
+        writer.writerow([spreadsheet_cell(value) for value in [*row, *_suite_row(trial), trial.note]])
     return buffer.getvalue()
 
 
@@ -172,10 +174,3 @@ def _suite_row(trial: Trial) -> list[object]:
     robust = suite.robust_acc
     accuracies = [suite.clean_acc.value, robust.value, robust.low, robust.high, suite.source_acc]
     return [suite.suite, *accuracies, suite.is_blocked]
-
-
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return "" if value is None else value

@@ -9,7 +9,9 @@ from temper.leaderboard.changes import compare_boards, read_old
 from temper.leaderboard.collect import Collected, collect
 from temper.leaderboard.exports import to_csv, to_markdown
 from temper.leaderboard.page import render_cards, render_index
+from temper.leaderboard.remote import fetch, is_remote
 from temper.leaderboard.summary import CrossvalSummary, LeaderboardSummary, json_schema
+from temper.leaderboard.sweeps import SweepNews
 from temper.records import CrossvalRecord, write_atomic
 
 MADE_BY_US = '<meta name="generator" content="temper">'
@@ -22,19 +24,21 @@ def build_leaderboard(
     old: Path | None = None,
     require_verified: bool = False,
     is_live: bool = False,
+    sweeps: Sequence[SweepNews] = (),
 ) -> LeaderboardSummary:
     """Write the page, a card for each model, and leaderboard.md, .csv, .json and .schema.json into ``out``.
 
-    The same records give the same files, byte for byte. ``old`` is an older leaderboard.json, from which
+    ``results`` are folders and record files of this machine or in S3, ``s3://bucket/prefix``. The same
+    records give the same files, byte for byte. ``old`` is an older leaderboard.json, from which
     what rose and fell is told. ``require_verified`` ranks only what `temper submit-entry` let in. A live
-    page asks its server for news of itself.
+    page asks its server for news of itself, and tells how far ``sweeps`` are.
 
     Raises:
         UsageError: a path that does not exist.
         RecordError: no record at all, or an ``old`` that is no leaderboard.
     """
     before = read_old(old) if old is not None else None
-    collected = collect(results)
+    collected = collect([fetch(path, out / "remote") if is_remote(path) else path for path in results])
     boards = rank(collected.records, require_verified=require_verified)
     summary = LeaderboardSummary(
         as_of=max((found.record.created for found in collected.records), default=""),
@@ -48,7 +52,7 @@ def build_leaderboard(
     write_atomic(out / "leaderboard.csv", to_csv(summary))
     write_atomic(out / "leaderboard.json", summary.model_dump_json(indent=2) + "\n")
     write_atomic(out / "leaderboard.schema.json", json_schema())
-    write_atomic(out / "index.html", render_index(summary, is_live=is_live))
+    write_atomic(out / "index.html", render_index(summary, is_live=is_live, sweeps=sweeps))
     return summary
 
 

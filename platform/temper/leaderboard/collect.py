@@ -1,6 +1,6 @@
 """Finding records under the paths that a user gives.
 
-This is the one place that turns what a user names into files: remote paths will come in here.
+This is the one place that turns what a user names into files; what lies in S3 was copied before (``remote``).
 """
 
 import hashlib
@@ -81,7 +81,7 @@ def locate(path: Path) -> Path:
     """
     scheme = re.match(r"[a-z][a-z0-9+.-]+:/", str(path))
     if scheme:
-        raise UsageError(f"{path}: only local paths are read; copy the records here first")
+        raise UsageError(f"{path}: only local paths and s3:// are read; copy the records here first")
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     return path

@@ -10,6 +10,7 @@ from temper.leaderboard.changes import Change, Changes
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.summary import LeaderboardSummary
 from temper.records import escape_markdown as _escape
+from temper.records import spreadsheet_cell
 
 COLUMNS = (
     "rank", "is_tied", "name", "status", "clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low",
@@ -110,7 +111,7 @@ def to_csv(summary: LeaderboardSummary) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*PLACE, *COLUMNS])
-    writer.writerows([_cell(value) for value in row] for row in to_rows(summary.boards))
+    writer.writerows([spreadsheet_cell(value) for value in row] for row in to_rows(summary.boards))
     return buffer.getvalue()
 
 
@@ -125,10 +126,3 @@ def to_rows(boards: Iterable[Board]) -> list[list[object]]:
         entries = (*board.entries, *board.blocked, *board.unverified)
         rows += [[*place, *(getattr(entry, name) for name in COLUMNS)] for entry in entries]
     return rows
-
-
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return "" if value is None else value

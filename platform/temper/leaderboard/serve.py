@@ -15,10 +15,14 @@ from urllib.parse import unquote, urlsplit
 from temper.errors import TemperError, UsageError
 from temper.leaderboard.build import build_leaderboard
 from temper.leaderboard.page.index import render_waiting
+from temper.leaderboard.sweeps import SweepNews, find_sweeps, news_of
 from temper.records import write_atomic
 
 WATCHED = ("record.json", "entry.json", "crossval.json", "ledger.jsonl")
-SHOWN = ("record.json", "entry.json", "recipe.yaml", "figure.png", "outcomes.parquet")
+SHOWN = (
+    "record.json", "entry.json", "recipe.yaml", "figure.png", "outcomes.parquet",
+    "sweep.html", "sweep.md", "trials.csv",
+)  # fmt: skip
 """Of the folder's own files, what pages link to; nothing else of it is given out."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -32,16 +36,27 @@ CHECK_EVERY_S = 1.0
 
 
 class BoardServer:
-    """Serves the board of ``folder``; ``port`` 0 takes any that is free.
+    """Serves the board of ``folder``, and how far its sweeps are; ``port`` 0 takes any that is free.
+
+    ``explain`` writes the report of a sweep's folder, each time that its ledger has changed.
 
     Raises:
         UsageError: no such folder, or an address that cannot be had.
     """
 
-    def __init__(self, folder: Path, *, host: str, port: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        host: str,
+        port: int,
+        say: Callable[[str], None],
+        explain: Callable[[Path], object] = lambda _sweep: None,
+    ) -> None:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder")
-        self._folder, self._say = folder.resolve(), say
+        self._folder, self._say, self._explain = folder.resolve(), say, explain
+        self._explained: dict[Path, int] = {}
         # Inside the folder, so that links to records are relative; hidden, so that none is found there.
         self._place = TemporaryDirectory(dir=folder, prefix=".temper-serve-")
         self._out = Path(self._place.name).resolve()
@@ -124,13 +139,29 @@ class BoardServer:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def _build(self, stamp: str) -> None:
+        sweeps = self._look_at_sweeps()
         try:
-            board = build_leaderboard([self._folder], self._out, is_live=True)
+            board = build_leaderboard([self._folder], self._out, is_live=True, sweeps=sweeps)
             self._say(f"built: {sum(len(part.entries) for part in board.boards)} models ranked")
         except TemperError as problem:
-            write_atomic(self._out / "index.html", render_waiting(str(problem)))
+            write_atomic(self._out / "index.html", render_waiting(str(problem), sweeps))
             self._say(f"waiting: {problem}")
         self._version = stamp
+
+    def _look_at_sweeps(self) -> list[SweepNews]:
+        found = []
+        for sweep in find_sweeps(self._folder):
+            size = (sweep / "ledger.jsonl").stat().st_size
+            if self._explained.get(sweep) != size:
+                self._explained[sweep] = size
+                try:
+                    self._explain(sweep)
+                except (TemperError, OSError) as problem:
+                    self._say(f"no report: {problem}")
+            news = news_of(sweep, self._folder)
+            if news is not None:
+                found.append(news)
+        return found
 
 
 def _handler(server: BoardServer) -> type[BaseHTTPRequestHandler]:

@@ -3,6 +3,7 @@
 from temper.records.adversarial import SavedImages, read_saved_images, write_saved_images
 from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
+from temper.records.escaping import escape_markdown, spreadsheet_cell
 from temper.records.evaluation import (
     SCHEMA_VERSION,
     AttackRecord,
@@ -33,7 +34,6 @@ from temper.records.folders import (
     refuse_second,
 )
 from temper.records.ledger import LedgerRow, ProxyAgreement, SweepRecord, read_ledger
-from temper.records.markdown import escape_markdown
 from temper.records.outcomes import read_columns, read_outcomes, write_outcomes
 from temper.records.recipe_hash import hash_of_recipe
 
@@ -81,6 +81,7 @@ __all__ = [
     "record_files",
     "refuse_second",
     "sha256_of",
+    "spreadsheet_cell",
     "write_atomic",
     "write_once",
     "write_outcomes",

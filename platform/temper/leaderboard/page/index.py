@@ -1,7 +1,7 @@
 """``index.html``: one page that stands alone."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from temper.leaderboard.page.environment import asset, content_policy, environme
 from temper.leaderboard.page.fold_charts import consistency, crossval_folds
 from temper.leaderboard.page.heat import HeatTable, heat_tables
 from temper.leaderboard.summary import LeaderboardSummary
+from temper.leaderboard.sweeps import SweepNews
 
 MAX_ILLUSTRATED = 8
 """Boards with pictures, those with the most models first: a page must stay small."""
@@ -39,8 +40,10 @@ class Shown:
     is_illustrated: bool
 
 
-def render_index(summary: LeaderboardSummary, *, is_live: bool = False) -> str:
-    """The page; every word in it that comes from a record is escaped."""
+def render_index(
+    summary: LeaderboardSummary, *, is_live: bool = False, sweeps: Sequence[SweepNews] = ()
+) -> str:
+    """The page; every word in it that comes from a record is escaped. ``sweeps`` stand below the boards."""
     by_size = sorted(range(len(summary.boards)), key=lambda place: -len(summary.boards[place].entries))
     illustrated = set(by_size[:MAX_ILLUSTRATED])
     figures = _figures([summary.boards[place] for place in by_size[:MAX_ILLUSTRATED]])
@@ -59,6 +62,7 @@ def render_index(summary: LeaderboardSummary, *, is_live: bool = False) -> str:
         .get_template("index.html.j2")
         .render(
             summary=summary,
+            sweeps=sweeps,
             shown=shown,
             folds=folds,
             num_models=len(entries),
@@ -113,7 +117,7 @@ def _unique(values: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(values))
 
 
-def render_waiting(reason: str) -> str:
+def render_waiting(reason: str, sweeps: Sequence[SweepNews] = ()) -> str:
     """What a server shows where there is no record yet."""
     script = asset("live.js")
     return (
@@ -121,6 +125,7 @@ def render_waiting(reason: str) -> str:
         .get_template("waiting.html.j2")
         .render(
             reason=reason,
+            sweeps=sweeps,
             policy=content_policy([script], is_live=True),
             script=Markup(script),  # noqa: S704  # a file of ours
         )

@@ -109,7 +109,9 @@ def test_asha_spares_the_baseline_and_says_whom_it_stopped(tiny_recipe: Any, tmp
         scheduler={"kind": "asha", "grace_epochs": 1, "reduction_factor": 4},
         parameters={"optim.lr": {"choice": [0.2, 0.1, 0.05, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4]}},
     )
-    sweep(tiny_recipe(epochs=4, **QUICK).resolved(), searched, tmp_path / "sweep")
+    lock = threading.RLock()  # as a live table has one; it cannot be pickled
+    watch = Watch(on_trial=lambda row, total: lock.acquire() and lock.release())
+    sweep(tiny_recipe(epochs=4, **QUICK).resolved(), searched, tmp_path / "sweep", watch=watch)
     rows = {row.trial: row for row in read_ledger(SweepFolder(tmp_path / "sweep").ledger)}
     assert rows[BASELINE].status == "finished"
     assert rows[BASELINE].metrics["epoch"] == 4

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from temper.records import SweepFolder, SweepRecord
 
 
+NUM_EXAMPLES = 5
+"""Points shown of a search that chooses as it goes."""
+
+
 class RunsByDefault(TyperGroup):
     """``temper sweep RECIPE SPACE`` without a command's name is ``temper sweep run RECIPE SPACE``."""
 
@@ -150,13 +154,14 @@ def _show_plan(document: Any, space: Any, where: str, as_json: bool) -> None:
     baseline = baseline_trial(space, document, where)
     count = (space.samples if is_chosen_later else len(trials)) + (baseline is not None)
     estimate = estimate_cost(trials, open_data(trials[0].recipe), count)
-    rows = [[trial.trial, trial.recipe.epochs, settings(trial.overrides)] for trial in trials]
+    shown = trials[:NUM_EXAMPLES] if is_chosen_later else trials
+    rows = [[trial.trial, trial.recipe.epochs, settings(trial.overrides)] for trial in shown]
     if baseline is not None:
         rows.insert(0, [baseline.trial, baseline.recipe.epochs, settings(baseline.overrides)])
     title = f"{count} trials"
     if is_chosen_later:
         title += f", chosen as answers come in by {space.search}; for example"
-    planned = [{"trial": trial.trial, "overrides": trial.overrides} for trial in trials]
+    planned = [{"trial": trial.trial, "overrides": trial.overrides} for trial in shown]
     summary = {"trials": planned, "estimate": estimate.model_dump()}
     finish(summary, table_of(title, ["trial", "epochs", "settings"], rows), as_json=as_json)
     stops = "" if space.scheduler is None else f"; {space.scheduler.kind} may stop most of them earlier"

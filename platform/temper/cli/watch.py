@@ -54,7 +54,7 @@ class TrialTable:
         if not console.is_terminal:
             yield
             return
-        with Live(self._table(), console=console, refresh_per_second=REFRESH_PER_S, transient=True) as live:
+        with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=True) as live:
             self._live = live
             yield
             self._live = None
@@ -88,7 +88,8 @@ class TrialTable:
             self._live.update(self._table())
 
     def _table(self) -> Table:
-        done = f"{len(self._rows)} of {self._total or '?'} trials ended"
+        total = f" of {self._total}" if self._total else ""
+        done = f"{len(self._rows)}{total} trials ended"
         table = Table(
             title="  ".join(filter(None, (done, self._eta() if self._rows else ""))), title_justify="left"
         )

@@ -151,6 +151,10 @@ class Rows(tune.Callback):  # type: ignore[misc]
     def __init__(self, book: SweepBook, watch: Watch, halt: Halt) -> None:
         self._book, self._watch, self._halt = book, watch, halt
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles callbacks for a resumption of its own, and a watcher may hold a lock."""
+        return {}
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:

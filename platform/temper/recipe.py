@@ -14,7 +14,7 @@ from temper.objective import Objective
 from temper.optim import OptimSpec
 from temper.records import hash_of_recipe
 from temper.schedules import AnySchedule, Full
-from temper.spec import BallThreat, Spec, apply_overrides, read_yaml, validate
+from temper.spec import BallThreat, Spec, apply_overrides, read_yaml, refuse_secrets, validate
 from temper.tracking import TrackingSpec
 
 Metric = Literal[
@@ -173,7 +173,9 @@ def build_recipe(
     Raises:
         RecipeError: one line for each problem, naming ``where`` and the dotted path.
     """
-    return validate(Recipe, apply_overrides(document, overrides or {}), where)
+    whole = apply_overrides(document, overrides or {})
+    refuse_secrets(whole, where)
+    return validate(Recipe, whole, where)
 
 
 def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

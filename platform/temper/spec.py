@@ -15,7 +15,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from temper.credentials import find_secrets
 from temper.errors import RecipeError, UsageError
+from temper.reading import parse_yaml
 
 Norm = Literal["linf", "l2", "l1"]
 """Norms whose balls gradients can be followed in: those of training."""
@@ -23,6 +25,10 @@ Norm = Literal["linf", "l2", "l1"]
 Geometry = Literal["linf", "l2", "l1", "l0", "semantic"]
 """What a perturbation is measured by. ``l0``: pixels changed; ``semantic``: rotation, shift, contrast,
 blur."""
+
+
+MAX_SHOWN = 200
+"""Characters of a value that an error repeats."""
 
 
 class Spec(BaseModel):
@@ -110,15 +116,18 @@ def read_yaml(path: Path, error: type[UsageError] = RecipeError) -> dict[str, An
         UsageError: (of the given kind) no such file, not YAML, or not a mapping.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise error(f"{path}: cannot be read ({problem})") from None
+    except ValueError as problem:
+        raise error(f"{path}: not YAML of this kind ({problem})") from None
     except yaml.YAMLError as problem:
         place = getattr(problem, "problem_mark", None)
         line = f", line {place.line + 1}" if place else ""
-        raise error(f"{path}{line}: not valid YAML ({getattr(problem, 'problem', problem)})") from None
+        reason = str(getattr(problem, "problem", problem)).splitlines()[0]
+        raise error(f"{path}{line}: not valid YAML ({reason})") from None
     if not isinstance(document, dict):
         raise error(f"{path}: expected a mapping of fields, got {type(document).__name__}")
     return document
@@ -136,9 +145,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         if not sign or not path.strip():
             raise RecipeError(f"--set {assignment}: expected dotted.path=value, such as objective.alpha=0.3")
         try:
-            overrides[path.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {assignment}: the value is not valid YAML") from None
+            overrides[path.strip()] = parse_yaml(value)
+        except (yaml.YAMLError, ValueError):
+            raise RecipeError(f"--set {assignment[:MAX_SHOWN]}: the value is not valid YAML") from None
     return overrides
 
 
@@ -165,6 +174,21 @@ def apply_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) -
             node.clear()
         node[leaf] = copy.deepcopy(overrides[path])
     return result
+
+
+def refuse_secrets(document: Mapping[str, Any], where: str, error: type[UsageError] = RecipeError) -> None:
+    """See that no key, token or password is in a document that is copied into records and pages.
+
+    Raises:
+        UsageError: (of the given kind) one line for each place that holds one; the secret is masked.
+    """
+    problems = [
+        f"{where}: '{path}' holds a secret ({shown[:MAX_SHOWN]}). Recipes are copied into records and pages: "
+        "give keys in the environment (such as AWS_SECRET_ACCESS_KEY), those of a web server in ~/.netrc"
+        for path, shown in find_secrets(document)
+    ]
+    if problems:
+        raise error("\n".join(problems))
 
 
 # --- canonical form ---------------------------------------------------------------------------
@@ -218,11 +242,17 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> str:
                 "'\"", "'"
             )
         case "union_tag_not_found":
-            return f"'{dotted}': expected a mapping with a 'kind', got {error['input']!r}"
+            return f"'{dotted}': expected a mapping with a 'kind', got {_short(error['input'])}"
         case _:
             message = error["msg"].removeprefix("Value error, ")
-            got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
+            got = "" if error["type"] == "value_error" else f", got {_short(error['input'])}"
             return f"'{dotted}': {message}{got}" if dotted else f"{message}{got}"
+
+
+def _short(value: object) -> str:
+    """``value`` in one line of a message."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
 
 
 def _locate(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel] | None, list[str]]:

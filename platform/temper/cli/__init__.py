@@ -13,6 +13,7 @@ import temper.cli.training
 import temper.cli.verification  # noqa: F401  # their commands enter the application as they are imported
 from temper.cli.options import app
 from temper.cli.show import console
+from temper.credentials import shown
 from temper.errors import Interrupted, TemperError, UsageError
 
 __all__ = ["main"]
@@ -40,4 +41,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _escape(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(shown(text))

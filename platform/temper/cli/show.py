@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from temper.credentials import shown
+
 console = Console(stderr=True)
 
 
 def say(line: str) -> None:
     """A line about what goes on."""
-    console.print(escape(line), highlight=False, soft_wrap=True)
+    console.print(escape(shown(line)), highlight=False, soft_wrap=True)
 
 
 def finish(summary: Mapping[str, Any], table: Table, *, as_json: bool) -> None:
@@ -33,7 +35,7 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]
             column, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index == 0
         )
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(shown(str(cell))) for cell in row))
     return table
 
 

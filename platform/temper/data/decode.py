@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
+from temper.data.encode import FORMATS
 from temper.data.manifest import Split
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.errors import ShardError
@@ -26,13 +27,19 @@ class Images:
     rows: np.ndarray
 
 
-def decode(content: bytes, image_size: int, fit: Fit) -> np.ndarray:
+def decode(content: bytes, image_size: int, fit: Fit, long_side: tuple[int, int] | None = None) -> np.ndarray:
     """An encoded image as uint8 (3,S,S); grey is repeated in all three channels.
 
     ``pad`` keeps the whole image between black bars, ``stretch`` ignores its aspect ratio, ``crop``
-    takes its middle.
+    takes its middle. ``long_side``: the smallest and the largest that it may have, in pixels; it is known
+    before anything is decoded.
+
+    Raises:
+        ValueError: another size, or more pixels than Pillow's limit. Pillow raises many other kinds.
     """
-    with Image.open(io.BytesIO(content)) as opened:
+    # Only formats that shards may hold: Pillow starts a program to read some others.
+    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        _check_size(opened, long_side)
         image = opened.convert("RGB") if opened.mode != "L" else opened.copy()
     square = (image_size, image_size)
     if image.size != square:
@@ -45,6 +52,18 @@ def decode(content: bytes, image_size: int, fit: Fit) -> np.ndarray:
                 image = image.resize(square, Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
     return np.broadcast_to(pixels, (3, *square)) if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _check_size(image: Image.Image, long_side: tuple[int, int] | None) -> None:
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise ValueError(
+            f"{image.width} x {image.height} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS}"
+        )
+    if long_side is not None and not long_side[0] <= max(image.size) <= long_side[1]:
+        raise ValueError(
+            f"{image.width} x {image.height} pixels, the manifest says a long side of "
+            f"{long_side[0]}..{long_side[1]}"
+        )
 
 
 def decode_rows(
@@ -69,9 +88,11 @@ def decode_rows(
     images = np.empty((len(rows), 3, image_size, image_size), np.uint8) if into is None else into
     for position, row in enumerate(rows):
         try:
-            images[position] = decode(contents[int(row) - group.start].as_py(), image_size, fit)
-        except (OSError, SyntaxError, ValueError) as problem:
-            raise ShardError(f"{shards.path / group.file}: row {row} cannot be decoded ({problem})") from None
+            content = contents[int(row) - group.start].as_py() or b""
+            images[position] = decode(content, image_size, fit, shards.manifest.long_side)
+        except Exception as problem:  # Pillow raises many kinds for a damaged image
+            reason = str(problem) or type(problem).__name__
+            raise ShardError(f"{shards.path / group.file}: row {row} cannot be decoded ({reason})") from None
     chosen = np.asarray(rows, np.int64)
     return Images(images, labels[chosen - group.start].astype(np.int64), chosen)
 

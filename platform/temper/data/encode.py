@@ -47,8 +47,8 @@ def encode(path: Path, size: int | None) -> Encoded:
         raise ValueError(f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS}") from None
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
-    except (OSError, SyntaxError, ValueError) as problem:
-        raise ValueError(f"cannot be decoded ({problem})") from None
+    except Exception as problem:  # Pillow raises many kinds for a damaged image
+        raise ValueError(f"cannot be decoded ({str(problem) or type(problem).__name__})") from None
 
 
 def _encode_loaded(image: Image.Image, content: bytes, size: int | None) -> Encoded:

@@ -1,8 +1,10 @@
 """Class folders: ``SRC/train/<class>/*`` (with ``val`` and ``test`` beside it), or ``SRC/<class>/*``."""
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from temper.credentials import BIDI
 from temper.data.manifest import Split
 from temper.errors import DataError
 
@@ -42,6 +44,7 @@ def scan_folders(source: Path) -> tuple[list[str], list[ImageFile]]:
         raise DataError(f"{source}: no such folder")
     roots = _split_roots(source)
     classes = sorted(folder.name for folder in _folders(roots["train"]))
+    _check_names(roots["train"], classes)
     if len(classes) < 2:
         raise DataError(
             f"{roots['train']}: expected a folder for each of at least two classes, found "
@@ -60,6 +63,25 @@ def scan_folders(source: Path) -> tuple[list[str], list[ImageFile]]:
                 )
             files += found
     return classes, files
+
+
+def _check_names(root: Path, classes: list[str]) -> None:
+    """Refuse names that are no text, turn the text around them, or cannot be told apart."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or ord(char) in BIDI for char in name):
+            raise DataError(
+                f"{root}: the class {name!a} has characters in its name that are no text (controls, bytes "
+                "that are not UTF-8, changes of direction); rename the folder"
+            )
+        visible = "".join(char for char in name if unicodedata.category(char) != "Cf")
+        plain = unicodedata.normalize("NFKC", visible).strip()
+        if plain in seen:
+            raise DataError(
+                f"{root}: the names of the classes {seen[plain]!a} and {name!a} look alike; "
+                "rename or join the folders"
+            )
+        seen[plain] = name
 
 
 def _differing(root: Path, theirs: list[str], train: Path, classes: list[str]) -> str:
@@ -97,8 +119,9 @@ def _is_junk(name: str) -> bool:
 
 
 def _images(source: Path, folder: Path, label: int, split: Split) -> list[ImageFile]:
-    # Broken links and special files are kept: reading them says what is wrong, and nothing goes unseen.
-    paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    # Broken links, links to folders and special files are kept: reading them says what is wrong, and
+    # nothing goes unseen.
+    paths = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return [
         ImageFile(path, path.relative_to(source).as_posix(), label, split)
         for path in paths

@@ -1,6 +1,8 @@
 """``manifest.json``: what a folder of shards holds."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
 
 from temper.spec import Spec
 
@@ -8,13 +10,19 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
+def _plain_name(name: str) -> str:
+    if name in ("", ".", "..") or any(char in name for char in "/\\\0") or len(name.encode()) > 255:
+        raise ValueError("expected the name of a file beside the manifest, without a folder")
+    return name
+
+
 class ShardFile(Spec):
     """One Parquet file."""
 
-    file: str
-    num_rows: int
-    bytes: int
-    sha256: str
+    file: Annotated[str, AfterValidator(_plain_name)]
+    num_rows: int = Field(ge=0, lt=2**40)
+    bytes: int = Field(ge=0, lt=2**60)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class BadImage(Spec):
@@ -45,5 +53,16 @@ class Manifest(Spec):
     bytes: int
     seed: int
     shards: list[ShardFile]
-    splits: dict[Split, list[int]]
+    splits: dict[Split, list[Annotated[int, Field(ge=0, lt=2**48)]]]
     skipped: list[BadImage]
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        for what, names in {"classes": self.classes, "shards": [shard.file for shard in self.shards]}.items():
+            if len(set(names)) < len(names):
+                raise ValueError(f"'{what}' has a name twice")
+        if not 1 <= self.long_side[0] <= self.long_side[1]:
+            raise ValueError(
+                f"'long_side' is {list(self.long_side)}; expected [smallest, largest], in pixels"
+            )
+        return self

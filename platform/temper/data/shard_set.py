@@ -11,11 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from temper.data.integrity import AGAIN, check_content, check_files, check_splits, check_unchanged
 from temper.data.manifest import Manifest, ShardFile, Split
 from temper.errors import RecipeError, ShardError
-from temper.records import sha256_of
-
-AGAIN = "; copy it again, or make new shards with `temper shards SRC DST`"
 
 
 @dataclass(frozen=True)
@@ -27,35 +25,31 @@ class ShardSet:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read the manifest and see that every shard is there.
+        """Read the manifest and see that it tells the truth about the shards.
+
+        The images of a set beyond ``integrity.WHOLE_BYTES`` are looked at only when they are read.
 
         Raises:
-            ShardError: no shards here, a manifest of another version or whose splits overlap, or a file
-                missing or of another size.
+            ShardError: no shards here, a manifest of another version, whose splits overlap, or that claims
+                other labels or images than the shards hold, or a file missing, cut short or changed.
         """
         file = path / "manifest.json"
         try:
-            manifest = Manifest.model_validate_json(file.read_text(encoding="utf-8"))
+            manifest = Manifest.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             raise ShardError(f"{path}: no shards here; `temper shards SRC {path}` makes them") from None
-        except (OSError, UnicodeDecodeError) as problem:
+        except OSError as problem:
             raise ShardError(f"{file}: cannot be read ({problem})") from None
         except ValidationError as problem:
             first = problem.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise ShardError(f"{file}: not a manifest ('{place}': {first['msg']})") from None
-        for shard in manifest.shards:
-            found = path / shard.file
-            if not found.is_file():
-                raise ShardError(f"{found}: the manifest names this shard, but it is missing{AGAIN}")
-            if found.stat().st_size != shard.bytes:
-                size = found.stat().st_size
-                raise ShardError(f"{found}: {size} bytes, the manifest says {shard.bytes}{AGAIN}")
-        rows = np.array([row for split in manifest.splits.values() for row in split], dtype=np.int64)
-        total = sum(shard.num_rows for shard in manifest.shards)
-        if len(np.unique(rows)) < len(rows) or not np.all((rows >= 0) & (rows < total)):
-            raise ShardError(f"{file}: 'splits' names a row twice, or one outside 0..{total - 1}{AGAIN}")
-        return cls(path, manifest)
+            message = first["msg"].removeprefix("Value error, ")
+            raise ShardError(f"{file}: not a manifest ('{place}': {message}){AGAIN}") from None
+        check_files(path, manifest)
+        check_splits(file, manifest)
+        shards = cls(path, manifest)
+        check_content(shards)
+        return shards
 
     @property
     def classes(self) -> list[str]:
@@ -100,8 +94,14 @@ class ShardSet:
     @cached_property
     def labels(self) -> np.ndarray:
         """The class (N,) of every row, whatever its split."""
-        parts = [self.read(group, ["label"])["label"].to_numpy() for group in self.row_groups]
-        return np.concatenate(parts).astype(np.int64)
+        parts = [self._labels_of(group) for group in self.row_groups]
+        return np.concatenate([*parts, np.empty(0, np.int64)])
+
+    def _labels_of(self, group: "RowGroup") -> np.ndarray:
+        column = self.read(group, ["label"])["label"]
+        if column.null_count:
+            raise ShardError(f"{self.path / group.file}: {column.null_count} rows have no label{AGAIN}")
+        return np.asarray(column.to_numpy(), np.int64)
 
     @cached_property
     def digests(self) -> list[bytes]:
@@ -156,9 +156,11 @@ class ShardSet:
         """The rows of one group: ``image`` (bytes and path) and ``label``, or only some ``columns``.
 
         Raises:
-            ShardError: the file is damaged.
+            ShardError: the file is damaged, or has changed since it was written.
         """
         path = self.path / group.file
+        if columns is None or "image.bytes" in columns:
+            check_unchanged(path, self._files[group.file])
         try:
             return pq.ParquetFile(path).read_row_group(group.index, columns)
         except (OSError, pa.ArrowException) as problem:
@@ -171,8 +173,11 @@ class ShardSet:
             ShardError: a shard has changed since it was written.
         """
         for shard in self.manifest.shards:
-            if sha256_of(self.path / shard.file) != shard.sha256:
-                raise ShardError(f"{self.path / shard.file}: changed since it was written (SHA-256 differs)")
+            check_unchanged(self.path / shard.file, shard)
+
+    @cached_property
+    def _files(self) -> dict[str, ShardFile]:
+        return {shard.file: shard for shard in self.manifest.shards}
 
 
 @dataclass(frozen=True)

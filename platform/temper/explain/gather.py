@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from temper.errors import RecordError, TemperError
+from temper.reading import read_json
 from temper.records import (
     EvaluationRecord,
     LedgerRow,
@@ -90,8 +89,8 @@ def _record(path: Path, problems: list[str]) -> SweepRecord | None:
     if not path.exists():
         return None
     try:
-        return SweepRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as problem:
+        return SweepRecord.model_validate(read_json(path))
+    except (OSError, ValueError) as problem:  # pydantic's, too
         problems.append(f"{path.name}: cannot be read ({_first_line(problem)})")
         return None
 

@@ -1,6 +1,5 @@
 """What rose and fell since an older ``leaderboard.json``."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from temper.errors import RecordError, UsageError
 from temper.leaderboard.boards import Board
 from temper.leaderboard.entries import Entry
+from temper.reading import read_json
 from temper.spec import Spec, Threat
 
 ORDER = ("rose", "fell", "new", "gone")
@@ -85,7 +85,7 @@ def read_old(path: Path) -> OldLeaderboard:
         RecordError: not a leaderboard, or one of a version that is not known.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         version = document.get("schema_version") if isinstance(document, dict) else None
         if version not in (1, 2):
             raise RecordError(

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from temper.reading import read_json
 from temper.records import FileRecord, sha256_of
 from temper.spec import Spec
 from temper.verification import VerificationRecord
@@ -31,10 +32,10 @@ def submission_of(record: Path) -> tuple[Submission | None, str | None]:
     """The submission beside a record file, or what is wrong with it; neither where there is none."""
     path = record.with_name(NAME)
     try:
-        return Submission.model_validate_json(path.read_text(encoding="utf-8")), None
+        return Submission.model_validate(read_json(path)), None
     except FileNotFoundError:
         return None, None
-    except (OSError, ValueError, ValidationError) as problem:
+    except (OSError, ValueError) as problem:
         first = str(problem).splitlines()[0]
         return None, f"{NAME} is not readable ({first})"
 

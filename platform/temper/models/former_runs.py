@@ -1,7 +1,6 @@
 """The model of a former run, from its folder or from its record."""
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
 from temper.models.weight_entries import load_exactly
 from temper.models.weight_files import check_digest
+from temper.reading import read_json
 from temper.records import RunFolder
 from temper.spec import read_yaml
 
@@ -86,7 +86,7 @@ def find_run(weights: str) -> FormerRun | None:
     if path.suffix != ".json":
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         file = record["files"]["checkpoint"]
         return _run(weights, path.parent / file["path"], str(file["sha256"]), record["recipe"])
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def find_run(weights: str) -> FormerRun | None:
 
 def _run(where: str, checkpoint: Path, sha256: str | None, recipe: Mapping[str, Any]) -> FormerRun:
     try:
-        classes = json.loads((checkpoint.parent / "state.json").read_text(encoding="utf-8"))["classes"]
+        classes = read_json(checkpoint.parent / "state.json")["classes"]
         adapter = (recipe.get("model") or {}).get("adapter")
         return FormerRun(where, checkpoint, sha256, {str(k): list(v) for k, v in classes.items()}, adapter)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from temper.credentials import mask
 from temper.errors import ModelError
 from temper.records import sha256_of
 
@@ -29,12 +30,13 @@ def fetch_weights(url: str, sha256: str | None) -> Path:
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         raise ModelError(
-            f"model.weights: {url}: the URL starts with {parts.scheme}://; "
+            f"model.weights: {mask(url)}: the URL starts with {parts.scheme}://; "
             f"{', '.join(SCHEMES)} can be downloaded, so copy it to a file and give its path"
         )
     if sha256 is None:
         raise ModelError(
-            f"model.sha256: required for weights from a URL ({url}): the SHA-256 of the file, 64 hex digits"
+            f"model.sha256: required for weights from a URL ({mask(url)}): the SHA-256 of the file, "
+            "64 hex digits"
         )
     path = Path(torch.hub.get_dir()) / "checkpoints" / f"{sha256}{Path(parts.path).suffix}"
     if path.exists() and sha256_of(path) == sha256:
@@ -44,11 +46,11 @@ def fetch_weights(url: str, sha256: str | None) -> Path:
         # It is checked under a temporary name, so that no other file ever has this digest as its name.
         torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
     except RuntimeError as problem:
-        raise ModelError(f"model.sha256: {url} is another file ({problem})") from None
+        raise ModelError(f"model.sha256: {mask(url)} is another file ({problem})") from None
     except (OSError, HTTPException, ValueError) as problem:
         raise ModelError(
-            f"model.weights: {url} could not be downloaded ({problem}); download it elsewhere and give the "
-            "file's path"
+            f"model.weights: {mask(url)} could not be downloaded ({problem}); download it elsewhere "
+            "and give the file's path"
         ) from None
     return path
 
@@ -78,6 +80,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        # Never a full unpickling, which runs whatever the file says.
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"model.weights: {path}: no such file or run folder") from None
@@ -88,10 +91,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from None
     while isinstance(loaded, dict):
         if loaded and all(isinstance(value, Tensor) for value in loaded.values()):
-            return {str(name): tensor for name, tensor in loaded.items()}
+            return {str(name): _plain(path, str(name), tensor) for name, tensor in loaded.items()}
         inner = (loaded[name] for name in CONTAINERS if isinstance(loaded.get(name), dict))
         loaded = next(inner, None)
     raise ModelError(
         f"model.weights: {path} holds no state dict (names to tensors), neither by itself nor under "
         f"{', '.join(CONTAINERS)}"
     )
+
+
+def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
+    """``tensor`` where it has a value of its own for each element: sizes that lie would fill the memory."""
+    is_dense = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
+    if not is_dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ModelError(
+            f"model.weights: {path}: '{name}' is no plain dense tensor, shape {tuple(tensor.shape)}"
+        )
+    return tensor

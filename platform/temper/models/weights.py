@@ -29,5 +29,5 @@ def load_model_state(model: TaskModel, path: Path) -> None:
         load_exactly(model, load_file(path), str(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except (SafetensorError, ModelError) as problem:
+    except (OSError, SafetensorError, ModelError) as problem:
         raise CheckpointError(f"{path}: not a checkpoint of this model ({problem})") from None

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from temper.errors import RecordError
+from temper.reading import parse_json
 from temper.records.files import write_once
 from temper.spec import Threat
 
@@ -58,7 +59,7 @@ def read_saved_images(path: Path) -> SavedImages:
     """
     try:
         with safe_open(path, "np") as file:
-            described = json.loads((file.metadata() or {})["temper"])
+            described = parse_json((file.metadata() or {})["temper"])
             arrays = {name: file.get_tensor(name) for name in ("images", *NUMBERS)}
         if described["format"] != FORMAT:
             raise RecordError(f"{path}: format {described['format']!r}, this temper reads {FORMAT!r}")

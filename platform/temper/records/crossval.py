@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
+from temper.reading import read_json
 from temper.records.evaluation import FileRecord, Interval
 from temper.spec import Spec, Threat
 
@@ -108,11 +109,11 @@ def read_crossval(path: Path) -> CrossvalRecord:
         RecordError: missing, or not such a record.
     """
     try:
-        return CrossvalRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        return CrossvalRecord.model_validate(read_json(path))
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; `temper crossval RECIPE` makes one") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise RecordError(f"{path}: cannot be read ({problem})") from None
     except ValidationError as problem:
         first = problem.errors()[0]
         raise RecordError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+    except (OSError, ValueError) as problem:
+        raise RecordError(f"{path}: not readable as JSON ({problem})") from None

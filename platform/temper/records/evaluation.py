@@ -1,12 +1,12 @@
 """``record.json``: everything that is claimed of one evaluated model, with what it rests on."""
 
-import json
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
+from temper.reading import read_json
 from temper.records.corruptions import CorruptionRecord
 from temper.spec import Spec, Threat
 
@@ -246,7 +246,7 @@ def read_record(path: Path) -> EvaluationRecord:
         RecordError: missing, not JSON, of another schema version, or not a record.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; `temper evaluate RUN` makes one") from None
     except (OSError, ValueError) as problem:

@@ -1,12 +1,12 @@
 """What a sweep remembers: one row per ended trial, and a summary."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
+from temper.reading import parse_json
 from temper.spec import Spec
 
 
@@ -71,14 +71,26 @@ def read_ledger(path: Path) -> list[LedgerRow]:
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise RecordError(f"{path}: cannot be read ({problem.strerror})") from None
+    lines = content.split(b"\n")  # not at line ends that are only those of Unicode
     rows = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
-            rows.append(LedgerRow.model_validate(json.loads(line)))
-        except (json.JSONDecodeError, ValidationError) as problem:
-            if number == len(lines) and not text.endswith("\n"):
+            rows.append(LedgerRow.model_validate(parse_json(line)))
+        except ValueError as problem:  # pydantic's, too
+            if number == len(lines):
                 break
-            raise RecordError(f"{path}, line {number}: not a ledger row ({problem})") from None
+            raise RecordError(f"{path}, line {number}: not a ledger row ({_first(problem)})") from None
     return rows
+
+
+def _first(problem: ValueError) -> str:
+    if not isinstance(problem, ValidationError):
+        return str(problem)
+    first = problem.errors()[0]
+    return f"'{'.'.join(map(str, first['loc']))}': {first['msg']}"

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from temper.errors import RecipeError, SearchSpaceError
 from temper.search.constraints import Constraint
 from temper.search.parameter import Parameter, in_order
-from temper.spec import Spec, read_yaml, validate
+from temper.spec import Spec, read_yaml, refuse_secrets, validate
 
 Objective = Literal[
     "val/target/clean_acc",
@@ -149,6 +149,7 @@ def load_space(path: Path, overrides: Mapping[str, Any] | None = None) -> Search
         SearchSpaceError: no such file, not YAML, or one line for each field that is wrong.
     """
     document = read_yaml(path, SearchSpaceError) | dict(overrides or {})
+    refuse_secrets(document, str(path), SearchSpaceError)
     try:
         return validate(SearchSpace, document, str(path))
     except RecipeError as problem:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from temper.credentials import shown
+
 logger = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 20.0
@@ -110,5 +112,5 @@ class WandbTracker:
         try:
             action()
         except Exception as problem:  # tracking must never end a run, whatever wandb raises
-            logger.warning("W&B tracking stopped: %s", problem)
+            logger.warning("W&B tracking stopped: %s", shown(str(problem)))
             self._is_on = False

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from temper.errors import CheckpointError
 from temper.models import TaskModel, load_model_state, save_model
+from temper.reading import read_json
 from temper.records import RunFolder, write_atomic
 from temper.spec import Spec, content_hash
 from temper.training.compute import Compute
@@ -91,10 +92,10 @@ def read_state(folder: Path) -> TrainState:
     """
     path = folder / "state.json"
     try:
-        return TrainState.model_validate_json(path.read_text(encoding="utf-8"))
+        return TrainState.model_validate(read_json(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint here; `temper train RECIPE` makes one") from None
-    except (OSError, ValidationError) as problem:
+    except (OSError, ValueError) as problem:  # pydantic's, too
         raise CheckpointError(f"{path}: not a checkpoint's state ({problem})") from None
 
 

@@ -10,6 +10,7 @@ from temper.cluster.launch import launch, start_weights
 from temper.cluster.placing import Share, max_concurrent
 from temper.cluster.runtime import hush
 from temper.cluster.workers import MAX_RESTARTS
+from temper.credentials import mask
 from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
 from temper.training import read_state
@@ -80,7 +81,7 @@ def _attempt(work: Callable[[], object]) -> str | None:
         work()
     except Exception as problem:
         # One run that fails must not end the others; the record names it.
-        return f"{type(problem).__name__}: {problem}"
+        return mask(f"{type(problem).__name__}: {problem}")
     return None
 
 

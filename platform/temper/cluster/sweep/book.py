@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from temper.errors import CheckpointError, RecordError
+from temper.reading import parse_json
 from temper.records import LedgerRow, SweepFolder, append_line, read_ledger, write_atomic
 from temper.search import (
     BASELINE,
@@ -47,7 +48,7 @@ class Watch:
 class Begun(Spec):
     """A line of ``points.jsonl``."""
 
-    trial: str
+    trial: str = Field(pattern=r"^[0-9]{1,9}$")
     recipe_hash: str
     overrides: dict[str, Any]
 
@@ -191,7 +192,7 @@ def read_history(folder: SweepFolder, trial: str, metric: str) -> list[tuple[int
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
             break  # cut short by a crash
         if row.get(metric) is not None:
             found.append((int(row["epoch"]) + 1, float(row[metric])))
@@ -206,12 +207,12 @@ def read_begun(folder: SweepFolder) -> list[Begun]:
     """
     if not folder.points.exists():
         return []
-    lines = folder.points.read_text(encoding="utf-8").splitlines()
+    lines = folder.points.read_bytes().removesuffix(b"\n").split(b"\n")
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines if lines != [b""] else [], start=1):
         try:
-            found.append(Begun.model_validate_json(line))
-        except ValidationError as problem:
+            found.append(Begun.model_validate(parse_json(line)))
+        except ValueError as problem:  # pydantic's, too
             raise RecordError(f"{folder.points}, line {number}: not a point ({problem})") from None
     return found
 
@@ -220,7 +221,7 @@ def mend_last_line(folder: SweepFolder) -> None:
     """Drop what a crash left of a last line, so that the next one does not join it."""
     for path in (folder.points, folder.ledger):
         if path.exists():
-            text = path.read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1]
+            text = path.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 write_atomic(path, whole)

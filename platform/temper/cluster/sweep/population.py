@@ -1,6 +1,5 @@
 """Population-based training: weak trials take over the weights and settings of strong ones."""
 
-import json
 import random
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 from temper.cluster.sweep.schedulers import Sparing
 from temper.errors import CheckpointError
+from temper.reading import parse_json
 from temper.recipe import Recipe, build_recipe, load_recipe
 from temper.records import RunFolder, append_line, write_atomic
 from temper.search import BASELINE, MUTABLE, PopulationTraining, SearchSpace
@@ -164,4 +164,4 @@ def read_lineage(run: RunFolder) -> list[dict[str, Any]]:
     """Each time that the trial took over from another."""
     if not run.lineage.exists():
         return []
-    return [json.loads(line) for line in run.lineage.read_text(encoding="utf-8").splitlines()]
+    return [parse_json(line) for line in run.lineage.read_text(encoding="utf-8").splitlines()]

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from pydantic import ValidationError
-
 from temper.cluster.sweep.book import SweepBook
+from temper.reading import read_json
 from temper.recipe import Recipe
 from temper.records import (
     LedgerRow,
@@ -21,8 +20,8 @@ from temper.tradeoff import rank_agreement
 def read_summary(folder: SweepFolder) -> SweepRecord | None:
     """The summary of a sweep that came to its end; ``None`` where there is none, or none that can be read."""
     try:
-        return SweepRecord.model_validate_json(folder.summary.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+        return SweepRecord.model_validate(read_json(folder.summary))
+    except (OSError, ValueError):
         return None
 
 

@@ -15,6 +15,7 @@ from temper.cluster.runtime import hush
 from temper.cluster.sweep.population import hand_on, take_over
 from temper.cluster.sweep.schedulers import FAILED, RUNG
 from temper.cluster.workers import run_here, run_on_workers
+from temper.credentials import mask
 from temper.errors import TemperError
 from temper.recipe import Recipe, pretrain_recipe
 from temper.records import RunFolder, SweepFolder, write_atomic
@@ -69,7 +70,7 @@ def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
         _run(recipe, run, shared, with_rung, is_population)
     except Exception as problem:
         details = "" if isinstance(problem, TemperError) else traceback.format_exc()
-        write_atomic(run.error, f"{type(problem).__name__}: {problem}\n{details}")
+        write_atomic(run.error, mask(f"{type(problem).__name__}: {problem}\n{details}"))
         tune.report({FAILED: 1.0, RUNG: 0.0, "epoch": 0.0})
         if torch.cuda.is_initialized() and not isinstance(problem, TemperError):  # type: ignore[no-untyped-call]
             raise

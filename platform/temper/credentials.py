@@ -1,0 +1,76 @@
+"""Secrets and hostile text, kept out of what people read and of what is written down.
+
+Keys come from the environment. Whatever of them would come into a message is masked, and a recipe that holds
+one is refused: recipes are copied into records, pages and trackers.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+HIDDEN = "***"
+MIN_LENGTH = 12
+"""Of a variable's value, in characters, to be taken for a secret: shorter ones may be words."""
+
+SECRET_NAME = re.compile(
+    r"(^|_)(KEY|APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_ID)?(_|$)", re.IGNORECASE
+)
+PLACE_NAME = re.compile(r"_(PATH|FILE|DIR)$", re.IGNORECASE)
+
+BIDI = frozenset([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0x200E, 0x200F])
+"""Characters that turn the direction of the text around them."""
+
+# One slash or two: a path that was a URL has lost one.
+USER_OF_URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]+:/{1,2})[^\s/@:'\"]*(?::[^\s@'\"]*)?@")
+KEY_IN_QUERY = re.compile(
+    r"([?&;](?:[\w.-]*(?:token|signature|credential|secret|password|api_?key|accesskeyid)[\w.-]*|key|sig)=)[^\s&'\"]+",
+    re.IGNORECASE,
+)
+KNOWN_KEY = re.compile(r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,})\b")
+
+
+def secrets_of(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Values of the variables whose names say that they are secret, the longest first."""
+    variables = os.environ if environment is None else environment
+    found = {
+        value
+        for name, value in variables.items()
+        if len(value) >= MIN_LENGTH and SECRET_NAME.search(name) and not PLACE_NAME.search(name)
+    }
+    return sorted(found, key=len, reverse=True)
+
+
+def mask(text: str) -> str:
+    """``text`` with ``***`` for secrets of the environment, users of URLs, and what looks like a key."""
+    for secret in secrets_of():
+        text = text.replace(secret, HIDDEN)
+    text = USER_OF_URL.sub(rf"\1{HIDDEN}@", text)
+    text = KEY_IN_QUERY.sub(rf"\1{HIDDEN}", text)
+    return KNOWN_KEY.sub(HIDDEN, text)
+
+
+def find_secrets(document: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The dotted path and the masked text of every key and value that holds a secret."""
+    if isinstance(document, Mapping):
+        for name, value in document.items():
+            yield from find_secrets(str(name), path)
+            yield from find_secrets(value, f"{path}.{mask(str(name))}".removeprefix("."))
+    elif isinstance(document, list | tuple):
+        for index, value in enumerate(document):
+            yield from find_secrets(value, f"{path}.{index}".removeprefix("."))
+    elif isinstance(document, str) and (masked := mask(document)) != document:
+        yield path, masked
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for what can't be seen, moves a cursor, or turns the direction of text.
+
+    Line ends, tabs and the letters of every script stay.
+    """
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+
+
+def shown(text: str) -> str:
+    """A message as it may go to a terminal, a log or a record."""
+    return printable(mask(text))

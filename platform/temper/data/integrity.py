@@ -1,0 +1,135 @@
+"""Whether shards hold what their manifest says: cheap enough to be asked again while they are read."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from temper.data.manifest import SPLITS, Manifest, ShardFile
+from temper.errors import ShardError
+from temper.records import sha256_of
+
+if TYPE_CHECKING:
+    from temper.data.shard_set import ShardSet
+
+AGAIN = "; copy it again, or make new shards with `temper shards SRC DST`"
+WHOLE_BYTES = 128 * 2**20
+"""Sets of up to so many encoded bytes are hashed whole when they are opened: half a second. Of larger ones
+each shard is hashed by the process that reads its images, before it reads the first."""
+
+_Stamp = tuple[int, int, int]
+_HASHED: dict[tuple[Path, str], _Stamp] = {}
+_AGREED: set[str] = set()
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """See that every shard is there in its size.
+
+    Raises:
+        ShardError: a file that is missing or of another size.
+    """
+    for shard in manifest.shards:
+        found = folder / shard.file
+        if not found.is_file():
+            raise ShardError(f"{found}: the manifest names this shard, but it is missing{AGAIN}")
+        size = found.stat().st_size
+        if size != shard.bytes:
+            raise ShardError(f"{found}: {size} bytes, the manifest says {shard.bytes}{AGAIN}")
+
+
+def check_splits(file: Path, manifest: Manifest) -> None:
+    """See that every row is in one split at most, and that the counts are those of the splits.
+
+    Raises:
+        ShardError: a row twice or outside the shards, or counts of other splits or classes.
+    """
+    rows = np.array([row for split in manifest.splits.values() for row in split], dtype=np.int64)
+    total = sum(shard.num_rows for shard in manifest.shards)
+    if len(np.unique(rows)) < len(rows) or not np.all((rows >= 0) & (rows < total)):
+        raise ShardError(f"{file}: 'splits' names a row twice, or one outside 0..{total - 1}{AGAIN}")
+    for split in SPLITS:
+        if split not in manifest.splits or split not in manifest.counts:
+            raise ShardError(f"{file}: 'splits' and 'counts' need the split '{split}'{AGAIN}")
+        if list(manifest.counts[split]) != manifest.classes:
+            raise ShardError(f"{file}: 'counts.{split}' names other classes than 'classes'{AGAIN}")
+
+
+def check_unchanged(path: Path, shard: ShardFile) -> None:
+    """See that a file's SHA-256 is that of the manifest.
+
+    A file that was hashed by this process is hashed again only where its size, inode or time of change is
+    another, so that asking before every read costs one ``stat``.
+
+    Raises:
+        ShardError: it has changed since it was written, or cannot be read.
+    """
+    try:
+        stamp = _stamp(path)
+        if _HASHED.get((path, shard.sha256)) == stamp:
+            return
+        digest = sha256_of(path)
+    except OSError as problem:
+        raise ShardError(f"{path}: cannot be read ({problem.strerror}){AGAIN}") from None
+    if digest != shard.sha256:
+        raise ShardError(f"{path}: changed since it was written (SHA-256 differs){AGAIN}")
+    _HASHED[path, shard.sha256] = stamp
+
+
+def _stamp(path: Path) -> _Stamp:
+    found = path.stat()
+    return found.st_size, found.st_ino, found.st_mtime_ns
+
+
+def check_content(shards: "ShardSet") -> None:
+    """Compare labels with the counts and, of a small set, images with the fingerprint.
+
+    Raises:
+        ShardError: the manifest claims something else than the shards hold.
+    """
+    manifest, file = shards.manifest, shards.path / "manifest.json"
+    is_small = sum(shard.bytes for shard in manifest.shards) <= WHOLE_BYTES
+    if is_small:
+        for shard in manifest.shards:
+            check_unchanged(shards.path / shard.file, shard)
+    # What was compared once with shards of these digests need not be compared again.
+    known = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
+    if known in _AGREED:
+        return
+    _check_labels(file, shards)
+    if is_small:
+        _check_fingerprint(file, shards)
+        _AGREED.add(known)
+
+
+def _check_labels(file: Path, shards: "ShardSet") -> None:
+    labels, classes = shards.labels, shards.classes
+    if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
+        raise ShardError(
+            f"{file}: the shards have labels {labels.min()}..{labels.max()}, 'classes' has "
+            f"{len(classes)} names{AGAIN}"
+        )
+    for split in SPLITS:
+        found = np.bincount(labels[shards.rows(split)], minlength=len(classes)).tolist()
+        claimed = shards.class_counts(split)
+        if found != claimed:
+            name, one, other = next(
+                (name, one, other)
+                for name, one, other in zip(classes, claimed, found, strict=True)
+                if one != other
+            )
+            raise ShardError(
+                f"{file}: 'counts.{split}' says {one} images of the class '{name}', "
+                f"the shards hold {other}{AGAIN}"
+            )
+
+
+def _check_fingerprint(file: Path, shards: "ShardSet") -> None:
+    from temper.data.fingerprint import read_fingerprint
+
+    actual = read_fingerprint(shards)
+    if actual != shards.fingerprint:
+        raise ShardError(
+            f"{file}: 'fingerprint' is {shards.fingerprint}, but that of the shards is {actual}: the "
+            f"images or the manifest have changed{AGAIN}"
+        )

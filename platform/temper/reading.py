@@ -1,0 +1,134 @@
+"""YAML and JSON from outside as plain data: nothing is executed, and no file can explode in memory.
+
+Both refuse what is nested deep, and a NaN or an infinity where it is written as a number of JSON: the rest of
+temper writes neither, and can't tell what it would mean.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_DEPTH = 64
+MAX_YAML_CHARACTERS = 256 * 1024
+MAX_YAML_NODES = 100_000
+"""Each alias counts as all that it stands for: ten anchors of ten aliases each make 10^10."""
+MAX_JSON_BYTES = 64 * 2**20
+
+
+def parse_yaml(text: str) -> Any:
+    """The document as plain data; ``None`` where it is empty.
+
+    Raises:
+        yaml.YAMLError: not YAML, or a tag that would make anything but plain data.
+        ValueError: too long, too deep or too large; a key given twice; a value that is none.
+    """
+    if len(text) > MAX_YAML_CHARACTERS:
+        raise ValueError(f"{len(text):,} characters; allowed: {MAX_YAML_CHARACTERS:,}")
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _Tree().measure(node, 1)
+        return loader.construct_document(node)
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    finally:
+        loader.dispose()
+
+
+def _too_deep() -> str:
+    return f"nested more than {MAX_DEPTH} deep"
+
+
+class _Tree:
+    """Counts the nodes that a document has once its aliases are written out."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, int] = {}
+
+    def measure(self, node: yaml.Node, depth: int) -> int:
+        if depth > MAX_DEPTH:  # an alias that holds itself, too
+            raise ValueError(_too_deep())
+        known = self._sizes.get(id(node))
+        if known is not None:
+            return known
+        size = 1 + sum(self.measure(child, depth + 1) for child in _children(node))
+        if size > MAX_YAML_NODES:
+            raise ValueError(f"its aliases stand for more than {MAX_YAML_NODES:,} values; write them out")
+        self._sizes[id(node)] = size
+        return size
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    keys: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if key.value in keys:
+                raise ValueError(f"line {key.start_mark.line + 1}: '{key.value}' is given twice; keep one")
+            keys.add(key.value)
+    return [part for pair in node.value for part in pair]
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file as plain data.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as ``parse_json``, or larger than ``MAX_JSON_BYTES``.
+    """
+    size = path.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise ValueError(f"{size:,} bytes; allowed: {MAX_JSON_BYTES:,}")
+    return parse_json(path.read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON document as plain data.
+
+    Raises:
+        ValueError: not JSON in UTF-8, a number that is none or is not finite, or nested too deep.
+    """
+    try:
+        document = json.loads(
+            text.decode() if isinstance(text, bytes) else text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    _check_depth(document)
+    return document
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return value
+
+
+def _check_depth(document: Any) -> None:
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for part in level:
+            if isinstance(part, dict):
+                below += [value for value in part.values() if isinstance(value, dict | list)]
+            elif isinstance(part, list):
+                below += [value for value in part if isinstance(value, dict | list)]
+        if not below:
+            return
+        level = below
+    raise ValueError(_too_deep())

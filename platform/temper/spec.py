@@ -147,7 +147,8 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         try:
             overrides[path.strip()] = parse_yaml(value)
         except (yaml.YAMLError, ValueError):
-            raise RecipeError(f"--set {assignment[:MAX_SHOWN]}: the value is not valid YAML") from None
+            shown = " ".join(assignment[:MAX_SHOWN].split())
+            raise RecipeError(f"--set {shown}: the value is not valid YAML") from None
     return overrides
 
 

@@ -1,0 +1,228 @@
+"""YAML and JSON from outside: nothing executed, nothing that explodes, and records that hold what is no number."""
+
+import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from temper.cluster.sweep.book import read_begun
+from temper.errors import CheckpointError, RecipeError, RecordError, SearchSpaceError, TemperError
+from temper.reading import parse_json, parse_yaml, read_json
+from temper.records import RunFolder, SweepFolder, read_crossval, read_ledger, read_record
+from temper.recipe import load_recipe
+from temper.search import load_space
+from temper.spec import parse_assignments, read_yaml
+from temper.training import read_state
+
+ROOT = Path(__file__).parents[2]
+TINY = (ROOT / "jobs/recipes/tiny.yaml").read_text(encoding="utf-8")
+
+
+def bomb(levels: int) -> str:
+    """Ten aliases of ten aliases ...: 10^levels values in a few hundred bytes."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+def merge_bomb(levels: int) -> str:
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (bomb(9), r"its aliases stand for more than 100,000 values; write them out"),
+        (merge_bomb(9), r"its aliases stand for more than 100,000 values"),
+        ("a: &a [*a]", r"nested more than 64 deep"),
+        ("[" * 5000, r"nested more than 64 deep"),
+        ("a: " + "{a: " * 70 + "1" + "}" * 70, r"nested more than 64 deep"),
+        ("x: " + "1" * 300_000, r"300,003 characters; allowed: 262,144"),
+        ("x: " + "1" * 5000, r"4300"),
+        ("when: 2024-13-45", r"month must be in 1..12"),
+        ("name: a\nepochs: 1\nname: b", r"line 3: 'name' is given twice; keep one"),
+        ("!!python/object/apply:os.system ['touch {0}']", r"could not determine a constructor for the tag"),
+        ("!!python/object/new:subprocess.Popen [[touch, '{0}']]", r"could not determine a constructor"),
+        ("!!python/name:os.system", r"could not determine a constructor"),
+        ("a: \x00", r"not valid YAML"),
+        ("{[1]: 2}", r"unhashable key"),
+        ("- 1", r"expected a mapping of fields, got list"),
+        ("", r"expected a mapping of fields, got NoneType"),
+    ],
+    ids=lambda value: value[:24],
+)
+@pytest.mark.parametrize("read", [load_recipe, load_space], ids=["recipe", "space"])
+def test_yaml_that_executes_or_explodes(
+    tmp_path: Path, read: Callable[[Path], Any], text: str, message: str
+) -> None:
+    path, executed = tmp_path / "bad.yaml", tmp_path / "executed"
+    path.write_text(text.replace("{0}", str(executed)), encoding="utf-8")
+    tracemalloc.start()
+    with pytest.raises((RecipeError, SearchSpaceError), match=message) as caught:
+        read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not executed.exists()
+    assert peak < 32 * 2**20
+
+
+def test_aliases_that_people_write_still_work() -> None:
+    assert parse_yaml("a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}") == {
+        "a": {"x": 1},
+        "b": {"x": 1},
+        "c": {"x": 1, "y": 2},
+    }
+
+
+def test_every_yaml_of_the_repository_reads_as_before() -> None:
+    files = [*ROOT.glob("jobs/**/*.yaml"), *ROOT.glob("search_spaces/*.yaml"), ROOT / "cluster.yaml"]
+    assert len(files) > 10
+    for file in files:
+        assert parse_yaml(file.read_text()) == yaml.safe_load(file.read_text())
+
+
+@pytest.mark.parametrize("value", [bomb(9), "[" * 3000, "2024-13-45", "1" * 5000])
+def test_overrides_from_the_command_line(value: str) -> None:
+    with pytest.raises(RecipeError, match=r"^--set epochs=.* the value is not valid YAML$") as caught:
+        parse_assignments([f"epochs={value}"])
+    assert len(str(caught.value)) < 300
+
+
+def test_an_error_does_not_repeat_a_huge_value(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(TINY.replace("epochs: 2", f"epochs: {'x' * 100_000}"))
+    with pytest.raises(RecipeError, match=r"'epochs': .*\.\.\. \(100,002 characters\)") as caught:
+        load_recipe(tmp_path / "r.yaml")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("text", ["1: 2", "? [a, b]\n: 3", "null: 1", "true: 1", "data: {1: 2}"])
+def test_keys_that_are_no_names(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=r"r\.yaml"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested more than 64 deep"),
+        ('{"a":' * 70 + "1" + "}" * 70, "nested more than 64 deep"),
+        ('{"a": NaN}', "NaN is not a number of JSON"),
+        ('{"a": -Infinity}', "-Infinity is not a number of JSON"),
+        ('{"a": 1e999}', "the number 1e999 is out of range"),
+        ('{"a": ' + "9" * 5000 + "}", "4300"),
+        (b"\xff\xfe", "utf-8"),
+        ("", "Expecting value"),
+    ],
+    ids=["lists", "objects", "nan", "inf", "float", "int", "bytes", "empty"],
+)
+def test_json_that_is_none(text: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_json(text)
+
+
+def test_json_that_is_huge_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "record.json").open("wb") as file:
+        file.truncate(65 * 2**20)  # a hole: no disk is used
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"68,157,440 bytes; allowed: 67,108,864"):
+        read_json(tmp_path / "record.json")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    with pytest.raises(RecordError, match=r"record\.json: not readable as JSON \(68,157,440 bytes"):
+        read_record(tmp_path / "record.json")
+
+
+HOSTILE = {
+    "deep": "[" * 100_000,
+    "deep inside": '{"schema_version": 1, "recipe": ' + '{"a":' * 500 + "1" + "}" * 500 + "}",
+    "nan": '{"schema_version": 1, "recipe": {"lr": NaN}}',
+    "a list": "[1, 2]",
+    "wrong types": '{"schema_version": 1, "name": 7, "recipe": []}',
+    "not UTF-8": b"\xff\xfe{}",
+    "half": '{"schema_version": 1, "na',
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize(
+    ("name", "read", "error"),
+    [
+        ("record.json", read_record, RecordError),
+        ("crossval.json", read_crossval, RecordError),
+        ("ledger.jsonl", read_ledger, RecordError),
+        ("state.json", lambda path: read_state(path.parent), CheckpointError),
+        ("points.jsonl", lambda path: read_begun(SweepFolder(path.parent)), RecordError),
+    ],
+    ids=["record", "crossval", "ledger", "state", "points"],
+)
+def test_hostile_records(
+    tmp_path: Path, name: str, read: Callable[[Path], Any], error: type[TemperError], content: str | bytes
+) -> None:
+    path = tmp_path / name
+    # With a line end: without one it is the half line of a crash, which a ledger leaves out.
+    path.write_bytes((content.encode() if isinstance(content, str) else content) + b"\n")
+    with pytest.raises(error, match=name) as caught:
+        read(path)
+    assert len(str(caught.value)) < 3000
+
+
+ROW = {
+    "trial": "00000",
+    "recipe_hash": "0" * 16,
+    "status": "finished",
+    "overrides": {},
+    "metrics": {"epoch": 1.0},
+    "cost": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ('"metrics": {"epoch": NaN}', "line 2: not a ledger row .*NaN"),
+        ('"metrics": {"epoch": "high"}', r"line 2: not a ledger row \('metrics.epoch'"),
+        ('"status": "won"', r"line 2: not a ledger row \('status'"),
+        ('"overrides": {"lr": Infinity}', "line 2: not a ledger row .*Infinity"),
+        ('"cost": ' + "[" * 5000 + "]" * 5000, "line 2: not a ledger row .*deep"),
+    ],
+)
+def test_a_ledger_names_the_line_that_is_wrong(tmp_path: Path, change: str, message: str) -> None:
+    good = json.dumps(ROW)
+    field = change.partition(":")[0].strip('"')
+    bad = json.dumps({name: value for name, value in ROW.items() if name != field})[:-1] + f", {change}}}"
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(f"{good}\n{bad}\n{good}\n")
+    with pytest.raises(RecordError, match=rf"ledger\.jsonl, {message}"):
+        read_ledger(path)
+    path.write_text(f"{good}\n{bad[: len(bad) // 2]}")
+    assert len(read_ledger(path)) == 1
+
+
+def test_a_point_is_no_path(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path)
+    for trial in ("../../etc", "a", "", "1/2", "-1"):
+        folder.points.write_text(json.dumps({"trial": trial, "recipe_hash": "0", "overrides": {}}) + "\n")
+        with pytest.raises(RecordError, match=r"line 1: not a point"):
+            read_begun(folder)
+
+
+def test_a_line_end_of_unicode_ends_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(json.dumps({**ROW, "error": "a\u2028b\x85c"}, ensure_ascii=False) + "\n")
+    assert read_ledger(path)[0].error == "a\u2028b\x85c"
+
+
+def test_a_run_folder_with_a_recipe_that_explodes(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.recipe.write_text(bomb(9))
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: not YAML of this kind \(its aliases"):
+        read_yaml(run.recipe)

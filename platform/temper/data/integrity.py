@@ -1,6 +1,7 @@
 """Whether shards hold what their manifest says: cheap enough to be asked again while they are read."""
 
 import hashlib
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ each shard is hashed by the process that reads its images, before it reads the f
 _Stamp = tuple[int, int, int]
 _HASHED: dict[tuple[Path, str], _Stamp] = {}
 _AGREED: set[str] = set()
+_LOCKS: dict[Path, threading.Lock] = {}
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
@@ -65,15 +67,18 @@ def check_unchanged(path: Path, shard: ShardFile) -> None:
         ShardError: it has changed since it was written, or cannot be read.
     """
     try:
-        stamp = _stamp(path)
-        if _HASHED.get((path, shard.sha256)) == stamp:
-            return
-        digest = sha256_of(path)
+        lock = _LOCKS.setdefault(path, threading.Lock())
+        with lock:  # threads that read one file wait for one of them to hash it
+            stamp = _stamp(path)
+            if _HASHED.get((path, shard.sha256)) == stamp:
+                return
+            digest = sha256_of(path)
+            if digest == shard.sha256:
+                _HASHED[path, shard.sha256] = stamp
     except OSError as problem:
         raise ShardError(f"{path}: cannot be read ({problem.strerror}){AGAIN}") from None
     if digest != shard.sha256:
         raise ShardError(f"{path}: changed since it was written (SHA-256 differs){AGAIN}")
-    _HASHED[path, shard.sha256] = stamp
 
 
 def _stamp(path: Path) -> _Stamp:

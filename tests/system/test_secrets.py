@@ -1,0 +1,134 @@
+"""Keys that are planted in the environment are in nothing that temper writes or says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SECRETS = {
+    # The form of real ones: W&B's key is 40 hex digits, that of AWS 20 and 40 characters.
+    "WANDB_API_KEY": "b16b00b5" * 5,
+    "AWS_ACCESS_KEY_ID": "AKIAPLANTEDPLANTED42",
+    "AWS_SECRET_ACCESS_KEY": "pLaNtEdSeCrEt/aws+0123456789abcdefghijkl",
+    "AWS_SESSION_TOKEN": "planted-aws-session-token-0123456789",
+    "HF_TOKEN": "hf_plantedPlantedPlantedPlanted42",
+    "RAY_AUTH_TOKEN": "planted-ray-auth-token-0123456789",
+}
+PASSWORD = "hunter2-planted-in-a-url"  # noqa: S105  # it is looked for, never used
+
+
+class Planted:
+    """Runs commands with the secrets in their environment, and keeps what they said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.said: list[tuple[str, str]] = []
+        home = folder / "home"
+        home.mkdir()
+        # A home and a temporary folder of its own, so that caches and Ray's logs are looked at too.
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name not in ("WANDB_DIR",)},
+            **SECRETS,
+            "WANDB_MODE": "offline",
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(home / ".cache"),
+            "TMPDIR": str(home),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+
+    def run(self, *arguments: str | Path, status: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        said = done.stdout + done.stderr
+        self.said.append((" ".join(map(str, arguments)), said))
+        assert done.returncode == status, said
+        return said
+
+    def leaks(self) -> list[str]:
+        """Where one of the secrets is: names of files, and commands that said it."""
+        wanted = {name: value.encode() for name, value in {**SECRETS, "password": PASSWORD}.items()}
+        found = [
+            f"{name} in {path.relative_to(self.folder)}"
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+            for content in [str(path).encode() + path.read_bytes()]
+            for name, value in wanted.items()
+            if value in content
+        ]
+        return found + [
+            f"{name} in the output of {command}"
+            for command, said in self.said
+            for name, value in wanted.items()
+            if value.decode() in said
+        ]
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Planted:
+    return Planted(tmp_path)
+
+
+def test_a_run_its_evaluation_and_its_pages_hold_no_secret(planted: Planted, digits: dict[str, Path]) -> None:
+    job, recipe = ROOT / "jobs", ROOT / "jobs/recipes/tiny.yaml"
+    data = ["--set", f"data.target={digits['target']}", "--set", f"data.source={digits['source']}"]
+    planted.run(job / "train.py", recipe, *data, "--set", "tracking.wandb=true", "--out", "run")
+    planted.run(job / "evaluate.py", "run")
+    planted.run(job / "leaderboard.py", "run", "--out", "board")
+    written = [path for path in planted.folder.rglob("*") if path.is_file()]
+    names = {path.name for path in written}
+    assert {"recipe.yaml", "metrics.jsonl", "record.json", "state.json", "index.html"} <= names
+    assert any(path.suffix == ".wandb" and path.stat().st_size for path in written)
+    assert planted.leaks() == []
+
+
+def test_the_search_finds_what_was_planted(planted: Planted) -> None:
+    """Else the tests beside it would prove nothing."""
+    code = "import os, pathlib; print(os.environ['HF_TOKEN']); pathlib.Path('a.wandb').write_bytes(b'\\0' + "
+    planted.run("-c", code + "os.environb[b'WANDB_API_KEY'] + b'\\xff')")
+    assert [leak.partition(" in ")[0] for leak in planted.leaks()] == ["WANDB_API_KEY", "HF_TOKEN"] or (
+        {leak.partition(" in ")[0] for leak in planted.leaks()} == {"WANDB_API_KEY", "HF_TOKEN"}
+    )
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        f"data.target=s3://me:{PASSWORD}@bucket/shards",
+        f"data.source=https://me:{PASSWORD}@host/shards",
+        f"model.weights=https://me:{PASSWORD}@host/w.pth",
+        f"model.weights=https://host/w.pth?token={PASSWORD}",
+        f"tracking.project={SECRETS['WANDB_API_KEY']}",
+        f"tracking.tags=[a, {SECRETS['HF_TOKEN']}]",
+        f"nonsense={SECRETS['AWS_SECRET_ACCESS_KEY']}",
+        f"epochs={SECRETS['RAY_AUTH_TOKEN']}",
+        f"threat=: {SECRETS['AWS_SESSION_TOKEN']}: [",
+    ],
+)
+def test_a_recipe_with_a_secret_is_refused_without_repeating_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, assignment: str
+) -> None:
+    from temper.cli import main
+
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(ROOT / "jobs/recipes/tiny.yaml"), "--set", assignment, "--out", str(tmp_path / "r")])
+    said = "".join(capsys.readouterr())
+    assert end.value.code == 2
+    assert "error:" in said
+    assert "***" in said
+    assert PASSWORD not in said
+    assert not [name for name, value in SECRETS.items() if value in said]
+    assert not (tmp_path / "r").exists()

@@ -18,7 +18,7 @@ SECRETS = {
     "HF_TOKEN": "hf_plantedPlantedPlantedPlanted42",
     "RAY_AUTH_TOKEN": "planted-ray-auth-token-0123456789",
 }
-PASSWORD = "hunter2-planted-in-a-url"  # noqa: S105  # it is looked for, never used
+PASSWORD = "hunter2-planted-in-a-url"  # it is looked for, never used
 
 
 class Planted:
@@ -83,8 +83,8 @@ def test_a_run_its_evaluation_and_its_pages_hold_no_secret(planted: Planted, dig
     job, recipe = ROOT / "jobs", ROOT / "jobs/recipes/tiny.yaml"
     data = ["--set", f"data.target={digits['target']}", "--set", f"data.source={digits['source']}"]
     planted.run(job / "train.py", recipe, *data, "--set", "tracking.wandb=true", "--out", "run")
-    planted.run(job / "evaluate.py", "run")
-    planted.run(job / "leaderboard.py", "run", "--out", "board")
+    planted.run(job / "evaluate.py", "run", "--out", "again", "--set", "evaluation.max_images=16")
+    planted.run(job / "leaderboard.py", "run", "again", "--out", "board")
     written = [path for path in planted.folder.rglob("*") if path.is_file()]
     names = {path.name for path in written}
     assert {"recipe.yaml", "metrics.jsonl", "record.json", "state.json", "index.html"} <= names
@@ -96,9 +96,7 @@ def test_the_search_finds_what_was_planted(planted: Planted) -> None:
     """Else the tests beside it would prove nothing."""
     code = "import os, pathlib; print(os.environ['HF_TOKEN']); pathlib.Path('a.wandb').write_bytes(b'\\0' + "
     planted.run("-c", code + "os.environb[b'WANDB_API_KEY'] + b'\\xff')")
-    assert [leak.partition(" in ")[0] for leak in planted.leaks()] == ["WANDB_API_KEY", "HF_TOKEN"] or (
-        {leak.partition(" in ")[0] for leak in planted.leaks()} == {"WANDB_API_KEY", "HF_TOKEN"}
-    )
+    assert [leak.partition(" in ")[0] for leak in planted.leaks()] == ["WANDB_API_KEY", "HF_TOKEN"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +122,9 @@ def test_a_recipe_with_a_secret_is_refused_without_repeating_it(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("WANDB_MODE", "offline")
     with pytest.raises(SystemExit) as end:
-        main(["train", str(ROOT / "jobs/recipes/tiny.yaml"), "--set", assignment, "--out", str(tmp_path / "r")])
+        main(
+            ["train", str(ROOT / "jobs/recipes/tiny.yaml"), "--set", assignment, "--out", str(tmp_path / "r")]
+        )
     said = "".join(capsys.readouterr())
     assert end.value.code == 2
     assert "error:" in said

@@ -36,7 +36,11 @@ def test_a_secret_of_the_environment_is_masked(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_what_is_no_secret_stays() -> None:
-    environment = {"KEYBOARD": "a-long-layout-name", "RAY_AUTH_TOKEN_PATH": "/home/me/token", "MY_KEY": "short"}
+    environment = {
+        "KEYBOARD": "a-long-layout-name",
+        "RAY_AUTH_TOKEN_PATH": "/home/me/token",
+        "MY_KEY": "short",
+    }
     assert secrets_of(environment) == []
     for text in (
         "s3://bucket/key/file.parquet",

@@ -2,18 +2,19 @@
 
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from temper.cluster.sweep.book import read_begun
 from temper.errors import CheckpointError, RecipeError, RecordError, SearchSpaceError, TemperError
 from temper.reading import parse_json, parse_yaml, read_json
-from temper.records import RunFolder, SweepFolder, read_crossval, read_ledger, read_record
 from temper.recipe import load_recipe
+from temper.records import RunFolder, SweepFolder, read_crossval, read_ledger, read_record
 from temper.search import load_space
 from temper.spec import parse_assignments, read_yaml
 from temper.training import read_state
@@ -226,3 +227,57 @@ def test_a_run_folder_with_a_recipe_that_explodes(tmp_path: Path) -> None:
     run.recipe.write_text(bomb(9))
     with pytest.raises(RecipeError, match=r"recipe\.yaml: not YAML of this kind \(its aliases"):
         read_yaml(run.recipe)
+
+
+def mutations(content: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """``content`` with one byte changed, cut off, or some bytes of it doubled, at seeded random places."""
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        place, kind = int(generator.integers(len(content))), int(generator.integers(4))
+        if kind < 2:
+            changed = bytearray(content)
+            changed[place] ^= int(generator.integers(1, 256))
+            yield bytes(changed)
+        elif kind == 2:
+            yield content[:place]
+        else:
+            yield content[: place + 20] + content[place:]
+
+
+def ledger_lines() -> bytes:
+    return "".join(json.dumps({**ROW, "trial": f"{number:05d}"}) + "\n" for number in range(5)).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "read"),
+    [
+        ("tiny.yaml", TINY.encode(), load_recipe),
+        ("joint.yaml", (ROOT / "search_spaces/joint.yaml").read_bytes(), load_space),
+        ("ledger.jsonl", ledger_lines(), read_ledger),
+    ],
+    ids=["recipe", "space", "ledger"],
+)
+def test_any_byte_of_a_file_that_changes_ends_in_no_traceback(
+    tmp_path: Path, name: str, content: bytes, read: Callable[[Path], Any]
+) -> None:
+    path, refused = tmp_path / name, 0
+    for changed in mutations(content, 300, seed=0):
+        path.write_bytes(changed)
+        try:
+            read(path)
+        except TemperError as problem:
+            refused += 1
+            assert name in str(problem)
+    assert refused > 60
+
+
+def test_any_byte_of_a_record_that_changes_ends_in_no_traceback(evaluated_run: Path, tmp_path: Path) -> None:
+    path, refused = tmp_path / "record.json", 0
+    for changed in mutations((evaluated_run / "record.json").read_bytes(), 300, seed=1):
+        path.write_bytes(changed)
+        try:
+            read_record(path)
+        except RecordError as problem:
+            refused += 1
+            assert "record.json" in str(problem)
+    assert refused > 100

@@ -32,7 +32,7 @@ def encode(path: Path, size: int | None) -> Encoded:
         OSError: the file cannot be read.
     """
     if not path.is_file():
-        raise ValueError("broken link" if path.is_symlink() else "not a regular file")
+        raise ValueError("not a regular file" if path.exists() else "broken link")
     content = path.read_bytes()
     if not content:
         raise ValueError("empty file")

@@ -158,9 +158,16 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -
         for name in expected
         if name in tensors and tensors[name].shape != expected[name].shape
     ]
+    # PyTorch would drop their imaginary part with no more than a warning.
+    mistyped = [name for name in expected if name in tensors and tensors[name].is_complex()]
     problems = [
         f"{title}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", reshaped))
+        for title, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("wrong shape", reshaped),
+            ("complex", mistyped),
+        )
         if names
     ]
     if problems:

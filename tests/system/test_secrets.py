@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,8 @@ PASSWORD = "hunter2-planted-in-a-url"  # it is looked for, never used
 class Planted:
     """Runs commands with the secrets in their environment, and keeps what they said."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, ray: Path) -> None:
+        self.folder, self.ray = folder, ray
         self.said: list[tuple[str, str]] = []
         home = folder / "home"
         home.mkdir()
@@ -37,6 +39,7 @@ class Planted:
             "HOME": str(home),
             "XDG_CACHE_HOME": str(home / ".cache"),
             "TMPDIR": str(home),
+            "RAY_TMPDIR": str(ray),
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
 
@@ -59,8 +62,9 @@ class Planted:
         """Where one of the secrets is: names of files, and commands that said it."""
         wanted = {name: value.encode() for name, value in {**SECRETS, "password": PASSWORD}.items()}
         found = [
-            f"{name} in {path.relative_to(self.folder)}"
-            for path in sorted(self.folder.rglob("*"))
+            f"{name} in {path.relative_to(folder)}"
+            for folder in (self.folder, self.ray)
+            for path in sorted(folder.rglob("*"))
             if path.is_file() and not path.is_symlink()
             for content in [str(path).encode() + path.read_bytes()]
             for name, value in wanted.items()
@@ -75,8 +79,10 @@ class Planted:
 
 
 @pytest.fixture
-def planted(tmp_path: Path) -> Planted:
-    return Planted(tmp_path)
+def planted(tmp_path: Path) -> Iterator[Planted]:
+    # Ray's sockets lie in its folder, and their paths may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as ray:
+        yield Planted(tmp_path, Path(ray))
 
 
 def test_a_run_its_evaluation_and_its_pages_hold_no_secret(planted: Planted, digits: dict[str, Path]) -> None:
@@ -89,6 +95,28 @@ def test_a_run_its_evaluation_and_its_pages_hold_no_secret(planted: Planted, dig
     names = {path.name for path in written}
     assert {"recipe.yaml", "metrics.jsonl", "record.json", "state.json", "index.html"} <= names
     assert any(path.suffix == ".wandb" and path.stat().st_size for path in written)
+    assert planted.leaks() == []
+
+
+SPACE = """
+search: grid
+metric: val/target/robust_acc
+scheduler: null
+finalists: 0
+parameters:
+  objective.alpha: {choice: [0.1, 0.3]}
+"""
+
+
+def test_a_sweep_and_its_report_hold_no_secret(planted: Planted, digits: dict[str, Path]) -> None:
+    """Ray's own folder is searched too. (As with ``ray_cluster``.)"""
+    (planted.folder / "space.yaml").write_text(SPACE)
+    data = ["--set", f"data.target={digits['target']}", "--set", f"data.source={digits['source']}"]
+    wanted = ["--set", "tracking.wandb=true", "--set", "data.shots_per_class=20", "--set", "epochs=1"]
+    recipe = ROOT / "jobs/recipes/tiny.yaml"
+    planted.run(ROOT / "jobs/sweep.py", recipe, "space.yaml", *data, *wanted, "--out", "sweep")
+    assert len((planted.folder / "sweep/ledger.jsonl").read_text().splitlines()) >= 2
+    assert any(planted.ray.rglob("raylet.out"))
     assert planted.leaks() == []
 
 

@@ -1,4 +1,4 @@
-"""Shards and manifests that lie, are cut short, or change under a run: one clear error, nothing read amiss."""
+"""Shards and manifests that lie, are cut short, or change under a run: an error, nothing read amiss."""
 
 import io
 import json
@@ -307,15 +307,15 @@ def test_any_byte_of_a_manifest_that_changes_is_refused_or_changes_nothing(folde
     path = folder / "manifest.json"
     truth = ShardSet.open(folder).manifest
     counted = {"classes", "counts", "fingerprint", "shards", "splits", "schema_version"}
-    refused = 0
+    refused: list[str] = []
     for content in flips(path.read_bytes(), 400, seed=2):
         path.write_bytes(content)
         try:
             found = ShardSet.open(folder).manifest
         except ShardError as problem:
-            refused += 1
-            assert len(str(problem)) < 1000
+            refused.append(str(problem))
             continue
         same = found.model_dump(include=counted)
         assert same == truth.model_dump(include=counted)
-    assert refused > 300
+    assert len(refused) > 300
+    assert max(map(len, refused)) < 1000

@@ -102,7 +102,7 @@ SPACE = """
 search: grid
 metric: val/target/robust_acc
 scheduler: null
-finalists: 0
+finalists: 1
 parameters:
   objective.alpha: {choice: [0.1, 0.3]}
 """
@@ -112,7 +112,16 @@ def test_a_sweep_and_its_report_hold_no_secret(planted: Planted, digits: dict[st
     """Ray's own folder is searched too. (As with ``ray_cluster``.)"""
     (planted.folder / "space.yaml").write_text(SPACE)
     data = ["--set", f"data.target={digits['target']}", "--set", f"data.source={digits['source']}"]
-    wanted = ["--set", "tracking.wandb=true", "--set", "data.shots_per_class=20", "--set", "epochs=1"]
+    wanted = [
+        "--set",
+        "tracking.wandb=true",
+        "--set",
+        "data.shots_per_class=20",
+        "--set",
+        "epochs=1",
+        "--set",
+        "evaluation.max_images=16",
+    ]
     recipe = ROOT / "jobs/recipes/tiny.yaml"
     planted.run(ROOT / "jobs/sweep.py", recipe, "space.yaml", *data, *wanted, "--out", "sweep")
     assert len((planted.folder / "sweep/ledger.jsonl").read_text().splitlines()) >= 2

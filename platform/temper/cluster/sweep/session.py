@@ -75,9 +75,22 @@ def run_session(book: SweepBook, first: Recipe, shared: Shared, deadline: float 
             failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
         ),
     )
+    _keep_keys_out_of_logs()
     with _interruptible(halt):
         tuner.fit()
     return halt
+
+
+def _keep_keys_out_of_logs() -> None:
+    """Stop Tune from putting the driver's AWS keys into the runtime environment of its trials.
+
+    Ray 2.60 writes runtime environments into ``runtime_env_agent.log`` in plain text. Trials have the keys of
+    the node that they run on: its role, or the environment that Ray was started in.
+    """
+    from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
+
+    for name in [name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]:
+        ENV_VARS_TO_PROPAGATE.discard(name)
 
 
 def _names(book: SweepBook) -> list[str]:

@@ -179,7 +179,6 @@ SPACE = {"parameters": {"objective.adversary.eps": {"uniform": [0.05, 0.1]}}}
         ({"parameters": {"objective.adversary.eps": {"choice": [8]}}}, r"trial 0: .*did you mean 8/255"),
         ({"parameters": {"data.batch_size": {"choice": [8, 16]}}}, "a sweep cannot vary 'data'"),
         ({"parameters": {"validation": {"choice": [{"steps": 0, "metric": CLEAN}]}}}, "0 steps measure no"),
-        ({"search": "grid"}, r"parameters.objective.adversary.eps: a grid needs 'choice'"),
     ],
 )
 def test_every_point_is_checked_before_the_first_trial(

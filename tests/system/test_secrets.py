@@ -31,14 +31,15 @@ class Planted:
         self.said: list[tuple[str, str]] = []
         home = folder / "home"
         home.mkdir()
-        # A home and a temporary folder of its own, so that caches and Ray's logs are looked at too.
+        # A home and a temporary folder of its own, so that caches and logs are looked at too.
         self.environment = {
             **{name: value for name, value in os.environ.items() if name not in ("WANDB_DIR",)},
             **SECRETS,
             "WANDB_MODE": "offline",
             "HOME": str(home),
             "XDG_CACHE_HOME": str(home / ".cache"),
-            "TMPDIR": str(home),
+            # W&B has a socket too.
+            "TMPDIR": str(ray),
             "RAY_TMPDIR": str(ray),
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
@@ -109,7 +110,7 @@ parameters:
 
 
 def test_a_sweep_and_its_report_hold_no_secret(planted: Planted, digits: dict[str, Path]) -> None:
-    """Ray's own folder is searched too. (As with ``ray_cluster``.)"""
+    """Ray's own folder is searched too."""
     (planted.folder / "space.yaml").write_text(SPACE)
     data = ["--set", f"data.target={digits['target']}", "--set", f"data.source={digits['source']}"]
     wanted = [

@@ -27,7 +27,7 @@ SPACE = {
         "objective.adversary.eps": {"choice": [0.05, 0.1, 0.2]},
     },
 }
-ASHA = {"kind": "asha", "grace_epochs": 2, "reduction_factor": 4}
+ASHA = {"kind": "asha", "grace_epochs": 2, "reduction_factor": 3}
 
 
 def main() -> None:

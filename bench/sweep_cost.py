@@ -9,9 +9,8 @@ Prints a Markdown table: training steps, and the best robust accuracy that each 
 import tempfile
 from pathlib import Path
 
+from digit_tasks import write_tasks
 from temper.cluster.sweep import sweep
-from temper.data import write_shards
-from temper.digits import write_digits
 from temper.records import SweepFolder, read_ledger, read_record
 from temper.search import SearchSpace
 from temper.spec import apply_overrides, read_yaml
@@ -34,10 +33,7 @@ def main() -> None:
     """The grid, then ASHA on its points."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = {}
-        for task, images in zip(("source", "target"), write_digits(folder / "images"), strict=True):
-            paths[f"data.{task}"] = str(folder / "shards" / task)
-            write_shards(images, folder / "shards" / task)
+        paths = write_tasks(folder)
         document = apply_overrides(read_yaml(RECIPE), {**paths, "tracking.wandb": False})
         print("| sweep | trials | training epochs | passes, million | best robust %, suite | minutes |")
         print("|---|---:|---:|---:|---:|---:|")

@@ -13,10 +13,9 @@ from typing import Any
 
 import ray
 
+from digit_tasks import write_tasks
 from temper.cluster.runtime import start_ray
 from temper.cluster.sweep import Watch, sweep
-from temper.data import write_shards
-from temper.digits import write_digits
 from temper.records import LedgerRow
 from temper.search import SearchSpace
 from temper.spec import apply_overrides, read_yaml
@@ -28,10 +27,7 @@ def main() -> None:
     """Our way, then the plain one."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = {}
-        for task, images in zip(("source", "target"), write_digits(folder / "images"), strict=True):
-            paths[f"data.{task}"] = str(folder / "shards" / task)
-            write_shards(images, folder / "shards" / task)
+        paths = write_tasks(folder)
         start_ray()
         # One trial at a time, so that seconds between ends are seconds of one trial.
         cpus = int(ray.cluster_resources()["CPU"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from temper.cli.options import Json, Verbose, app
+from temper.cli.options import Json, Maker, Record, Sample, Verbose, app
 from temper.cli.results import board_table
 from temper.cli.show import finish, say, table_of
 
@@ -95,12 +95,10 @@ def serve(
 
 @app.command(name="submit-entry", epilog="Example: temper submit-entry runs/medical board")
 def submit_entry(
-    record: Annotated[Path, typer.Argument(help="A record file, or the run folder that it is in.")],
+    record: Record,
     board: Annotated[Path, typer.Argument(metavar="BOARD_FOLDER", help="Where entries are kept.")],
-    sample: Annotated[int, typer.Option(min=1, help="Images to attack again.")] = 64,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Makes a model that was trained elsewhere.")
-    ] = None,
+    sample: Sample = 64,
+    model: Maker = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:

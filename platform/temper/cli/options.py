@@ -1,5 +1,6 @@
 """The application, and the options that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,3 +19,8 @@ Set = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show what Ray and the other packages say.")]
+Record = Annotated[Path, typer.Argument(help="A record file, or the run folder that it is in.")]
+Sample = Annotated[int, typer.Option(min=1, help="Images to attack again.")]
+Maker = Annotated[
+    str | None, typer.Option(metavar="MODULE:FUNCTION", help="Makes a model that was trained elsewhere.")
+]

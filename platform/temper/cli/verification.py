@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from temper.cli.options import Json, Verbose, app
+from temper.cli.options import Json, Maker, Record, Sample, Verbose, app
 from temper.cli.show import finish, say, table_of
 
 if TYPE_CHECKING:
@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: temper verify runs/medical")
 def verify(
-    record: Annotated[Path, typer.Argument(help="A record file, or the run folder that it is in.")],
+    record: Record,
     shallow: Annotated[bool, typer.Option("--shallow", help="Files and numbers only, no model.")] = False,
-    sample: Annotated[int, typer.Option(min=1, help="Images to attack again.")] = 64,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Makes a model that was trained elsewhere.")
-    ] = None,
+    sample: Sample = 64,
+    model: Maker = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -300,6 +300,7 @@ def test_a_served_page_shows_itself_anew(show: Any, vary: Any, tmp_path: Path) -
             assert page.inner_text("h1") == "beta"
             page.get_by_role("link", name="record.json").click()
             assert page.evaluate("document.body.textContent").startswith("{")
+            page.close()  # else it may ask once more while the server ends
         finally:
             server.stop()
             thread.join()

@@ -27,7 +27,7 @@ def publish_board(
     mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     settings = wandb.Settings(
         silent=True, console="off", disable_git=True, disable_code=True, save_code=False,
-        x_disable_stats=True, x_disable_meta=True, init_timeout=INIT_TIMEOUT_S,
+        x_disable_stats=True, x_disable_meta=True, init_timeout=INIT_TIMEOUT_S, x_service_wait=INIT_TIMEOUT_S,
     )  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)

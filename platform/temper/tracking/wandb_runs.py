@@ -10,7 +10,8 @@ from temper.credentials import shown
 
 logger = logging.getLogger(__name__)
 
-INIT_TIMEOUT_S = 20.0
+INIT_TIMEOUT_S = 60.0
+"""For W&B's own process to start, and for its server to answer; a loaded machine took 20 s for the first."""
 
 
 class WandbTracker:
@@ -53,6 +54,7 @@ class WandbTracker:
             x_disable_stats=True,
             x_disable_meta=True,
             init_timeout=INIT_TIMEOUT_S,
+            x_service_wait=INIT_TIMEOUT_S,
         )
         self._run = wandb.init(
             dir=str(folder),

@@ -1,7 +1,9 @@
 """The main job on embedded data: digits to shards to a sweep to a leaderboard."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import temper
 from temper.cluster.sweep import Watch, sweep
@@ -9,6 +11,7 @@ from temper.data import write_shards
 from temper.digits import write_digits
 from temper.errors import CheckpointError, TemperError
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
+from temper.recipe import build_recipe
 from temper.records import SweepFolder, SweepRecord
 from temper.search import load_space
 from temper.spec import apply_overrides, read_yaml
@@ -25,18 +28,21 @@ class DemoResult:
 
 def run_demo(
     out: Path,
+    changes: Mapping[str, Any] | None = None,
     *,
     watch: Watch | None = None,
     verbose: bool = False,
 ) -> DemoResult:
-    """Everything from images to the page, in ``out``, which must not exist.
+    """Everything from images to the page, in ``out``, which must not exist; ``changes`` are of its recipe.
 
     Raises:
         CheckpointError: ``out`` exists.
+        RecipeError: ``changes`` that do not fit.
     """
     if out.exists():
         raise CheckpointError(f"{out}: exists already; remove it, or choose another --out")
     recipe, space = example("recipes/digits.yaml"), example("search_spaces/joint.yaml")
+    build_recipe(apply_overrides(read_yaml(recipe), changes or {}), where=str(recipe))
     watch = watch or Watch()
     watch.on_stage("writing scikit-learn's digits as images and as shards")
     overrides = {}
@@ -44,7 +50,7 @@ def run_demo(
         shards = out / "shards" / images.name
         write_shards(images, shards)
         overrides[f"data.{task}"] = str(shards)
-    document = apply_overrides(read_yaml(recipe), overrides)
+    document = apply_overrides(read_yaml(recipe), {**overrides, **(changes or {})})
     folder = SweepFolder(out / "sweep")
     record = sweep(
         document,

@@ -27,8 +27,10 @@ def seen() -> list[LedgerRow]:
 
 @pytest.fixture(scope="module")
 def demo(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory, seen: list[LedgerRow]) -> DemoResult:
+    """As in `make demo`, but for fewer images that are attacked."""
     out = tmp_path_factory.mktemp("demo") / "demo"
-    return run_demo(out, watch=Watch(on_trial=lambda row, total: seen.append(row)))
+    changes = {"evaluation.max_images": 60, "validation.max_images": 60}
+    return run_demo(out, changes, watch=Watch(on_trial=lambda row, total: seen.append(row)))
 
 
 def test_the_best_hardened_model_beats_the_baseline_by_20_points(demo: DemoResult) -> None:

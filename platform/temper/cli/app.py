@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import temper
-from temper.cli.options import Json, Verbose, app
+from temper.cli.options import Json, Set, Verbose, app
 from temper.cli.results import board_table
 from temper.cli.show import finish, progress_bar, say, table_of
 
@@ -71,6 +71,7 @@ def shards(
 
 @app.command(epilog="Example: temper demo --out demo")
 def demo(
+    overrides: Set = None,
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
     as_json: Json = False,
     verbose: Verbose = False,
@@ -78,9 +79,11 @@ def demo(
     """The whole job on embedded data, in about two minutes."""
     from temper.cli.watch import watching
     from temper.demo import run_demo
+    from temper.spec import parse_assignments
 
+    changes = parse_assignments(overrides or [])
     with watching() as watch:
-        result = run_demo(out, watch=watch, verbose=verbose)
+        result = run_demo(out, changes, watch=watch, verbose=verbose)
     summary = {**result.sweep.model_dump(), "page": str(result.page)}
     finish(summary, board_table(result.leaderboard), as_json=as_json)
     say(f"leaderboard: {result.page}")

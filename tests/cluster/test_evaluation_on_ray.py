@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
-from ray.util.state import list_actors
 
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.foreign import ForeignSpec, evaluate_foreign
@@ -25,7 +23,7 @@ def outcomes(folder: Path) -> str:
 
 
 def test_any_number_of_workers_gives_the_same_even_if_one_is_killed(
-    evaluated_run: Path, tmp_path: Path
+    evaluated_run: Path, tmp_path: Path, pids_of: Any
 ) -> None:
     killed: list[int] = []
     seen: list[tuple[str, int, int]] = []
@@ -33,8 +31,7 @@ def test_any_number_of_workers_gives_the_same_even_if_one_is_killed(
     def kill_once(what: str, done: int, total: int, robust: float) -> None:
         seen.append((what, done, total))
         if not killed:
-            actors = list_actors(ray.get_runtime_context().gcs_address, [("state", "=", "ALIVE")])
-            pids = [actor.pid for actor in actors if actor.class_name.endswith("ChunkWorker")]
+            pids = pids_of("ChunkWorker")
             killed.append(pids[0])
             os.kill(pids[0], signal.SIGKILL)
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
-from ray.util.state import list_actors
 from safetensors.torch import load_file
 
 from temper.cluster.feeds import build_feed, decode_splits, open_data
@@ -63,7 +61,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_worker_of_ray_train_gives_the_run_of_this_process_even_if_it_is_killed(
-    tiny_recipe: Any, tmp_path: Path
+    tiny_recipe: Any, tmp_path: Path, pids_of: Any
 ) -> None:
     killed: list[int] = []
     seen: list[float] = []
@@ -71,8 +69,7 @@ def test_a_worker_of_ray_train_gives_the_run_of_this_process_even_if_it_is_kille
     def kill_once(metrics: Any) -> None:
         seen.append(metrics["epoch"])
         if not killed:
-            alive = list_actors(ray.get_runtime_context().gcs_address, [("state", "=", "ALIVE")])
-            killed.extend(actor.pid for actor in alive if "TrainWorker" in actor.class_name)
+            killed.extend(pids_of("RayTrainWorker"))
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 

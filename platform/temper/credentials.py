@@ -6,7 +6,7 @@ one is refused: recipes are copied into records, pages and trackers.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 HIDDEN = "***"
@@ -41,25 +41,32 @@ def secrets_of(environment: Mapping[str, str] | None = None) -> list[str]:
     return sorted(found, key=len, reverse=True)
 
 
-def mask(text: str) -> str:
-    """``text`` with ``***`` for secrets of the environment, users of URLs, and what looks like a key."""
-    for secret in secrets_of():
+def mask(text: str, secrets: Sequence[str] | None = None) -> str:
+    """``text`` with ``***`` for ``secrets``, by default those of the environment, users of URLs, and what
+    looks like a key.
+    """
+    for secret in secrets_of() if secrets is None else secrets:
         text = text.replace(secret, HIDDEN)
     text = USER_OF_URL.sub(rf"\1{HIDDEN}@", text)
     text = KEY_IN_QUERY.sub(rf"\1{HIDDEN}", text)
     return KNOWN_KEY.sub(HIDDEN, text)
 
 
-def find_secrets(document: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def find_secrets(document: Any) -> Iterator[tuple[str, str]]:
     """The dotted path and the masked text of every key and value that holds a secret."""
+    # Looked up once: the environment is read slowly, and a document has hundreds of texts.
+    return _find(document, "", secrets_of())
+
+
+def _find(document: Any, path: str, secrets: Sequence[str]) -> Iterator[tuple[str, str]]:
     if isinstance(document, Mapping):
         for name, value in document.items():
-            yield from find_secrets(str(name), path)
-            yield from find_secrets(value, f"{path}.{mask(str(name))}".removeprefix("."))
+            yield from _find(str(name), path, secrets)
+            yield from _find(value, f"{path}.{mask(str(name), secrets)}".removeprefix("."), secrets)
     elif isinstance(document, list | tuple):
         for index, value in enumerate(document):
-            yield from find_secrets(value, f"{path}.{index}".removeprefix("."))
-    elif isinstance(document, str) and (masked := mask(document)) != document:
+            yield from _find(value, f"{path}.{index}".removeprefix("."), secrets)
+    elif isinstance(document, str) and (masked := mask(document, secrets)) != document:
         yield path, masked
 
 

@@ -60,9 +60,13 @@ def _distinct(
 ) -> Iterator[Trial]:
     """Of each trial's candidates the first that is allowed and new."""
     seen: set[str] = set()
+    tried: list[Point] = []
     number = 0
     for points in candidates:
         for overrides in points:
+            if overrides in tried:
+                continue
+            tried.append(overrides)
             trial = build_trial(document, overrides, number, where)
             if trial.recipe.hash in seen or broken_rule(space, trial.recipe) is not None:
                 continue

@@ -25,6 +25,7 @@ from temper.evaluation.evaluate import Relatives
 from temper.models import ModelSpec, TaskModel, build_model, start_classes
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second, write_once
 from temper.spec import Spec, Threat, content_hash
+from temper.storage import Place
 
 
 class ForeignSpec(Spec):
@@ -37,7 +38,7 @@ class ForeignSpec(Spec):
     ``backbone``, with its classifier.
     """
     backbone: str | None = None
-    shards: Path
+    shards: Place
     image_size: int = Field(ge=8, le=1024)
     fit: Fit = "pad"
     split: Split = "test"

@@ -7,6 +7,7 @@ copied back by a thread (``mirrored``). For a path of this machine both do nothi
 
 from temper.storage.address import (
     Address,
+    Place,
     address_of,
     cache_folder,
     in_words,
@@ -23,6 +24,7 @@ __all__ = [
     "SMALL",
     "UNREAD",
     "Address",
+    "Place",
     "address_of",
     "cache_folder",
     "download",

@@ -5,10 +5,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
+from pydantic import PlainSerializer
+
+from temper.credentials import mask
 from temper.errors import StorageError
 
+BUCKET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{2,254}$")
 REMOTE = re.compile(r"^s3:/{1,2}(?P<place>[^/].*?)/*$")
 """Paths lose one of two slashes."""
 
@@ -29,8 +33,12 @@ class Address:
         """
         found = REMOTE.match(_slashes(text))
         parts = found["place"].split("/") if found else []
-        if not parts or any(part in ("", ".", "..") or "\\" in part for part in parts):
-            raise StorageError(f"{text}: expected s3://bucket/prefix, without '.', '..' or empty parts")
+        is_plain = not any(part in ("", ".", "..") or set("\\?") & set(part) for part in parts)
+        if not (parts and is_plain and BUCKET.match(parts[0])):
+            raise StorageError(
+                f"{mask(_slashes(text))}: expected s3://bucket/prefix, without '.', '..' or empty parts; "
+                "keys, region and endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL)"
+            )
         return cls(parts[0], "/".join(parts[1:]))
 
     def __str__(self) -> str:
@@ -99,6 +107,10 @@ def named(path: str | Path) -> str:
     """How a path is written for people and in recipes: with both slashes, and never that of a copy."""
     address = address_of(path)
     return str(path) if address is None else str(address)
+
+
+Place = Annotated[Path, PlainSerializer(named, return_type=str, when_used="json")]
+"""A path that a user gives, here or in S3; it is written as it was given."""
 
 
 def in_words(text: str) -> str:

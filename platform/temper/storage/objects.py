@@ -5,6 +5,7 @@ import mmap
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -179,7 +180,8 @@ def download(address: Address, path: Path, found: Object | None = None) -> None:
     except OSError as problem:
         raise StorageError(f"{path}: the copy of {address} cannot be written ({problem.strerror})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _download_parts(address: Address, found: Object, path: Path) -> None:

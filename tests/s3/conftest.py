@@ -13,22 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 BUCKETS = itertools.count(1)
 SECRET = "an-invented-secret-key"
 HOP = {"connection", "transfer-encoding", "date", "server", "expect", "content-length"}
 """Headers of one connection."""
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The endpoint of one server for the whole session."""
-    moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
 
 
 @pytest.fixture
@@ -44,16 +33,16 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
 
 @pytest.fixture
-def bucket(server: str, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(s3_server: str, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> str:
     """``s3://`` and a new, empty bucket; the environment says how to get there."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-invented-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("TEMPER_STORAGE_LIMIT_S", "10")
     machine("a")
     name = f"bucket-{next(BUCKETS)}"
-    connection = http.client.HTTPConnection(urlsplit(server).netloc)
+    connection = http.client.HTTPConnection(urlsplit(s3_server).netloc)
     connection.request("PUT", f"/{name}")
     assert connection.getresponse().status == 200
     return f"s3://{name}"
@@ -160,9 +149,9 @@ def handler_of(proxy: Faulty) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # 
 
 
 @pytest.fixture
-def proxy(server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+def proxy(s3_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
     """The endpoint of this test leads through it."""
-    faulty = Faulty(server)
+    faulty = Faulty(s3_server)
     listener = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(faulty))
     thread = threading.Thread(target=listener.serve_forever, daemon=True)
     thread.start()

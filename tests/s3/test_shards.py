@@ -130,5 +130,7 @@ def test_a_cache_that_cannot_be_written_is_one_clear_line(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TEMPER_CACHE", str(tmp_path / "file"))
     forget()
-    with pytest.raises(StorageError, match=r"file/locks/.*: cannot be written .*; TEMPER_CACHE names another"):
+    with pytest.raises(
+        StorageError, match=r"file/locks/.*: cannot be written .*; TEMPER_CACHE names another"
+    ):
         ShardSet.open(Path(str(shards)))

@@ -16,7 +16,7 @@ from temper.storage.address import (
     named,
     portable,
 )
-from temper.storage.fetch import SMALL, UNREAD, exists, fetched
+from temper.storage.fetch import SMALL, UNREAD, beside, exists, fetched
 from temper.storage.mirror import mirrored, publish
 from temper.storage.objects import download, list_objects, read_bytes, upload, write_bytes
 
@@ -26,6 +26,7 @@ __all__ = [
     "Address",
     "Place",
     "address_of",
+    "beside",
     "cache_folder",
     "download",
     "exists",

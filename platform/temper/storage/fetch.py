@@ -1,11 +1,12 @@
 """Copies of what lies in S3, for whoever reads it."""
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from temper.storage.address import Address, address_of, stage_root
+from temper.storage.address import Address, address_of, is_remote, local_path, stage_root
 from temper.storage.objects import Object, download, find, list_objects, read_bytes
 from temper.storage.scope import MARKER, Marker, Scope, alone, scan
 
@@ -23,7 +24,7 @@ NUM_AT_ONCE = 8
 YOUNG_S = 5.0
 """Storage counts in seconds: what was changed shortly before it was fetched may have been changed again."""
 
-WRITTEN_HERE: set[Path] = set()
+WRITTEN_HERE: dict[Path, Scope] = {}
 """Folders that a mirror of this process writes: newer than what lies in the storage."""
 
 
@@ -40,7 +41,7 @@ def fetched(path: Path, *, names: frozenset[str] | None = None, without: frozens
     if address is None:
         return path
     folder = stage_root() / address.place
-    if any(folder.is_relative_to(written) for written in WRITTEN_HERE):
+    if _is_written_here(folder):
         return folder
     objects = list_objects(address)
     if not objects and _fetch_file(address, folder):
@@ -50,6 +51,29 @@ def fetched(path: Path, *, names: frozenset[str] | None = None, without: frozens
         with alone(folder / place):
             _fetch_group(address / place if place else address, folder / place, members, scope)
     return folder
+
+
+def _is_written_here(folder: Path) -> bool:
+    return any(
+        folder == written
+        or (folder.is_relative_to(written) and scope.holds(f"{folder.relative_to(written)}/x"))
+        for written, scope in WRITTEN_HERE.items()
+    )
+
+
+def beside(folder: Path, text: str) -> Path:
+    """The local path of the file that a record in ``folder`` names by ``text``: of a run, with its state.
+
+    Raises:
+        StorageError: it lies in S3, which cannot be reached.
+    """
+    path = Path(text) if is_remote(text) else folder / text
+    if address_of(path) is None:
+        return path
+    path = Path(os.path.normpath(local_path(path)))
+    if path.parent.name == "checkpoint":
+        return fetched(path.parents[1]) / "checkpoint" / path.name
+    return fetched(path)
 
 
 def exists(path: Path) -> bool:

@@ -117,7 +117,7 @@ class Mirror:
             write_bytes(self._address / MARKER, marker.to_json())
             write_copy(self._folder / MARKER, marker.to_json())
         _ACTIVE[self._folder] = self
-        WRITTEN_HERE.add(self._folder)
+        WRITTEN_HERE[self._folder] = self._scope
         self._thread.start()
 
     def _read_synced(self) -> dict[str, Stamp]:
@@ -171,7 +171,7 @@ class Mirror:
         finally:
             shutil.rmtree(self._shelf, ignore_errors=True)
             _ACTIVE.pop(self._folder, None)
-            WRITTEN_HERE.discard(self._folder)
+            WRITTEN_HERE.pop(self._folder, None)
 
     def _copy(self, *, is_last: bool) -> None:
         """Files first, then those that speak of them; what is gone here is removed there at the end."""

@@ -1,5 +1,6 @@
 """Trying again: what is worth it, how long to wait, and what to say when it is given up."""
 
+import logging
 import os
 import random
 import re
@@ -13,6 +14,10 @@ from pydantic import Field
 from temper.errors import StorageError
 from temper.seeds import derive_seed
 from temper.spec import Spec
+
+logger = logging.getLogger(__name__)
+TELL_AFTER = 5
+"""Tries, some seconds, after which someone who waits is told what for."""
 
 Result = TypeVar("Result")
 
@@ -36,7 +41,7 @@ WORTH_IT = (408, 425, 429)
 class Retry(Spec):
     """How long a request is tried again: waits double from ``first_s`` up, less a random part."""
 
-    limit_s: float = Field(default=300.0, ge=0)
+    limit_s: float = Field(default=180.0, ge=0)
     """Of one object, all tries and waits together."""
     first_s: float = Field(default=0.2, gt=0)
     longest_s: float = Field(default=20.0, gt=0)
@@ -60,7 +65,7 @@ class Retry(Spec):
         except ValueError:
             raise StorageError(
                 f"{', '.join(f'TEMPER_STORAGE_{name.upper()}={value}' for name, value in found.items())}: "
-                "expected seconds, such as 300"
+                "expected seconds, such as 180"
             ) from None
 
     def waits(self, what: str) -> "Waits":
@@ -111,6 +116,10 @@ def persist(work: Callable[[], Result], where: object, verb: str, retry: Retry |
                     f"{first_sentence(problem)}; see whether the storage can be reached (AWS_ENDPOINT_URL, "
                     "AWS_REGION), then run the same command again: it goes on"
                 ) from None
+            if tries == TELL_AFTER:
+                logger.warning(
+                    "%s: %s; it is tried again for up to %g s", where, first_sentence(problem), retry.limit_s
+                )
             time.sleep(wait)
 
 

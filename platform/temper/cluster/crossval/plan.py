@@ -53,7 +53,7 @@ class PlannedRun:
         """The run folder of its pretraining: runs whose pretraining is the same share it."""
         if self.recipe.pretrain is None:
             return None
-        return (folder.pretrain / pretrain_recipe(self.recipe).hash).resolve()
+        return portable(folder.pretrain / pretrain_recipe(self.recipe).hash)
 
     def is_done(self, folder: CrossvalFolder) -> bool:
         """Whether the run has its record already.

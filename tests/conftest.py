@@ -1,6 +1,7 @@
 """What all tests share: a tiny task, real image sets where they are present, and one Ray cluster."""
 
 import functools
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +174,7 @@ def s3_server() -> Iterator[str]:
     """The endpoint of a server that speaks S3's protocol."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request, else
     moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()

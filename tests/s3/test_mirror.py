@@ -13,6 +13,7 @@ import pytest
 from temper.errors import StorageError
 from temper.records import append_line, write_atomic
 from temper.storage import Address, fetched, list_objects, mirrored, publish, read_bytes, write_bytes
+from temper.storage.objects import delete
 
 Machine = Callable[[str], Path]
 
@@ -187,13 +188,26 @@ def test_a_reader_leaves_what_this_machine_writes(bucket: str, machine: Machine)
     ]
 
 
+def test_what_somebody_removes_by_hand_is_not_put_back(bucket: str) -> None:
+    run = Path(f"{bucket}/run")
+    with mirrored(run) as folder:
+        write_atomic(folder / "record.json", "{}")
+        write_atomic(folder / "recipe.yaml", "seed: 0")
+    delete(Address.parse(run) / "record.json")
+    assert not (fetched(run) / "record.json").exists()
+    with mirrored(run) as folder:
+        assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["recipe.yaml"]
+    write_bytes(Address.parse(run) / "recipe.yaml", b"seed: 10")
+    with mirrored(run) as folder:
+        assert (folder / "recipe.yaml").read_text() == "seed: 10"
+    assert names(str(Address.parse(run))) == {"recipe.yaml"}
+
+
 def test_what_is_gone_in_the_storage_goes_here(bucket: str, machine: Machine) -> None:
     place = Address.parse(f"{bucket}/run")
     for name in ("checkpoint/a", "checkpoint/b"):
         write_bytes(place / name, b"1")
     folder = fetched(Path(str(place)))
-    from temper.storage.objects import delete
-
     delete(place / "checkpoint/a")
     assert fetched(Path(str(place))) == folder
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["b"]

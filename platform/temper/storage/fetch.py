@@ -8,7 +8,7 @@ from pathlib import Path
 
 from temper.storage.address import Address, address_of, is_remote, local_path, stage_root
 from temper.storage.objects import Object, download, find, list_objects, read_bytes
-from temper.storage.scope import MARKER, Marker, Scope, alone, scan
+from temper.storage.scope import MARKER, Marker, Scope, alone, read_synced, scan
 
 SMALL = frozenset(
     {
@@ -118,12 +118,25 @@ def _by_writer(objects: Iterable[Object]) -> dict[str, list[Object]]:
 
 def _fetch_group(address: Address, folder: Path, objects: Sequence[Object], scope: Scope) -> None:
     marker = Marker.read(folder)
-    if marker is not None and Marker.token_of(read_bytes(address / MARKER)) != marker.token:
-        marker = None
     wanted = [one for one in objects if scope.holds(one.name)]
-    copy_down(address, folder, [one for one in wanted if marker is None or not marker.scope.holds(one.name)])
-    if marker is None:
+    if marker is not None and Marker.token_of(read_bytes(address / MARKER)) == marker.token:
+        changed = heed_hands(folder, objects)
+        wanted = [one for one in wanted if one.name in changed or not marker.scope.holds(one.name)]
+        copy_down(address, folder, wanted)
+    else:
+        copy_down(address, folder, wanted)
         remove_others(folder, scope, {one.name for one in objects})
+
+
+def heed_hands(folder: Path, objects: Iterable[Object]) -> set[str]:
+    """Remove here what somebody has removed there, though no writer has been at it; names of what is another.
+
+    Of a writer that did not come to its end nothing is known: its files are newer, perhaps.
+    """
+    synced, there = read_synced(folder) or {}, {one.name: one.size for one in objects}
+    for name in synced.keys() - there.keys():
+        (folder / name).unlink(missing_ok=True)
+    return {name for name, stamp in synced.items() if there.get(name, stamp[0]) != stamp[0]}
 
 
 def copy_down(address: Address, folder: Path, objects: Iterable[Object]) -> None:

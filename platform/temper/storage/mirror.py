@@ -17,9 +17,9 @@ from pathlib import Path
 
 from temper.errors import StorageError
 from temper.storage.address import Address, address_of, stage_root
-from temper.storage.fetch import WRITTEN_HERE, copy_down, remove_others
+from temper.storage.fetch import WRITTEN_HERE, copy_down, heed_hands, remove_others
 from temper.storage.objects import delete, list_objects, read_bytes, upload, write_bytes, write_copy
-from temper.storage.scope import MARKER, Marker, Scope, Stamp, alone, scan
+from temper.storage.scope import MARKER, SYNCED, Marker, Scope, Stamp, alone, read_synced, scan
 
 COMMITS = frozenset(
     {"state.json", "record.json", "crossval.json", "sweep.json", "manifest.json", "entry.json"}
@@ -32,7 +32,6 @@ POLL_S = 0.5
 SETTLE_S = 0.2
 """After a change is seen, for what is written together with it."""
 NUM_SNAPSHOTS = 100
-SYNCED = ".synced.json"
 
 _ACTIVE: dict[Path, "Mirror"] = {}
 
@@ -101,11 +100,15 @@ class Mirror:
         """
         with alone(self._folder):
             mine, theirs = Marker.read(self._folder), read_bytes(self._address / MARKER)
-            objects = [one for one in list_objects(self._address) if self._scope.holds(one.name)]
+            listed = list_objects(self._address)
+            objects = [one for one in listed if self._scope.holds(one.name)]
             self._there = {one.name for one in objects}
             complete = self._scope
             if mine is not None and mine.token == Marker.token_of(theirs) and mine.scope.covers(self._scope):
-                complete, self._known = mine.scope, self._read_synced()
+                changed, complete = heed_hands(self._folder, listed), mine.scope
+                copy_down(self._address, self._folder, [one for one in objects if one.name in changed])
+                known = (read_synced(self._folder) or {}).items()
+                self._known = {name: stamp for name, stamp in known if name not in changed}
             else:
                 copy_down(self._address, self._folder, objects)
                 remove_others(self._folder, self._scope, self._there)
@@ -119,14 +122,6 @@ class Mirror:
         _ACTIVE[self._folder] = self
         WRITTEN_HERE[self._folder] = self._scope
         self._thread.start()
-
-    def _read_synced(self) -> dict[str, Stamp]:
-        """What an earlier process of this machine had copied, where it came to its end."""
-        try:
-            document = json.loads((self._folder / SYNCED).read_bytes())
-            return {str(name): (int(s[0]), int(s[1]), int(s[2])) for name, s in document.items()}
-        except (OSError, ValueError, AttributeError, IndexError, TypeError):
-            return {}
 
     def _watch(self) -> None:
         seen: dict[str, Stamp] = {}

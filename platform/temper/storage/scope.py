@@ -72,6 +72,17 @@ class Marker:
 
 Stamp = tuple[int, int, int]
 """Size, time of change, inode."""
+SYNCED = ".synced.json"
+"""In a folder that nobody writes: its files as they were when the last of them had been copied."""
+
+
+def read_synced(folder: Path) -> dict[str, Stamp] | None:
+    """What its last writer on this machine had copied; ``None`` where that did not come to its end."""
+    try:
+        document = json.loads((folder / SYNCED).read_bytes())
+        return {str(name): (int(one[0]), int(one[1]), int(one[2])) for name, one in document.items()}
+    except (OSError, ValueError, AttributeError, IndexError, TypeError):
+        return None
 
 
 def scan(folder: Path, scope: Scope) -> dict[str, Stamp]:

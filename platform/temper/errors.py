@@ -9,7 +9,7 @@
     ├── ModelError            a backbone or its weights
     ├── CheckpointError       a checkpoint or a run folder
     ├── RecordError           a record or a ledger
-    ├── StorageError          a place in S3, or the copy of it here
+    ├── StorageError          a disk, a place in S3, or the copy of it here
     ├── TrainingError         a run that cannot go on
     └── Interrupted       someone stopped it; it can go on (exit code 130)
 
@@ -54,7 +54,7 @@ class RecordError(TemperError):
 
 
 class StorageError(TemperError):
-    """What lies in S3 cannot be reached, read or written, or another process writes there."""
+    """A disk is full or refuses; or what lies in S3 cannot be reached, or another process writes there."""
 
 
 class TrainingError(TemperError):

@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from temper.errors import StorageError
+from temper.records import write_atomic
 from temper.storage.address import Address, address_of, stage_root
 from temper.storage.fetch import WRITTEN_HERE, copy_down, heed_hands, remove_others
-from temper.storage.objects import delete, list_objects, read_bytes, upload, write_bytes, write_copy
+from temper.storage.objects import delete, list_objects, read_bytes, upload, write_bytes
 from temper.storage.scope import MARKER, SYNCED, Marker, Scope, Stamp, alone, read_synced, scan
 
 COMMITS = frozenset(
@@ -118,7 +119,7 @@ class Mirror:
                 shutil.rmtree(stale, ignore_errors=True)
             marker = Marker(self._token, complete)
             write_bytes(self._address / MARKER, marker.to_json())
-            write_copy(self._folder / MARKER, marker.to_json())
+            write_atomic(self._folder / MARKER, marker.to_json())
         _ACTIVE[self._folder] = self
         WRITTEN_HERE[self._folder] = self._scope
         self._thread.start()
@@ -162,7 +163,7 @@ class Mirror:
         self._thread.join()
         try:
             self.flush()
-            write_copy(self._folder / SYNCED, json.dumps(self._known).encode())
+            write_atomic(self._folder / SYNCED, json.dumps(self._known).encode())
         finally:
             shutil.rmtree(self._shelf, ignore_errors=True)
             _ACTIVE.pop(self._folder, None)

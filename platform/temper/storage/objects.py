@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from temper.errors import StorageError
-from temper.records import write_atomic
 from temper.storage.address import Address, endpoint
 from temper.storage.retry import Retry, persist
 
@@ -209,15 +208,3 @@ def delete(address: Address) -> None:
         persist(lambda: system().delete_file(address.place), address, "removed")
     except FileNotFoundError:
         return
-
-
-def write_copy(path: Path, content: bytes) -> None:
-    """Write a small local file, whole or not at all.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    try:
-        write_atomic(path, content)
-    except OSError as problem:
-        raise StorageError(f"{path}: cannot be written ({problem.strerror})") from None

@@ -4,6 +4,8 @@ The cluster's processes have another cache than the driver, so that nothing but 
 """
 
 import json
+import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from temper.cluster.crossval import CrossvalSpec, crossval
 from temper.cluster.launch import launch
-from temper.cluster.sweep import resume, sweep
+from temper.cluster.sweep import Watch, resume, sweep
 from temper.errors import CheckpointError
 from temper.search import SearchSpace
 from temper.storage import Address, list_objects, read_bytes
@@ -63,35 +65,52 @@ def test_workers_elsewhere_train_a_run_in_s3(
     assert state.best_metrics == pytest.approx(best, abs=1e-3)
 
 
-def test_a_sweep_in_s3_is_resumed_on_another_machine(
+SPACE = {
+    "search": "random",
+    "samples": 2,
+    "metric": "val/target/robust_acc",
+    "scheduler": None,
+    "finalists": 1,
+    "parameters": {"objective.alpha": {"uniform": [0.0, 1.0]}},
+}
+
+
+def sweep_and_die(document: dict[str, Any], out: str, address: str) -> None:
+    """A driver that dies as soon as the first trial has ended."""
+    os.environ["RAY_ADDRESS"] = address
+    watch = Watch(on_trial=lambda _row, _total: os._exit(9))
+    sweep(document, SearchSpace.model_validate(SPACE), Path(out), watch=watch)
+
+
+def test_a_sweep_in_s3_whose_head_dies_is_resumed_on_another_machine(
     ray_cluster: None, tiny_recipe: Any, bucket: str, machine: Machine
 ) -> None:
-    out = f"{bucket}/team/sweep"
-    space = SearchSpace.model_validate(
-        {
-            "search": "random",
-            "samples": 2,
-            "metric": "val/target/robust_acc",
-            "scheduler": None,
-            "finalists": 1,
-            "parameters": {"objective.alpha": {"uniform": [0.0, 1.0]}},
-        }
-    )
-    first = sweep(tiny_recipe(**FAST).resolved(), space, Path(out))
-    assert (first.num_finished, first.is_complete) == (2, True)
+    import ray
+
+    out, address = f"{bucket}/team/sweep", ray.get_runtime_context().gcs_address
+    document = tiny_recipe(**FAST).resolved()
+    driver = multiprocessing.get_context("spawn").Process(target=sweep_and_die, args=(document, out, address))
+    driver.start()
+    driver.join(240)
+    assert driver.exitcode == 9
     before = lines(f"{out}/ledger.jsonl")
-    assert len(before) == len(lines(f"{out}/points.jsonl")) == 2
-    written = names(out)
-    assert {f"trials/{row['trial']}/last/state.json" for row in before} <= written
-    assert f"trials/{first.best}/record.json" in written
-    assert not [name for name in written if ".ray" in name or ".lock" in name]
+    assert len(before) <= 1
+    points = lines(f"{out}/points.jsonl")
+    assert points
 
     machine("another")
-    second = resume(Path(out), {"samples": 3})
+    record = resume(Path(out))
     after = lines(f"{out}/ledger.jsonl")
-    assert after[:2] == before
-    assert (len(after), second.num_finished) == (3, 3)
-    assert json.loads(read_bytes(Address.parse(f"{out}/sweep.json")) or b"")["num_trials"] == 3
+    assert after[: len(before)] == before
+    assert sorted(row["trial"] for row in after) == ["00000", "00001"]
+    assert lines(f"{out}/points.jsonl")[: len(points)] == points
+    assert (record.num_finished, record.is_complete) == (2, True)
+    for row in after:
+        assert [one["epoch"] for one in lines(f"{out}/trials/{row['trial']}/metrics.jsonl")] == [0]
+    written = names(out)
+    assert {f"trials/{row['trial']}/last/state.json" for row in after} <= written
+    assert {f"trials/{record.best}/record.json", "sweep.json", "space.yaml", "recipe.yaml"} <= written
+    assert not [name for name in written if ".ray" in name or ".lock" in name]
 
 
 def test_a_cross_validation_in_s3_goes_on_where_it_was(

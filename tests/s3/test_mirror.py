@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from temper.errors import StorageError
+from temper.errors import CheckpointError, StorageError
 from temper.records import append_line, write_atomic
 from temper.storage import Address, fetched, list_objects, mirrored, publish, read_bytes, write_bytes
 from temper.storage.objects import delete
@@ -144,7 +144,9 @@ def test_an_outage_costs_nothing_but_time(bucket: str, proxy: Any, monkeypatch: 
         publish(folder)
         proxy.fail("drop", 10_000)
         epoch(folder, 2)
-        with pytest.raises(StorageError, match="is whole, and is used again on this machine"):
+        with pytest.raises(
+            StorageError, match="what this machine has of it is whole, and is used again here"
+        ):
             publish(folder)
         with proxy.lock:
             proxy.faults.clear()
@@ -186,6 +188,15 @@ def test_a_reader_leaves_what_this_machine_writes(bucket: str, machine: Machine)
     assert [path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()] == [
         "trials/1/last/state.json"
     ]
+
+
+def test_errors_speak_of_addresses(bucket: str) -> None:
+    run = Path(f"{bucket}/run")
+    with (
+        pytest.raises(CheckpointError, match=rf"^{bucket}/run/last: no checkpoint$"),
+        mirrored(run) as folder,
+    ):
+        raise CheckpointError(f"{folder / 'last'}: no checkpoint")
 
 
 def test_what_somebody_removes_by_hand_is_not_put_back(bucket: str) -> None:

@@ -19,7 +19,13 @@ from temper.training import read_state
 from temper.verification import verify_shallow
 
 Machine = Callable[[str], Path]
-FAST = {"epochs": 3, "evaluation.max_images": 12, "data.shots_per_class": 12, "tracking.wandb": False}
+FAST = {
+    "epochs": 3,
+    "pretrain": {"epochs": 1},
+    "evaluation.max_images": 12,
+    "data.shots_per_class": 12,
+    "tracking.wandb": False,
+}
 
 
 @pytest.fixture

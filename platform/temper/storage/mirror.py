@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from temper.errors import StorageError
+from temper.errors import StorageError, TemperError
 from temper.records import write_atomic
-from temper.storage.address import Address, address_of, stage_root
+from temper.storage.address import Address, address_of, in_words, stage_root
 from temper.storage.fetch import WRITTEN_HERE, copy_down, heed_hands, remove_others
 from temper.storage.objects import delete, list_objects, read_bytes, upload, write_bytes
 from temper.storage.scope import MARKER, SYNCED, Marker, Scope, Stamp, alone, read_synced, scan
@@ -58,7 +58,9 @@ def mirrored(path: Path, *, without: Iterable[str] = (), is_flat: bool = False) 
     mirror.open()
     try:
         yield folder
-    except BaseException:
+    except BaseException as problem:
+        if isinstance(problem, TemperError):
+            problem.args = tuple(in_words(str(part)) for part in problem.args)
         with suppress(StorageError):  # what went wrong first is what is told
             mirror.close()
         raise
@@ -148,7 +150,7 @@ class Mirror:
         try:
             self._copy(is_last=True)
         except StorageError as problem:
-            hint = "" if self._is_lost else f"; {self._folder} is whole, and is used again on this machine"
+            hint = "" if self._is_lost else "; what this machine has of it is whole, and is used again here"
             raise StorageError(f"{problem}{hint}") from None
         except OSError as problem:
             raise StorageError(f"{self._folder}: cannot be copied to {self._address} ({problem})") from None

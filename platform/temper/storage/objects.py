@@ -177,7 +177,10 @@ def download(address: Address, path: Path, found: Object | None = None) -> None:
     except FileNotFoundError:
         raise
     except OSError as problem:
-        raise StorageError(f"{path}: the copy of {address} cannot be written ({problem.strerror})") from None
+        raise StorageError(
+            f"{path}: the copy of {address} cannot be written ({problem.strerror}); TEMPER_CACHE names another "
+            "folder for copies"
+        ) from None
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -1,6 +1,7 @@
 """What all tests share: a tiny task, real image sets where they are present, and one Ray cluster."""
 
 import functools
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,12 +170,31 @@ def vary(evaluated_run: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One local cluster for the whole session, ended with it."""
+def s3_server() -> Iterator[str]:
+    """The endpoint of a server that speaks S3's protocol."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request, else
+    moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One local cluster for the whole session, ended with it; its processes know the server and its keys."""
     import ray
 
     from temper.cluster.runtime import start_ray
 
-    start_ray()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", s3_server)
+        patch.setenv("AWS_ACCESS_KEY_ID", "an-invented-key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "an-invented-secret-key")
+        patch.setenv("AWS_REGION", "us-east-1")
+        patch.setenv("TEMPER_CACHE", str(tmp_path_factory.mktemp("cache-of-the-cluster")))
+        start_ray()
     yield
     ray.shutdown()

@@ -19,6 +19,7 @@ from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second
 from temper.spec import Geometry, Threat, validate
+from temper.storage import fetched
 
 Data = str | Path | tuple[Any, Any] | Iterable[tuple[Any, Any]]
 
@@ -56,7 +57,7 @@ def evaluate(
         raise UsageError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     folder = None if out is None else Path(out)
     if folder is not None:
-        refuse_second(RunFolder(folder))
+        refuse_second(RunFolder(fetched(folder)))
     spec = validate(EvaluationSpec, {"suite": suite, **settings}, "evaluate")
     threat = validate(Threat, {"norm": norm, "eps": eps}, "evaluate")
     images, described = _open(data, classes, image_size, spec.max_images, seed)

@@ -9,6 +9,7 @@
     ├── ModelError            a backbone or its weights
     ├── CheckpointError       a checkpoint or a run folder
     ├── RecordError           a record or a ledger
+    ├── StorageError          a disk, a place in S3, or the copy of it here
     ├── TrainingError         a run that cannot go on
     └── Interrupted       someone stopped it; it can go on (exit code 130)
 
@@ -50,6 +51,10 @@ class CheckpointError(TemperError):
 
 class RecordError(TemperError):
     """A record is missing, damaged, of another schema, or exists already."""
+
+
+class StorageError(TemperError):
+    """A disk is full or refuses; or what lies in S3 cannot be reached, or another process writes there."""
 
 
 class TrainingError(TemperError):

@@ -83,6 +83,7 @@ def test_a_server_that_is_not_there_is_one_clear_line(
     bucket: S3FileSystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(UsageError, match="s3://models/runs: cannot be read") as caught:
+    monkeypatch.setenv("TEMPER_STORAGE_LIMIT_S", "1")
+    with pytest.raises(UsageError, match="s3://models/runs: cannot be listed") as caught:
         build_leaderboard([Path("s3://models/runs")], tmp_path / "out")
     assert len(str(caught.value).splitlines()) == 1

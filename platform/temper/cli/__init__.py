@@ -15,6 +15,7 @@ from temper.cli.options import app
 from temper.cli.show import console
 from temper.credentials import shown
 from temper.errors import Interrupted, TemperError, UsageError
+from temper.storage.address import in_words
 
 __all__ = ["main"]
 
@@ -41,4 +42,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _escape(text: str) -> str:
     from rich.markup import escape
 
-    return escape(shown(text))
+    return escape(shown(in_words(text)))

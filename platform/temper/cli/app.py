@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import temper
-from temper.cli.options import Json, Set, Verbose, app
+from temper.cli.options import Json, Set, Verbose, app, here
 from temper.cli.results import board_table
 from temper.cli.show import finish, progress_bar, say, table_of
 
@@ -83,7 +83,7 @@ def demo(
 
     changes = parse_assignments(overrides or [])
     with watching() as watch:
-        result = run_demo(out, changes, watch=watch, verbose=verbose)
+        result = run_demo(here(out), changes, watch=watch, verbose=verbose)
     summary = {**result.sweep.model_dump(), "page": str(result.page)}
     finish(summary, board_table(result.leaderboard), as_json=as_json)
     say(f"leaderboard: {result.page}")

@@ -29,15 +29,17 @@ def compare(
     from temper.comparison import compare as compare_models
     from temper.comparison import to_markdown
     from temper.records import write_atomic
+    from temper.storage import fetched, mirrored
 
-    comparison = compare_models(a, b, seed=seed)
+    comparison = compare_models(fetched(a), fetched(b), seed=seed)
     for warning in comparison.warnings:
         say(f"warning: {warning}")
     if comparison.robust_refused:
         say(f"robust accuracy is not compared: {comparison.robust_refused}")
     if out is not None:
-        write_atomic(out / "compare.json", comparison.model_dump_json(indent=2) + "\n")
-        write_atomic(out / "compare.md", to_markdown(comparison))
+        with mirrored(out) as folder:
+            write_atomic(folder / "compare.json", comparison.model_dump_json(indent=2) + "\n")
+            write_atomic(folder / "compare.md", to_markdown(comparison))
     finish(comparison.model_dump(mode="json"), _table(comparison, verbose), as_json=as_json)
     if out is not None:
         say(f"comparison: {out / 'compare.md'}")

@@ -7,6 +7,7 @@ import typer
 
 from temper.cli.options import Json, Set, Verbose, app
 from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
+from temper.storage.address import is_remote, named
 
 
 @app.command(
@@ -42,14 +43,14 @@ def evaluate(
         if not value
     ]
     if missing or out is None:
-        if ":" not in model and backbone is None:
+        if (":" not in model or is_remote(model)) and backbone is None:
             raise UsageError(f"{model}: no run here, no module:function, and no weights file with --backbone")
         raise UsageError(f"{model}: a model that is no run needs {', '.join(missing)}")
     document = {
         "name": out.name,
         "model": model,
         "backbone": backbone,
-        "shards": str(data),
+        "shards": data and named(data),
         "image_size": size,
         "threat": {"norm": norm, "eps": eps},
     }
@@ -59,11 +60,13 @@ def evaluate(
 def _run_of(model: str) -> Path | None:
     """The run folder that is meant by it, by its ``checkpoint`` folder, or by the weights in there."""
     path = Path(model)
+    if is_remote(model) and path.suffix in (".pt", ".pth", ".bin"):
+        return None
     if path.name == "model.safetensors":
         path = path.parent
     if path.name in ("checkpoint", "last"):
         path = path.parent
-    return path if path.is_dir() or ":" not in model else None
+    return path if path.is_dir() or ":" not in model or is_remote(model) else None
 
 
 def _evaluate_foreign(document: dict[str, Any], settings: dict[str, Any], out: Path) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from temper.cli.options import Json, Maker, Record, Sample, Verbose, app
+from temper.cli.options import Json, Maker, Record, Sample, Verbose, app, here
 from temper.cli.results import board_table
 from temper.cli.show import finish, say, table_of
 
@@ -39,7 +39,7 @@ def leaderboard(
     """Rank evaluated models on a page, from their records alone."""
     from temper.leaderboard import build_leaderboard
 
-    board = build_leaderboard(results, out, old=compare, require_verified=require_verified)
+    board = build_leaderboard(results, here(out), old=compare, require_verified=require_verified)
     for problem in board.skipped:
         say(f"left out {problem.path}: {problem.reason}")
     for part in board.boards:
@@ -83,7 +83,7 @@ def serve(
     from temper.explain import build_report
     from temper.leaderboard.serve import BoardServer
 
-    with BoardServer(folder, host=host, port=port, say=say, explain=build_report) as server:
+    with BoardServer(here(folder), host=host, port=port, say=say, explain=build_report) as server:
         finish({"url": server.url}, table_of("leaderboard", ["what", "where"], [["page", server.url]]),
                as_json=as_json)  # fmt: skip
         if not server.is_local:
@@ -110,7 +110,7 @@ def submit_entry(
 
         return verify_record(path, num_sampled=sample, model=model, on_stage=say)
 
-    folder, submission = submit(record, board, verify)
+    folder, submission = submit(record, here(board), verify)
     rows = [[name, file.sha256[:16]] for name, file in submission.files.items()]
     finish(
         {"entry": str(folder), **submission.model_dump(mode="json")},
@@ -131,7 +131,7 @@ def check_board(
     """Check every entry of a board folder without its model. Exit code 1 if any is not what it was."""
     from temper.leaderboard.submit import check_board as check
 
-    problems = check(board)
+    problems = check(here(board))
     rows = [[name, "; ".join(found) or "ok"] for name, found in problems.items()]
     table = table_of(str(board), ["entry", "state"], rows)
     finish({"passed": not any(problems.values()), "entries": problems}, table, as_json=as_json)

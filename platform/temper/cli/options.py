@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from temper.errors import UsageError
+from temper.storage.address import is_remote, named
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
@@ -13,6 +16,18 @@ app = typer.Typer(
     help="Make a pretrained vision model yours, and hard to fool.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def here(path: Path) -> Path:
+    """``path``, which has to be one of this machine.
+
+    Raises:
+        UsageError: it is in S3.
+    """
+    if is_remote(path):
+        raise UsageError(f"{named(path)}: this command knows folders of this machine only")
+    return path
+
 
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a recipe field.")

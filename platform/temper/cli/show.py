@@ -10,19 +10,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from temper.credentials import shown
+from temper.storage.address import in_words
 
 console = Console(stderr=True)
 
 
 def say(line: str) -> None:
     """A line about what goes on."""
-    console.print(escape(shown(line)), highlight=False, soft_wrap=True)
+    console.print(escape(shown(in_words(line))), highlight=False, soft_wrap=True)
 
 
 def finish(summary: Mapping[str, Any], table: Table, *, as_json: bool) -> None:
     """The final summary on stdout: one JSON object, or a table."""
     if as_json:
-        print(json.dumps(dict(summary), indent=2))  # noqa: T201  # stdout is what --json is for
+        print(in_words(json.dumps(dict(summary), indent=2)))  # noqa: T201  # stdout is what --json is for
     else:
         Console().print(table)
 
@@ -35,7 +36,7 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]
             column, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index == 0
         )
     for row in rows:
-        table.add_row(*(escape(shown(str(cell))) for cell in row))
+        table.add_row(*(escape(shown(in_words(str(cell)))) for cell in row))
     return table
 
 

@@ -112,11 +112,13 @@ def _finish(record: "SweepRecord", folder: Path, as_json: bool) -> None:
     from temper.explain import build_report
     from temper.leaderboard import build_leaderboard
     from temper.records import SweepFolder
+    from temper.storage import mirrored
 
-    paths = SweepFolder(folder)
-    board = build_leaderboard([paths.trials], paths.leaderboard)
-    report = build_report(folder)
-    _track(paths, report.page)
+    with mirrored(folder, without=("trials", "pretrain")) as place:
+        paths = SweepFolder(place)
+        board = build_leaderboard([paths.trials], paths.leaderboard)
+        report = build_report(place)
+        _track(paths, report.page)
     page = paths.leaderboard / "index.html"
     summary = {**record.model_dump(), "page": str(page), "report": str(report.page)}
     finish(summary, board_table(board), as_json=as_json)
@@ -181,8 +183,12 @@ def show(
     """Explain a sweep from its ledger: front, importance, cost, best recipes. Also while it runs."""
     from temper.cli.watch import settings
     from temper.explain import build_report
+    from temper.storage import SMALL, fetched, mirrored
 
-    report = build_report(folder)
+    place = fetched(folder)  # whoever runs the sweep goes on writing there
+    fetched(place / "trials", names=SMALL)
+    with mirrored(place / "report"):
+        report = build_report(place)
     rows = [
         [
             one.trial,

@@ -17,9 +17,12 @@ from temper.cluster.subject import choose_device
 from temper.errors import CheckpointError
 from temper.recipe import Recipe
 from temper.records import RunFolder
+from temper.storage import SMALL, fetched, local_path, mirrored
 from temper.tracking import JsonlTracker
 from temper.training import TrainState, finish_validation, read_state, validate_waiting
 from temper.training.later import read_answer
+
+PRETRAIN = frozenset({"pretrain"})
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,21 @@ class Beside:
         ``checkpoint`` is Ray's, and only says the same.
         """
         hush()
-        recipe, run = Recipe.model_validate(self.recipe), RunFolder(self.run)
+        if epoch is None:  # nobody else writes the run folder
+            with mirrored(self.run, without=PRETRAIN) as folder:
+                self._validate(RunFolder(folder), None)
+            return {}
+        # Of a run in S3, the copy that the chief writes: on another host there is none, and what waits is
+        # validated at the end.
+        run = RunFolder(local_path(self.run))
+        self._validate(run, epoch)
+        return read_answer(run, epoch) or {}
+
+    def _validate(self, run: RunFolder, epoch: int | None) -> None:
+        recipe = Recipe.model_validate(self.recipe)
         device = choose_device(recipe.workers.use_gpu)
         val = val_images(self.data, self.decoded)
         validate_waiting(recipe, run, read_state(run.last), val, device, epoch)
-        return (read_answer(run, epoch) or {}) if epoch is not None else {}
 
 
 def resources(recipe: Recipe, is_shared: bool) -> dict[str, Any]:
@@ -94,11 +107,13 @@ def validate_rest(beside: Beside, is_shared: bool) -> TrainState:
     """
     import ray
 
-    recipe, run = Recipe.model_validate(beside.recipe), RunFolder(beside.run)
+    recipe = Recipe.model_validate(beside.recipe)
+    run = RunFolder(fetched(beside.run, names=SMALL, without=PRETRAIN))
     state = read_state(run.last)
     if state.waiting:
         ray.get(ray.remote(_call).options(**resources(recipe, is_shared)).remote(beside))
-        state = finish_validation(recipe, run, state, JsonlTracker(run.metrics, state.num_epochs))
+        with mirrored(beside.run, without=PRETRAIN):
+            state = finish_validation(recipe, run, state, JsonlTracker(run.metrics, state.num_epochs))
     if state.waiting:
         epochs = ", ".join(str(one.epoch) for one in state.waiting)
         raise CheckpointError(f"{run.waiting}: no answers on the epochs {epochs}; run the same command again")

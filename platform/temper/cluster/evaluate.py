@@ -25,6 +25,7 @@ from temper.recipe import load_recipe
 from temper.records import EvaluationRecord, Proportion, RunFolder, refuse_second, sha256_of, write_once
 from temper.records.evaluation import Adaptability
 from temper.spec import content_hash
+from temper.storage import UNREAD, exists, fetched, mirrored, portable
 from temper.training import read_state
 
 
@@ -46,8 +47,15 @@ def evaluate_run(
         ShardError: the images are gone, or not those of the run.
         RecipeError: a suite that is not there, or does not fit.
     """
-    run, written = RunFolder(path), RunFolder(out or path)
-    _check(run, written)
+    _check_finished(RunFolder(fetched(path)))
+    with mirrored(out or path, without=UNREAD - {EVALUATION, "wandb"}) as folder:
+        return _evaluate(RunFolder(fetched(path)), RunFolder(folder), overrides, on_progress)
+
+
+def _evaluate(
+    run: RunFolder, written: RunFolder, overrides: dict[str, Any] | None, on_progress: OnProgress | None
+) -> EvaluationRecord:
+    refuse_second(written)
     state = read_state(run.checkpoint)
     recipe = load_recipe(run.recipe, overrides)
     plan = recipe.evaluation.plan(recipe.threat, recipe.seed)
@@ -57,7 +65,7 @@ def evaluate_run(
     opened = Opened(subject.model, subject.test, subject.device)
     evaluation = measure(
         opened,
-        OpenRun(run.path.resolve(), overrides or {}),
+        OpenRun(portable(run.path), overrides or {}),
         plan,
         classes=subject.shards["target"].classes,
         store=store,
@@ -89,8 +97,7 @@ def evaluate_run(
     return record
 
 
-def _check(run: RunFolder, written: RunFolder) -> None:
-    refuse_second(written)
+def _check_finished(run: RunFolder) -> None:
     if not run.recipe.exists():
         raise CheckpointError(
             f"{run.path}: no run here (no recipe.yaml); `temper train RECIPE --out {run.path}` makes one"
@@ -132,7 +139,7 @@ class Start:
     def of(cls, subject: Subject) -> "Start":
         weights = subject.state.start_weights
         source = subject.images("source", "test") if "source" in subject.shards else None
-        if not (weights is None or weights == "pretrained" or Path(weights).exists()):
+        if not (weights is None or weights == "pretrained" or exists(Path(weights))):
             return cls(subject, None, None, source)
         model = build_start(subject.recipe, subject.state.classes, weights).to(subject.device).eval()
         train = subject.images("target", "train")

@@ -9,6 +9,7 @@ from temper.cluster.placing import Share
 from temper.cluster.runtime import start_ray
 from temper.recipe import Recipe, load_recipe
 from temper.records import EvaluationRecord, RunFolder
+from temper.storage import SMALL, fetched, portable
 
 
 def evaluate_all(
@@ -17,8 +18,10 @@ def evaluate_all(
     """Evaluate runs side by side, each as a task of its own; those with a record are left as they are."""
     import ray
 
+    for run in runs:
+        fetched(run.path, names=SMALL)
     to_do = [run for run in runs if not run.record.exists()]
-    waiting = [_evaluation_task(recipe).remote(run.path.resolve()) for run in to_do]
+    waiting = [_evaluation_task(recipe).remote(portable(run.path)) for run in to_do]
     while waiting:
         ended, waiting = ray.wait(waiting)
         ray.get(ended)
@@ -33,8 +36,8 @@ def evaluate_on_cluster(
     import ray
 
     start_ray(verbose=verbose)
-    recipe = load_recipe(RunFolder(run).recipe, overrides)
-    record: EvaluationRecord = ray.get(_evaluation_task(recipe).remote(run.resolve(), overrides, out=out))
+    recipe = load_recipe(RunFolder(fetched(run, names=SMALL)).recipe, overrides)
+    record: EvaluationRecord = ray.get(_evaluation_task(recipe).remote(portable(run), overrides, out=out))
     return record
 
 

@@ -9,6 +9,7 @@ from temper.errors import RecipeError
 from temper.models import start_classes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
+from temper.storage import portable
 from temper.training import Feed
 
 RESIDENT_LIMIT_BYTES = 2 * 2**30
@@ -45,7 +46,7 @@ def open_data(recipe: Recipe) -> OpenData:
     """
     paths = {"target": recipe.data.target} | ({"source": recipe.data.source} if recipe.data.source else {})
     # Absolute, because workers may have another working directory.
-    shards = {task: ShardSet.open(path.resolve()) for task, path in paths.items()}
+    shards = {task: ShardSet.open(portable(path)) for task, path in paths.items()}
     if recipe.data.fold is not None:
         shards["target"] = recipe.data.fold.apply(shards["target"])
     if recipe.data.shots_per_class is not None:

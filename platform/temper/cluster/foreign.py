@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,7 @@ from temper.evaluation.evaluate import Relatives
 from temper.models import ModelSpec, TaskModel, build_model, start_classes
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second, write_once
 from temper.spec import Spec, Threat, content_hash
+from temper.storage import Place, fetched, mirrored
 
 
 class ForeignSpec(Spec):
@@ -37,7 +39,7 @@ class ForeignSpec(Spec):
     ``backbone``, with its classifier.
     """
     backbone: str | None = None
-    shards: Path
+    shards: Place
     image_size: int = Field(ge=8, le=1024)
     fit: Fit = "pad"
     split: Split = "test"
@@ -71,7 +73,7 @@ def evaluate_foreign(
         ShardError: images that are missing or damaged.
         RecordError: ``out`` has a record already.
     """
-    refuse_second(RunFolder(out))
+    refuse_second(RunFolder(fetched(out)))
     opener = OpenForeign(spec)
     shards = ShardSet.open(spec.shards)
     torch.set_num_threads(spec.cpus_per_worker)
@@ -120,6 +122,23 @@ def evaluate_opened(
     Raises:
         TemperError: as ``evaluate_foreign``.
     """
+    with nullcontext(None) if out is None else mirrored(out) as folder:
+        return _evaluate_into(
+            folder, opened, opener, claim, settings, relatives, num_threads, use_gpu, on_progress
+        )
+
+
+def _evaluate_into(
+    out: Path | None,
+    opened: Opened,
+    opener: Opener,
+    claim: Claim,
+    settings: EvaluationSpec,
+    relatives: Relatives | None,
+    num_threads: int,
+    use_gpu: Any,
+    on_progress: OnProgress | None,
+) -> tuple[Evaluation, EvaluationRecord]:
     plan = settings.plan(claim.threat, claim.seed)
     identity = {"model": digest_of_model(opened.model), "images": claim.data.fingerprint, "plan": plan.hash}
     store = ChunkStore(out / EVALUATION, identity) if out is not None else None

@@ -6,12 +6,13 @@ from typing import Any
 
 from temper.cluster.feeds import OpenData, decode_splits, open_data
 from temper.cluster.runtime import start_ray
-from temper.cluster.workers import OnEpoch, run_here, run_on_workers
+from temper.cluster.workers import OWN, OnEpoch, run_here, run_on_workers
 from temper.errors import CheckpointError
 from temper.models import build_model
 from temper.recipe import Recipe, pretrain_recipe
 from temper.records import RunFolder, write_atomic
 from temper.spec import dump_yaml
+from temper.storage import SMALL, fetched, mirrored, named, portable
 from temper.training import PhasePlan, TrainState, plan_phases, read_state
 
 
@@ -30,15 +31,16 @@ def launch(
     Raises:
         TemperError: shards, weights or the folder are not usable, or the run cannot go on.
     """
-    run = RunFolder(out)
-    claim(run, recipe)
-    data = open_data(recipe)
-    check_model(recipe, data)
-    start = start_weights(recipe, pretrain or run.pretrain, on_epoch=on_epoch, verbose=verbose)
-    write_atomic(run.recipe, dump_yaml(recipe.resolved()))
-    if recipe.workers.num_workers == 0:
-        decoded = decode_splits(recipe, data, with_ray=False)
-        return run_here(recipe, run, data, decoded, start=start, report=on_epoch)
+    with mirrored(out, without=OWN) as folder:
+        run = RunFolder(folder)
+        claim(run, recipe)
+        data = open_data(recipe)
+        check_model(recipe, data)
+        start = start_weights(recipe, pretrain or run.pretrain, on_epoch=on_epoch, verbose=verbose)
+        write_atomic(run.recipe, dump_yaml(recipe.resolved()))
+        if recipe.workers.num_workers == 0:
+            decoded = decode_splits(recipe, data, with_ray=False)
+            return run_here(recipe, run, data, decoded, start=start, report=on_epoch)
     start_ray(verbose=verbose)
     decoded = decode_splits(recipe, data, with_ray=True)
     return run_on_workers(recipe, run, data, decoded, start, on_epoch=on_epoch)
@@ -98,18 +100,19 @@ def start_weights(
     if recipe.pretrain is None:
         weights = recipe.model.weights
         return str(Path(weights).resolve()) if weights and Path(weights).exists() else weights
+    folder = portable(folder)
     first = pretrain_recipe(recipe)
-    last = RunFolder(folder).last
+    last = RunFolder(fetched(folder, names=SMALL, without=OWN)).last
     if (
         (last / "state.json").exists()
         and read_state(last).recipe_hash == first.hash
         and read_state(last).is_settled
     ):
-        return str(folder.resolve())
+        return named(folder)
 
     def report(metrics: Mapping[str, Any]) -> None:
         if on_epoch is not None:
             on_epoch({**metrics, "pretrain": 1.0, "num_epochs": float(first.epochs)})
 
     launch(first, folder, on_epoch=report, verbose=verbose)
-    return str(folder.resolve())
+    return named(folder)

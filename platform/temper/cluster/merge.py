@@ -11,6 +11,7 @@ from temper.models import build_model, count_params, save_model
 from temper.recipe import load_recipe
 from temper.records import RunFolder, write_atomic
 from temper.spec import dump_yaml
+from temper.storage import exists, fetched, mirrored, named
 from temper.training import read_state
 
 NUM_COMPARED = 64
@@ -37,15 +38,19 @@ def merge_run(path: Path, out: Path) -> Merged:
         CheckpointError: no finished run here, one without an adapter, or ``out`` exists.
         ModelError: an adapter that cannot be folded.
     """
-    run, merged = RunFolder(path), RunFolder(out)
-    if out.exists():
-        raise CheckpointError(f"{out}: exists already; remove it, or choose another --out")
+    if exists(out):
+        raise CheckpointError(f"{named(out)}: exists already; remove it, or choose another --out")
+    with mirrored(out) as folder:
+        return _merge(RunFolder(fetched(path)), RunFolder(folder))
+
+
+def _merge(run: RunFolder, merged: RunFolder) -> Merged:
     state = read_state(run.checkpoint)
     recipe = load_recipe(run.recipe)
     adapter = recipe.model.adapter
     if adapter is None:
         raise CheckpointError(
-            f"{path}: this run has no adapter (model.adapter is null), so it is plain already"
+            f"{named(run.path)}: this run has no adapter (model.adapter is null), so it is plain already"
         )
     subject = Subject.open(run, recipe, state)
     adapted = subject.model.cpu()

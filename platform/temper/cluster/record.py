@@ -25,6 +25,7 @@ from temper.records import (
 )
 from temper.records.evaluation import Adaptability
 from temper.spec import Threat, content_hash
+from temper.storage import address_of, named
 from temper.training import TrainState
 
 
@@ -172,5 +173,7 @@ def _evidence(written: RunFolder) -> dict[str, FileRecord]:
 
 
 def _file(run: RunFolder, path: Path) -> FileRecord:
+    if address_of(path) is not None and address_of(run.path) is None:
+        return FileRecord(path=named(path), sha256=sha256_of(path))
     relative = Path(os.path.relpath(path.resolve(), run.path.resolve()))
     return FileRecord(path=relative.as_posix(), sha256=sha256_of(path))

@@ -13,6 +13,7 @@ from temper.models import count_params
 from temper.recipe import build_recipe
 from temper.records import EvaluationRecord, RunFolder, hash_of_recipe
 from temper.spec import content_hash, read_yaml, validate
+from temper.storage import beside
 from temper.training import read_state
 from temper.verification import Check, Evidence, differences, is_run, judge
 
@@ -51,7 +52,7 @@ def _reopen_run(evidence: Evidence) -> Reopened:
     record = evidence.record
     if "checkpoint" not in record.files:
         raise RecordError(f"{evidence.path}: names no checkpoint")
-    run = RunFolder((evidence.folder / record.files["checkpoint"].path).parent.parent)
+    run = RunFolder(beside(evidence.folder, record.files["checkpoint"].path).parent.parent)
     recipe, state = build_recipe(record.recipe, where=str(evidence.path)), read_state(run.checkpoint)
     subject = Subject.open(run, recipe, state)
     problems = [

@@ -14,6 +14,7 @@ from temper.errors import CheckpointError
 from temper.models import TaskModel, build_model, load_model_state
 from temper.recipe import Recipe, load_recipe
 from temper.records import RunFolder
+from temper.storage import fetched, named
 from temper.training import TrainState, read_state
 
 
@@ -68,7 +69,7 @@ class OpenRun:
     overrides: dict[str, Any]
 
     def __call__(self) -> Opened:
-        run = RunFolder(self.path)
+        run = RunFolder(fetched(self.path))
         subject = Subject.open(run, load_recipe(run.recipe, self.overrides), read_state(run.checkpoint))
         return Opened(subject.model, subject.test, subject.device)
 
@@ -92,11 +93,11 @@ def answers_of(
     Raises:
         CheckpointError: no finished run here, or one for other classes or another image size.
     """
-    run = RunFolder(path)
+    run = RunFolder(fetched(path))
     state, recipe = read_state(run.checkpoint), load_recipe(run.recipe)
     if state.classes["target"] != classes or recipe.data.image_size != image_size:
         raise CheckpointError(
-            f"{path}: no sibling: its classes or its image size ({recipe.data.image_size}) differ"
+            f"{named(path)}: no sibling: its classes or its image size ({recipe.data.image_size}) differ"
         )
     model = build_start(recipe, state.classes, None)
     load_model_state(model, run.checkpoint / "model.safetensors")

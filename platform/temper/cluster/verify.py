@@ -11,6 +11,7 @@ from temper.cluster.reopen import Reopened, check_suite, reopen
 from temper.data import ShardSet, read_fingerprint
 from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, Proportion, read_record
+from temper.storage import named
 from temper.verification import (
     NOT_CHECKED,
     Check,
@@ -58,7 +59,7 @@ def verify_record(
     except TemperError as problem:
         checks.append(Check(name="model", passed=False, detail=str(problem)))
     return VerificationRecord(
-        record=str(file), name=record.name, depth="deep", checks=checks, not_checked=not_checked
+        record=named(file), name=record.name, depth="deep", checks=checks, not_checked=not_checked
     )
 
 

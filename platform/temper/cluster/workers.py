@@ -1,6 +1,8 @@
 """Where the loop runs: in this process on one device, or on the workers of Ray Train."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from temper.cluster.runtime import wants_gpu
 from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
 from temper.records import RunFolder
+from temper.storage import SMALL, fetched, local_path, mirrored, portable, publish
 from temper.tracking import build_tracker
 from temper.training import (
     DistributedWorker,
@@ -23,6 +26,8 @@ from temper.training import (
 )
 
 MAX_RESTARTS = 2
+OWN = frozenset({"pretrain"})
+"""In a run folder: a run of its own."""
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
 """Called after each epoch with its metrics; ``pretrain`` in them tells a pretraining epoch."""
@@ -93,7 +98,7 @@ def run_on_workers(
     """
     from temper.cluster.follow import follow_epochs
 
-    beside = Beside(recipe.resolved(), run.path.resolve(), data, decoded)
+    beside = Beside(recipe.resolved(), portable(run.path), data, decoded)
     with follow_epochs(run.metrics, on_epoch):
         if not _is_trained(run):
             _fit(recipe, beside, start, callbacks)
@@ -105,6 +110,7 @@ def run_on_workers(
 
 def _is_trained(run: RunFolder) -> bool:
     """Whether there is nothing to do but to validate."""
+    fetched(run.path, names=SMALL, without=OWN)
     return (run.last / "state.json").exists() and read_state(run.last).is_finished
 
 
@@ -126,7 +132,7 @@ def _trainer(recipe: Recipe, beside: Beside, start: str | None, callbacks: Seque
     from ray.train.torch import TorchTrainer
 
     use_gpu = wants_gpu(recipe.workers.use_gpu)
-    storage = beside.run / ".ray"
+    storage = local_path(beside.run) / ".ray"
     per_worker = {
         "CPU": float(recipe.workers.cpus_per_worker),
         "GPU": recipe.workers.gpus_per_worker if use_gpu else 0.0,
@@ -154,15 +160,30 @@ def _worker_loop(config: dict[str, Any]) -> None:
     import ray.train.torch
 
     beside: Beside = config["beside"]
-    recipe, run = Recipe.model_validate(beside.recipe), RunFolder(beside.run)
-    device = ray.train.torch.get_device()
-    later = ValidateLater(run) if recipe.validation.is_asynchronous else None
+    recipe, device = Recipe.model_validate(beside.recipe), ray.train.torch.get_device()
+    later: ValidateLater | None = None
 
     def report(metrics: Mapping[str, Any]) -> None:
         report_epoch(dict(metrics), later.take() if later is not None else None)
 
     worker = DistributedWorker(device, report)
-    _train(recipe, run, beside.data, beside.decoded, worker, config["start"], later)
+    with _shared_folder(beside.run, worker) as folder:
+        run = RunFolder(folder)
+        later = ValidateLater(run) if recipe.validation.is_asynchronous else None
+        _train(recipe, run, beside.data, beside.decoded, worker, config["start"], later)
+
+
+@contextmanager
+def _shared_folder(path: Path, worker: Worker) -> Iterator[Path]:
+    """The run folder: the chief writes it, and the others begin with the same files."""
+    if not worker.is_chief:
+        worker.barrier()
+        yield fetched(path, without=OWN)
+        return
+    with mirrored(path, without=OWN) as folder:
+        publish(folder)
+        worker.barrier()
+        yield folder
 
 
 def _own_error(problem: BaseException) -> TemperError | None:

@@ -1,6 +1,5 @@
 """Images: class folders to shards, shards to batches."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -16,6 +15,7 @@ from temper.data.shard_set import RowGroup, ShardSet
 from temper.data.shards import write_shards
 from temper.data.splits import stratified_subset
 from temper.spec import Spec
+from temper.storage import Place
 
 __all__ = [
     "AugmentSpec",
@@ -50,8 +50,8 @@ __all__ = [
 class DataSpec(Spec):
     """The images of a run: shards of the target task and, where one takes part, of the source task."""
 
-    target: Path
-    source: Path | None = None
+    target: Place
+    source: Place | None = None
     image_size: int = Field(ge=8, le=1024)
     """Height and width that the model sees, in pixels."""
     fit: Fit = "pad"

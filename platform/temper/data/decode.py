@@ -14,6 +14,7 @@ from temper.data.encode import FORMATS
 from temper.data.manifest import Split
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.errors import ShardError
+from temper.storage import named
 
 Fit = Literal["pad", "stretch", "crop"]
 
@@ -92,7 +93,9 @@ def decode_rows(
             images[position] = decode(content, image_size, fit, shards.manifest.long_side)
         except Exception as problem:  # Pillow raises many kinds for a damaged image
             reason = str(problem) or type(problem).__name__
-            raise ShardError(f"{shards.path / group.file}: row {row} cannot be decoded ({reason})") from None
+            raise ShardError(
+                f"{named(shards.path / group.file)}: row {row} cannot be decoded ({reason})"
+            ) from None
     chosen = np.asarray(rows, np.int64)
     return Images(images, labels[chosen - group.start].astype(np.int64), chosen)
 

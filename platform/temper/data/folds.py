@@ -12,6 +12,7 @@ from temper.data.shard_set import ShardSet
 from temper.errors import RecipeError
 from temper.seeds import derive_seed
 from temper.spec import Spec
+from temper.storage import named
 
 
 class FoldSpec(Spec):
@@ -76,7 +77,7 @@ class FoldSpec(Spec):
             if not all(label in part for part in parts):
                 count = int(np.sum(labels == label))
                 raise RecipeError(
-                    f"data.fold.count: class '{name}' of {shards.path} has {count} image(s), "
+                    f"data.fold.count: class '{name}' of {named(shards.path)} has {count} image(s), "
                     f"too few different ones for {self.count} folds and their validation images; "
                     "take fewer folds, or add images"
                 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from temper.data.manifest import SPLITS, Manifest, ShardFile
 from temper.errors import ShardError
 from temper.records import sha256_of
+from temper.storage import named
 
 if TYPE_CHECKING:
     from temper.data.shard_set import ShardSet
@@ -25,22 +27,21 @@ _AGREED: set[str] = set()
 _LOCKS: dict[Path, threading.Lock] = {}
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
-    """See that every shard is there in its size.
+def check_files(folder: Path, manifest: Manifest, sizes: Mapping[str, int]) -> None:
+    """See that every shard is there in its size; ``sizes`` are those of the files of ``folder``.
 
     Raises:
         ShardError: a file that is missing or of another size.
     """
     for shard in manifest.shards:
-        found = folder / shard.file
-        if not found.is_file():
+        found, size = named(folder / shard.file), sizes.get(shard.file)
+        if size is None:
             raise ShardError(f"{found}: the manifest names this shard, but it is missing{AGAIN}")
-        size = found.stat().st_size
         if size != shard.bytes:
             raise ShardError(f"{found}: {size} bytes, the manifest says {shard.bytes}{AGAIN}")
 
 
-def check_splits(file: Path, manifest: Manifest) -> None:
+def check_splits(file: str, manifest: Manifest) -> None:
     """See that every row is in one split at most, and that the counts are those of the splits.
 
     Raises:
@@ -92,11 +93,10 @@ def check_content(shards: "ShardSet") -> None:
     Raises:
         ShardError: the manifest claims something else than the shards hold.
     """
-    manifest, file = shards.manifest, shards.path / "manifest.json"
+    manifest, file = shards.manifest, named(shards.path / "manifest.json")
     is_small = sum(shard.bytes for shard in manifest.shards) <= WHOLE_BYTES
     if is_small:
-        for shard in manifest.shards:
-            check_unchanged(shards.path / shard.file, shard)
+        shards.verify()
     # What was compared once with shards of these digests need not be compared again.
     known = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
     if known in _AGREED:
@@ -107,7 +107,7 @@ def check_content(shards: "ShardSet") -> None:
         _AGREED.add(known)
 
 
-def _check_labels(file: Path, shards: "ShardSet") -> None:
+def _check_labels(file: str, shards: "ShardSet") -> None:
     labels, classes = shards.labels, shards.classes
     if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
         raise ShardError(
@@ -129,7 +129,7 @@ def _check_labels(file: Path, shards: "ShardSet") -> None:
             )
 
 
-def _check_fingerprint(file: Path, shards: "ShardSet") -> None:
+def _check_fingerprint(file: str, shards: "ShardSet") -> None:
     from temper.data.fingerprint import read_fingerprint
 
     actual = read_fingerprint(shards)

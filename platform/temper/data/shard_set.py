@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from temper.data.integrity import AGAIN, check_content, check_files, check_splits, check_unchanged
 from temper.data.manifest import Manifest, ShardFile, Split
+from temper.data.remote_shards import copy_of, read_in_place, read_manifest, sizes_of
 from temper.errors import RecipeError, ShardError
+from temper.storage import named
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class ShardSet:
     """A folder of shards and its manifest."""
 
     path: Path
+    """May be in S3; ``named`` tells how it is written."""
     manifest: Manifest
 
     @classmethod
@@ -33,11 +36,12 @@ class ShardSet:
             ShardError: no shards here, a manifest of another version, whose splits overlap, or that claims
                 other labels or images than the shards hold, or a file missing, cut short or changed.
         """
-        file = path / "manifest.json"
+        file = named(path / "manifest.json")
         try:
-            manifest = Manifest.model_validate_json(file.read_bytes())
+            manifest = Manifest.model_validate_json(read_manifest(path))
         except FileNotFoundError:
-            raise ShardError(f"{path}: no shards here; `temper shards SRC {path}` makes them") from None
+            where = named(path)
+            raise ShardError(f"{where}: no shards here; `temper shards SRC {where}` makes them") from None
         except OSError as problem:
             raise ShardError(f"{file}: cannot be read ({problem})") from None
         except ValidationError as problem:
@@ -45,7 +49,7 @@ class ShardSet:
             place = ".".join(map(str, first["loc"]))
             message = first["msg"].removeprefix("Value error, ")
             raise ShardError(f"{file}: not a manifest ('{place}': {message}){AGAIN}") from None
-        check_files(path, manifest)
+        check_files(path, manifest, sizes_of(path, manifest))
         check_splits(file, manifest)
         shards = cls(path, manifest)
         check_content(shards)
@@ -77,8 +81,8 @@ class ShardSet:
         name, smallest = min(counts.items(), key=lambda item: item[1])
         if shots > smallest:
             raise RecipeError(
-                f"data.shots_per_class: {shots} are wanted, class '{name}' of {self.path} has {smallest} "
-                f"training images; allowed: 1..{smallest}"
+                f"data.shots_per_class: {shots} are wanted, class '{name}' of {named(self.path)} has "
+                f"{smallest} training images; allowed: 1..{smallest}"
             )
         rows = self.rows("train")
         labels = self.labels[rows]
@@ -100,7 +104,9 @@ class ShardSet:
     def _labels_of(self, group: "RowGroup") -> np.ndarray:
         column = self.read(group, ["label"])["label"]
         if column.null_count:
-            raise ShardError(f"{self.path / group.file}: {column.null_count} rows have no label{AGAIN}")
+            raise ShardError(
+                f"{named(self.path / group.file)}: {column.null_count} rows have no label{AGAIN}"
+            )
         return np.asarray(column.to_numpy(), np.int64)
 
     @cached_property
@@ -135,9 +141,9 @@ class ShardSet:
         return groups
 
     def _metadata(self, shard: ShardFile) -> pq.FileMetaData:
-        path = self.path / shard.file
+        path = named(self.path / shard.file)
         try:
-            metadata = pq.read_metadata(path)
+            metadata = read_in_place(self.path, shard, pq.read_metadata)
         except (OSError, pa.ArrowException) as problem:
             raise ShardError(f"{path}: not a Parquet file ({problem})") from None
         columns = {
@@ -158,11 +164,13 @@ class ShardSet:
         Raises:
             ShardError: the file is damaged, or has changed since it was written.
         """
-        path = self.path / group.file
-        if columns is None or "image.bytes" in columns:
-            check_unchanged(path, self._files[group.file])
+        path, shard = named(self.path / group.file), self._files[group.file]
         try:
-            return pq.ParquetFile(path).read_row_group(group.index, columns)
+            if columns is None or "image.bytes" in columns:
+                return pq.ParquetFile(self._unchanged(shard)).read_row_group(group.index, columns)
+            return read_in_place(
+                self.path, shard, lambda file: pq.ParquetFile(file).read_row_group(group.index, columns)
+            )
         except (OSError, pa.ArrowException) as problem:
             raise ShardError(f"{path}: row group {group.index} cannot be read ({problem})") from None
 
@@ -173,7 +181,13 @@ class ShardSet:
             ShardError: a shard has changed since it was written.
         """
         for shard in self.manifest.shards:
-            check_unchanged(self.path / shard.file, shard)
+            self._unchanged(shard)
+
+    def _unchanged(self, shard: ShardFile) -> Path:
+        """The local file of a shard, whose SHA-256 is that of the manifest."""
+        path = copy_of(self.path, shard)
+        check_unchanged(path, shard)
+        return path
 
     @cached_property
     def _files(self) -> dict[str, ShardFile]:

@@ -8,6 +8,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from temper.data.encode import Encoded, encode
 from temper.data.fingerprint import fingerprint_of
 from temper.data.folders import ImageFile, scan_folders
 from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
+from temper.data.remote_shards import published
 from temper.data.splits import draw_splits
 from temper.errors import DataError, ShardError
 from temper.records import sha256_of, write_atomic
@@ -44,7 +46,7 @@ def write_shards(
     """Turn class folders into shards and a manifest.
 
     Rows are in a seeded random order, so that a stream that reads neighbours together is well mixed.
-    ``destination`` appears whole or not at all.
+    ``destination`` appears whole or not at all; in S3, its manifest does.
 
     Raises:
         DataError: a setting out of range, folders that are not class folders, or a class too small for
@@ -53,27 +55,32 @@ def write_shards(
             images are unusable.
     """
     _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
-    if destination.exists():
-        raise ShardError(f"{destination}: exists already; remove it, or choose another folder")
-    classes, files = scan_folders(source)
-    writing = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with published(destination) as folder:
+        classes, files = scan_folders(source)
+        with _whole(folder) as writing:
+            writer = _Writer(writing, classes, images_per_shard)
+            reader = _Reader(source.resolve(), size)
+            # Not per image: filters are global, and threads that set and restore them leave them changed.
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="PIL")
+                bad = _write_images(reader, files, writer, seed, max_bad_frac, on_progress)
+            manifest = writer.manifest(name or source.resolve().name, seed, val_frac, test_frac, bad)
+            write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
+    return manifest
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder under another name, which becomes ``folder`` once it is whole."""
+    writing = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         writing.mkdir(parents=True)
-        writer = _Writer(writing, classes, images_per_shard)
-        # Not per image: filters are global, and threads that set and restore them leave them changed.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")
-            bad = _write_images(
-                _Reader(source.resolve(), size), files, writer, seed, max_bad_frac, on_progress
-            )
-        manifest = writer.manifest(name or source.resolve().name, seed, val_frac, test_frac, bad)
-        write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
-        writing.rename(destination)
+        yield writing
+        writing.rename(folder)
     except OSError as problem:
-        raise ShardError(f"{destination}: cannot be written ({problem.strerror})") from None
+        raise ShardError(f"{folder}: cannot be written ({problem.strerror})") from None
     finally:
         shutil.rmtree(writing, ignore_errors=True)
-    return manifest
 
 
 def _check_settings(

@@ -11,6 +11,7 @@ from temper.evaluation.plan import CascadePlan, EvaluationPlan
 from temper.evaluation.suite import suite_for
 from temper.evaluation.suites import SuiteName
 from temper.spec import Norm, Ratio, Spec, Threat, check_eps
+from temper.storage import Place
 
 
 class EvaluationSpec(Spec):
@@ -31,7 +32,7 @@ class EvaluationSpec(Spec):
     """``common``: 15 kinds (arXiv:1903.12261); ``medical``: those of medical imaging."""
     minimum_norms: bool = False
     """Search for the smallest perturbation that fools the model, image by image."""
-    siblings: tuple[Path, ...] = ()
+    siblings: tuple[Place, ...] = ()
     """Folders of runs for the same classes, such as other seeds: what fools them is tried too."""
     num_workers: int = Field(default=0, ge=0, le=4096)
     """Processes of Ray that share the images; 0: the calling process does it all."""

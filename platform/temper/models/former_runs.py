@@ -19,6 +19,7 @@ from temper.models.weight_files import check_digest
 from temper.reading import read_json
 from temper.records import RunFolder
 from temper.spec import read_yaml
+from temper.storage import beside, fetched, is_remote
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def find_run(weights: str) -> FormerRun | None:
     Raises:
         ModelError: a folder without a checkpoint, or a JSON file that is no record of a run.
     """
-    path = Path(weights)
+    path = fetched(Path(weights)) if is_remote(weights) else Path(weights)
     if path.is_dir():
         run = RunFolder(path)
         recipe = read_yaml(run.recipe) if run.recipe.exists() else {}
@@ -88,7 +89,7 @@ def find_run(weights: str) -> FormerRun | None:
     try:
         record = read_json(path)
         file = record["files"]["checkpoint"]
-        return _run(weights, path.parent / file["path"], str(file["sha256"]), record["recipe"])
+        return _run(weights, beside(path.parent, file["path"]), str(file["sha256"]), record["recipe"])
     except FileNotFoundError:
         raise ModelError(f"model.weights: {path}: no such record") from None
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from temper.errors import ModelError
 from temper.models.backbones import classifier_path, pretrained_categories
 from temper.models.former_runs import FormerRun, find_run
 from temper.models.heads import BinaryHead
@@ -19,6 +20,7 @@ from temper.models.weight_entries import (
     sort_entries,
 )
 from temper.models.weight_files import check_digest, fetch_weights, is_url, read_weights
+from temper.storage import fetched, is_remote, named
 
 
 def load_start(
@@ -105,6 +107,12 @@ def load_head(head: nn.Module, classifier: Classifier) -> bool:
 
 
 def _local_file(weights: str, sha256: str | None) -> Path:
+    if is_remote(weights):
+        path = fetched(Path(weights))
+        if not path.is_file():
+            raise ModelError(f"model.weights: {named(weights)}: no such file or run folder")
+        check_digest(path, sha256)
+        return path
     if is_url(weights):
         return fetch_weights(weights, sha256)
     check_digest(Path(weights), sha256)

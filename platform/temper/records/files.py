@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from temper.errors import RecordError
+from temper.errors import RecordError, StorageError
 
 
 def sha256_of(path: Path) -> str:
@@ -18,7 +19,11 @@ def sha256_of(path: Path) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a whole file under a temporary name, then rename it over ``path``."""
+    """Write a whole file under a temporary name, then rename it over ``path``.
+
+    Raises:
+        StorageError: a full disk, or no permission; ``path`` is as it was.
+    """
     temporary = _write_temporary(path, content)
     temporary.replace(path)
 
@@ -28,6 +33,7 @@ def write_once(path: Path, content: bytes | str) -> None:
 
     Raises:
         RecordError: ``path`` exists; it is left as it was.
+        StorageError: a full disk, or no permission.
     """
     temporary = _write_temporary(path, content)
     try:
@@ -39,19 +45,43 @@ def write_once(path: Path, content: bytes | str) -> None:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one JSON line and flush it to the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Append one JSON line and flush it to the disk.
+
+    Raises:
+        StorageError: a full disk, or no permission.
+    """
+    line = json.dumps(row, allow_nan=False) + "\n"
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _write_temporary(path: Path, content: bytes | str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):  # half a file takes the room that is missing
+                temporary.unlink()
+            raise
     return temporary
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Name the file in errors of the disk, which themselves name none."""
+    try:
+        yield
+    except OSError as problem:
+        raise StorageError(
+            f"{path}: cannot be written ({problem.strerror}); what was there is whole: make room, or give "
+            "permission, and run the same command again"
+        ) from problem

@@ -8,6 +8,7 @@ import numpy as np
 
 from temper.errors import RecordError
 from temper.records import FileRecord, read_record, sha256_of
+from temper.storage import beside, named
 from temper.verification import numbers
 from temper.verification.cascades import curve_cascades, main_cascade, other_cascades
 from temper.verification.evidence import COLUMNS, Evidence, read_evidence, record_of
@@ -61,7 +62,7 @@ def verify_shallow(path: Path) -> VerificationRecord:
     """
     file = record_of(path)
     return VerificationRecord(
-        record=str(file),
+        record=named(file),
         name=read_record(file).name,
         depth="shallow",
         checks=check_record(file),
@@ -71,7 +72,7 @@ def verify_shallow(path: Path) -> VerificationRecord:
 
 def check_file(folder: Path, name: str, file: FileRecord) -> Check:
     """The SHA-256 of one file that the record names."""
-    path = folder / file.path
+    path = beside(folder, file.path)
     if not path.is_file():
         return Check(name=f"file {name}", passed=False, detail=f"{path}: no such file")
     found = sha256_of(path)

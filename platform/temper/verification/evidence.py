@@ -7,6 +7,7 @@ import numpy as np
 
 from temper.errors import RecordError, UsageError
 from temper.records import EvaluationRecord, SavedImages, read_outcomes, read_record, read_saved_images
+from temper.storage import beside, fetched, named
 
 KINDS = {"int64": np.int64, "bool": np.bool_, "float": np.float32}
 """Column types of PyArrow as numpy has them."""
@@ -45,8 +46,9 @@ def record_of(path: Path) -> Path:
     Raises:
         UsageError: no such file or folder.
     """
+    path = fetched(path)
     if not path.exists():
-        raise UsageError(f"{path}: no such file or folder")
+        raise UsageError(f"{named(path)}: no such file or folder")
     return path / "record.json" if path.is_dir() else path
 
 
@@ -62,8 +64,8 @@ def read_evidence(path: Path) -> Evidence:
             raise RecordError(
                 f"{path}: names no {name}, without which nothing can be checked; evaluate the model anew"
             )
-    columns = _read_columns(path.parent / record.files["outcomes"].path, len(record.data.classes))
-    saved = read_saved_images(path.parent / record.files["adversarial"].path)
+    columns = _read_columns(beside(path.parent, record.files["outcomes"].path), len(record.data.classes))
+    saved = read_saved_images(beside(path.parent, record.files["adversarial"].path))
     return Evidence(path, record, columns, saved)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from temper.errors import RecipeError
 from temper.records import EvaluationRecord, hash_of_recipe
 from temper.spec import read_yaml
+from temper.storage import beside
 from temper.verification.evidence import Evidence
 from temper.verification.record import Check, differences, judge
 
@@ -53,7 +54,7 @@ def _beside(evidence: Evidence) -> Iterator[str]:
         yield "files: names no recipe, but the model was trained by temper"
         return
     try:
-        trained = read_yaml(evidence.folder / record.files["recipe"].path)
+        trained = read_yaml(beside(evidence.folder, record.files["recipe"].path))
     except RecipeError as problem:
         yield str(problem)
         return

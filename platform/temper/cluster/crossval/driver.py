@@ -21,12 +21,14 @@ from temper.records import (
     CrossvalRecord,
     FileRecord,
     FoldRun,
+    RunFolder,
     read_record,
     sha256_of,
     write_atomic,
     write_once,
 )
 from temper.spec import Threat, dump_yaml
+from temper.storage import SMALL, fetched, mirrored, portable
 
 OnRun = Callable[[FoldRun, int, int], None]
 """Called when a run has ended, with how many have and the number of all."""
@@ -51,12 +53,25 @@ def crossval(
         TemperError: what is no recipe, images that cannot be dealt into folds, a folder that is taken, a
             pretraining that failed, or no run that finished.
     """
+    fetched(out, names=SMALL)
+    with mirrored(out, is_flat=True) as place:
+        say = on_stage or (lambda _stage: None)
+        return _crossval(CrossvalFolder(place), document, spec, where, on_run, say, verbose)
+
+
+def _crossval(
+    folder: CrossvalFolder,
+    document: Mapping[str, Any],
+    spec: CrossvalSpec,
+    where: str,
+    on_run: OnRun | None,
+    say: Callable[[str], None],
+    verbose: bool,
+) -> CrossvalRecord:
     started = time.perf_counter()
-    folder = CrossvalFolder(out)
-    say = on_stage or (lambda stage: None)
     base = base_recipe(document, spec, where)
     targets = open_targets(spec, base)
-    planned = plan(document, spec, targets, where=where, group=out.resolve().name)
+    planned = plan(document, spec, targets, where=where, group=folder.path.resolve().name)
     to_do = _check(folder, planned)
     start_ray(verbose=verbose)
     write_atomic(folder.recipe, dump_yaml(base.resolved()))
@@ -109,7 +124,7 @@ def _run_all(
     """
     by_key = {run.key: run for run in planned}
     jobs = {
-        run.key: (run.recipe.resolved(), run.folder(folder).path.resolve(), run.pretrain(folder))
+        run.key: (run.recipe.resolved(), portable(run.folder(folder).path), run.pretrain(folder))
         for run in to_do
     }
     rows = {key: _row(folder, run, None) for key, run in by_key.items() if key not in jobs}
@@ -136,7 +151,7 @@ def _row(folder: CrossvalFolder, planned: PlannedRun, error: str | None) -> Fold
             status="failed",
             error=error,
         )
-    path = planned.folder(folder).record
+    path = RunFolder(fetched(planned.folder(folder).path, names=SMALL)).record
     record = read_record(path)
     relative = Path(os.path.relpath(path.resolve(), folder.path.resolve()))
     return FoldRun(

@@ -15,6 +15,7 @@ from temper.errors import CheckpointError, RecipeError
 from temper.recipe import Recipe, build_recipe, pretrain_recipe
 from temper.records import CrossvalFolder, RunFolder, read_record
 from temper.spec import Spec
+from temper.storage import Place, named, portable
 from temper.training import read_state
 
 
@@ -24,7 +25,7 @@ class CrossvalSpec(Spec):
     folds: int = Field(default=5, ge=2, le=1000)
     seeds: int = Field(default=3, ge=1, le=1000)
     """Of training: the recipe's seed and those after it. The folds are the same for all of them."""
-    targets: tuple[Path, ...] = ()
+    targets: tuple[Place, ...] = ()
     """Folders of shards; none: the recipe's own target."""
     keep_test: bool = False
     """Leave the official test images out of all folds."""
@@ -52,7 +53,7 @@ class PlannedRun:
         """The run folder of its pretraining: runs whose pretraining is the same share it."""
         if self.recipe.pretrain is None:
             return None
-        return (folder.pretrain / pretrain_recipe(self.recipe).hash).resolve()
+        return portable(folder.pretrain / pretrain_recipe(self.recipe).hash)
 
     def is_done(self, folder: CrossvalFolder) -> bool:
         """Whether the run has its record already.
@@ -85,7 +86,7 @@ def base_recipe(document: Mapping[str, Any], spec: CrossvalSpec, where: str) -> 
     Raises:
         RecipeError: it is none, has a fold already, or leaves no room for the seeds.
     """
-    base = build_recipe(document, {"data.target": str(spec.targets[0])} if spec.targets else {}, where)
+    base = build_recipe(document, {"data.target": named(spec.targets[0])} if spec.targets else {}, where)
     if base.data.fold is not None:
         raise RecipeError(f"{where}: 'data.fold': a cross-validation sets the fold itself; leave it out")
     if base.seed + spec.seeds > 2**31:
@@ -101,15 +102,15 @@ def open_targets(spec: CrossvalSpec, base: Recipe) -> dict[str, ShardSet]:
         ShardError: no shards there.
     """
     paths = spec.targets or (base.data.target,)
-    named: dict[str, ShardSet] = {}
+    found: dict[str, ShardSet] = {}
     for path in paths:
-        if path.resolve() in [shards.path.resolve() for shards in named.values()]:
-            raise RecipeError(f"--target {path}: given twice")
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", path.resolve().name).lstrip(".") or "target"
+        if portable(path) in [portable(shards.path) for shards in found.values()]:
+            raise RecipeError(f"--target {named(path)}: given twice")
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", portable(path).name).lstrip(".") or "target"
         names = [stem, *(f"{stem}-{number}" for number in range(2, len(paths) + 1))]
         # Not resolved: recipes name it as the user did.
-        named[next(name for name in names if name not in named)] = ShardSet.open(path)
-    return named
+        found[next(name for name in names if name not in found)] = ShardSet.open(path)
+    return found
 
 
 def plan(
@@ -141,15 +142,15 @@ def plan(
                 images.few_shot(base.data.shots_per_class, 0)
             for seed in range(base.seed, base.seed + spec.seeds):
                 changes = {
-                    "data.target": str(shards.path),
+                    "data.target": named(shards.path),
                     "data.fold": fold.model_dump(),
                     "seed": seed,
                     # The runs are side by side already: each is evaluated where it is.
                     "evaluation.num_workers": 0,
                 }
                 recipe = build_recipe(document, changes, where)
-                named = _named(recipe, target if len(targets) > 1 else None, group)
-                planned.append(PlannedRun(target, index, seed, named, images))
+                recipe = _named(recipe, target if len(targets) > 1 else None, group)
+                planned.append(PlannedRun(target, index, seed, recipe, images))
         first = planned[-1].recipe
         check_model(first, open_data(first))
     names = list(targets)
@@ -166,8 +167,8 @@ def _check_apart(target: ShardSet, source: ShardSet) -> None:
     num_shared = sum(digest in trained for digest in target.digests)
     if num_shared:
         raise RecipeError(
-            f"data.target: {num_shared} images of {target.path} are training images of the source "
-            f"{source.path} too, so that a fold would be tested on what was trained on; "
+            f"data.target: {num_shared} images of {named(target.path)} are training images of the source "
+            f"{named(source.path)} too, so that a fold would be tested on what was trained on; "
             "take another source, or remove them there"
         )
 

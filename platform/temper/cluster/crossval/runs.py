@@ -9,10 +9,11 @@ from temper.cluster.evaluation_tasks import evaluate_on_cluster
 from temper.cluster.launch import launch, start_weights
 from temper.cluster.placing import Share, max_concurrent
 from temper.cluster.runtime import hush
-from temper.cluster.workers import MAX_RESTARTS
+from temper.cluster.workers import MAX_RESTARTS, OWN
 from temper.credentials import mask
 from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
+from temper.storage import SMALL, fetched, local_path, mirrored
 from temper.training import read_state
 
 
@@ -68,12 +69,16 @@ def pretrain_start(document: dict[str, Any], folder: Path) -> str | None:
 def train_and_evaluate(document: dict[str, Any], folder: Path, pretrain: Path | None) -> str | None:
     """A task: what is still to do of one run. Its error, or ``None``."""
     hush()
-    run = RunFolder(folder)
-    run.error.unlink(missing_ok=True)
-    error = _attempt(lambda: _finish(Recipe.model_validate(document), run, pretrain))
+    RunFolder(local_path(folder)).error.unlink(missing_ok=True)
+    error = _attempt(lambda: _finish(Recipe.model_validate(document), folder, pretrain))
     if error is not None:
-        write_atomic(run.error, f"{error}\n")
+        _attempt(lambda: _keep_error(folder, error))
     return error
+
+
+def _keep_error(folder: Path, error: str) -> None:
+    with mirrored(folder, without=OWN) as place:
+        write_atomic(RunFolder(place).error, f"{error}\n")
 
 
 def _attempt(work: Callable[[], object]) -> str | None:
@@ -85,12 +90,13 @@ def _attempt(work: Callable[[], object]) -> str | None:
     return None
 
 
-def _finish(recipe: Recipe, run: RunFolder, pretrain: Path | None) -> None:
+def _finish(recipe: Recipe, folder: Path, pretrain: Path | None) -> None:
+    run = RunFolder(fetched(folder, names=SMALL, without=OWN))
     if run.record.exists():  # of a task that died after it had written it
         return
     if not ((run.last / "state.json").exists() and read_state(run.last).is_settled):
-        launch(recipe, run.path, pretrain=pretrain)
+        launch(recipe, folder, pretrain=pretrain)
     if recipe.workers.num_workers == 0:
-        evaluate_run(run.path)
+        evaluate_run(folder)
     else:
-        evaluate_on_cluster(run.path)
+        evaluate_on_cluster(folder)

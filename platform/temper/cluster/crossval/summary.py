@@ -8,6 +8,7 @@ from temper.data import ShardSet
 from temper.records import FoldRun, OverTargets, Spread, TargetSummary
 from temper.records.crossval import MEASURES
 from temper.statistics import corrected_interval
+from temper.storage import named
 
 
 def measure_spread(runs: Iterable[FoldRun], measure: str, test_to_train: float) -> Spread | None:
@@ -34,7 +35,7 @@ def summarise_target(shards: ShardSet, folds: Sequence[ShardSet], runs: Sequence
     counts = {status: sum(run.status == status for run in runs) for status in ("ok", "blocked", "failed")}
     return TargetSummary(
         target=runs[0].target,
-        path=str(shards.path),
+        path=named(shards.path),
         fingerprint=shards.fingerprint,
         num_images=num_test,
         num_copies=num_test - len(np.unique(shards.copies[pool])),

@@ -29,6 +29,7 @@ from temper.search import (
     group_of,
 )
 from temper.spec import Spec
+from temper.storage import publish
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ class SweepBook:
         trial = self._named(build_trial(self._document, point, number, self._where))
         begun = Begun(trial=trial.trial, recipe_hash=trial.recipe.hash, overrides=point)
         append_line(self.folder.points, begun.model_dump(mode="json"))
+        publish(self.folder.points)  # before the trial leaves anything in the storage
         self._begun.append(begun)
         self._trials[trial.trial] = trial
         return trial

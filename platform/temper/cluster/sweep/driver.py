@@ -18,6 +18,10 @@ from temper.recipe import Recipe, build_recipe
 from temper.records import RunFolder, SweepFolder, SweepRecord, discard_leftovers, write_atomic
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
+from temper.storage import SMALL, fetched, mirrored
+
+BY_OTHERS = frozenset({"trials", "pretrain"})
+"""In a sweep's folder: runs, which whoever trains them writes."""
 
 
 def sweep(
@@ -36,8 +40,19 @@ def sweep(
             cluster, a folder that is taken, or no trial that finished.
         Interrupted: by Ctrl-C; ``resume`` goes on.
     """
+    with mirrored(out, without=BY_OTHERS) as place:
+        return _sweep(SweepFolder(place), document, space, where, watch or Watch(), verbose)
+
+
+def _sweep(
+    folder: SweepFolder,
+    document: Mapping[str, Any],
+    space: SearchSpace,
+    where: str,
+    watch: Watch,
+    verbose: bool,
+) -> SweepRecord:
     started = time.monotonic()
-    folder = SweepFolder(out)
     recipe = build_recipe(document)
     trials = check_space(space, document, where)
     if any(path.exists() for path in (folder.ledger, folder.points, folder.summary)):
@@ -51,7 +66,7 @@ def sweep(
     with hold(folder):
         write_atomic(folder.recipe, dump_yaml(recipe.resolved()))
         write_atomic(folder.space, dump_yaml(space.model_dump(mode="json", exclude_none=True)))
-        return _finish(folder, recipe, space, data, where, started, watch or Watch(), verbose)
+        return _finish(folder, recipe, space, data, where, started, watch, verbose)
 
 
 def resume(
@@ -69,8 +84,15 @@ def resume(
         CheckpointError: no sweep here, or a process is at work on it.
         TemperError: as ``sweep``.
     """
+    with mirrored(out, without=BY_OTHERS) as place:
+        fetched(SweepFolder(place).trials, names=SMALL)
+        return _resume(SweepFolder(place), changes, watch or Watch(), verbose)
+
+
+def _resume(
+    folder: SweepFolder, changes: Mapping[str, Any] | None, watch: Watch, verbose: bool
+) -> SweepRecord:
     started = time.monotonic()
-    folder = SweepFolder(out)
     if not (folder.recipe.exists() and folder.space.exists()):
         raise CheckpointError(
             f"{folder.path}: holds no sweep ({folder.recipe.name} and {folder.space.name} are needed)"
@@ -83,7 +105,7 @@ def resume(
     max_concurrent(recipe.workers)
     with hold(folder):
         write_atomic(folder.space, dump_yaml(space.model_dump(mode="json", exclude_none=True)))
-        return _finish(folder, recipe, space, data, str(folder.space), started, watch or Watch(), verbose)
+        return _finish(folder, recipe, space, data, str(folder.space), started, watch, verbose)
 
 
 def _check(trials: list[Trial]) -> OpenData:
@@ -162,10 +184,12 @@ def _starts(book: SweepBook, watch: Watch, verbose: bool) -> dict[str, str | Non
 
 
 def _evaluate(runs: list[RunFolder], recipe: Recipe, watch: Watch) -> None:
-    to_do = [run for run in runs if not run.record.exists()]
+    to_do = [run for run in runs if not RunFolder(fetched(run.path, names=SMALL)).record.exists()]
     if not to_do:
         return
     watch.on_stage(f"evaluating {len(to_do)} models")
     for run in to_do:
         discard_leftovers(run)
     evaluate_all(to_do, recipe, lambda done: watch.on_stage(f"evaluated {done} of {len(to_do)} models"))
+    for run in to_do:
+        fetched(run.path, names=SMALL)

@@ -20,6 +20,7 @@ from temper.cluster.sweep.trial import Shared, run_trial
 from temper.recipe import Recipe
 from temper.records import LedgerRow
 from temper.search import PopulationTraining, Trial
+from temper.storage import SMALL, fetched, named, portable
 
 NESTED = {"cpu": 0, "memory": 1}
 """What a trial asks for beside its workers: something, for Tune refuses nothing at all."""
@@ -54,7 +55,7 @@ def run_session(book: SweepBook, first: Recipe, shared: Shared, deadline: float 
     state = book.folder.path / ".ray"
     shutil.rmtree(state, ignore_errors=True)
     history = {name: book.history(name) for name in _names(book)}
-    trainable = tune.with_parameters(run_trial, folder=str(book.folder.path.resolve()), shared=shared)
+    trainable = tune.with_parameters(run_trial, folder=named(portable(book.folder.path)), shared=shared)
     tuner = tune.Tuner(
         tune.with_resources(trainable, own),
         param_space=population_of(book) if is_population else None,
@@ -185,6 +186,7 @@ class Rows(tune.Callback):  # type: ignore[misc]
 
     def _write(self, trial: Any, result: dict[str, Any]) -> None:
         ended = self._book.trial(trial.config["trial"])
+        fetched(self._book.folder.trial(ended.trial).path, names=SMALL)
         numbers = {name: float(v) for name, v in result.items() if isinstance(v, int | float)}
         kept = ("train/", "val/", "best/", "epoch")
         is_stopped = FAILED not in numbers and numbers.get("finished") != 1.0

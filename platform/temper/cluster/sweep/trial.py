@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from temper.cluster.feeds import OpenData
 from temper.cluster.runtime import hush
 from temper.cluster.sweep.population import hand_on, take_over
 from temper.cluster.sweep.schedulers import FAILED, RUNG
-from temper.cluster.workers import run_here, run_on_workers
+from temper.cluster.workers import OWN, run_here, run_on_workers
 from temper.credentials import mask
-from temper.errors import TemperError
+from temper.errors import StorageError, TemperError
 from temper.recipe import Recipe, pretrain_recipe
 from temper.records import RunFolder, SweepFolder, write_atomic
 from temper.spec import dump_yaml
+from temper.storage import local_path, mirrored, publish
 from temper.training import TrainState
 from temper.training.progress import reported
 
@@ -56,24 +58,43 @@ def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
     process stays for the next trial, but for one whose GPU may be in disorder.
     """
     hush()
-    run = SweepFolder(Path(folder)).trial(config["trial"])
-    run.error.unlink(missing_ok=True)
-    is_population = "point" in config
-    recipe = take_over(config, run) if is_population else Recipe.model_validate(config["recipe"])
+    path = SweepFolder(Path(folder)).trial(config["trial"]).path
+    # Workers of its own write the run folder themselves, perhaps elsewhere.
+    is_nested = config["recipe"]["workers"]["num_workers"] > 0
+    with nullcontext() if is_nested else mirrored(path, without=OWN):
+        _report_trial(config, path, shared)
+
+
+def _report_trial(config: dict[str, Any], path: Path, shared: Shared) -> None:
+    run, is_population = RunFolder(local_path(path)), "point" in config
+    with mirrored(path, without=OWN):
+        run.error.unlink(missing_ok=True)
+        recipe = take_over(config, run) if is_population else Recipe.model_validate(config["recipe"])
 
     def with_rung(metrics: Mapping[str, Any]) -> dict[str, Any]:
         best = metrics.get(f"best/{recipe.selection_metric}", 0.0)
         return {**metrics, RUNG: metrics.get(config["metric"], best)}
 
     try:
-        write_atomic(run.recipe, dump_yaml(recipe.resolved()))
+        with mirrored(path, without=OWN):
+            write_atomic(run.recipe, dump_yaml(recipe.resolved()))
         _run(recipe, run, shared, with_rung, is_population)
     except Exception as problem:
         details = "" if isinstance(problem, TemperError) else traceback.format_exc()
-        write_atomic(run.error, mask(f"{type(problem).__name__}: {problem}\n{details}"))
+        _keep_error(path, mask(f"{type(problem).__name__}: {problem}\n{details}"))
         tune.report({FAILED: 1.0, RUNG: 0.0, "epoch": 0.0})
         if torch.cuda.is_initialized() and not isinstance(problem, TemperError):  # type: ignore[no-untyped-call]
             raise
+
+
+def _keep_error(path: Path, text: str) -> None:
+    try:
+        with mirrored(path, without=OWN) as folder:
+            write_atomic(RunFolder(folder).error, text)
+            publish(folder)
+    except StorageError:
+        # Perhaps the very error that should be kept: it is on this machine, at least.
+        write_atomic(RunFolder(local_path(path)).error, text)
 
 
 def _run(recipe: Recipe, run: RunFolder, shared: Shared, with_rung: WithRung, is_population: bool) -> None:
@@ -88,6 +109,8 @@ def _run(recipe: Recipe, run: RunFolder, shared: Shared, with_rung: WithRung, is
     def report(metrics: Mapping[str, Any]) -> None:
         nonlocal num_reports
         num_reports += 1
+        if metrics.get("finished") == 1.0:
+            publish(run.path)  # who hears of it may evaluate it elsewhere
         if is_population:
             hand_on(run, with_rung(metrics))
         else:

@@ -1,0 +1,256 @@
+"""The head of a cluster, as its job server answers over HTTP."""
+
+import logging
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from temper.cluster.jobs.request import JobRequest, next_free
+from temper.errors import JobError, UsageError
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+PATIENCE_S = 10
+"""For an answer to a question of one line."""
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An attempt of a job, as the head knows it."""
+
+    id: str
+    submission_id: str
+    status: str
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+    command: str
+    out: str | None
+    message: str
+    exit_status: int | None
+    """Of its driver; above 128 a signal ended it."""
+    started: float | None
+    ended: float | None
+    """Unix times in seconds."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.started is None or self.ended is None else self.ended - self.started
+
+
+@dataclass(frozen=True)
+class Head:
+    """Talks with the job server at ``address``; every failure to do so is a JobError."""
+
+    address: str
+    client: Any = field(repr=False)
+
+    def jobs(self) -> list[Job]:
+        """All submitted jobs, the oldest first."""
+        with _said_plainly(self.address):
+            found = [_job_of(one) for one in self.client.list_jobs() if one.submission_id]
+        return sorted(found, key=lambda job: job.started or 0)
+
+    def find(self, name: str) -> Job:
+        """The newest attempt of the job ``name``, or the attempt of that submission id.
+
+        Raises:
+            JobError: there is none.
+        """
+        jobs = self.jobs()
+        for job in reversed(jobs):
+            if job.id == name:
+                return job
+        for job in jobs:
+            if job.submission_id == name:
+                return job
+        known = ", ".join(dict.fromkeys(job.id for job in reversed(jobs))) or "none"
+        raise JobError(f"{self.address}: no job {name!r}; jobs here: {known}")
+
+    def look(self, submission_id: str) -> Job:
+        """How an attempt is now."""
+        with _said_plainly(self.address):
+            return _job_of(self.client.get_job_info(submission_id))
+
+    def log(self, submission_id: str) -> str:
+        """All that it has said, as far as the head still has it."""
+        with _said_plainly(self.address):
+            return str(self.client.get_job_logs(submission_id))
+
+    def stop(self, submission_id: str) -> bool:
+        """Ask it to end in order; whether it was running."""
+        with _said_plainly(self.address):
+            return bool(self.client.stop_job(submission_id))
+
+    def submit(self, request: JobRequest) -> Job:
+        """Send the folder, where the head lacks it, and start the job's next attempt.
+
+        Raises:
+            JobError: an attempt of it is at work, or one wrote elsewhere.
+        """
+        jobs = self.jobs()
+        attempts = [job for job in jobs if job.id == request.id]
+        if attempts and not attempts[-1].is_over:
+            raise JobError(
+                f"job {request.id!r} is {attempts[-1].status.lower()} already: `temper job logs -f "
+                f"{request.id}` follows "
+                f"it, `temper job stop {request.id}` stops it"
+            )
+        if attempts and attempts[-1].out not in (None, request.out):
+            raise JobError(
+                f"job {request.id!r} wrote to {attempts[-1].out} before, not to {request.out}: a "
+                "resubmission goes on "
+                "where it was; choose another --id for another --out"
+            )
+        submission_id = next_free(request.id, {job.submission_id for job in jobs})
+        return self.start(submission_id, request.entrypoint, request.full_runtime_env, request.metadata)
+
+    def start(
+        self, submission_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]
+    ) -> Job:
+        """Start any command in a folder that is sent."""
+        with _said_plainly(self.address):
+            self.client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=submission_id,
+                runtime_env=runtime_env,
+                metadata=metadata,
+            )
+        return self.look(submission_id)
+
+
+def connect(address: str | None = None) -> Head:
+    """The head at ``address``, or at RAY_API_SERVER_ADDRESS, RAY_ADDRESS (if it is a URL), or this machine's.
+
+    Raises:
+        UsageError: RAY_AUTH_MODE is empty, or the address is none.
+        JobError: nothing answers there, it is no head of Ray, or it does not take the token.
+    """
+    if os.environ.get("RAY_AUTH_MODE") == "":
+        raise UsageError(
+            "RAY_AUTH_MODE is empty, which turns authentication off unseen: set 'token', or unset it"
+        )
+    url = _choose(address)
+    _knock(url)
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with _said_plainly(url):
+        from ray.job_submission import JobSubmissionClient
+
+        with _alone("RAY_API_SERVER_ADDRESS", url):  # Ray prefers it to what it is told
+            client = JobSubmissionClient(url)
+    head = Head(url, client)
+    head.jobs()
+    return head
+
+
+def takes_anyone(address: str) -> bool:
+    """Whether the head answers about jobs without any token: whoever reaches it may run code there."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/jobs/", timeout=PATIENCE_S) as answer:  # noqa: S310  # checked
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.HTTPError):
+        return False
+
+
+def is_near(address: str) -> bool:
+    """Whether the address is this machine's own: a local head, or a tunnel that SSH keeps."""
+    host = urlsplit(address).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _choose(address: str | None) -> str:
+    inherited = os.environ.get("RAY_ADDRESS", "")
+    url = (
+        address
+        or os.environ.get("RAY_API_SERVER_ADDRESS")
+        or (inherited if inherited.startswith("http") else "")
+        or DEFAULT_ADDRESS
+    ).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(
+            f"--address: expected the dashboard's URL, such as {DEFAULT_ADDRESS}, got {url!r} (not Ray's "
+            "own port 6379)"
+        )
+    return url
+
+
+def _knock(url: str) -> None:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=PATIENCE_S).close()
+    except OSError as problem:
+        raise JobError(
+            f"{url}: nothing answers here ({problem.strerror or problem}); is the head up, and its way open "
+            "(`ray dashboard cluster.yaml`)?"
+        ) from None
+
+
+@contextmanager
+def _alone(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def _said_plainly(url: str) -> Iterator[None]:
+    """Ray's errors about its job server, in one line each."""
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as problem:
+        if str(problem).startswith("Authentication required"):
+            raise JobError(
+                f"{url}: asks for a token, and none was sent: export RAY_AUTH_MODE=token, with the "
+                "cluster's token in "
+                "RAY_AUTH_TOKEN, or in the file that RAY_AUTH_TOKEN_PATH names"
+            ) from None
+        raise JobError(
+            f"{url}: does not take this token; RAY_AUTH_TOKEN, or the file of RAY_AUTH_TOKEN_PATH, is "
+            "another cluster's"
+        ) from None
+    except (ConnectionError, requests.exceptions.RequestException) as problem:
+        raise JobError(f"{url}: no longer answers, or is no head of Ray ({_short(problem)})") from None
+    except (RuntimeError, ValueError, KeyError) as problem:
+        raise JobError(f"{url}: {_short(problem)}") from None
+
+
+def _short(problem: BaseException) -> str:
+    """The last line that says something: Ray repeats whole tracebacks of its head."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(problem).__name__)[:300]
+
+
+def _job_of(details: Any) -> Job:
+    metadata = details.metadata or {}
+    code = details.driver_exit_code
+    return Job(
+        id=metadata.get("temper_job", details.submission_id),
+        submission_id=details.submission_id,
+        status=str(details.status),
+        command=metadata.get("command", details.entrypoint),
+        out=metadata.get("out"),
+        message=details.message or "",
+        exit_status=code if code is None or code >= 0 else 128 - code,
+        started=None if not details.start_time else details.start_time / 1000,
+        ended=None if not details.end_time else details.end_time / 1000,
+    )

@@ -90,11 +90,18 @@ def _holds_same(folder: Path, recipe: Path, space: Path, overrides: list[str]) -
     if not any(path.exists() for path in (paths.ledger, paths.points, paths.summary)):
         return False
     document = apply_overrides(read_yaml(recipe), parse_assignments(overrides))
-    # How many trials, and for how long, may change on the way.
-    same_length = {"samples": 1, "max_minutes": None}
-    if build_recipe(document, where=str(recipe)).hash != build_recipe(
-        read_yaml(paths.recipe), where=str(paths.recipe)
-    ).hash or load_space(space, same_length) != load_space(paths.space, same_length):
+    same_recipe = (
+        build_recipe(document, where=str(recipe)).hash
+        == build_recipe(read_yaml(paths.recipe), where=str(paths.recipe)).hash
+    )
+    spaces = load_space(space).model_dump(mode="json", exclude_none=True), read_yaml(paths.space)
+    # How many trials, and for how long, may change on the way; what is null need not be written.
+    may_differ = ("samples", "max_minutes")
+    told, held = (
+        {name: value for name, value in one.items() if name not in may_differ and value is not None}
+        for one in spaces
+    )
+    if not same_recipe or told != held:
         raise UsageError(f"{folder}: holds a sweep of another recipe or space; choose another --out")
     return True
 

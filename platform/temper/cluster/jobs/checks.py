@@ -6,9 +6,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from temper.cluster.jobs.address import is_near, takes_anyone
 from temper.cluster.jobs.folder import Parcel
 from temper.cluster.jobs.follow import last_lines, wait_for_end
-from temper.cluster.jobs.head import Head, is_near, takes_anyone
+from temper.cluster.jobs.head import Head
 from temper.cluster.jobs.request import PROBE_ANSWER, JobRequest
 from temper.errors import JobError, UsageError
 
@@ -89,10 +90,10 @@ def check_storage(head: Head, request: JobRequest) -> Check:
     if job.status != "SUCCEEDED" or not answers:
         said = " | ".join(last_lines(log, 3)) or job.message
         raise JobError(f"{head.address}: a job that only looks at the storage failed: {said}")
-    return _judge(json.loads(answers[-1]), request)
+    return judge(json.loads(answers[-1]), request)
 
 
-def _judge(answer: dict[str, Any], request: JobRequest) -> Check:
+def judge(answer: dict[str, Any], request: JobRequest) -> Check:
     nodes: list[dict[str, Any]] = answer["nodes"]
     for node in nodes:
         if node["write_error"] is None:

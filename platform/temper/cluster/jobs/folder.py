@@ -1,5 +1,6 @@
 """What of the working folder would be sent: all but what .gitignore, .rayignore and excludes name."""
 
+import logging
 import os
 import re
 from collections import Counter
@@ -7,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from temper.cluster.jobs.address import hush
 from temper.credentials import KNOWN_KEY, secrets_of
 
 MAX_SCANNED = 2**20
@@ -60,6 +62,7 @@ def pack(folder: Path, excludes: Sequence[str]) -> Parcel:
     # Private to Ray, but its zip is made by the same function (2.60); a test compares with that zip.
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
+    hush()
     files: dict[str, int] = {}
 
     def add(path: Path) -> None:
@@ -67,7 +70,8 @@ def pack(folder: Path, excludes: Sequence[str]) -> Parcel:
             files[path.relative_to(folder).as_posix()] = path.stat().st_size
 
     uses_gitignore = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
-    _dir_travel(folder, [_get_excludes(folder, list(excludes))], add, include_gitignore=uses_gitignore)
+    excluded = [_get_excludes(folder, list(excludes))]
+    _dir_travel(folder, excluded, add, include_gitignore=uses_gitignore, logger=logging.getLogger("ray"))
     return Parcel(folder, files)
 
 

@@ -1,22 +1,13 @@
 """The head of a cluster, as its job server answers over HTTP."""
 
-import logging
 import os
-import socket
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
+from temper.cluster.jobs.address import alone, choose, hush, knock, said_plainly
 from temper.cluster.jobs.request import JobRequest, next_free
 from temper.errors import JobError, UsageError
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-PATIENCE_S = 10
-"""For an answer to a question of one line."""
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -55,7 +46,7 @@ class Head:
 
     def jobs(self) -> list[Job]:
         """All submitted jobs, the oldest first."""
-        with _said_plainly(self.address):
+        with said_plainly(self.address):
             found = [_job_of(one) for one in self.client.list_jobs() if one.submission_id]
         return sorted(found, key=lambda job: job.started or 0)
 
@@ -77,17 +68,17 @@ class Head:
 
     def look(self, submission_id: str) -> Job:
         """How an attempt is now."""
-        with _said_plainly(self.address):
+        with said_plainly(self.address):
             return _job_of(self.client.get_job_info(submission_id))
 
     def log(self, submission_id: str) -> str:
         """All that it has said, as far as the head still has it."""
-        with _said_plainly(self.address):
+        with said_plainly(self.address):
             return str(self.client.get_job_logs(submission_id))
 
     def stop(self, submission_id: str) -> bool:
         """Ask it to end in order; whether it was running."""
-        with _said_plainly(self.address):
+        with said_plainly(self.address):
             return bool(self.client.stop_job(submission_id))
 
     def submit(self, request: JobRequest) -> Job:
@@ -117,7 +108,7 @@ class Head:
         self, submission_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]
     ) -> Job:
         """Start any command in a folder that is sent."""
-        with _said_plainly(self.address):
+        with said_plainly(self.address):
             self.client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=submission_id,
@@ -138,106 +129,17 @@ def connect(address: str | None = None) -> Head:
         raise UsageError(
             "RAY_AUTH_MODE is empty, which turns authentication off unseen: set 'token', or unset it"
         )
-    url = _choose(address)
-    _knock(url)
-    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with _said_plainly(url):
+    url = choose(address)
+    knock(url)
+    hush()
+    with said_plainly(url):
         from ray.job_submission import JobSubmissionClient
 
-        with _alone("RAY_API_SERVER_ADDRESS", url):  # Ray prefers it to what it is told
+        with alone("RAY_API_SERVER_ADDRESS", url):  # Ray prefers it to what it is told
             client = JobSubmissionClient(url)
     head = Head(url, client)
     head.jobs()
     return head
-
-
-def takes_anyone(address: str) -> bool:
-    """Whether the head answers about jobs without any token: whoever reaches it may run code there."""
-    try:
-        with urllib.request.urlopen(f"{address}/api/jobs/", timeout=PATIENCE_S) as answer:  # noqa: S310  # checked
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.HTTPError):
-        return False
-
-
-def is_near(address: str) -> bool:
-    """Whether the address is this machine's own: a local head, or a tunnel that SSH keeps."""
-    host = urlsplit(address).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _choose(address: str | None) -> str:
-    inherited = os.environ.get("RAY_ADDRESS", "")
-    url = (
-        address
-        or os.environ.get("RAY_API_SERVER_ADDRESS")
-        or (inherited if inherited.startswith("http") else "")
-        or DEFAULT_ADDRESS
-    ).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            f"--address: expected the dashboard's URL, such as {DEFAULT_ADDRESS}, got {url!r} (not Ray's "
-            "own port 6379)"
-        )
-    return url
-
-
-def _knock(url: str) -> None:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname or "", port), timeout=PATIENCE_S).close()
-    except OSError as problem:
-        raise JobError(
-            f"{url}: nothing answers here ({problem.strerror or problem}); is the head up, and its way open "
-            "(`ray dashboard cluster.yaml`)?"
-        ) from None
-
-
-@contextmanager
-def _alone(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextmanager
-def _said_plainly(url: str) -> Iterator[None]:
-    """Ray's errors about its job server, in one line each."""
-    import requests
-    from ray.exceptions import AuthenticationError
-
-    try:
-        yield
-    except AuthenticationError as problem:
-        if str(problem).startswith("Authentication required"):
-            raise JobError(
-                f"{url}: asks for a token, and none was sent: export RAY_AUTH_MODE=token, with the "
-                "cluster's token in "
-                "RAY_AUTH_TOKEN, or in the file that RAY_AUTH_TOKEN_PATH names"
-            ) from None
-        raise JobError(
-            f"{url}: does not take this token; RAY_AUTH_TOKEN, or the file of RAY_AUTH_TOKEN_PATH, is "
-            "another cluster's"
-        ) from None
-    except (ConnectionError, requests.exceptions.RequestException) as problem:
-        raise JobError(f"{url}: no longer answers, or is no head of Ray ({_short(problem)})") from None
-    except (RuntimeError, ValueError, KeyError) as problem:
-        raise JobError(f"{url}: {_short(problem)}") from None
-
-
-def _short(problem: BaseException) -> str:
-    """The last line that says something: Ray repeats whole tracebacks of its head."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(problem).__name__)[:300]
 
 
 def _job_of(details: Any) -> Job:

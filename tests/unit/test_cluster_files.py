@@ -1,4 +1,4 @@
-"""Files for clouds and clusters: valid by Ray's schema and KubeRay's fields, closed to the outside, no keys."""
+"""Files for clouds and clusters: valid by Ray's schema and KubeRay's fields; closed, and without keys."""
 
 import re
 from collections.abc import Iterator

@@ -39,6 +39,8 @@ def is_near(address: str) -> bool:
 
 def hush() -> None:
     """Keep Ray's lines about every file and request out of what we say."""
+    import ray.job_submission  # noqa: F401  # sets these levels as it is imported
+
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -94,15 +96,13 @@ def said_plainly(url: str) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as problem:
-        if str(problem).startswith("Authentication required"):
+        if str(problem).startswith("Authentication failed"):
             raise JobError(
-                f"{url}: asks for a token, and none was sent: export RAY_AUTH_MODE=token, with the "
-                "cluster's token in "
-                "in RAY_AUTH_TOKEN, or in the file that RAY_AUTH_TOKEN_PATH names"
+                f"{url}: does not take this token: RAY_AUTH_TOKEN, or the token's file, is another cluster's"
             ) from None
         raise JobError(
-            f"{url}: does not take this token; RAY_AUTH_TOKEN, or the file of RAY_AUTH_TOKEN_PATH, is "
-            "another cluster's"
+            f"{url}: asks for a token, and none was sent: export RAY_AUTH_MODE=token, with the cluster's "
+            "token in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
         ) from None
     except (ConnectionError, requests.exceptions.RequestException) as problem:
         raise JobError(f"{url}: no longer answers, or is no head of Ray ({_short(problem)})") from None

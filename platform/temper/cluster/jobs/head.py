@@ -1,6 +1,7 @@
 """The head of a cluster, as its job server answers over HTTP."""
 
 import os
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,9 @@ from temper.cluster.jobs.address import alone, choose, hush, knock, said_plainly
 from temper.cluster.jobs.request import JobRequest, next_free
 from temper.errors import JobError, UsageError
 
+NO_AGENT = "No available agent"
+AGENT_PATIENCE_S = 60
+"""A head answers some seconds before it can start jobs."""
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -107,14 +111,22 @@ class Head:
     def start(
         self, submission_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]
     ) -> Job:
-        """Start any command in a folder that is sent."""
-        with said_plainly(self.address):
-            self.client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=submission_id,
-                runtime_env=runtime_env,
-                metadata=metadata,
-            )
+        """Start any command in a folder that is sent. A head that has just come up is waited for."""
+        deadline = time.monotonic() + AGENT_PATIENCE_S
+        while True:
+            try:
+                with said_plainly(self.address):
+                    self.client.submit_job(
+                        entrypoint=entrypoint,
+                        submission_id=submission_id,
+                        runtime_env=runtime_env,
+                        metadata=metadata,
+                    )
+                break
+            except JobError as problem:
+                if NO_AGENT not in str(problem) or time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
         return self.look(submission_id)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from temper.cluster.jobs import Check, Head, Job, JobRequest
 
 STOP_PATIENCE_S = 120
-"""A job that is asked to end writes its checkpoint first."""
+"""Longer than a job has between being asked to end and being killed."""
 
 jobs = typer.Typer(
     no_args_is_help=True,
@@ -126,7 +126,7 @@ def logs(
 
 @jobs.command(epilog="Example: temper job stop digits")
 def stop(name: Name, address: Address = None, as_json: Json = False, verbose: Verbose = False) -> None:
-    """Let a job end in order. Sent again with the same --id and --out, it goes on."""
+    """End a job; what it has saved stays. Sent again with the same --id and --out, it goes on."""
     from temper.cluster.jobs import connect, wait_for_end
 
     head = connect(address)

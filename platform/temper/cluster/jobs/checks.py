@@ -1,5 +1,6 @@
 """What is looked at before a job starts; each failure is one error that says what to do."""
 
+import contextlib
 import json
 import shlex
 import uuid
@@ -9,7 +10,7 @@ from typing import Any
 from temper.cluster.jobs.address import is_near, takes_anyone
 from temper.cluster.jobs.folder import Parcel
 from temper.cluster.jobs.follow import last_lines, wait_for_end
-from temper.cluster.jobs.head import Head
+from temper.cluster.jobs.head import PROBE_MARK, Head
 from temper.cluster.jobs.request import PROBE_ANSWER, JobRequest
 from temper.errors import JobError, UsageError
 
@@ -80,7 +81,7 @@ def check_storage(head: Head, request: JobRequest) -> Check:
     question = json.dumps({"out": request.out, "reads": request.reads})
     entrypoint = shlex.join(["python", "-m", "temper.cluster.jobs.probe", question])
     name = f"{request.id}-probe-{uuid.uuid4().hex[:8]}"
-    job = head.start(name, entrypoint, request.full_runtime_env, {"temper_job": name})
+    job = head.start(name, entrypoint, request.full_runtime_env, {PROBE_MARK: request.id})
     try:
         job = wait_for_end(head, job, PROBE_PATIENCE_S)
         log = head.log(name)
@@ -119,9 +120,8 @@ def judge(answer: dict[str, Any], request: JobRequest) -> Check:
 
 
 def _forget(head: Head, name: str) -> None:
-    """Leave no trace of the small job in the list."""
-    try:
+    """End the small job, if someone pressed Ctrl-C, and let the head forget it."""
+    with contextlib.suppress(JobError):
         head.stop(name)
+    with contextlib.suppress(JobError, RuntimeError):
         head.client.delete_job(name)
-    except (JobError, RuntimeError):
-        return  # it is of no importance, and still listed

@@ -9,6 +9,8 @@ from temper.cluster.jobs.address import alone, choose, hush, knock, said_plainly
 from temper.cluster.jobs.request import JobRequest, next_free
 from temper.errors import JobError, UsageError
 
+PROBE_MARK = "temper_probe"
+"""In the metadata of the small jobs of ``check_storage``."""
 NO_AGENT = "No available agent"
 AGENT_PATIENCE_S = 60
 """A head answers some seconds before it can start jobs."""
@@ -49,9 +51,12 @@ class Head:
     client: Any = field(repr=False)
 
     def jobs(self) -> list[Job]:
-        """All submitted jobs, the oldest first."""
+        """All submitted jobs but those that only look at the storage, the oldest first."""
         with said_plainly(self.address):
-            found = [_job_of(one) for one in self.client.list_jobs() if one.submission_id]
+            listed = self.client.list_jobs()
+        found = [
+            _job_of(one) for one in listed if one.submission_id and PROBE_MARK not in (one.metadata or {})
+        ]
         return sorted(found, key=lambda job: job.started or 0)
 
     def find(self, name: str) -> Job:
@@ -81,7 +86,7 @@ class Head:
             return str(self.client.get_job_logs(submission_id))
 
     def stop(self, submission_id: str) -> bool:
-        """Ask it to end in order; whether it was running."""
+        """Ask it to end; whether it was running."""
         with said_plainly(self.address):
             return bool(self.client.stop_job(submission_id))
 

@@ -11,6 +11,7 @@
     ├── RecordError           a record or a ledger
     ├── StorageError          a disk, a place in S3, or the copy of it here
     ├── TrainingError         a run that cannot go on
+    ├── JobError              a job, or the cluster that it is sent to
     └── Interrupted       someone stopped it; it can go on (exit code 130)
 
 The command line prints the message of a TemperError. Any other exception is a defect of temper.
@@ -59,6 +60,10 @@ class StorageError(TemperError):
 
 class TrainingError(TemperError):
     """A run cannot go on, for example because its loss is not finite."""
+
+
+class JobError(TemperError):
+    """A cluster that does not answer or take a job, or a job that is not as it should be."""
 
 
 class Interrupted(TemperError):  # noqa: N818  # no error: someone wanted it

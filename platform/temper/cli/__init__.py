@@ -7,6 +7,7 @@ import temper.cli.app
 import temper.cli.comparison
 import temper.cli.crossval
 import temper.cli.evaluation
+import temper.cli.job
 import temper.cli.leaderboard
 import temper.cli.sweep
 import temper.cli.training

@@ -20,6 +20,11 @@ def say(line: str) -> None:
     console.print(escape(shown(in_words(line))), highlight=False, soft_wrap=True)
 
 
+def complain(message: str) -> None:
+    """An error that is not ours, in the form that ours have."""
+    console.print(f"[bold red]error:[/] {escape(shown(message))}", soft_wrap=True, highlight=False)
+
+
 def finish(summary: Mapping[str, Any], table: Table, *, as_json: bool) -> None:
     """The final summary on stdout: one JSON object, or a table."""
     if as_json:

@@ -49,6 +49,10 @@ def run(
     max_minutes: Annotated[float | None, typer.Option(min=0.01, help="No trial goes on after this.")] = None,
     out: Annotated[Path | None, typer.Option(help="The sweep folder. [default: runs/NAME-sweep]")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the sweep in this folder.")] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option("--go-on", help="Where OUT holds this sweep, resume it; for jobs that are sent again."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show trials and cost; start nothing.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -65,7 +69,41 @@ def run(
         return
     if recipe is None or space is None:
         raise UsageError("temper sweep needs a recipe and a search space, or --resume OUT")
+    if go_on and out is not None and _holds_same(out, recipe, space, overrides or []):
+        _resume(out, changes, as_json, verbose)
+        return
     _run(recipe, space, overrides or [], changes, out, dry_run, as_json, verbose)
+
+
+def _holds_same(folder: Path, recipe: Path, space: Path, overrides: list[str]) -> bool:
+    """Whether a sweep of this recipe and space was begun in ``folder``.
+
+    Raises:
+        UsageError: one of another recipe or space was.
+    """
+    from temper.recipe import build_recipe
+    from temper.records import SweepFolder
+    from temper.search import load_space
+    from temper.spec import apply_overrides, parse_assignments, read_yaml
+
+    paths = SweepFolder(folder)
+    if not any(path.exists() for path in (paths.ledger, paths.points, paths.summary)):
+        return False
+    document = apply_overrides(read_yaml(recipe), parse_assignments(overrides))
+    same_recipe = (
+        build_recipe(document, where=str(recipe)).hash
+        == build_recipe(read_yaml(paths.recipe), where=str(paths.recipe)).hash
+    )
+    spaces = load_space(space).model_dump(mode="json", exclude_none=True), read_yaml(paths.space)
+    # How many trials, and for how long, may change on the way; what is null need not be written.
+    may_differ = ("samples", "max_minutes")
+    told, held = (
+        {name: value for name, value in one.items() if name not in may_differ and value is not None}
+        for one in spaces
+    )
+    if not same_recipe or told != held:
+        raise UsageError(f"{folder}: holds a sweep of another recipe or space; choose another --out")
+    return True
 
 
 def _run(

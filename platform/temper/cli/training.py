@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,10 @@ from temper.cli.plans import plan_rows, plan_summary
 from temper.cli.results import evaluate_somewhere, finish_record
 from temper.cli.show import epoch_line, finish, say, table_of
 
+if TYPE_CHECKING:
+    from temper.recipe import Recipe
+    from temper.training import TrainState
+
 
 @app.command(epilog="Example: temper train jobs/recipes/medical.yaml --set objective.alpha=0.1")
 def train(
@@ -18,6 +22,10 @@ def train(
     overrides: Set = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/NAME]")] = None,
     evaluate: Annotated[bool, typer.Option(help="Evaluate the best epoch into a record.")] = True,
+    go_on: Annotated[
+        bool,
+        typer.Option("--go-on", help="Do what is left of it, be it nothing; for jobs that are sent again."),
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -29,6 +37,7 @@ def train(
     folder = out or Path("runs") / spec.name
 
     from temper.cluster.launch import launch
+    from temper.records import RunFolder, read_record
 
     say(f"training {spec.name} into {folder}")
 
@@ -36,7 +45,11 @@ def train(
         epochs = spec.pretrain.epochs if metrics.get("pretrain") and spec.pretrain else spec.epochs
         say(epoch_line(metrics, epochs))
 
-    state = launch(spec, folder, on_epoch=on_epoch, verbose=verbose)
+    trained = _trained(folder, spec) if go_on else None
+    if trained is not None and evaluate and RunFolder(folder).record.exists():
+        finish_record(read_record(RunFolder(folder).record), folder, as_json)
+        return
+    state = trained or launch(spec, folder, on_epoch=on_epoch, verbose=verbose)
     if state.stopped is not None:
         say(f"stopped early: {state.stopped}")
     if evaluate:
@@ -49,6 +62,18 @@ def train(
         as_json=as_json,
     )
     say(f"run: {folder}")
+
+
+def _trained(folder: Path, recipe: "Recipe") -> "TrainState | None":
+    """The state of the same recipe's run in ``folder``, if its training has ended."""
+    from temper.records import RunFolder
+    from temper.training import read_state
+
+    last = RunFolder(folder).last
+    if not (last / "state.json").exists():
+        return None
+    state = read_state(last)
+    return state if state.is_settled and state.recipe_hash == recipe.hash else None
 
 
 @app.command(epilog="Example: temper plan jobs/recipes/medical.yaml --set schedule.kind=gradual")

@@ -1,0 +1,178 @@
+"""The words of a job: what ``temper`` itself would make of them, checked before they are sent."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from temper.cli.options import app
+from temper.errors import UsageError
+
+if TYPE_CHECKING:
+    from temper.cluster.jobs import Parcel
+
+COMMANDS = ("train", "sweep", "crossval", "evaluate", "demo")
+"""What runs as a job; each has its script in jobs/."""
+GOING_ON = ("train", "sweep")
+"""Get ``--go-on``: the same words again resume. The others resume by themselves, or are short."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A command of temper with its parsed parameters."""
+
+    words: tuple[str, ...]
+    parameters: dict[str, Any]
+
+    @property
+    def command(self) -> str:
+        return self.words[0]
+
+    @property
+    def sent(self) -> tuple[str, ...]:
+        """What the job runs."""
+        resumes = self.parameters.get("resume") is not None
+        if self.command in GOING_ON and not self.parameters["go_on"] and not resumes:
+            return (*self.words, "--go-on")
+        return self.words
+
+    @property
+    def out(self) -> str:
+        """Where the result goes, as every node sees it.
+
+        Raises:
+            UsageError: it isn't said, or it would be in the folder that the job runs in, which goes with it.
+        """
+        place = self.parameters.get("out") or self.parameters.get("resume")
+        if place is None and self.command == "evaluate":
+            place = self.parameters["model"]
+        if place is None:
+            raise UsageError(
+                f"a job needs --out: storage that every node sees, such as /shared/runs/{self.command}"
+            )
+        shown = as_written(place)
+        if not is_shared(shown):
+            raise UsageError(
+                f"--out {shown} is relative: it would be in the job's own folder, which the cluster "
+                "removes. Name "
+                "storage that every node sees, such as /shared/runs/NAME or s3://BUCKET/runs/NAME"
+            )
+        return shown
+
+
+def parse_words(words: Sequence[str]) -> Words:
+    """Parse them as the command line would, which refuses unknown options and values.
+
+    Raises:
+        UsageError: it is no command that runs as a job.
+    """
+    if not words or words[0] not in COMMANDS:
+        got = f"got {words[0]!r}" if words else "got nothing"
+        raise UsageError(
+            f"after -- comes what the job runs, one of {', '.join(COMMANDS)}, with its arguments; {got}"
+        )
+    command: Any = typer.main.get_command(app)
+    context, rest, path = None, list(words), []
+    while hasattr(command, "resolve_command"):  # a group; typer has no public class for it
+        context = command.make_context("temper", rest, parent=context)
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        path.append(name)
+    if path not in ([words[0]], ["sweep", "run"]):
+        raise UsageError(f"temper {' '.join(path)} shows what is there, and is no job")
+    parsed = command.make_context(path[-1], rest, parent=context)
+    return Words(tuple(words), dict(parsed.params))
+
+
+def check_words(words: Words, parcel: "Parcel") -> dict[str, str]:
+    """Check recipe and space as they are in the folder; what is read on the cluster, by its purpose.
+
+    Raises:
+        UsageError: a file that isn't sent, a recipe or space that is not valid, a path of this machine.
+    """
+    parameters = words.parameters
+    if parameters.get("dry_run"):
+        raise UsageError("--dry-run belongs before the --, or runs here without a cluster")
+    script = f"jobs/{words.command}.py"
+    if not parcel.holds(script):
+        raise UsageError(f"{parcel.folder}: no {script} is sent; --working-dir must be a checkout of temper")
+    reads: dict[str, str] = {}
+    for purpose, place in _places(words, parcel):
+        if is_shared(place):
+            reads[purpose] = place
+        elif "://" not in place and not parcel.holds(place):
+            raise UsageError(
+                f"{purpose}: {place} is not sent to the cluster; put it on storage that every node sees, "
+                "and name it "
+                "by its whole path"
+            )
+    return reads
+
+
+def _places(words: Words, parcel: "Parcel") -> Iterator[tuple[str, str]]:
+    """Everything that the job reads, by what it is for."""
+    parameters = words.parameters
+    if words.command in ("train", "sweep", "crossval") and parameters.get("resume") is None:
+        yield from _places_of_recipe(words, parcel)
+    for target in parameters.get("target") or []:
+        yield "--target", as_written(target)
+    if parameters.get("resume") is not None:
+        yield "--resume", as_written(parameters["resume"])
+    if words.command == "evaluate":
+        model = str(parameters["model"])
+        file, colon, _ = model.partition(":")
+        if not colon or "://" in model:
+            yield "the model", model
+        elif file.endswith(".py"):
+            yield "the model", file
+        if parameters.get("data") is not None:
+            yield "--data", as_written(parameters["data"])
+
+
+def _places_of_recipe(words: Words, parcel: "Parcel") -> Iterator[tuple[str, str]]:
+    from temper.recipe import build_recipe
+    from temper.spec import apply_overrides, parse_assignments, read_yaml
+
+    parameters = words.parameters
+    recipe = parameters.get("recipe")
+    if recipe is None:
+        raise UsageError(f"temper {words.command} needs a recipe")
+    document = apply_overrides(
+        read_yaml(_sent(recipe, parcel)), parse_assignments(parameters["overrides"] or [])
+    )
+    spec = build_recipe(document, where=str(recipe))
+    if words.command == "sweep":
+        from temper.search import check_space, load_space
+
+        if parameters.get("space") is None:
+            raise UsageError("temper sweep needs a recipe and a search space, or --resume OUT")
+        space = load_space(_sent(parameters["space"], parcel))
+        check_space(space, document, str(parameters["space"]))
+    if not parameters.get("target"):
+        yield "data.target", as_written(spec.data.target)
+    if spec.data.source is not None:
+        yield "data.source", as_written(spec.data.source)
+    weights = spec.model.weights
+    if weights not in (None, "pretrained"):
+        yield "model.weights", as_written(weights)
+
+
+def _sent(path: Path, parcel: "Parcel") -> Path:
+    if path.is_absolute() or not parcel.holds(str(path)):
+        raise UsageError(f"{path}: is not in {parcel.folder}, or not sent; recipes and spaces travel with it")
+    return parcel.folder / path
+
+
+def is_shared(place: str) -> bool:
+    """Whether a path may mean the same on every node."""
+    return place.startswith(("/", "s3://"))
+
+
+def as_written(place: object) -> str:
+    """A path that may have been a URL, which loses a slash on its way through ``Path``."""
+    text = os.fspath(place) if isinstance(place, os.PathLike) else str(place)
+    scheme, slash, rest = text.partition(":/")
+    is_url = bool(slash) and len(scheme) > 1 and scheme.isalnum() and not rest.startswith("/")
+    return f"{scheme}://{rest}" if is_url else text

@@ -1,0 +1,116 @@
+"""Where a head is, whether it answers there, and its errors in one line each."""
+
+import logging
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from temper.errors import JobError, UsageError
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+TALKATIVE = (
+    "ray",
+    "ray._private.runtime_env.packaging",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+)
+PATIENCE_S = 10
+"""For an answer to a question of one line."""
+
+
+def takes_anyone(address: str) -> bool:
+    """Whether the head answers about jobs without any token: whoever reaches it may run code there."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/jobs/", timeout=PATIENCE_S) as answer:  # noqa: S310  # checked
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.HTTPError):
+        return False
+
+
+def is_near(address: str) -> bool:
+    """Whether the address is this machine's own: a local head, or a tunnel that SSH keeps."""
+    host = urlsplit(address).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def hush() -> None:
+    """Keep Ray's lines about every file and request out of what we say."""
+    import ray.job_submission  # noqa: F401  # sets these levels as it is imported
+
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def choose(address: str | None) -> str:
+    inherited = os.environ.get("RAY_ADDRESS", "")
+    url = (
+        address
+        or os.environ.get("RAY_API_SERVER_ADDRESS")
+        or (inherited if inherited.startswith("http") else "")
+        or DEFAULT_ADDRESS
+    ).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(
+            f"--address: expected the dashboard's URL, such as {DEFAULT_ADDRESS}, got {url!r} (not Ray's "
+            "own port 6379)"
+        )
+    return url
+
+
+def knock(url: str) -> None:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=PATIENCE_S).close()
+    except OSError as problem:
+        raise JobError(
+            f"{url}: nothing answers here ({problem.strerror or problem}); is the head up, and its way open "
+            "(`ray dashboard cluster.yaml`)?"
+        ) from None
+
+
+@contextmanager
+def alone(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def said_plainly(url: str) -> Iterator[None]:
+    """Ray's errors about its job server, in one line each."""
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as problem:
+        if str(problem).startswith("Authentication failed"):
+            raise JobError(
+                f"{url}: does not take this token: RAY_AUTH_TOKEN, or the token's file, is another cluster's"
+            ) from None
+        raise JobError(
+            f"{url}: asks for a token, and none was sent: export RAY_AUTH_MODE=token, with the cluster's "
+            "token in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
+        ) from None
+    except (ConnectionError, requests.exceptions.RequestException) as problem:
+        raise JobError(f"{url}: no longer answers, or is no head of Ray ({_short(problem)})") from None
+    except (RuntimeError, ValueError, KeyError) as problem:
+        raise JobError(f"{url}: {_short(problem)}") from None
+
+
+def _short(problem: BaseException) -> str:
+    """The last line that says something: Ray repeats whole tracebacks of its head."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(problem).__name__)[:300]

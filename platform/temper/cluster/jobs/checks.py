@@ -1,0 +1,127 @@
+"""What is looked at before a job starts; each failure is one error that says what to do."""
+
+import contextlib
+import json
+import shlex
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from temper.cluster.jobs.address import is_near, takes_anyone
+from temper.cluster.jobs.folder import Parcel
+from temper.cluster.jobs.follow import last_lines, wait_for_end
+from temper.cluster.jobs.head import PROBE_MARK, Head
+from temper.cluster.jobs.request import PROBE_ANSWER, JobRequest
+from temper.errors import JobError, UsageError
+
+MIB = 2**20
+MAX_MIB = 100.0
+"""Ray takes up to 512 MiB, compressed; what is larger than this is hardly code."""
+NUM_LARGEST = 5
+PROBE_PATIENCE_S = 300.0
+"""For the job that looks at the storage: its environment may have to be made first."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that was looked at, and what was found."""
+
+    name: str
+    found: str
+
+
+def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> Check:
+    """Whether the folder is small enough, and free of keys.
+
+    Raises:
+        UsageError: it is not.
+    """
+    found = f"{len(parcel.files)} files, {parcel.total / MIB:.1f} MiB"
+    if parcel.total > max_mib * MIB:
+        largest = ", ".join(f"{name} {size / MIB:.1f}" for name, size in parcel.largest(NUM_LARGEST))
+        raise UsageError(
+            f"{parcel.folder}: {found} would be sent, more than {max_mib:g} MiB; the largest, in MiB: "
+            f"{largest}. Name "
+            "what the job does not need in .rayignore or in 'excludes' of jobs/runtime_env.yaml"
+        )
+    secrets = list(parcel.secrets())
+    if secrets:
+        name, reason = secrets[0]
+        more = f" (and {len(secrets) - 1} more)" if len(secrets) > 1 else ""
+        raise UsageError(
+            f"{parcel.folder / name}: would be sent, and {reason}{more}; name it in .gitignore or "
+            ".rayignore, and give "
+            "keys to the nodes"
+        )
+    return Check("folder", f"{found}, no keys in it")
+
+
+def check_head(head: Head) -> Check:
+    """Whether the head asks for the token that it was given.
+
+    Raises:
+        JobError: it asks for none, although it is not on this machine.
+    """
+    version = getattr(head.client, "_server_ray_version", None) or "unknown"
+    if not takes_anyone(head.address):
+        return Check("head", f"{head.address}, Ray {version}, token taken")
+    warning = "asks for no token: whoever reaches it can run code there; start it with RAY_AUTH_MODE=token"
+    if not is_near(head.address):
+        raise JobError(f"{head.address}: {warning}")
+    return Check("head", f"{head.address}, Ray {version}; warning: it {warning}")
+
+
+def check_storage(head: Head, request: JobRequest) -> Check:
+    """Whether every node that is up can write where the result goes, sees what the others wrote, and finds
+    what is read. A small job asks them.
+
+    Raises:
+        JobError: one can't, or the small job fails.
+    """
+    question = json.dumps({"out": request.out, "reads": request.reads})
+    entrypoint = shlex.join(["python", "-m", "temper.cluster.jobs.probe", question])
+    name = f"{request.id}-probe-{uuid.uuid4().hex[:8]}"
+    job = head.start(name, entrypoint, request.full_runtime_env, {PROBE_MARK: request.id})
+    try:
+        job = wait_for_end(head, job, PROBE_PATIENCE_S)
+        log = head.log(name)
+    finally:
+        _forget(head, name)
+    answers = [line.removeprefix(PROBE_ANSWER) for line in log.splitlines() if line.startswith(PROBE_ANSWER)]
+    if job.status != "SUCCEEDED" or not answers:
+        said = " | ".join(last_lines(log, 3)) or job.message
+        raise JobError(f"{head.address}: a job that only looks at the storage failed: {said}")
+    return judge(json.loads(answers[-1]), request)
+
+
+def judge(answer: dict[str, Any], request: JobRequest) -> Check:
+    nodes: list[dict[str, Any]] = answer["nodes"]
+    for node in nodes:
+        if node["write_error"] is None:
+            raise JobError(f"node {node['node']}: gives no answer; submit again when it is gone or back")
+        if node["write_error"]:
+            raise JobError(
+                f"{request.out}: node {node['node']} can't write there ({node['write_error']}); --out must "
+                "be storage "
+                "that every node may write to"
+            )
+        if node["unseen"]:
+            raise JobError(
+                f"{request.out}: node {node['node']} does not see what other nodes wrote there; --out must "
+                "be storage "
+                "that they share, such as NFS, or s3://"
+            )
+        for purpose, path in node["unread"].items():
+            raise JobError(f"{purpose}: node {node['node']} finds no {path}")
+    workers = sum(not node["is_head"] for node in nodes)
+    who = f"head and {workers} workers" if workers else "the head; no worker is up yet, so none was asked"
+    reads = f", {len(request.reads)} inputs found" if request.reads else ""
+    return Check("storage", f"{request.out} is written and seen by {who}{reads}")
+
+
+def _forget(head: Head, name: str) -> None:
+    """End the small job, if someone pressed Ctrl-C, and let the head forget it."""
+    with contextlib.suppress(JobError):
+        head.stop(name)
+    with contextlib.suppress(JobError, RuntimeError):
+        head.client.delete_job(name)

@@ -1,0 +1,133 @@
+"""What a cluster's nodes can do with the paths of a job: run there, as a job of its own, before it.
+
+Every node that is up writes a file into ``out`` and looks for those of the others: storage that is not the
+same everywhere shows. It leaves nothing behind.
+"""
+
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from temper.cluster.jobs.request import PROBE_ANSWER
+
+PATIENCE_S = 60
+"""For a node's answer; one that is being taken away gives none."""
+
+
+def main(question: str) -> None:
+    """Print one line: ``PROBE_ANSWER`` and what was found, as JSON."""
+    import ray
+
+    from temper.cluster.runtime import start_ray
+
+    asked = json.loads(question)
+    out, reads = asked["out"], asked["reads"]
+    start_ray()
+    made = missing_folders(out)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    marks = {node["NodeID"]: f".temper-probe-{uuid.uuid4().hex}" for node in nodes}
+    try:
+        written = _on_each(marks, lambda node: (write_mark, out, marks[node]))
+        wrote = [marks[node] for node, answer in written.items() if answer == ""]
+        looked = _on_each(marks, lambda _: (look_around, out, wrote, reads))
+    finally:
+        tidy(out, list(marks.values()), made)
+    found = [
+        {
+            "node": node["NodeManagerAddress"],
+            "is_head": "node:__internal_head__" in node["Resources"],
+            "write_error": written[node["NodeID"]],
+            **(looked[node["NodeID"]] or {"unseen": 0, "unread": {}}),
+        }
+        for node in nodes
+    ]
+    print(PROBE_ANSWER + json.dumps({"ray": ray.__version__, "nodes": found}))  # noqa: T201  # read by who asked
+
+
+def _on_each(marks: dict[str, str], call: Any) -> dict[str, Any]:
+    """The answer of every node by its id; a text where it gave none."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    tasks = {}
+    for node in marks:
+        function, *arguments = call(node)
+        here = NodeAffinitySchedulingStrategy(node, soft=False)
+        # No CPU is asked for, so that it runs on a node that is full, and calls no new one.
+        remote = ray.remote(num_cpus=0, max_retries=0)(function)
+        tasks[node] = remote.options(scheduling_strategy=here).remote(*arguments)
+    ready, _ = ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=PATIENCE_S)
+    answers: dict[str, Any] = {}
+    for node, task in tasks.items():
+        try:
+            answers[node] = ray.get(task) if task in ready else None
+        except ray.exceptions.RayError:
+            answers[node] = None
+    return answers
+
+
+def write_mark(out: str, name: str) -> str:
+    """Write a small file into ``out``; the reason where that fails, else nothing."""
+    try:
+        filesystem, path = opened(out)
+        if "://" not in out:
+            filesystem.create_dir(path, recursive=True)
+        with filesystem.open_output_stream(f"{path}/{name}") as stream:
+            stream.write(b"temper looks whether it can write here\n")
+    except (OSError, ValueError) as problem:
+        return str(problem).partition(". Detail")[0] or type(problem).__name__
+    return ""
+
+
+def look_around(out: str, names: list[str], reads: dict[str, str]) -> dict[str, Any]:
+    """How many of the files of all nodes aren't seen from this one, and which paths can't be read."""
+    unread = {purpose: place for purpose, place in reads.items() if not _exists(place)}
+    return {"unseen": sum(not _exists(f"{out}/{name}") for name in names), "unread": unread}
+
+
+def missing_folders(out: str) -> list[str]:
+    """Folders that the first write will make, the deepest first; none in an object store."""
+    if "://" in out:
+        return []
+    return [str(folder) for folder in (Path(out), *Path(out).parents) if not folder.exists()]
+
+
+def tidy(out: str, names: list[str], made: list[str]) -> None:
+    """Remove the files, and the folders that were made for them, if nothing else is in them."""
+    for name in names:
+        try:
+            filesystem, path = opened(out)
+            filesystem.delete_file(f"{path}/{name}")
+        except (OSError, ValueError):
+            continue  # it was not written
+    for folder in made:
+        try:
+            Path(folder).rmdir()
+        except OSError:
+            return
+
+
+def opened(place: str) -> tuple[Any, str]:
+    """The file system of a path or URL, and the path in it."""
+    from pyarrow import fs
+
+    if "://" in place:
+        filesystem, path = fs.FileSystem.from_uri(place)
+        return filesystem, path.rstrip("/")
+    return fs.LocalFileSystem(), place.rstrip("/")
+
+
+def _exists(place: str) -> bool:
+    from pyarrow import fs
+
+    try:
+        filesystem, path = opened(place)
+        return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+    except (OSError, ValueError):
+        return False
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

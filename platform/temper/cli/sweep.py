@@ -94,7 +94,7 @@ def _holds_same(folder: Path, recipe: Path, space: Path, overrides: list[str]) -
         build_recipe(document, where=str(recipe)).hash
         == build_recipe(read_yaml(paths.recipe), where=str(paths.recipe)).hash
     )
-    spaces = load_space(space).model_dump(mode="json", exclude_none=True), read_yaml(paths.space)
+    spaces = load_space(space).document(), read_yaml(paths.space)
     # How many trials, and for how long, may change on the way; what is null need not be written.
     may_differ = ("samples", "max_minutes")
     told, held = (

@@ -105,6 +105,10 @@ class SearchSpace(Spec):
         self._check_population()
         return self
 
+    def document(self) -> dict[str, Any]:
+        """The space as plain data, which gives the same one again: no scheduler is said, not left out."""
+        return {"scheduler": None, **self.model_dump(mode="json", exclude_none=True)}
+
     def _check_grids(self) -> None:
         for name, parameter in self.parameters.items():
             if self.search == "grid" and parameter.levels() is None:

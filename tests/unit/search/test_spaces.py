@@ -10,6 +10,7 @@ import yaml
 from temper.errors import SearchSpaceError
 from temper.search import Parameter, SearchSpace, build_trials, check_space, load_space
 from temper.search.constraints import Constraint
+from temper.spec import dump_yaml
 
 KINDS = {
     "schedule.kind": {"choice": ["full", "gradual", "last_k"]},
@@ -20,6 +21,14 @@ KINDS = {
 
 def space(**fields: Any) -> SearchSpace:
     return SearchSpace.model_validate({"parameters": {"objective.alpha": {"uniform": [0, 1]}}, **fields})
+
+
+@pytest.mark.parametrize("fields", [{}, {"scheduler": None}, {"baseline": {"objective.adversary": None}}])
+def test_what_a_sweep_writes_down_is_the_space_that_it_had(fields: dict[str, Any], tmp_path: Path) -> None:
+    """`scheduler: null` was once left out, so that a resumed grid was stopped by ASHA."""
+    path = tmp_path / "space.yaml"
+    path.write_text(dump_yaml(space(**fields).document()))
+    assert load_space(path) == space(**fields)
 
 
 def test_every_kind_of_values_stays_within_its_bounds() -> None:

@@ -65,7 +65,7 @@ def _sweep(
     max_concurrent(recipe.workers)
     with hold(folder):
         write_atomic(folder.recipe, dump_yaml(recipe.resolved()))
-        write_atomic(folder.space, dump_yaml(space.model_dump(mode="json", exclude_none=True)))
+        write_atomic(folder.space, dump_yaml(space.document()))
         return _finish(folder, recipe, space, data, where, started, watch, verbose)
 
 
@@ -104,7 +104,7 @@ def _resume(
     start_ray(verbose=verbose)
     max_concurrent(recipe.workers)
     with hold(folder):
-        write_atomic(folder.space, dump_yaml(space.model_dump(mode="json", exclude_none=True)))
+        write_atomic(folder.space, dump_yaml(space.document()))
         return _finish(folder, recipe, space, data, str(folder.space), started, watch, verbose)
 
 

@@ -109,7 +109,7 @@ class DistributedWorker(Worker):
     def wrap(self, model: nn.Module) -> nn.Module:
         device_ids = [self.device] if self.device.type == "cuda" else None
         # The loop shares them itself, before the attack reads them.
-        return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+        return DistributedDataParallel(model, device_ids=device_ids, forward_sync_buffers=False)
 
     def sum(self, values: Tensor) -> Tensor:
         total = values.to(self.device).clone()

@@ -49,7 +49,8 @@ def add_node(cluster: Any, **arguments: Any) -> Any:
     """Ray gives its processes 30 s to start, which a busy machine may exceed."""
     for attempt in range(ATTEMPTS):
         try:
-            return cluster.add_node(**arguments)
+            port = {} if cluster.head_node else {"dashboard_port": free_port()}
+            return cluster.add_node(**arguments, **port)
         except Exception:  # Ray raises a bare Exception
             if attempt + 1 == ATTEMPTS:
                 raise
@@ -93,7 +94,11 @@ def main() -> None:
     parser.add_argument("--drain", action="store_true")
     parser.add_argument("--epochs", type=int, default=60)
     options = parser.parse_args()
-    os.environ |= {"RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1", "RAY_raylet_start_wait_time_s": "120"}
+    os.environ |= {
+        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+        "RAY_raylet_start_wait_time_s": "150",
+        "RAY_agent_register_timeout_ms": "150000",
+    }
     from ray.cluster_utils import Cluster
 
     import temper.cluster.workers as on_workers
@@ -105,7 +110,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="elastic-"))
     recipe, run = recipe_of(folder, options.epochs), RunFolder(folder / "run")
     cluster = Cluster()
-    add_node(cluster, num_cpus=0, dashboard_port=free_port())
+    add_node(cluster, num_cpus=0)
     os.environ["RAY_ADDRESS"] = cluster.address
     nodes = [add_node(cluster, num_cpus=1) for _ in range(2)]
     errors: list[BaseException] = []

@@ -168,7 +168,7 @@ class TrainStep:
         sums: Losses = {}
         self.optimizer.zero_grad(set_to_none=True)
         for share, own in zip(self.shares, images, strict=True):
-            torch.manual_seed(self._seed("step", epoch, step, share))  # of dropout
+            self._seed_dropout("step", epoch, step, share)
             is_last = share == self.shares[-1]
             with nullcontext() if is_last else self.worker.no_sync(self.wrapped), self._statistics(share):
                 losses = self.loss(self.wrapped, own, adversary, progress)
@@ -184,6 +184,15 @@ class TrainStep:
     def _statistics(self, share: int) -> AbstractContextManager[None]:
         """Whatever the number of workers, BatchNorm's running statistics are those of the first share."""
         return nullcontext() if share == self.shares[0] else kept_statistics(self.model)
+
+    def _seed_dropout(self, purpose: str, epoch: int, step: int, share: int) -> None:
+        """Seed what layers draw from by themselves."""
+        seed, device = self._seed(purpose, epoch, step, share), self.worker.device
+        # ``torch.manual_seed`` writes down its call stack where there is no GPU: slower than a small step.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
 
     def _seed(self, purpose: str, epoch: int, step: int, share: int) -> int:
         return derive_seed(self.recipe.seed, purpose, epoch, step, share)
@@ -222,7 +231,7 @@ class TrainStep:
         """The loss of each of our shares, as AWP raises it."""
 
         def ascent(share: int, own: StepImages) -> Tensor:
-            torch.manual_seed(self._seed("ascent", epoch, step, share))
+            self._seed_dropout("ascent", epoch, step, share)
             return self._weighted(self.loss(self.model, own, adversary, progress)["loss"])
 
         return [partial(ascent, share, own) for share, own in zip(self.shares, images, strict=True)]

@@ -194,12 +194,12 @@ def test_free_steps_once_per_replay_and_carries_its_perturbation(tiny_recipe: An
     _, passes = bench.run(0)
     assert len(steps) == 3
     assert passes.forward == passes.backward == 3 * (64 + 64)
-    carried = bench.step._perturbation.clone()  # type: ignore[attr-defined]
+    carried = bench.step.state()["perturbations"]
     assert 0 < carried.abs().max() <= 0.1 + 1e-6
     bench.run(1)
-    assert not torch.equal(carried, bench.step._perturbation)  # type: ignore[attr-defined]
+    assert not torch.equal(carried, bench.step.state()["perturbations"])
     bench.run(0, epoch=1)
-    assert bench.step._perturbation.abs().max() <= 0.1 + 1e-6  # type: ignore[attr-defined]
+    assert bench.step.state()["perturbations"].abs().max() <= 0.1 + 1e-6
 
 
 # --- features ---------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from temper.data import DataSpec
 from temper.evaluation import EvaluationSpec
@@ -55,15 +55,55 @@ class ValidationSpec(Spec):
     """
 
 
+class CheckpointSpec(Spec):
+    """How often a run is saved within an epoch; after each epoch it always is. No number depends on it."""
+
+    every_minutes: float | None = Field(default=10.0, gt=0, le=100_000)
+    """``null``: not by the clock."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Counted anew in each epoch; ``null``: not by the step."""
+
+
+NumWorkers = Annotated[int, Field(ge=0, le=4096)]
+
+
 class WorkersSpec(Spec):
     """Where a run computes. 0 workers: in the calling process, without Ray Train."""
 
-    num_workers: int = Field(default=0, ge=0, le=4096)
+    num_workers: NumWorkers | tuple[NumWorkers, NumWorkers] = 0
+    """A number, or the smallest and the largest: as many workers of Ray Train as the cluster has room for,
+    more or fewer as nodes come and go. Each global batch is cut for the largest number, so it is the same.
+    """
     cpus_per_worker: int = Field(default=1, ge=1, le=256)
     """Also the number of torch threads, so that a run is the same wherever it runs."""
     use_gpu: bool | Literal["auto"] = "auto"
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
     """Below 1, several trials of a sweep share a GPU; they must fit into its memory together."""
+
+    @field_validator("num_workers")
+    @classmethod
+    def _smallest_first(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
+        if isinstance(value, tuple) and not 1 <= value[0] <= value[1]:
+            raise ValueError(f"[smallest, largest] with 1 <= smallest <= largest, got {list(value)}")
+        return value
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether workers may come and go."""
+        return isinstance(self.num_workers, tuple)
+
+    @property
+    def min_workers(self) -> int:
+        return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
+    def max_workers(self) -> int:
+        return self.num_workers[1] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
+    def num_shares(self) -> int:
+        """Parts into which each global batch is cut."""
+        return max(1, self.max_workers)
 
 
 class ComputeSpec(Spec):
@@ -94,6 +134,7 @@ class Recipe(Spec):
     evaluation: EvaluationSpec = EvaluationSpec()
     tracking: TrackingSpec = TrackingSpec()
     workers: WorkersSpec = WorkersSpec()
+    checkpoint: CheckpointSpec = CheckpointSpec()
     compute: ComputeSpec = ComputeSpec()
 
     @model_validator(mode="after")
@@ -153,7 +194,7 @@ def _contradictions_of_validation(recipe: Recipe) -> Iterator[str]:
     validation = recipe.validation
     if validation.steps == 0 and "robust" in recipe.selection_metric:
         yield f"validation.steps: 0 measures no {recipe.selection_metric}, which chooses the epoch"
-    if validation.is_asynchronous and recipe.workers.num_workers == 0:
+    if validation.is_asynchronous and recipe.workers.max_workers == 0:
         yield (
             "validation.is_asynchronous: true needs workers of Ray Train to run beside; "
             "set workers.num_workers to 1 or more, or leave it false"

@@ -59,7 +59,7 @@ def test_awp_moves_by_gamma_of_each_norm_up_the_gradient_and_back_bit_for_bit(mo
 
     start = float(loss().detach())
     model.load_state_dict(before)
-    with perturbed_weights(model, loss, 0.01, Worker()):
+    with perturbed_weights(model, [loss], 0.01, Worker()):
         for name, parameter in model.named_parameters():
             moved = (parameter.detach() - before[name]).norm()
             if parameter.dim() <= 1 or name.startswith("heads.source"):
@@ -109,7 +109,7 @@ def test_the_twin_answers_from_the_statistics_of_the_start(tiny_recipe: Any) -> 
     bench = Bench(recipe)
     for layer in batch_norms(bench.model):
         layer.running_mean.add_(1.0)
-    images = bench.step.prepare(bench.batches[0], 0, 0)
+    (images,) = bench.step.prepare(bench.batches[0], 0, 0)
     bench.step.train_mode()
     adapting = F.cross_entropy(bench.model(images.clean["target"]), images.labels["target"])
     start = build_model(recipe.model, bench.feed.classes, image_size=8, seed=0).eval()
@@ -194,12 +194,12 @@ def test_free_steps_once_per_replay_and_carries_its_perturbation(tiny_recipe: An
     _, passes = bench.run(0)
     assert len(steps) == 3
     assert passes.forward == passes.backward == 3 * (64 + 64)
-    carried = bench.step._perturbation.clone()  # type: ignore[attr-defined]
+    carried = bench.step.state()["perturbations"]
     assert 0 < carried.abs().max() <= 0.1 + 1e-6
     bench.run(1)
-    assert not torch.equal(carried, bench.step._perturbation)  # type: ignore[attr-defined]
+    assert not torch.equal(carried, bench.step.state()["perturbations"])
     bench.run(0, epoch=1)
-    assert bench.step._perturbation.abs().max() <= 0.1 + 1e-6  # type: ignore[attr-defined]
+    assert bench.step.state()["perturbations"].abs().max() <= 0.1 + 1e-6
 
 
 # --- features ---------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_features_that_change_are_not_cached(tiny_recipe: Any, overrides: Any) -
 
 def test_a_frozen_body_runs_without_gradients(tiny_recipe: Any) -> None:
     bench = Bench(tiny_recipe(schedule={"kind": "head_only"}, objective__adversary=PGD))
-    images = bench.step.prepare(bench.batches[0], 0, 0)
+    (images,) = bench.step.prepare(bench.batches[0], 0, 0)
     bench.step.train_mode()
     assert bench.model.features(images.clean["target"]).grad_fn is None
 
@@ -254,7 +254,7 @@ def test_a_frozen_body_runs_without_gradients(tiny_recipe: Any) -> None:
 @pytest.mark.parametrize("kind", ["mixup", "cutmix", "either"])
 def test_mixing_shares_out_the_labels_and_repeats(tiny_recipe: Any, kind: str) -> None:
     bench = Bench(tiny_recipe(data__mixing={"kind": kind}))
-    first, again, other = (bench.step.prepare(bench.batches[0], 0, step) for step in (0, 0, 1))
+    first, again, other = (bench.step.prepare(bench.batches[0], 0, step)[0] for step in (0, 0, 1))
     shares = first.labels["target"]
     assert shares.shape == (64, 5)
     assert torch.allclose(shares.sum(1), torch.ones(64))

@@ -69,8 +69,8 @@ def resources(recipe: Recipe, is_shared: bool) -> dict[str, Any]:
 
     workers = recipe.workers
     use_gpu = wants_gpu(workers.use_gpu)
-    spare_cpus = num_cpus() - workers.num_workers * workers.cpus_per_worker
-    spare_gpus = num_gpus() - workers.num_workers
+    spare_cpus = num_cpus() - workers.max_workers * workers.cpus_per_worker
+    spare_gpus = num_gpus() - workers.max_workers
     is_shared = is_shared or ray.get_runtime_context().get_task_id() is not None
     has_room = not is_shared and spare_cpus >= workers.cpus_per_worker and (spare_gpus >= 1 or not use_gpu)
     return {

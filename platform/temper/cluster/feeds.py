@@ -54,10 +54,10 @@ def open_data(recipe: Recipe) -> OpenData:
         shards["target"] = shards["target"].few_shot(recipe.data.shots_per_class, seed)
     data = OpenData(shards, _classes_of_start(recipe))
     for task, opened in shards.items():
-        images = len(opened.rows("train"))
-        if images < 2 * max(1, recipe.workers.num_workers):
+        images, shares = len(opened.rows("train")), recipe.workers.num_shares
+        if images < 2 * shares:
             raise RecipeError(
-                f"workers.num_workers: {recipe.workers.num_workers} workers cannot share "
+                f"workers.num_workers: {shares} workers cannot share "
                 f"the {images} training images of the {task}"
             )
     return data
@@ -111,6 +111,7 @@ def build_feed(
 ) -> Feed:
     """The feed of one rank, from what ``decode_splits`` returned."""
     images = {name: _resolve(value) for name, value in decoded.items() if name.endswith("/train")}
+    num_shares = max(recipe.workers.num_shares, world_size)
 
     def batches(task: str, batch_size: int) -> Batches:
         seed = derive_seed(recipe.seed, "batches", task)
@@ -122,6 +123,7 @@ def build_feed(
                 rank=rank,
                 world_size=world_size,
                 is_balanced=task == "target" and recipe.data.sampling == "balanced",
+                num_shares=num_shares,
             )
         return StreamedBatches(
             data.shards[task],
@@ -131,6 +133,7 @@ def build_feed(
             seed=seed,
             rank=rank,
             world_size=world_size,
+            num_shares=num_shares,
         )
 
     source_batch_size = recipe.data.source_batch_size or recipe.data.batch_size
@@ -141,6 +144,7 @@ def build_feed(
         target=batches("target", recipe.data.batch_size),
         source=batches("source", source_batch_size) if recipe.objective.uses_source else None,
         val=val_images(data, decoded),
+        num_shares=num_shares,
     )
 
 

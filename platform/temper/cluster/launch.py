@@ -38,7 +38,7 @@ def launch(
         check_model(recipe, data)
         start = start_weights(recipe, pretrain or run.pretrain, on_epoch=on_epoch, verbose=verbose)
         write_atomic(run.recipe, dump_yaml(recipe.resolved()))
-        if recipe.workers.num_workers == 0:
+        if recipe.workers.max_workers == 0:
             decoded = decode_splits(recipe, data, with_ray=False)
             return run_here(recipe, run, data, decoded, start=start, report=on_epoch)
     start_ray(verbose=verbose)

@@ -25,7 +25,7 @@ def max_concurrent(workers: WorkersSpec) -> int:
     Raises:
         SearchSpaceError: not even one fits.
     """
-    share, count = Share.of(workers), max(1, workers.num_workers)
+    share, count = Share.of(workers), workers.num_shares
     fitting = num_cpus() // (share.cpus * count)
     if fitting == 0:
         raise SearchSpaceError(

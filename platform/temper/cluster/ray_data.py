@@ -66,9 +66,11 @@ class StreamedBatches:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        num_shares: int | None = None,
     ) -> None:
-        plan = Plan(len(shards.rows("train")), batch_size, seed, rank, world_size)
-        self._sizes = plan.sizes()
+        rows = len(shards.rows("train"))
+        plan = Plan(rows, batch_size, seed, rank, world_size, shares=num_shares)
+        self._sizes = [size * len(plan.own) for size in plan.sizes()]
         self._windows = Windows(shards, plan, image_size, fit)
         self._pipeline: Iterator[Images] | None = None
         self._next_epoch = -1
@@ -76,20 +78,23 @@ class StreamedBatches:
         self._cycle_position = 0
         self.num_batches = len(self._sizes)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        if self._pipeline is None or epoch != self._next_epoch:
-            self._pipeline = self._windows.stream(epoch)
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        num_read, skip = self._windows.find(epoch, sum(self._sizes[:first])) if first else (0, 0)
+        if self._pipeline is None or epoch != self._next_epoch or first:
+            self._stop_reading()
+            self._pipeline = self._windows.stream(epoch, num_read)
         self._next_epoch = -1  # until this epoch has been read to its end
         pending: list[Images] = []
-        available = num_read = 0
-        for size in self._sizes:
+        available = -skip
+        for size in self._sizes[first:]:
             while available < size:
                 pending.append(next(self._pipeline))
                 num_read += 1
                 available += len(pending[-1].labels)
-            data = join(pending)
+            data = _without_first(join(pending), skip)
+            skip = 0
             yield Batch(*(torch.from_numpy(part[:size]) for part in (data.images, data.labels, data.rows)))
-            pending = [Images(data.images[size:], data.labels[size:], data.rows[size:])]
+            pending = [_without_first(data, size)]
             available -= size
         for _ in range(len(self._windows) - num_read):
             next(self._pipeline)
@@ -105,9 +110,17 @@ class StreamedBatches:
             yield batch
 
     def close(self) -> None:
+        self._stop_reading()
+        self._cycle = None
+
+    def _stop_reading(self) -> None:
         if isinstance(self._pipeline, Generator):
             self._pipeline.close()
-        self._pipeline = self._cycle = None
+        self._pipeline = None
+
+
+def _without_first(images: Images, count: int) -> Images:
+    return Images(images.images[count:], images.labels[count:], images.rows[count:])
 
 
 class Windows:
@@ -128,13 +141,21 @@ class Windows:
     def __len__(self) -> int:
         return len(self._windows)
 
-    def stream(self, first_epoch: int) -> Iterator[Images]:
-        """The windows of ``first_epoch``, then of the next one, and so on."""
+    def find(self, epoch: int, start: int) -> tuple[int, int]:
+        """Position of the window with this rank's row number ``start`` of ``epoch``, and its place in it."""
+        ends = np.cumsum([len(self._window_rows[index]) for index in self._order(epoch)])
+        num_own = np.searchsorted(self._mine, ends)
+        position = int(np.searchsorted(num_own, start, side="right"))
+        return position, start - (int(num_own[position - 1]) if position else 0)
+
+    def stream(self, first_epoch: int, position: int = 0) -> Iterator[Images]:
+        """The windows of ``first_epoch`` from ``position`` on, then those of the next one, and so on."""
         for epoch in count(first_epoch, EPOCHS_PER_PIPELINE):
-            yield from self._stream(epoch, epoch + EPOCHS_PER_PIPELINE)
+            yield from self._stream(epoch * len(self) + position, (epoch + EPOCHS_PER_PIPELINE) * len(self))
+            position = 0
 
     def _stream(self, first: int, end: int) -> Iterator[Images]:
-        """One pipeline, over the epochs from ``first`` up to ``end``."""
+        """One pipeline, over the windows from number ``first`` up to ``end``, counted from epoch 0."""
         import ray
 
         context = ray.data.DataContext.get_current().copy()
@@ -146,9 +167,9 @@ class Windows:
 
         decoders = max(1, min(MAX_DECODERS, num_cpus() // (2 * self._plan.world_size)))
         # Items, because Ray reads a range, and looks into arrays, with tasks that ask for a CPU.
-        items = [{"position": position} for position in range(first * len(self), end * len(self))]
+        items = [{"position": position} for position in range(first, end)]
         with ray.data.DataContext.current(context):
-            positions = ray.data.from_items(items, override_num_blocks=end - first)
+            positions = ray.data.from_items(items, override_num_blocks=-(-len(items) // len(self)))
             # The tasks ask for no CPU: where training holds them all, they would wait for ever.
             windows = positions.map(decode_window, num_cpus=0, compute=ray.data.TaskPoolStrategy(decoders))
         for row in windows.iter_rows():
@@ -172,10 +193,13 @@ class Windows:
     def order(self, epoch: int, position: int) -> tuple[int, np.ndarray]:
         """Which window stands at ``position`` of ``epoch``, and this rank's rows of it in their order."""
         seed = self._plan.seed
-        order = np.random.default_rng(derive_seed(seed, "windows", epoch)).permutation(len(self))
+        order = self._order(epoch)
         window = int(order[position])
         start = sum(len(self._window_rows[int(index)]) for index in order[:position])
         generator = np.random.default_rng(derive_seed(seed, "rows", epoch, window))
         rows = generator.permutation(self._window_rows[window])
         low, high = np.searchsorted(self._mine, [start, start + len(rows)])
         return window, rows[self._mine[low:high] - start]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng(derive_seed(self._plan.seed, "windows", epoch)).permutation(len(self))

@@ -1,5 +1,6 @@
 """Where the loop runs: in this process on one device, or on the workers of Ray Train."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from temper.cluster.beside import Beside, report_epoch, resources, validate_rest
 from temper.cluster.feeds import OpenData, build_feed
+from temper.cluster.notices import WorkerNotice, loop_that_can_be_asked, until_sigterm
 from temper.cluster.runtime import wants_gpu
 from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
@@ -26,6 +28,13 @@ from temper.training import (
 )
 
 MAX_RESTARTS = 2
+"""Without having come further in between."""
+RESIZE_INTERVAL_S = 60.0
+"""Between two looks for room for more workers, where their number may change."""
+START_LIMIT_S = 30.0
+"""How long a changing number of workers may take to be placed, before Ray Train counts the nodes anew: it
+learns of a node's death later than its workers die.
+"""
 OWN = frozenset({"pretrain"})
 """In a run folder: a run of its own."""
 
@@ -45,7 +54,8 @@ def run_here(
     """The loop in this very process, on one device."""
     use_gpu = recipe.workers.use_gpu
     device = "cuda" if use_gpu is True or (use_gpu == "auto" and torch.cuda.is_available()) else "cpu"
-    return _train(recipe, run, data, decoded, Worker(device, report), start)
+    with until_sigterm(run) as notice:
+        return _train(recipe, run, data, decoded, Worker(device, report, notice), start)
 
 
 def _train(
@@ -99,7 +109,7 @@ def run_on_workers(
     from temper.cluster.follow import follow_epochs
 
     beside = Beside(recipe.resolved(), portable(run.path), data, decoded)
-    with follow_epochs(run.metrics, on_epoch):
+    with follow_epochs(run.metrics, on_epoch), until_sigterm(run):
         if not _is_trained(run):
             _fit(recipe, beside, start, callbacks)
         try:
@@ -115,7 +125,8 @@ def _is_trained(run: RunFolder) -> bool:
 
 
 def _fit(recipe: Recipe, beside: Beside, start: str | None, callbacks: Sequence[Any]) -> None:
-    for attempt in range(1 + MAX_RESTARTS):
+    restarts, reached = 0, _position(beside.run)
+    while True:
         try:
             _trainer(recipe, beside, start, callbacks).fit()
             return
@@ -123,31 +134,51 @@ def _fit(recipe: Recipe, beside: Beside, start: str | None, callbacks: Sequence[
             own = _own_error(problem)
             if own is not None:
                 raise own from problem
-            if attempt == MAX_RESTARTS:
+            before, reached = reached, _position(beside.run)
+            restarts = 1 if reached != before else restarts + 1
+            if restarts > MAX_RESTARTS:
                 raise TrainingError(f"training failed on a worker: {problem}") from problem
+
+
+def _position(path: Path) -> tuple[int, int] | None:
+    """Epochs and steps of which the weights are saved."""
+    run = RunFolder(fetched(path, names=SMALL, without=OWN))
+    if not (run.last / "state.json").exists():
+        return None
+    state = read_state(run.last)
+    return state.next_epoch, 0 if state.underway is None else state.underway.step
 
 
 def _trainer(recipe: Recipe, beside: Beside, start: str | None, callbacks: Sequence[Any]) -> Any:
     from ray.train import RunConfig, ScalingConfig, ValidationConfig
     from ray.train.torch import TorchTrainer
 
-    use_gpu = wants_gpu(recipe.workers.use_gpu)
+    workers, use_gpu = recipe.workers, wants_gpu(recipe.workers.use_gpu)
     storage = local_path(beside.run) / ".ray"
+    own: list[Any] = []
+    if workers.is_elastic:
+        from temper.cluster.resizing import SaveBeforeResize
+
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_LIMIT_S))
+        own.append(SaveBeforeResize())
     per_worker = {
-        "CPU": float(recipe.workers.cpus_per_worker),
-        "GPU": recipe.workers.gpus_per_worker if use_gpu else 0.0,
+        "CPU": float(workers.cpus_per_worker),
+        "GPU": workers.gpus_per_worker if use_gpu else 0.0,
     }
     return TorchTrainer(
         _worker_loop,
         train_loop_config={"beside": beside, "start": start},
         scaling_config=ScalingConfig(
-            num_workers=recipe.workers.num_workers, use_gpu=use_gpu, resources_per_worker=per_worker
+            num_workers=workers.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker=per_worker,
+            elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,
         ),
         run_config=RunConfig(
             # A new name each time: Ray would take up the old one where Ray had left it.
             name=f"train-{len(list(storage.glob('train-*')))}",
             storage_path=str(storage),
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, *own],
         ),
         validation_config=ValidationConfig(beside, ray_remote_kwargs=resources(recipe, bool(callbacks)))
         if recipe.validation.is_asynchronous
@@ -166,11 +197,12 @@ def _worker_loop(config: dict[str, Any]) -> None:
     def report(metrics: Mapping[str, Any]) -> None:
         report_epoch(dict(metrics), later.take() if later is not None else None)
 
-    worker = DistributedWorker(device, report)
-    with _shared_folder(beside.run, worker) as folder:
-        run = RunFolder(folder)
-        later = ValidateLater(run) if recipe.validation.is_asynchronous else None
-        _train(recipe, run, beside.data, beside.decoded, worker, config["start"], later)
+    with loop_that_can_be_asked():
+        worker = DistributedWorker(device, report, WorkerNotice(RunFolder(local_path(beside.run))))
+        with _shared_folder(beside.run, worker) as folder:
+            run = RunFolder(folder)
+            later = ValidateLater(run) if recipe.validation.is_asynchronous else None
+            _train(recipe, run, beside.data, beside.decoded, worker, config["start"], later)
 
 
 @contextmanager

@@ -56,9 +56,9 @@ class DataSpec(Spec):
     """Height and width that the model sees, in pixels."""
     fit: Fit = "pad"
     batch_size: int = Field(default=64, ge=2)
-    """Per worker."""
+    """Per worker; where workers come and go, per worker of their largest number."""
     source_batch_size: int | None = Field(default=None, ge=2)
-    """Per worker; ``null``: as ``batch_size``."""
+    """Counted alike; ``null``: as ``batch_size``."""
     resident: bool | Literal["auto"] = "auto"
     """Decode once and keep in memory. ``auto``: where both training splits fit in 2 GiB."""
     augment: AugmentSpec | None = None

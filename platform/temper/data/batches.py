@@ -1,4 +1,8 @@
-"""Batches whose order is a function of (seed, epoch) only, the same number on every rank."""
+"""Batches whose order is a function of (seed, epoch) only, the same number on every rank.
+
+A global batch is cut into *shares*, as many as there may be workers. Each of ``world_size`` workers takes
+every ``world_size``-th of them, so the batches of an epoch stay the same when workers come and go.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -21,6 +25,14 @@ class Batch:
     labels: Tensor
     rows: Tensor
 
+    def split(self, count: int) -> list["Batch"]:
+        """``count`` equal parts, one after the other."""
+        size = len(self.rows) // count
+        return [
+            Batch(*(part[start : start + size] for part in (self.images, self.labels, self.rows)))
+            for start in range(0, size * count, size)
+        ]
+
 
 class Batches(Protocol):
     """A training split in batches."""
@@ -30,8 +42,8 @@ class Batches(Protocol):
         """Batches per epoch, the same on every rank."""
         ...
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Batches of one epoch, those of this rank."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The part of this rank in each batch of one epoch, from number ``first`` on: its shares in a row."""
         ...
 
     def cycle(self, start: int) -> Iterator[Batch]:
@@ -44,30 +56,41 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How an epoch is cut into global batches and these into equal shares of the ranks.
+    """How an epoch is cut into global batches and these into equal shares.
 
-    Without ``labels`` every image is used once per epoch, but for at most ``world_size - 1`` of them (or a
-    tail of fewer than two images per rank, with which BatchNorm cannot work); which ones, changes with the
+    Without ``labels`` every image is used once per epoch, but for at most ``num_shares - 1`` of them (or a
+    tail of fewer than two images per share, with which BatchNorm cannot work); which ones, changes with the
     epoch.
     """
 
     num_rows: int
     batch_size: int
-    """Per rank."""
+    """Per share."""
     seed: int
     rank: int = 0
     world_size: int = 1
     labels: np.ndarray | None = None
     """Of each row, int64 (N,): epochs are then drawn so that every class is met equally often."""
+    shares: int | None = None
+    """Of a global batch; ``None``: one for each rank."""
+
+    @property
+    def num_shares(self) -> int:
+        return self.shares or self.world_size
+
+    @property
+    def own(self) -> range:
+        """The shares of this rank."""
+        return range(self.rank, self.num_shares, self.world_size)
 
     def sizes(self) -> list[int]:
-        """Images per rank in each batch of an epoch."""
-        full, tail = divmod(self.num_rows, self.batch_size * self.world_size)
-        share = tail // self.world_size
+        """Images per share in each batch of an epoch."""
+        full, tail = divmod(self.num_rows, self.batch_size * self.num_shares)
+        share = tail // self.num_shares
         sizes = [self.batch_size] * full
         if share >= 2 or (not sizes and share >= 1):
             sizes.append(share)
-        assert sizes, f"{self.num_rows} images cannot be shared between {self.world_size} ranks"
+        assert sizes, f"{self.num_rows} images cannot be cut into {self.num_shares} shares"
         return sizes
 
     def order(self, epoch: int) -> np.ndarray:
@@ -78,11 +101,12 @@ class Plan:
         return generator.permutation(self.num_rows)
 
     def share(self, order: np.ndarray) -> Iterator[np.ndarray]:
-        """The part of each global batch of an epoch's ``order`` that is this rank's."""
+        """The part of each global batch of an epoch's ``order`` that is this rank's: its shares in a row."""
         start = 0
         for size in self.sizes():
-            yield order[start + self.rank * size : start + (self.rank + 1) * size]
-            start += size * self.world_size
+            shares = order[start : start + size * self.num_shares].reshape(self.num_shares, size)
+            yield shares[self.rank :: self.world_size].reshape(-1)
+            start += size * self.num_shares
 
 
 def balanced_order(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -113,16 +137,14 @@ class ResidentBatches:
         rank: int = 0,
         world_size: int = 1,
         is_balanced: bool = False,
+        num_shares: int | None = None,
     ) -> None:
         self._data = images
         labels = images.labels if is_balanced else None
-        self._plan = Plan(len(images.labels), batch_size, seed, rank, world_size, labels)
+        self._plan = Plan(len(images.labels), batch_size, seed, rank, world_size, labels, num_shares)
         self.num_batches = len(self._plan.sizes())
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        return self._batches(epoch, 0)
-
-    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         for positions in itertools.islice(self._plan.share(self._plan.order(epoch)), first, None):
             yield Batch(
                 torch.from_numpy(self._data.images[positions]),
@@ -131,11 +153,7 @@ class ResidentBatches:
             )
 
     def cycle(self, start: int) -> Iterator[Batch]:
-        # Unlike the general ``cycle``, this reads no image of the batches that it skips.
-        epoch, skip = divmod(start, self.num_batches)
-        yield from self._batches(epoch, skip)
-        for later in itertools.count(epoch + 1):
-            yield from self.epoch(later)
+        return cycle(self, start)
 
     def close(self) -> None:
         """Nothing is read ahead."""
@@ -143,9 +161,7 @@ class ResidentBatches:
 
 def cycle(batches: Batches, start: int) -> Iterator[Batch]:
     """Batches number ``start``, ``start + 1``, ... of epochs that follow each other for ever."""
-    epoch, skip = divmod(start, batches.num_batches)
+    epoch, first = divmod(start, batches.num_batches)
     while True:
-        for number, batch in enumerate(batches.epoch(epoch)):
-            if number >= skip:
-                yield batch
-        epoch, skip = epoch + 1, 0
+        yield from batches.epoch(epoch, first)
+        epoch, first = epoch + 1, 0

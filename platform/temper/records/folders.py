@@ -38,6 +38,16 @@ class RunFolder:
         return self.path / "last"
 
     @property
+    def samples(self) -> Path:
+        """Which images each update used, a file for each rank; where ``tracking.samples`` asks for it."""
+        return self.path / "samples"
+
+    @property
+    def stop(self) -> Path:
+        """Exists while the workers of this run are asked to save and to end."""
+        return self.path / ".stop"
+
+    @property
     def waiting(self) -> Path:
         """Weights of epochs that are still to be validated, and answers that are still to be read."""
         return self.path / "waiting"

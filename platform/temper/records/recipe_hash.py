@@ -5,13 +5,14 @@ from typing import Any
 
 from temper.spec import content_hash
 
-NOT_HASHED = ("name", "tracking")
+NOT_HASHED = ("name", "tracking", "checkpoint")
 
 
 def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
     """16 hex digits that tell the experiment of a resolved recipe, as plain data, from others.
 
-    Tracking, names, when validation is done and who shares a GPU do not count: they change no number.
+    Tracking, names, when validation is done, when a run is saved and who shares a GPU do not count: they
+    change no number. Of workers that come and go the largest number counts, for which batches are cut.
     Recipes from before there were folds keep the hash by which their records are known.
     """
     hashed = {name: value for name, value in recipe.items() if name not in NOT_HASHED}
@@ -24,4 +25,6 @@ def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
         }
     if isinstance(workers, dict):
         hashed["workers"] = {name: value for name, value in workers.items() if name != "gpus_per_worker"}
+        if isinstance(workers.get("num_workers"), list | tuple):
+            hashed["workers"]["num_workers"] = max(workers["num_workers"])
     return content_hash(hashed)

@@ -132,6 +132,11 @@ def check_trial(space: SearchSpace, recipe: Recipe, first: Recipe) -> None:
     for name in SHARED:
         if getattr(recipe, name) != getattr(first, name):
             raise SearchSpaceError(f"parameters: a sweep cannot vary '{name}', which its trials share")
+    if recipe.workers.is_elastic:
+        raise SearchSpaceError(
+            "workers.num_workers: a smallest and a largest number are for a single run; trials share the "
+            "cluster, so give one number"
+        )
     for metric in space.all_objectives:
         if "robust" in metric and recipe.validation.steps == 0:
             raise SearchSpaceError(f"metric: validation.steps: 0 steps measure no {metric}")
@@ -142,7 +147,7 @@ def check_trial(space: SearchSpace, recipe: Recipe, first: Recipe) -> None:
             f"scheduler: {space.scheduler.kind} compares trials after each epoch, and "
             "validation.is_asynchronous: true answers later; set one of them to null or false"
         )
-    if space.scheduler is not None and space.scheduler.kind == "pbt" and recipe.workers.num_workers > 0:
+    if space.scheduler is not None and space.scheduler.kind == "pbt" and recipe.workers.max_workers > 0:
         raise SearchSpaceError(
             "scheduler: pbt hands weights from trial to trial, which needs trials in their own process; "
             "set workers.num_workers: 0"

@@ -34,6 +34,8 @@ class TrackingSpec(Spec):
     """Offline unless WANDB_API_KEY or WANDB_MODE is set."""
     tensorboard: bool = True
     """Event files in the run folder: ``tensorboard --logdir runs`` shows them."""
+    samples: bool = False
+    """Which images each update used, under ``samples/`` of the run folder."""
     project: str = "temper"
     group: str | None = None
     tags: tuple[str, ...] = ()

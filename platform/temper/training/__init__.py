@@ -4,20 +4,24 @@ from temper.training.feed import Feed
 from temper.training.later import ValidateLater, Validator, validate_waiting
 from temper.training.loop import train
 from temper.training.plan import PhasePlan, plan_phases
+from temper.training.samples import read_samples
 from temper.training.settle import finish_validation
 from temper.training.state import TrainState, read_state
-from temper.training.worker import DistributedWorker, Worker
+from temper.training.worker import DistributedWorker, Notice, Wish, Worker
 
 __all__ = [
     "DistributedWorker",
     "Feed",
+    "Notice",
     "PhasePlan",
     "TrainState",
     "ValidateLater",
     "Validator",
+    "Wish",
     "Worker",
     "finish_validation",
     "plan_phases",
+    "read_samples",
     "read_state",
     "train",
     "validate_waiting",

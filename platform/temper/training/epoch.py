@@ -1,45 +1,98 @@
 """One epoch: every batch in turn, and the means of its losses."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
+from temper.data import Batch
 from temper.errors import TrainingError
-from temper.seeds import derive_seed
 from temper.training.feed import paired_batches
-from temper.training.state import Passes
+from temper.training.losses import Losses
+from temper.training.state import Passes, Underway
 from temper.training.step import TrainStep
+from temper.training.worker import Worker
 
 CHECK_STEPS = 50
 """Steps between two looks at the loss: each look waits for the device."""
 
 
-def run_epoch(step: TrainStep, epoch: int) -> tuple[dict[str, float], Passes]:
-    """Mean training losses of one epoch over all ranks, and the passes that it took.
+@dataclass
+class Tally:
+    """What the steps of ``epoch`` have come to so far, on this worker."""
+
+    epoch: int
+    num_steps: int = 0
+    sums: Losses = field(default_factory=dict)
+    passes: Passes = field(default_factory=Passes)
+
+    @classmethod
+    def of(cls, epoch: int, begun: Underway | None, worker: Worker) -> "Tally":
+        """Nothing, or what was done before an interruption, which the chief then counts as its own."""
+        if begun is None:
+            return cls(epoch)
+        device = worker.device
+        sums = {name: torch.tensor(value, device=device) for name, value in begun.losses.items()}
+        if worker.is_chief:
+            return cls(epoch, begun.step, sums, begun.passes)
+        return cls(epoch, begun.step, {name: torch.zeros_like(value) for name, value in sums.items()})
+
+    def add(self, losses: Losses, passes: Passes) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.passes += passes
+        self.num_steps += 1
+
+    def check(self) -> None:
+        """See that the loss is finite: waits for the device."""
+        _check_finite(self.sums["loss"], self.epoch, self.num_steps)
+
+    def underway(self, worker: Worker, seconds: float) -> Underway:
+        """The same of all workers together."""
+        names, totals = self._totals(worker, 1)
+        losses = dict(zip(names, totals, strict=False))
+        _check_finite(torch.tensor(losses["loss"]), self.epoch, self.num_steps)
+        passes = Passes(forward=round(totals[-2]), backward=round(totals[-1]))
+        return Underway(step=self.num_steps, losses=losses, passes=passes, seconds=seconds)
+
+    def result(self, worker: Worker, num_shares: int) -> tuple[dict[str, float], Passes]:
+        """Mean losses of the epoch over all shares, and the passes that it took."""
+        names, totals = self._totals(worker, self.num_steps)
+        metrics = {f"train/{name}": total / num_shares for name, total in zip(names, totals, strict=False)}
+        return metrics, Passes(forward=round(totals[-2]), backward=round(totals[-1]))
+
+    def _totals(self, worker: Worker, divisor: int) -> tuple[list[str], list[float]]:
+        names = sorted(self.sums)
+        values = [float(self.sums[name]) / divisor for name in names]
+        whole = torch.tensor([*values, self.passes.forward, self.passes.backward], dtype=torch.float64)
+        return names, worker.sum(whole).tolist()
+
+
+AfterStep = Callable[[Tally, dict[str, Batch]], None]
+
+
+def run_epoch(
+    step: TrainStep, epoch: int, begun: Underway | None = None, after_step: AfterStep | None = None
+) -> tuple[dict[str, float], Passes]:
+    """Mean training losses of one epoch over all shares, and the passes that it took.
+
+    ``begun`` is what was done of it before. ``after_step`` is called after each step with what it used.
 
     Raises:
         TrainingError: the loss stopped being finite.
     """
-    torch.manual_seed(derive_seed(step.recipe.seed, "epoch", epoch, step.worker.rank))
-    sums: dict[str, Tensor] = {}
-    passes = Passes()
-    num_steps = 0
-    for batches in paired_batches(step.feed, epoch, step.recipe.objective.uses_source):
-        progress = (epoch + num_steps / step.feed.target.num_batches) / step.recipe.epochs
-        losses, step_passes = step(batches, epoch, num_steps, progress)
-        for name, value in losses.items():
-            sums[name] = sums[name] + value if name in sums else value
-        passes += step_passes
-        num_steps += 1
-        if num_steps % CHECK_STEPS == 0:
-            _check_finite(sums["loss"], epoch, num_steps)
-    _check_finite(sums["loss"], epoch, num_steps)
-    names = sorted(sums)
-    values = [float(sums[name]) / num_steps for name in names] + [passes.forward, passes.backward]
-    totals = step.worker.sum(torch.tensor(values, dtype=torch.float64)).tolist()
-    metrics = {
-        f"train/{name}": total / step.worker.world_size for name, total in zip(names, totals, strict=False)
-    }
-    return metrics, Passes(forward=round(totals[-2]), backward=round(totals[-1]))
+    tally = Tally.of(epoch, begun, step.worker)
+    uses_source = step.recipe.objective.uses_source
+    for batches in paired_batches(step.feed, epoch, uses_source, tally.num_steps):
+        progress = (epoch + tally.num_steps / step.feed.target.num_batches) / step.recipe.epochs
+        tally.add(*step(batches, epoch, tally.num_steps, progress))
+        if tally.num_steps % CHECK_STEPS == 0:
+            tally.check()
+        if after_step is not None:
+            after_step(tally, batches)
+    tally.check()
+    return tally.result(step.worker, step.feed.num_shares)
 
 
 def _check_finite(total: Tensor, epoch: int, num_steps: int) -> None:

@@ -22,6 +22,8 @@ class Feed:
     source: Batches | None
     val: dict[str, Images]
     """Task -> validation images."""
+    num_shares: int = 1
+    """Parts of each global batch, which the workers take in turn."""
 
     def close(self) -> None:
         """Let go of whatever is being read ahead."""
@@ -30,14 +32,14 @@ class Feed:
             self.source.close()
 
 
-def paired_batches(feed: Feed, epoch: int, uses_source: bool) -> Iterator[dict[str, Batch]]:
-    """One epoch over the target, with the source cycled beside it."""
+def paired_batches(feed: Feed, epoch: int, uses_source: bool, first: int = 0) -> Iterator[dict[str, Batch]]:
+    """One epoch over the target from batch ``first`` on, with the source cycled beside it."""
     if not uses_source or feed.source is None:
-        for batch in feed.target.epoch(epoch):
+        for batch in feed.target.epoch(epoch, first):
             yield {"target": batch}
         return
-    source = feed.source.cycle(epoch * feed.target.num_batches)
-    for batch in feed.target.epoch(epoch):
+    source = feed.source.cycle(epoch * feed.target.num_batches + first)
+    for batch in feed.target.epoch(epoch, first):
         yield {"target": batch, "source": next(source)}
 
 

@@ -18,7 +18,8 @@ class FreeStep(TrainStep):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._perturbation: Tensor | None = None
+        self._perturbations: dict[int, Tensor] = {}
+        """Of each of our shares (B,3,H,W)."""
 
     def __call__(
         self, batches: dict[str, Batch], epoch: int, step: int, progress: float
@@ -28,7 +29,7 @@ class FreeStep(TrainStep):
             return super().__call__(batches, epoch, step, progress)
         images = self.prepare(batches, epoch, step)
         if step == 0:
-            self.first_images, self._perturbation = images, None
+            self.first_images, self._perturbations = images, {}
         passes = Passes()
         losses: Losses = {}
         for _ in range(adversary.replays):
@@ -36,31 +37,54 @@ class FreeStep(TrainStep):
             passes += replay
         return losses, passes
 
+    def state(self) -> dict[str, Tensor]:
+        if not self._perturbations:
+            return {}
+        own = next(iter(self._perturbations.values()))
+        whole = own.new_zeros((self.feed.num_shares, *own.shape))
+        for share, perturbation in self._perturbations.items():
+            whole[share] = perturbation
+        return {"perturbations": self.worker.sum(whole)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        whole = state.get("perturbations")
+        if whole is not None:
+            self._perturbations = {share: whole[share].to(self.worker.device) for share in self.shares}
+
     def _replay(
-        self, images: StepImages, adversary: FreeTraining, epoch: int, step: int, progress: float
+        self, images: list[StepImages], adversary: FreeTraining, epoch: int, step: int, progress: float
     ) -> tuple[Losses, Passes]:
-        clean = images.clean["target"]
-        perturbation = self._carried(clean)
-        perturbed = project(adversary.norm, clean + perturbation, clean, adversary.eps).requires_grad_()
+        perturbed = []
+        for share, own in zip(self.shares, images, strict=True):
+            clean = own.clean["target"]
+            moved = clean + self._carried(share, clean)
+            perturbed.append(project(adversary.norm, moved, clean, adversary.eps).requires_grad_())
         self.train_mode()
-        losses = self.backward(
-            StepImages(images.clean, images.labels, {"target": perturbed}), adversary, progress
-        )
+        attacked = [
+            StepImages(own.clean, own.labels, {"target": one})
+            for own, one in zip(images, perturbed, strict=True)
+        ]
+        losses = self.backward(attacked, adversary, epoch, step, progress)
+        for share, own, one in zip(self.shares, images, perturbed, strict=True):
+            self._move(share, own.clean["target"], one, adversary)
+        self.update(epoch, step, progress)
+        num_images = sum(len(part) for own in images for part in own.clean.values())
+        return losses, Passes(forward=num_images, backward=num_images)
+
+    def _move(self, share: int, clean: Tensor, perturbed: Tensor, adversary: FreeTraining) -> None:
+        """Carry the perturbation of ``share`` a step up the gradient that has come back."""
         assert perturbed.grad is not None
         step_size = adversary.step_size or adversary.eps
         moved = perturbed.detach() + step_size * steepest(adversary.norm, perturbed.grad, perturbed.detach())
-        assert self._perturbation is not None
-        self._perturbation[: len(clean)] = project(adversary.norm, moved, clean, adversary.eps) - clean
-        self.update(epoch, step, progress)
-        num_images = sum(len(part) for part in images.clean.values())
-        return losses, Passes(forward=num_images, backward=num_images)
+        carried = project(adversary.norm, moved, clean, adversary.eps) - clean
+        self._perturbations[share][: len(clean)] = carried
 
-    def _carried(self, clean: Tensor) -> Tensor:
+    def _carried(self, share: int, clean: Tensor) -> Tensor:
         """The perturbation so far (B,3,H,W); a batch larger than those before begins at 0 in its new rows."""
-        known = self._perturbation
+        known = self._perturbations.get(share)
         if known is None or len(known) < len(clean):
             grown = torch.zeros_like(clean)
             if known is not None:
                 grown[: len(known)] = known
-            self._perturbation = known = grown
+            self._perturbations[share] = known = grown
         return known[: len(clean)]

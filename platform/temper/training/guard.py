@@ -1,9 +1,7 @@
 """Watching for catastrophic overfitting: PGD against an epoch's first training batch."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 
@@ -29,18 +27,26 @@ def guard_of(adversary: Adversary | None) -> Guard | None:
 
 
 def guarded_accuracy(
-    model: TaskModel, adversary: Adversary, guard: Guard, images: StepImages, worker: Worker, seed: int
+    model: TaskModel,
+    adversary: Adversary,
+    guard: Guard,
+    images: Mapping[int, StepImages],
+    worker: Worker,
+    seed: int,
 ) -> float:
-    """Robust accuracy 0..1 on ``images``, the first training batch of an epoch on every rank."""
+    """Robust accuracy 0..1 on ``images``, this worker's shares of the first training batch of an epoch."""
     pgd = PGD(norm=adversary.norm, eps=adversary.eps, steps=guard.steps, step_size=adversary.eps / 4)
-    clean, labels = images.clean["target"], images.labels["target"]
-    classes = labels if labels.dim() == 1 else labels.argmax(1)
-    generator = torch.Generator(worker.device).manual_seed(derive_seed(seed, "guard", worker.rank))
+    counts = torch.zeros(2, dtype=torch.float64)
     with attack_mode(model):
-        attacked = pgd.perturb(model, clean, classes, generator)
-        with torch.no_grad():
-            correct = (model(attacked).argmax(1) == classes).sum()
-    counts = worker.sum(torch.tensor([float(correct), float(len(classes))], dtype=torch.float64))
+        for share, own in images.items():
+            clean, labels = own.clean["target"], own.labels["target"]
+            classes = labels if labels.dim() == 1 else labels.argmax(1)
+            generator = torch.Generator(worker.device).manual_seed(derive_seed(seed, "guard", share))
+            attacked = pgd.perturb(model, clean, classes, generator)
+            with torch.no_grad():
+                correct = (model(attacked).argmax(1) == classes).sum()
+            counts += torch.tensor([float(correct), float(len(classes))])
+    counts = worker.sum(counts)
     return float(counts[0] / counts[1])
 
 
@@ -54,23 +60,3 @@ def find_collapse(guard: Guard, before: Sequence[float], now: float, epoch: int)
         f"from {best:.1%} to {now:.1%}"
     )
     return Collapse(reason, ends_run=guard.action == "stop")
-
-
-class Stateful(Protocol):
-    """A model, an optimizer, or whatever else a run carries from epoch to epoch."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
-
-
-class Snapshot:
-    """What a run carried when this was made, to go back to."""
-
-    def __init__(self, *parts: Stateful) -> None:
-        self._parts = [(part, copy.deepcopy(part.state_dict())) for part in parts]
-
-    def restore(self) -> None:
-        """Make everything as it was."""
-        for part, state in self._parts:
-            part.load_state_dict(state)

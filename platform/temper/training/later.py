@@ -20,7 +20,7 @@ from temper.training.averaging import build_average
 from temper.training.compute import apply_compute
 from temper.training.feed import Feed
 from temper.training.state import TrainState
-from temper.training.validation import count_correct, metrics_of, validate_epoch
+from temper.training.validation import add_counts, count_correct, metrics_of, validate_epoch
 from temper.training.worker import Substitute, Worker
 
 POLL_S = 0.2
@@ -118,8 +118,8 @@ def validate_waiting(
 ) -> None:
     """Answer for every epoch that ``state`` waits for, those from before an interruption included.
 
-    The answers are those of ``max(1, workers.num_workers)`` ranks, each with its share and its random
-    numbers. ``up_to`` is the last epoch to look at.
+    The answers are those of as many ranks as there are shares, each with its random numbers.
+    ``up_to`` is the last epoch to look at.
 
     Raises:
         CheckpointError: the weights are missing or damaged.
@@ -158,7 +158,6 @@ def _validate(
     classes: dict[str, list[str]],
     device: torch.device | str,
 ) -> dict[str, float]:
-    world_size = max(1, recipe.workers.num_workers)
-    ranks = [Substitute(device, rank, world_size) for rank in range(world_size)]
-    counts = [count_correct(recipe, model, val, classes, rank) for rank in ranks]
-    return metrics_of({name: sum((one[name] for one in counts[1:]), counts[0][name]) for name in counts[0]})
+    num_shares = recipe.workers.num_shares
+    ranks = [Substitute(device, share, num_shares) for share in range(num_shares)]
+    return metrics_of(add_counts(count_correct(recipe, model, val, classes, rank) for rank in ranks))

@@ -40,6 +40,7 @@ def advance(
         "num_trained_params": max(state.num_trained_params, sum(plan.num_params.values())),
         "train_s": state.train_s + seconds,
         "passes": state.passes + passes,
+        "underway": None,
     }
     if collapse is not None and collapse.ends_run:
         return state.model_copy(update={**update, "stopped": collapse.reason})

@@ -28,6 +28,17 @@ class Passes(Spec):
         return Passes(forward=self.forward + other.forward, backward=self.backward + other.backward)
 
 
+class Underway(Spec):
+    """An epoch that has begun: what of it is in the weights, of all workers together."""
+
+    step: int = Field(ge=1)
+    """Its global batches done: the next one to use is this number."""
+    losses: dict[str, float]
+    """Sums over these batches and their shares."""
+    passes: Passes
+    seconds: float
+
+
 class Waiting(Spec):
     """An epoch that is validated later; its weights lie under ``waiting/``."""
 
@@ -47,6 +58,10 @@ class TrainState(Spec):
     """Where the run started from: a file or run folder, ``pretrained``, or ``null`` for a random start."""
     num_epochs: int
     next_epoch: int = 0
+    underway: Underway | None = None
+    """What of ``next_epoch`` is done already."""
+    parts: list[str] | None = None
+    """Files of weights beside this one under ``last/``; ``null``: from before they were noted."""
     best_epoch: int | None = None
     best_metrics: dict[str, float] = Field(default_factory=dict)
     num_trained_params: int = 0
@@ -72,6 +87,17 @@ class TrainState(Spec):
     @classmethod
     def _former_versions_kept_the_last(cls, seen: Any) -> Any:
         return [] if seen is None else [seen] if isinstance(seen, int | float) else seen
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there are weights to go on from."""
+        return self.next_epoch > 0 or self.underway is not None
+
+    @property
+    def stem(self) -> str:
+        """How the names of its files of weights under ``last/`` begin."""
+        step = "" if self.underway is None else f"-step-{self.underway.step:08d}"
+        return f"epoch-{self.next_epoch:05d}{step}"
 
     @property
     def is_finished(self) -> bool:
@@ -103,26 +129,30 @@ Parts = dict[str, dict[str, Tensor]]
 """Name of a file under ``last/`` -> its tensors."""
 
 
-def save_checkpoint(
-    run: RunFolder, state: TrainState, kept: TaskModel, parts: Parts, previous: TrainState
-) -> None:
-    """Write the newest epoch under ``last/`` and, if it is the best so far, under ``checkpoint/``.
+def save_checkpoint(run: RunFolder, state: TrainState, kept: TaskModel, parts: Parts) -> None:
+    """Write the newest position under ``last/`` and, if it ends the best epoch so far, ``checkpoint/``.
 
-    ``kept`` is the model as it is validated; ``parts`` is all that the next epoch goes on from. The state is
-    written after the weights it speaks of, each file by rename, and the weights carry their epoch in their
+    ``kept`` is the model as it is validated; ``parts`` is all that the next step goes on from. The state is
+    written after the weights it speaks of, each file by rename, and the weights carry their position in their
     name: a crash at any moment leaves the former checkpoint whole.
     """
-    if state.best_epoch == state.next_epoch - 1 and state.stopped is None:
-        save_model(kept, run.checkpoint / "model.safetensors")
-    _write_state(run.checkpoint, state)
-    for name, tensors in parts.items():
-        if tensors:
-            packed = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            write_atomic(run.last / f"epoch-{state.next_epoch:05d}.{name}.safetensors", save(packed))
+    written = {name: tensors for name, tensors in parts.items() if tensors}
+    state = state.model_copy(update={"parts": sorted(written)})
+    if state.underway is None:
+        if state.best_epoch == state.next_epoch - 1 and state.stopped is None:
+            save_model(kept, run.checkpoint / "model.safetensors")
+        _write_state(run.checkpoint, state)
+    for name, tensors in written.items():
+        packed = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_atomic(_part_of(run, state, name), save(packed))
     _write_state(run.last, state)
-    if previous.next_epoch != state.next_epoch:
-        for stale in run.last.glob(f"epoch-{previous.next_epoch:05d}.*"):
-            stale.unlink()
+    for path in run.last.glob("epoch-*"):
+        if not path.name.startswith(f"{state.stem}."):
+            path.unlink(missing_ok=True)
+
+
+def _part_of(run: RunFolder, state: TrainState, name: str) -> Path:
+    return run.last / f"{state.stem}.{name}.safetensors"
 
 
 def save_state(run: RunFolder, state: TrainState) -> None:
@@ -161,17 +191,24 @@ def restore_model(run: RunFolder, state: TrainState, model: TaskModel) -> None:
     Raises:
         CheckpointError: missing, damaged, or of another model.
     """
-    if state.next_epoch > 0:
-        load_model_state(model, run.last / f"epoch-{state.next_epoch:05d}.model.safetensors")
+    if state.has_begun:
+        load_model_state(model, _part_of(run, state, "model"))
 
 
-def read_part(run: RunFolder, state: TrainState, name: str) -> dict[str, Tensor]:
-    """The tensors of one part of ``last/``.
+def read_parts(run: RunFolder, state: TrainState) -> Parts:
+    """All parts of ``last/`` but the model, by their names; what had no tensors is not among them.
 
     Raises:
         CheckpointError: missing, or damaged.
     """
-    path = run.last / f"epoch-{state.next_epoch:05d}.{name}.safetensors"
+    names = state.parts
+    if names is None:
+        found = run.last.glob(f"{state.stem}.*.safetensors")
+        names = [path.name.removeprefix(f"{state.stem}.").removesuffix(".safetensors") for path in found]
+    return {name: _read_part(_part_of(run, state, name), run) for name in names if name != "model"}
+
+
+def _read_part(path: Path, run: RunFolder) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as problem:

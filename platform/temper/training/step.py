@@ -1,10 +1,17 @@
-"""One optimizer step: augment, attack, descend."""
+"""One optimizer step: augment, attack, descend.
 
+What is random belongs to a share of the global batch, and what is summed is summed over all shares, so a
+step is the same whichever worker computes which share.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from temper.attacks import kept_statistics
 from temper.data import Batch, mix
 from temper.hardening import AWP, Adversary, Guard
 from temper.models import TaskModel, train_modes
@@ -40,19 +47,23 @@ class TrainStep:
         self.recipe, self.feed, self.plan, self.model = recipe, feed, plan, model
         self.optimizer, self.worker, self._average = optimizer, worker, average
         self.wrapped: nn.Module = worker.wrap(model)
+        self.shares = range(worker.rank, feed.num_shares, worker.world_size)
+        """Those of each global batch that this worker computes."""
+        self._weight = worker.world_size / feed.num_shares
         weights = recipe.objective.target_class_weights(feed.class_counts)
         class_weights = None if weights is None else weights.to(worker.device)
         self.loss = StepLoss(recipe.objective, plan.phase, model, anchor or Anchor(), class_weights)
         # Found once: looking for what is frozen takes longer than a step on cached features.
         self._modes = train_modes(model, freeze_batch_norm=plan.phase.batch_norm == "frozen")
-        self.first_images: StepImages | None = None
-        """What the first step of the latest epoch saw, before any attack."""
+        self.first_images: list[StepImages] = []
+        """What the first step of the latest epoch saw, before any attack: of each share."""
         self._features = FeatureCache(model, worker.device) if plan.caches_features else None
 
     def __call__(
         self, batches: dict[str, Batch], epoch: int, step: int, progress: float
     ) -> tuple[Losses, Passes]:
-        """Losses as scalars on the device, not yet waited for, and the passes that the step took."""
+        """Losses as scalars on the device, summed over our shares and not yet waited for, and the passes."""
+        self.worker.share_buffers(self.model)
         images = self.prepare(batches, epoch, step)
         if step == 0:
             self.first_images = images
@@ -60,11 +71,19 @@ class TrainStep:
         passes = Passes()
         if adversary is not None:
             self.train_mode()  # which the attack looks at where it uses batch statistics
-            attacked, passes = attack_tasks(
-                self.model, adversary, images.clean, images.labels, self._seed("attack", epoch, step)
-            )
-            images = StepImages(images.clean, images.labels, attacked)
+            for index, (share, own) in enumerate(zip(self.shares, images, strict=True)):
+                seed = self._seed("attack", epoch, step, share)
+                attacked, cost = attack_tasks(self.model, adversary, own.clean, own.labels, seed)
+                images[index] = StepImages(own.clean, own.labels, attacked)
+                passes += cost
         return self._descend(images, adversary, epoch, step, progress, passes)
+
+    def state(self) -> dict[str, Tensor]:
+        """What is carried from step to step within an epoch, of all workers; nothing here."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from ``state``."""
 
     def forget_features(self) -> None:
         """From now on the frozen body runs again in every step."""
@@ -82,9 +101,10 @@ class TrainStep:
         """Robust accuracy 0..1 on the first images of ``epoch``, as the guard measures it."""
         adversary = self.recipe.objective.adversary
         assert adversary is not None
-        assert self.first_images is not None
+        self.worker.share_buffers(self.model)
         seed = derive_seed(self.recipe.seed, "guard", epoch)
-        return guarded_accuracy(self.model, adversary, guard, self.first_images, self.worker, seed)
+        images = dict(zip(self.shares, self.first_images, strict=True))
+        return guarded_accuracy(self.model, adversary, guard, images, self.worker, seed)
 
     def train_mode(self) -> None:
         """The model as the phase updates it."""
@@ -105,8 +125,16 @@ class TrainStep:
             self._average.update()
         self.model.controller.after_step(epoch * self.feed.target.num_batches + step)
 
-    def prepare(self, batches: dict[str, Batch], epoch: int, step: int) -> StepImages:
-        """The images on the device, augmented and mixed; or the features of images that never change."""
+    def prepare(self, batches: dict[str, Batch], epoch: int, step: int) -> list[StepImages]:
+        """The images of each of our shares on the device, augmented and mixed."""
+        parts = {task: batch.split(len(self.shares)) for task, batch in batches.items()}
+        return [
+            self._prepare({task: own[index] for task, own in parts.items()}, epoch, step, share)
+            for index, share in enumerate(self.shares)
+        ]
+
+    def _prepare(self, batches: dict[str, Batch], epoch: int, step: int, share: int) -> StepImages:
+        """Those of one share; or the features of images that never change."""
         device, data = self.worker.device, self.recipe.data
         if self._features is not None:
             labels = {task: batch.labels.to(device) for task, batch in batches.items()}
@@ -114,7 +142,7 @@ class TrainStep:
         images: dict[str, Tensor] = {}
         labels = {}
         for task, batch in batches.items():
-            seed = self._seed("augment", epoch, step)
+            seed = self._seed("augment", epoch, step, share)
             images[task], labels[task] = to_device(batch, data.augment, device, seed)
         if data.mixing is not None:
             images["target"], labels["target"] = mix(
@@ -122,23 +150,56 @@ class TrainStep:
                 labels["target"],
                 data.mixing,
                 len(self.feed.classes["target"]),
-                self._seed("mix", epoch, step),
+                self._seed("mix", epoch, step, share),
             )
         return StepImages(images, labels, {})
 
-    def backward(self, images: StepImages, adversary: Adversary | None, progress: float) -> Losses:
-        """The losses, detached, with their gradients in the parameters."""
-        losses = self.loss(self.wrapped, images, adversary, progress)
+    def backward(
+        self,
+        images: list[StepImages],
+        adversary: Adversary | None,
+        epoch: int,
+        step: int,
+        progress: float,
+    ) -> Losses:
+        """The losses, detached and summed over our shares, with the gradients of all shares' mean left in
+        the parameters.
+        """
+        sums: Losses = {}
         self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        return {name: value.detach() for name, value in losses.items()}
+        for share, own in zip(self.shares, images, strict=True):
+            self._seed_dropout("step", epoch, step, share)
+            is_last = share == self.shares[-1]
+            with nullcontext() if is_last else self.worker.no_sync(self.wrapped), self._statistics(share):
+                losses = self.loss(self.wrapped, own, adversary, progress)
+                self._weighted(losses["loss"]).backward()  # type: ignore[no-untyped-call]
+            for name, value in losses.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+        return sums
 
-    def _seed(self, purpose: str, epoch: int, step: int) -> int:
-        return derive_seed(self.recipe.seed, purpose, epoch, step, self.worker.rank)
+    def _weighted(self, loss: Tensor) -> Tensor:
+        """``loss`` of a share: the mean over the workers of their sums becomes the mean over all shares."""
+        return loss if self._weight == 1 else loss * self._weight
+
+    def _statistics(self, share: int) -> AbstractContextManager[None]:
+        """Whatever the number of workers, BatchNorm's running statistics are those of the first share."""
+        return nullcontext() if share == self.shares[0] else kept_statistics(self.model)
+
+    def _seed_dropout(self, purpose: str, epoch: int, step: int, share: int) -> None:
+        """Seed what layers draw from by themselves."""
+        seed, device = self._seed(purpose, epoch, step, share), self.worker.device
+        # ``torch.manual_seed`` writes down its call stack where there is no GPU: slower than a small step.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+
+    def _seed(self, purpose: str, epoch: int, step: int, share: int) -> int:
+        return derive_seed(self.recipe.seed, purpose, epoch, step, share)
 
     def _descend(
         self,
-        images: StepImages,
+        images: list[StepImages],
         adversary: Adversary | None,
         epoch: int,
         step: int,
@@ -148,21 +209,32 @@ class TrainStep:
         self.train_mode()
         awp = self._awp(adversary, progress)
         if awp is None:
-            losses = self.backward(images, adversary, progress)
+            losses = self.backward(images, adversary, epoch, step, progress)
         else:
-            ascent = partial(self._ascent_loss, images, adversary, progress)
-            with perturbed_weights(self.model, ascent, awp.gamma, self.worker):
-                losses = self.backward(images, adversary, progress)
+            ascents = self._ascents(images, adversary, epoch, step, progress)
+            with perturbed_weights(self.model, ascents, awp.gamma, self.worker):
+                losses = self.backward(images, adversary, epoch, step, progress)
         # AWP's authors update before they restore: the same but for weight decay, and not bit for bit.
         self.update(epoch, step, progress)
         num_images = sum(
-            len(part) for one in self.loss.passes(images, adversary) for part in one.images.values()
+            len(part)
+            for own in images
+            for one in self.loss.passes(own, adversary)
+            for part in one.images.values()
         )
-        times = 0 if images.are_features else 1 if awp is None else 2
+        times = 0 if images[0].are_features else 1 if awp is None else 2
         return losses, passes + Passes(forward=times * num_images, backward=times * num_images)
 
-    def _ascent_loss(self, images: StepImages, adversary: Adversary | None, progress: float) -> Tensor:
-        return self.loss(self.model, images, adversary, progress)["loss"]
+    def _ascents(
+        self, images: list[StepImages], adversary: Adversary | None, epoch: int, step: int, progress: float
+    ) -> list[Callable[[], Tensor]]:
+        """The loss of each of our shares, as AWP raises it."""
+
+        def ascent(share: int, own: StepImages) -> Tensor:
+            self._seed_dropout("ascent", epoch, step, share)
+            return self._weighted(self.loss(self.model, own, adversary, progress)["loss"])
+
+        return [partial(ascent, share, own) for share, own in zip(self.shares, images, strict=True)]
 
     def _awp(self, adversary: Adversary | None, progress: float) -> AWP | None:
         awp: AWP | None = getattr(adversary, "awp", None)

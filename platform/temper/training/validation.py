@@ -1,6 +1,6 @@
 """How good an epoch is: clean and robust accuracy on the validation split, over all ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from temper.models import TaskModel
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
 from temper.training.feed import Feed
-from temper.training.worker import Worker
+from temper.training.worker import Substitute, Worker
 
 BATCH_SIZE = 256
 BALANCED = {"target/clean": "val/target/balanced_acc", "target/robust": "val/target/robust_balanced_acc"}
@@ -29,8 +29,20 @@ def validate_epoch(recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker)
     robustness. All ranks judge the model that is kept, which is the chief's.
     """
     worker.share_buffers(model)
-    counts = count_correct(recipe, model, feed.val, feed.classes, worker)
+    shares = range(worker.rank, feed.num_shares, worker.world_size)
+    counts = add_counts(
+        count_correct(
+            recipe, model, feed.val, feed.classes, Substitute(worker.device, share, feed.num_shares)
+        )
+        for share in shares
+    )
     return metrics_of({name: worker.sum(values) for name, values in counts.items()})
+
+
+def add_counts(counts: Iterable[Counts]) -> Counts:
+    """The sum of what several shares have counted."""
+    first, *others = counts
+    return {name: sum((one[name] for one in others), first[name]) for name in first}
 
 
 def count_correct(
@@ -40,7 +52,7 @@ def count_correct(
     classes: dict[str, list[str]],
     worker: Worker,
 ) -> Counts:
-    """The counts of one rank's share of the images ``val`` (by task)."""
+    """The counts of one rank's part of the images ``val`` (by task)."""
     pgd = PGD(norm=recipe.threat.norm, eps=recipe.threat.eps, steps=max(1, recipe.validation.steps))
     target = _subset(val["target"], recipe)
     counts: Counts = {}

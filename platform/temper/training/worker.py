@@ -1,6 +1,8 @@
 """What one process of a run knows of the others: rank, device, and how values are shared."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from enum import IntEnum
 from typing import Any
 
 import torch
@@ -11,19 +13,37 @@ from torch.nn.parallel import DistributedDataParallel
 Report = Callable[[Mapping[str, Any]], None]
 
 
+class Wish(IntEnum):
+    """What is to be done between two steps."""
+
+    GO_ON = 0
+    SAVE = 1
+    """This process, or another of the run, may soon be gone."""
+    STOP = 2
+    """Save, and end in order."""
+
+
+Notice = Callable[[], Wish]
+
+
 class Worker:
     """One training process. This one is alone; ``DistributedWorker`` has company.
 
     ``report`` is called on every rank after each epoch with that epoch's metrics; whoever launched the
-    worker may stop the run from inside it by raising.
+    worker may stop the run from inside it by raising. ``notice`` is asked about every second, between steps.
     """
 
     rank = 0
     world_size = 1
 
-    def __init__(self, device: torch.device | str = "cpu", report: Report | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        report: Report | None = None,
+        notice: Notice | None = None,
+    ) -> None:
         self.device = torch.device(device)
-        self._report = report
+        self._report, self._notice = report, notice
 
     @property
     def is_chief(self) -> bool:
@@ -48,8 +68,16 @@ class Worker:
         After a step, each rank's BatchNorm statistics are still those of its own batches.
         """
 
+    def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """Inside, a backward pass of what ``wrap`` gave adds to this rank's own gradients only."""
+        return nullcontext()
+
     def barrier(self) -> None:
         """Wait for the other ranks."""
+
+    def wish(self) -> Wish:
+        """What whoever launched this process wishes."""
+        return Wish.GO_ON if self._notice is None else self._notice()
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Tell the launcher that an epoch has ended."""
@@ -68,14 +96,20 @@ class Substitute(Worker):
 class DistributedWorker(Worker):
     """One rank of an initialised ``torch.distributed`` process group."""
 
-    def __init__(self, device: torch.device | str = "cpu", report: Report | None = None) -> None:
-        super().__init__(device, report)
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        report: Report | None = None,
+        notice: Notice | None = None,
+    ) -> None:
+        super().__init__(device, report, notice)
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
 
     def wrap(self, model: nn.Module) -> nn.Module:
         device_ids = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=device_ids)
+        # The loop shares them itself, before the attack reads them.
+        return DistributedDataParallel(model, device_ids=device_ids, forward_sync_buffers=False)
 
     def sum(self, values: Tensor) -> Tensor:
         total = values.to(self.device).clone()
@@ -83,8 +117,23 @@ class DistributedWorker(Worker):
         return total.to(values.device)
 
     def share_buffers(self, model: nn.Module) -> None:
+        if self.world_size == 1:
+            return
+        by_type: dict[torch.dtype, list[Tensor]] = {}
         for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
+            by_type.setdefault(buffer.dtype, []).append(buffer)
+        # One message for all of a type: a message takes longer than the few numbers in it.
+        for buffers in by_type.values():
+            whole = torch.cat([buffer.flatten() for buffer in buffers])
+            dist.broadcast(whole, 0)
+            parts = torch.split(whole, [buffer.numel() for buffer in buffers])
+            for buffer, part in zip(buffers, parts, strict=True):
+                buffer.copy_(part.view_as(buffer))
+
+    def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        assert isinstance(wrapped, DistributedDataParallel)
+        own: AbstractContextManager[None] = wrapped.no_sync()
+        return own
 
     def barrier(self) -> None:
         dist.barrier()

@@ -48,7 +48,7 @@ class Halt(tune.Stopper):  # type: ignore[misc]  # Ray's classes are untyped
 def run_session(book: SweepBook, first: Recipe, shared: Shared, deadline: float | None, watch: Watch) -> Halt:
     """Run what the book has left, until it is done or halted; what comes back says which."""
     workers, halt = first.workers, Halt(deadline)
-    share, is_nested = Share.of(workers), workers.num_workers > 0
+    share, is_nested = Share.of(workers), workers.max_workers > 0
     is_population = isinstance(book.space.scheduler, PopulationTraining)
     own = NESTED if is_nested else {"cpu": share.cpus, "gpu": share.gpus}
     # Tune's own account of a session is never read again: ours is enough.

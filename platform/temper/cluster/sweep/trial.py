@@ -99,7 +99,7 @@ def _keep_error(path: Path, text: str) -> None:
 
 def _run(recipe: Recipe, run: RunFolder, shared: Shared, with_rung: WithRung, is_population: bool) -> None:
     data, decoded, start = shared.data, shared.decoded, shared.start_of(recipe, run)
-    if recipe.workers.num_workers > 0:
+    if recipe.workers.max_workers > 0:
         state = run_on_workers(recipe, run, data, decoded, start, callbacks=[ReportToTune(with_rung)])
         # What came after the last epoch's report, or came to an end before, Ray Train does not tell Tune.
         tune.report(with_rung(_last_report(state)))

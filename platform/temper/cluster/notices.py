@@ -1,0 +1,89 @@
+"""What tells a run to save or to end: a signal, a node that will be taken away, another number of workers."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from temper.records import RunFolder
+from temper.training import Notice, Wish
+
+SAVE_AGAIN_S = 15.0
+"""Between saves on a node that will be taken away."""
+
+
+@contextmanager
+def until_sigterm(run: RunFolder) -> Iterator[Notice]:
+    """A notice that says ``STOP`` once this process has got SIGTERM, also in workers that ask ``run``.
+
+    Where somebody else handles the signal (Ray, in its own processes) it is left to them.
+    """
+    got = threading.Event()
+    run.stop.unlink(missing_ok=True)
+
+    def on_signal(number: int, frame: Any) -> None:
+        got.set()
+        run.stop.parent.mkdir(parents=True, exist_ok=True)
+        run.stop.touch()
+
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield lambda: Wish.STOP if got.is_set() else Wish.GO_ON
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        run.stop.unlink(missing_ok=True)
+
+
+class WorkerNotice:
+    """What a worker of Ray Train hears: of the driver's SIGTERM, of its controller, of nodes."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._saves_again = float("inf")
+        # Ray has no watcher of nodes on a machine of one's own.
+        self._is_watched = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0"
+        self._known: Any = None
+
+    def __call__(self) -> Wish:
+        """Called by all workers alike: Ray's question is answered to all of them at once."""
+        if _asked.is_set() or self._run.stop.exists():
+            return Wish.STOP
+        if not self._is_watched:
+            return Wish.GO_ON
+        import ray.train
+
+        info, now = ray.train.get_preemption_info(), time.monotonic()
+        if info is None or (info == self._known and now < self._saves_again):
+            return Wish.GO_ON
+        self._known, self._saves_again = info, now + SAVE_AGAIN_S
+        return Wish.SAVE
+
+
+_asked, _ended = threading.Event(), threading.Event()
+"""Of this worker's process: whether it was asked to stop, and whether its loop has ended."""
+
+
+@contextmanager
+def loop_that_can_be_asked() -> Iterator[None]:
+    """Inside, ``ask_to_stop`` is heard, and waits until this is left."""
+    _asked.clear()
+    _ended.clear()
+    try:
+        yield
+    finally:
+        _ended.set()
+
+
+def ask_to_stop(limit_s: float) -> bool:
+    """Ask this process's loop to save and to end; whether it has, within ``limit_s``."""
+    _asked.set()
+    return _ended.wait(limit_s)

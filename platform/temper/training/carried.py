@@ -1,0 +1,44 @@
+"""What a run carries from step to step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from temper.models import TaskModel
+from temper.training.averaging import NoAverage
+from temper.training.state import Parts, load_optimizer, optimizer_tensors
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The model, its optimizer, its average, and what its adapter knows of the steps so far."""
+
+    model: TaskModel
+    optimizer: torch.optim.Optimizer
+    names: Sequence[str]
+    """Of the optimizer's parameters."""
+    average: NoAverage
+
+    def parts(self) -> Parts:
+        """All of it as it is now; the next step changes it."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer, self.names),
+            "average": self.average.state_dict(),
+            "adapter": self.model.controller.state_dict(),
+        }
+
+    def copy(self) -> Parts:
+        """All of it, to go back to."""
+        return {
+            part: {name: value.detach().clone() for name, value in tensors.items()}
+            for part, tensors in self.parts().items()
+        }
+
+    def load(self, parts: Parts) -> None:
+        """Go on from ``parts``."""
+        self.model.load_state_dict(parts["model"])
+        load_optimizer(self.optimizer, self.names, parts.get("optimizer", {}))
+        self.average.load_state_dict(parts.get("average", {}))
+        self.model.controller.load_state_dict(parts.get("adapter", {}))

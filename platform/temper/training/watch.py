@@ -1,0 +1,51 @@
+"""When a run is saved within an epoch, agreed between its workers."""
+
+import time
+
+import torch
+
+from temper.recipe import CheckpointSpec
+from temper.training.worker import Wish, Worker
+
+MEETING_S = 1.0
+"""About how often the workers ask each other: a message of a few bytes that each of them waits for."""
+MOST_STEPS = 10_000
+
+
+class Watch:
+    """Asks after each step whether to save now; every worker gets the same answer at the same step.
+
+    The chief's clock counts, and the notice that any worker has got.
+    """
+
+    def __init__(self, spec: CheckpointSpec, worker: Worker) -> None:
+        self._spec, self._worker = spec, worker
+        self._saved = self._met = time.monotonic()
+        self._num_steps, self._interval = 0, 1
+
+    def after_step(self, step: int) -> Wish:
+        """``step`` is the number of batches done in this epoch."""
+        self._num_steps += 1
+        is_counted = self._spec.every_steps is not None and step % self._spec.every_steps == 0
+        wish = self.meet() if self._num_steps >= self._interval else Wish.GO_ON
+        return max(wish, Wish.SAVE if is_counted else Wish.GO_ON)
+
+    def meet(self) -> Wish:
+        """Ask now, on every worker."""
+        now = time.monotonic()
+        own = self._worker.wish()
+        if self._worker.is_chief and self._is_due(now):
+            own = max(own, Wish.SAVE)
+        pace = round(self._num_steps * MEETING_S / max(now - self._met, 1e-6))
+        said = [own >= Wish.SAVE, own >= Wish.STOP, pace if self._worker.is_chief else 0]
+        save, stop, pace = self._worker.sum(torch.tensor(said, dtype=torch.float64)).tolist()
+        self._num_steps, self._interval, self._met = 0, max(1, min(MOST_STEPS, int(pace))), now
+        return Wish.STOP if stop else Wish.SAVE if save else Wish.GO_ON
+
+    def saved(self) -> None:
+        """The clock begins anew."""
+        self._saved = time.monotonic()
+
+    def _is_due(self, now: float) -> bool:
+        minutes = self._spec.every_minutes
+        return minutes is not None and now - self._saved >= 60 * minutes

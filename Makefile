@@ -9,10 +9,10 @@ NUM_TEST_WORKERS ?= 2
 # Containers often forbid bytecode; then each of the many processes compiles PyTorch and Ray anew, for 10 s and more.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test check format bench lock clean
+.PHONY: help install demo test test-long check format bench lock clean
 
 help: ## Say what there is.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Create .venv from requirements.lock; only what is missing or changed.
 
@@ -33,8 +33,11 @@ demo: $(INSTALLED) ## The main job on embedded data, ending in a leaderboard pag
 	@rm -rf demo
 	@$(BIN)/temper demo --out demo
 
-test: $(INSTALLED) ## All tests.
+test: $(INSTALLED) ## All tests but the long ones.
 	@$(BIN)/python -m pytest -n $(NUM_TEST_WORKERS)
+
+test-long: $(INSTALLED) ## The tests that take minutes each: lost nodes and heads, several hosts.
+	@$(BIN)/python -m pytest -m long
 
 check: $(INSTALLED) ## Format, lint, types, layers, spelling.
 	@$(BIN)/ruff format --check .

@@ -1,7 +1,6 @@
-"""Nodes that go and come under a run: a cluster of its own, in minutes, so only where TEMPER_SLOW is set."""
+"""Nodes that go and come under a run, on a cluster of its own."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.skipif("TEMPER_SLOW" not in os.environ, reason="takes minutes: set TEMPER_SLOW to run it")
+@pytest.mark.long
 def test_a_node_goes_and_another_joins_and_each_image_is_used_once() -> None:
     command = [sys.executable, str(ROOT / "bench/elastic.py"), "--epochs", "30"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)

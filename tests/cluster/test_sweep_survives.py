@@ -1,12 +1,13 @@
 """A sweep whose driver is killed again and again, as its users run it: from the command line."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,15 @@ PATIENCE_S = 240
 ROOT = Path(__file__).parents[2]
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
+def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "jobs/sweep.py"), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
 
 
 def num_lines(path: Path) -> int:
@@ -109,3 +116,43 @@ def test_ctrl_c_ends_in_order_and_says_how_to_go_on(files: tuple[Path, Path], tm
     rows = read_ledger(out.ledger)
     assert 1 <= len(rows) < 9
     assert {row.status for row in rows} <= {"finished", "stopped"}
+
+
+@pytest.fixture
+def hosts() -> Iterator[Any]:
+    """A cluster of its own: a head that runs no trial, and two nodes of one CPU."""
+    from ray.cluster_utils import Cluster
+
+    node = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, connect=False, head_node_args={"num_cpus": 0, **node})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, wait=False, **node)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.mark.long
+def test_a_lost_node_costs_no_trial_and_no_epoch(
+    hosts: Any, tiny_recipe: Any, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recipe, space = files
+    recipe.write_text(yaml.safe_dump(tiny_recipe(**{**SHRINK, "epochs": 30}).resolved()))
+    space.write_text(yaml.safe_dump({**SPACE, "samples": 3, "scheduler": None, "baseline": None}))
+    out = SweepFolder(tmp_path / "sweep")
+
+    def begun() -> list[Path]:
+        return [path.parent for path in out.trials.glob("*/metrics.jsonl") if num_lines(path)]
+
+    process = start(recipe, space, "--out", out.path, RAY_ADDRESS=hosts.address)
+    wait_for(process, lambda: len(begun()) == 2)
+    assert num_lines(out.ledger) == 0, "both trials are at work"
+    hosts.remove_node(hosts.worker_nodes.copy().pop(), allow_graceful=False)
+    said, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
+    rows = read_ledger(out.ledger)
+    assert sorted((row.trial, row.status) for row in rows) == [
+        (path.name, "finished") for path in sorted(out.trials.iterdir())
+    ]
+    for trial in out.trials.iterdir():
+        lines = (trial / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines if "train/loss" in line] == list(range(30))

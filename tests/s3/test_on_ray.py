@@ -82,6 +82,7 @@ def sweep_and_die(document: dict[str, Any], out: str, address: str) -> None:
     sweep(document, SearchSpace.model_validate(SPACE), Path(out), watch=watch)
 
 
+@pytest.mark.long
 def test_a_sweep_in_s3_whose_head_dies_is_resumed_on_another_machine(
     ray_cluster: None, tiny_recipe: Any, bucket: str, machine: Machine
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_sweep_in_s3_whose_head_dies_is_resumed_on_another_machine(
     assert not [name for name in written if ".ray" in name or ".lock" in name]
 
 
+@pytest.mark.long
 def test_a_cross_validation_in_s3_goes_on_where_it_was(
     ray_cluster: None, tiny_recipe: Any, bucket: str, machine: Machine
 ) -> None:

@@ -170,6 +170,7 @@ def driver_of(run: Path) -> psutil.Process:
     return found
 
 
+@pytest.mark.long
 def test_whatever_ends_a_job_the_same_words_go_on(
     head: LocalHead, command: Any, digits: dict[str, Path], tmp_path: Path, record_property: Any
 ) -> None:

@@ -152,7 +152,7 @@ class Hosts:
 
     def start(self) -> None:
         """Start Ray on every host, and wait until all have joined."""
-        self.head.start_ray("--head", "--port", 6379, "--include-dashboard", "false", num_cpus=0)
+        self.head.start_ray("--head", "--port", 6379, num_cpus=0)
         self._wait(lambda: "gcs_server" in " ".join(self.head.processes().values()))
         for worker in self.workers:
             self.join(worker)

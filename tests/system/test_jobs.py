@@ -104,6 +104,9 @@ class LocalHead:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def head() -> Iterator[LocalHead]:
     with pytest.MonkeyPatch.context() as patch:
@@ -170,7 +173,6 @@ def driver_of(run: Path) -> psutil.Process:
     return found
 
 
-@pytest.mark.long
 def test_whatever_ends_a_job_the_same_words_go_on(
     head: LocalHead, command: Any, digits: dict[str, Path], tmp_path: Path, record_property: Any
 ) -> None:

@@ -32,8 +32,6 @@ NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train")
 def start_ray(*, verbose: bool = False) -> None:
     """Join the cluster that ``RAY_ADDRESS`` names (a job's own, under ``ray job submit``), or start one here.
 
-    One of our own has Ray's dashboard only if ``verbose``.
-
     Raises:
         UsageError: ``RAY_AUTH_MODE`` is empty, which Ray would silently take for no authentication.
         TemperError: Ray does not start, or nothing answers at ``RAY_ADDRESS``.
@@ -59,8 +57,7 @@ def _start(address: str, attempts: int, verbose: bool) -> None:
     """Ray gives its own processes 30 s to start, which a machine that is very busy may exceed."""
     import ray
 
-    # Ten processes and 1 GB, of which a user of ours sees nothing.
-    own = {"include_dashboard": verbose} if address == "local" else {}
+    # With Ray's dashboard (1 GB): Ray Train looks there for trainers that have died, to free their workers' CPUs.
     for attempt in range(1, attempts + 1):
         try:
             with _quiet_warnings():
@@ -69,7 +66,6 @@ def _start(address: str, attempts: int, verbose: bool) -> None:
                     log_to_driver=verbose,
                     logging_level=logging.INFO if verbose else logging.ERROR,
                     configure_logging=True,
-                    **own,
                 )
             return
         except Exception as problem:  # Ray raises a bare Exception

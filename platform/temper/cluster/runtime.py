@@ -57,7 +57,7 @@ def _start(address: str, attempts: int, verbose: bool) -> None:
     """Ray gives its own processes 30 s to start, which a machine that is very busy may exceed."""
     import ray
 
-    # With Ray's dashboard (1 GB): Ray Train looks there for trainers that have died, to free their workers' CPUs.
+    # With Ray's dashboard (1 GB): Ray Train asks it for trainers that have died, to free their CPUs.
     for attempt in range(1, attempts + 1):
         try:
             with _quiet_warnings():

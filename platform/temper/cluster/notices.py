@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from temper.records import RunFolder
@@ -22,7 +22,7 @@ def until_sigterm(run: RunFolder) -> Iterator[Notice]:
     Where somebody else handles the signal (Ray, in its own processes) it is left to them.
     """
     got = threading.Event()
-    run.stop.unlink(missing_ok=True)
+    _forget(run)
 
     def on_signal(number: int, frame: Any) -> None:
         got.set()
@@ -40,6 +40,11 @@ def until_sigterm(run: RunFolder) -> Iterator[Notice]:
     finally:
         if is_ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _forget(run)
+
+
+def _forget(run: RunFolder) -> None:
+    with suppress(OSError):  # a disk that refuses is told of by whoever saves
         run.stop.unlink(missing_ok=True)
 
 

@@ -1,4 +1,8 @@
-"""Keys that are planted in the environment are in nothing that temper writes or says."""
+"""Keys that are planted in the environment are in nothing that temper writes or says.
+
+Not at the same time as tests with the `ray_cluster`: of several clusters on a machine Ray Train's cleaner of
+placement groups asks the one that was started last.
+"""
 
 import json
 import os
@@ -34,7 +38,8 @@ class Planted:
         home.mkdir()
         # A home and a temporary folder of its own, so that caches and logs are looked at too.
         self.environment = {
-            **{name: value for name, value in os.environ.items() if name not in ("WANDB_DIR",)},
+            # WANDB_SERVICE too: else W&B's process of other tests would write, or not write, for ours.
+            **{name: value for name, value in os.environ.items() if not name.startswith("WANDB_")},
             **SECRETS,
             "WANDB_MODE": "offline",
             "HOME": str(home),

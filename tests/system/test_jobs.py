@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 import pytest
 
-from temper.cli import main
 from temper.cluster.jobs import connect, follow
 from temper.errors import JobError
 
@@ -128,21 +127,6 @@ def forget_token() -> None:
     from ray._raylet import AuthenticationTokenLoader
 
     AuthenticationTokenLoader.instance().reset_cache()
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command in this process: its exit code, stdout and stderr."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        code: Any = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def wait_for(event: Callable[[], bool], what: str) -> float:

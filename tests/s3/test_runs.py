@@ -42,8 +42,8 @@ def die_after(document: dict[str, Any], out: str, num_epochs: int) -> None:
 
     def on_epoch(metrics: Any) -> None:
         if int(metrics["epoch"]) == num_epochs and not metrics.get("pretrain"):
+            from temper.addresses import local_path
             from temper.storage import publish
-            from temper.storage.address import local_path
 
             publish(local_path(Path(out)))
             os._exit(9)

@@ -12,11 +12,11 @@ import temper.cli.leaderboard
 import temper.cli.sweep
 import temper.cli.training
 import temper.cli.verification  # noqa: F401  # their commands enter the application as they are imported
+from temper.addresses import in_words
 from temper.cli.options import app
 from temper.cli.show import console
 from temper.credentials import shown
 from temper.errors import Interrupted, TemperError, UsageError
-from temper.storage.address import in_words
 
 __all__ = ["main"]
 

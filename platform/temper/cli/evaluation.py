@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from temper.addresses import is_remote, named
 from temper.cli.options import Json, Set, Verbose, app
 from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
-from temper.storage.address import is_remote, named
 
 
 @app.command(

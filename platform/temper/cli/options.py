@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from temper.addresses import is_remote, named
 from temper.errors import UsageError
-from temper.storage.address import is_remote, named
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from temper.addresses import in_words
 from temper.credentials import shown
-from temper.storage.address import in_words
 
 console = Console(stderr=True)
 

@@ -5,7 +5,7 @@ local folder whose name follows from it: readers fetch into it (``fetched``), an
 copied back by a thread (``mirrored``). For a path of this machine both do nothing.
 """
 
-from temper.storage.address import (
+from temper.addresses import (
     Address,
     Place,
     address_of,

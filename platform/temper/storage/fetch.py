@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from temper.storage.address import Address, address_of, is_remote, local_path, stage_root
+from temper.addresses import Address, address_of, is_remote, local_path, stage_root
 from temper.storage.objects import Object, download, find, list_objects, read_bytes
 from temper.storage.scope import MARKER, Marker, Scope, alone, read_synced, scan
 

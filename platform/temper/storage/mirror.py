@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from temper.addresses import Address, address_of, in_words, stage_root
 from temper.errors import StorageError, TemperError
 from temper.records import write_atomic
-from temper.storage.address import Address, address_of, in_words, stage_root
 from temper.storage.fetch import WRITTEN_HERE, copy_down, heed_hands, remove_others
 from temper.storage.objects import delete, list_objects, read_bytes, upload, write_bytes
 from temper.storage.scope import MARKER, SYNCED, Marker, Scope, Stamp, alone, read_synced, scan

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from temper.addresses import Address, endpoint
 from temper.errors import StorageError
-from temper.storage.address import Address, endpoint
 from temper.storage.retry import Retry, persist
 
 PART_BYTES = 16 * 2**20

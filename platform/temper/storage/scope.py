@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from temper.addresses import cache_folder
 from temper.errors import StorageError
-from temper.storage.address import cache_folder
 
 MARKER = ".writer"
 """In a folder and in its address: a token of whoever began to write there last."""

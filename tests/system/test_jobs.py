@@ -1,17 +1,13 @@
 """Jobs on a real head with a token, as users send them: their ends, going on, and wrong calls."""
 
-import contextlib
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,104 +18,14 @@ from temper.cluster.jobs import connect, follow
 from temper.errors import JobError
 
 ROOT = Path(__file__).parents[2]
-TOKEN = "jobs-test-token-5c1e7f0a9b3d"  # of this head alone
 EPOCHS = 30
 PATIENCE_S = 240
-START_ATTEMPTS = 3
-"""Ray gives its processes 30 s to start, which a machine that is busy may exceed."""
-PORTS = (
-    "port",
-    "dashboard-port",
-    "dashboard-agent-listen-port",
-    "dashboard-agent-grpc-port",
-    "metrics-export-port",
-    "runtime-env-agent-port",
-    "ray-client-server-port",
-)
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-
-
-class LocalHead:
-    """A head in a folder and at ports of its own, ended by killing what it started and nothing else."""
-
-    def __init__(self) -> None:
-        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        self.address = f"http://127.0.0.1:{self.ports['dashboard-port']}"
-        self.process: subprocess.Popen[str] | None = None
-        self.folder = Path()
-
-    def start(self) -> None:
-        for _ in range(START_ATTEMPTS):
-            # Ray's sockets lie in its folder, and their paths may have 107 characters.
-            self.folder = Path(tempfile.mkdtemp(prefix="ray-"))
-            foreign = ("RAY_", "PYTHONPATH")
-            environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-            environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
-            environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-            command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-            command += [f"--{name}={port}" for name, port in self.ports.items()]
-            command += [f"--temp-dir={self.folder}", "--num-cpus=2", "--object-store-memory=100000000"]
-            command += ["--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1"]
-            with (self.folder / "start.log").open("w") as log:
-                self.process = subprocess.Popen(
-                    command, env=environment, cwd=self.folder, stdout=log, stderr=log, text=True
-                )
-            if self._is_up():
-                return
-            said = (self.folder / "start.log").read_text()
-            self.kill()
-        pytest.fail(f"Ray did not start: {said[-2000:]}")
-
-    def _is_up(self) -> bool:
-        deadline = time.monotonic() + 120
-        while self.process is not None and self.process.poll() is None and time.monotonic() < deadline:
-            if "Ray runtime started" in (self.folder / "start.log").read_text():
-                with contextlib.suppress(JobError):
-                    connect(self.address)
-                    return True
-            time.sleep(0.3)
-        return False
-
-    def kill(self) -> None:
-        """As when its machine dies."""
-        if self.process is None:
-            return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            first = psutil.Process(self.process.pid)
-            tree = [first, *first.children(recursive=True)]
-            for one in tree:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    one.kill()
-            psutil.wait_procs(tree, timeout=20)
-        self.process.wait()
-        self.process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def head() -> Iterator[LocalHead]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", TOKEN)
-        forget_token()
-        head = LocalHead()
-        patch.setenv("RAY_API_SERVER_ADDRESS", head.address)
-        try:
-            head.start()
-            yield head
-        finally:
-            head.kill()
-    forget_token()
+def head(start_head: Any) -> Any:
+    return start_head()
 
 
 def forget_token() -> None:
@@ -158,7 +64,7 @@ def driver_of(run: Path) -> psutil.Process:
 
 
 def test_whatever_ends_a_job_the_same_words_go_on(
-    head: LocalHead, command: Any, digits: dict[str, Path], tmp_path: Path, record_property: Any
+    head: Any, command: Any, digits: dict[str, Path], tmp_path: Path, record_property: Any
 ) -> None:
     """Stopped, its driver killed, its head killed: four attempts, and each epoch is there once."""
     run = tmp_path / "shared/run"
@@ -240,7 +146,7 @@ def _follow(address: str, said: list[str]) -> None:
         said.append(str(problem))
 
 
-def test_a_job_s_exit_status_and_last_words_come_back(head: LocalHead, command: Any) -> None:
+def test_a_job_s_exit_status_and_last_words_come_back(head: Any, command: Any) -> None:
     connect(head.address).start("bad", "sleep 1; echo; echo a; echo the last words; exit 3", {}, {})
     code, out, err = command("job", "logs", "-f", "bad", "--json")
     assert code == 3
@@ -253,7 +159,7 @@ def test_a_job_s_exit_status_and_last_words_come_back(head: LocalHead, command: 
     assert "failed" in out
 
 
-def test_ctrl_c_ends_the_following_and_not_the_job(head: LocalHead, command: Any) -> None:
+def test_ctrl_c_ends_the_following_and_not_the_job(head: Any, command: Any) -> None:
     connect(head.address).start("slow", "echo begun; sleep 300", {}, {})
     wait_for(lambda: connect(head.address).find("slow").status == "RUNNING", "the job")
     threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -268,7 +174,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(head: LocalHead, command: Any
     assert "is over already: stopped" in err
 
 
-def test_a_plain_ray_job_from_a_checkout_has_the_code_that_was_sent(head: LocalHead, tmp_path: Path) -> None:
+def test_a_plain_ray_job_from_a_checkout_has_the_code_that_was_sent(head: Any, tmp_path: Path) -> None:
     """``ray job submit`` with our runtime environment, and without temper's own command."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ray = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head.address]
@@ -297,7 +203,7 @@ def test_a_plain_ray_job_from_a_checkout_has_the_code_that_was_sent(head: LocalH
     ids=["wrong token", "no token", "empty mode", "no head"],
 )
 def test_what_keeps_a_job_from_its_head_is_one_line(
-    head: LocalHead,
+    head: Any,
     command: Any,
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, str | None],
@@ -318,11 +224,11 @@ def test_what_keeps_a_job_from_its_head_is_one_line(
     errors = [line for line in err.splitlines() if line.startswith("error:")]
     assert (ended, out, len(errors)) == (code, "", 1), err
     assert message in errors[0]
-    assert TOKEN not in err
+    assert head.token not in err
     assert "another-clusters-token" not in err
 
 
-def test_a_head_that_asks_for_a_token_says_so_to_who_has_not_heard_of_it(head: LocalHead) -> None:
+def test_a_head_that_asks_for_a_token_says_so_to_who_has_not_heard_of_it(head: Any) -> None:
     """In a process of its own, for Ray reads RAY_AUTH_MODE once."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     code = "from temper.cli import main; main(['job', 'status'])"
@@ -333,7 +239,7 @@ def test_a_head_that_asks_for_a_token_says_so_to_who_has_not_heard_of_it(head: L
     assert "asks for a token, and none was sent: export RAY_AUTH_MODE=token" in done.stderr
 
 
-def test_a_job_is_refused_before_anything_is_sent(head: LocalHead, command: Any, tmp_path: Path) -> None:
+def test_a_job_is_refused_before_anything_is_sent(head: Any, command: Any, tmp_path: Path) -> None:
     submit = ["job", "submit", "--working-dir", str(ROOT)]
     data = ["--set", "data.target=/nowhere/t", "--set", "data.source=/nowhere/s"]
     tiny = ["train", "jobs/recipes/tiny.yaml", *data]

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from temper.cluster.capacity import limits
 from temper.credentials import find_secrets
+from temper.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = sorted((ROOT / "jobs/kubernetes").glob("*.yaml"))
@@ -65,6 +67,32 @@ def test_gpu_workers_come_on_spot_first_and_on_demand_then(cluster: dict[str, An
     assert cluster["idle_timeout_minutes"] <= 15
     # Priorities are the second autoscaler's.
     assert "RAY_enable_autoscaler_v2=1" in cluster["head_start_ray_commands"][-1]
+
+
+def test_jobs_hear_how_far_the_cluster_grows(
+    cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worked out from the node types: those with GPUs first, as many nodes as there may be."""
+    types = [
+        one for name, one in cluster["available_node_types"].items() if name != cluster["head_node_type"]
+    ]
+    nodes = [one["resources"] for one in types for _ in range(one["max_workers"])]
+    nodes = sorted(nodes, key=lambda one: -one["GPU"])[: cluster["max_workers"]]
+    (said,) = re.findall(r"TEMPER_CLUSTER_MAX=(\S+)", cluster["head_start_ray_commands"][-1])
+    assert said_limits(said, monkeypatch) == {
+        kind: sum(one[kind] for one in nodes) for kind in ("CPU", "GPU")
+    }
+
+
+def said_limits(said: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    monkeypatch.setenv("TEMPER_CLUSTER_MAX", said)
+    return limits()
+
+
+@pytest.mark.parametrize("said", ["8", "CPU=8;GPU=1", "CPU=many", "TPU=4", "CPU=-1"])
+def test_a_limit_of_a_cluster_that_is_none_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="is not understood; as in 'CPU=128,GPU=10'"):
+        said_limits(said, monkeypatch)
 
 
 def test_nothing_but_ssh_is_public(cluster: dict[str, Any]) -> None:
@@ -169,6 +197,18 @@ def test_kuberay_knows_every_field() -> None:
         assert {"gpu-spot", "gpu-on-demand"} <= set(names)
 
 
+def test_jobs_hear_how_far_kubernetes_lets_a_cluster_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in clusters():
+        most = dict.fromkeys(("CPU", "GPU"), 0)
+        for group in one["workerGroupSpecs"]:
+            asked = group["template"]["spec"]["containers"][0]["resources"]["requests"]
+            most["CPU"] += group["maxReplicas"] * int(asked["cpu"])
+            most["GPU"] += group["maxReplicas"] * int(asked.get("nvidia.com/gpu", 0))
+        (variable,) = one["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
+        assert variable["name"] == "TEMPER_CLUSTER_MAX"
+        assert said_limits(variable["value"], monkeypatch) == most
+
+
 def test_the_head_of_a_standing_cluster_remembers_in_redis() -> None:
     ((_, cluster),) = objects("RayCluster")
     options = known("GcsFaultToleranceOptions", cluster["spec"]["gcsFaultToleranceOptions"])
@@ -215,7 +255,8 @@ def test_pods_may_do_little_and_carry_no_key() -> None:
                 "capabilities": {"drop": ["ALL"]},
             }
             assert container["resources"]["requests"]["memory"]
-            assert not [one for one in container.get("env", []) if "value" in one]
+            plain = [one["name"] for one in container.get("env", []) if "value" in one]
+            assert set(plain) <= {"TEMPER_CLUSTER_MAX"}
         if pod["containers"][0]["name"] != "ray-head":
             assert pod["automountServiceAccountToken"] is False
 

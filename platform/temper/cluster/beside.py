@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from temper.cluster.capacity import num_cpus, num_gpus, wants_gpu
 from temper.cluster.feeds import OpenData, val_images
-from temper.cluster.runtime import hush, num_cpus, num_gpus, wants_gpu
+from temper.cluster.runtime import hush
 from temper.cluster.subject import choose_device
 from temper.errors import CheckpointError
 from temper.recipe import Recipe

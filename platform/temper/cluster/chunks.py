@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from temper.cluster.runtime import hush, wants_gpu
+from temper.cluster.capacity import wants_gpu
+from temper.cluster.runtime import hush
 from temper.cluster.subject import Opened, Opener
 from temper.errors import TemperError
 from temper.evaluation import ChunkStore, EvaluationPlan, prepare

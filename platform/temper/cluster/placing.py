@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from temper.cluster.runtime import num_cpus, num_gpus, wants_gpu
+from temper.cluster.capacity import LIMITS, num_cpus, num_gpus, wants_gpu
 from temper.errors import SearchSpaceError
 from temper.recipe import WorkersSpec
 
@@ -30,7 +30,7 @@ def max_concurrent(workers: WorkersSpec) -> int:
     if fitting == 0:
         raise SearchSpaceError(
             f"workers: a trial needs {share.cpus * count} CPUs, the cluster has {num_cpus()}; "
-            "lower cpus_per_worker or num_workers"
+            f"lower cpus_per_worker or num_workers, or, where it grows, say how far in {LIMITS}"
         )
     if share.gpus:
         on_gpus = int(num_gpus() / (share.gpus * count) + 1e-9)

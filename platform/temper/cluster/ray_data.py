@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from temper.cluster.runtime import num_cpus
+from temper.cluster.capacity import num_cpus
 from temper.data import (
     Batch,
     Fit,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from temper.cluster.capacity import LIMITS, limits
 from temper.errors import TemperError, UsageError
 
 QUIET_ENVIRONMENT = {
@@ -66,6 +67,7 @@ def _start(address: str, attempts: int, verbose: bool) -> None:
                     log_to_driver=verbose,
                     logging_level=logging.INFO if verbose else logging.ERROR,
                     configure_logging=True,
+                    runtime_env=_runtime_env(),
                 )
             return
         except Exception as problem:  # Ray raises a bare Exception
@@ -73,6 +75,13 @@ def _start(address: str, attempts: int, verbose: bool) -> None:
             if attempt == attempts:
                 where = "Ray did not start here" if address == "local" else f"RAY_ADDRESS: {address}"
                 raise TemperError(f"{where}: {problem}") from problem
+
+
+def _runtime_env() -> dict[str, Any] | None:
+    """What workers must know as their driver does: trials on other nodes choose GPUs, too."""
+    if not limits():
+        return None
+    return {"env_vars": {LIMITS: os.environ[LIMITS]}}
 
 
 def hush() -> None:
@@ -93,22 +102,3 @@ def _quiet_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def num_gpus() -> int:
-    """GPUs of the whole cluster."""
-    import ray
-
-    return int(ray.cluster_resources().get("GPU", 0))
-
-
-def num_cpus() -> int:
-    """CPUs of the whole cluster."""
-    import ray
-
-    return int(ray.cluster_resources().get("CPU", 1))
-
-
-def wants_gpu(use_gpu: Any) -> bool:
-    """Whether a worker gets a GPU: as the recipe says, or, with ``auto``, where the cluster has one."""
-    return num_gpus() > 0 if use_gpu == "auto" else bool(use_gpu)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from temper.cluster.beside import Beside, report_epoch, resources, validate_rest
+from temper.cluster.capacity import wants_gpu
 from temper.cluster.feeds import OpenData, build_feed
 from temper.cluster.notices import WorkerNotice, loop_that_can_be_asked, until_sigterm
-from temper.cluster.runtime import wants_gpu
 from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
 from temper.records import RunFolder

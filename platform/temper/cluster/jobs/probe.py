@@ -5,15 +5,25 @@ same everywhere shows. It leaves nothing behind.
 """
 
 import json
+import os
 import sys
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from temper.cluster.jobs.request import PROBE_ANSWER
+from temper.errors import TemperError
+from temper.storage import Address, exists, is_remote, write_bytes
+from temper.storage.objects import delete
+
+MARK = b"temper looks whether it can write here\n"
 
 PATIENCE_S = 60
 """For a node's answer; one that is being taken away gives none."""
+STORAGE_S = 20
+"""For S3 within it, so that a node that cannot reach it can still say so."""
 
 
 def main(question: str) -> None:
@@ -56,8 +66,8 @@ def _on_each(marks: dict[str, str], call: Any) -> dict[str, Any]:
         function, *arguments = call(node)
         here = NodeAffinitySchedulingStrategy(node, soft=False)
         # No CPU is asked for, so that it runs on a node that is full, and calls no new one.
-        remote = ray.remote(num_cpus=0, max_retries=0)(function)
-        tasks[node] = remote.options(scheduling_strategy=here).remote(*arguments)
+        remote = ray.remote(num_cpus=0, max_retries=0)(_briefly)
+        tasks[node] = remote.options(scheduling_strategy=here).remote(function, *arguments)
     ready, _ = ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=PATIENCE_S)
     answers: dict[str, Any] = {}
     for node, task in tasks.items():
@@ -68,28 +78,33 @@ def _on_each(marks: dict[str, str], call: Any) -> dict[str, Any]:
     return answers
 
 
+def _briefly(function: Callable[..., Any], *arguments: Any) -> Any:
+    os.environ.setdefault("TEMPER_STORAGE_LIMIT_S", str(STORAGE_S))
+    return function(*arguments)
+
+
 def write_mark(out: str, name: str) -> str:
     """Write a small file into ``out``; the reason where that fails, else nothing."""
     try:
-        filesystem, path = opened(out)
-        if "://" not in out:
-            filesystem.create_dir(path, recursive=True)
-        with filesystem.open_output_stream(f"{path}/{name}") as stream:
-            stream.write(b"temper looks whether it can write here\n")
-    except (OSError, ValueError) as problem:
-        return str(problem).partition(". Detail")[0] or type(problem).__name__
+        if is_remote(out):
+            write_bytes(Address.parse(out) / name, MARK)
+        else:
+            Path(out).mkdir(parents=True, exist_ok=True)
+            (Path(out) / name).write_bytes(MARK)
+    except (OSError, TemperError) as problem:
+        return str(problem)
     return ""
 
 
 def look_around(out: str, names: list[str], reads: dict[str, str]) -> dict[str, Any]:
     """How many of the files of all nodes aren't seen from this one, and which paths can't be read."""
-    unread = {purpose: place for purpose, place in reads.items() if not _exists(place)}
-    return {"unseen": sum(not _exists(f"{out}/{name}") for name in names), "unread": unread}
+    unread = {purpose: place for purpose, place in reads.items() if not _is_there(place)}
+    return {"unseen": sum(not _is_there(f"{out}/{name}") for name in names), "unread": unread}
 
 
 def missing_folders(out: str) -> list[str]:
     """Folders that the first write will make, the deepest first; none in an object store."""
-    if "://" in out:
+    if is_remote(out):
         return []
     return [str(folder) for folder in (Path(out), *Path(out).parents) if not folder.exists()]
 
@@ -97,11 +112,11 @@ def missing_folders(out: str) -> list[str]:
 def tidy(out: str, names: list[str], made: list[str]) -> None:
     """Remove the files, and the folders that were made for them, if nothing else is in them."""
     for name in names:
-        try:
-            filesystem, path = opened(out)
-            filesystem.delete_file(f"{path}/{name}")
-        except (OSError, ValueError):
-            continue  # it was not written
+        with suppress(OSError, TemperError):  # it was not written
+            if is_remote(out):
+                delete(Address.parse(out) / name)
+            else:
+                (Path(out) / name).unlink()
     for folder in made:
         try:
             Path(folder).rmdir()
@@ -109,23 +124,10 @@ def tidy(out: str, names: list[str], made: list[str]) -> None:
             return
 
 
-def opened(place: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path in it."""
-    from pyarrow import fs
-
-    if "://" in place:
-        filesystem, path = fs.FileSystem.from_uri(place)
-        return filesystem, path.rstrip("/")
-    return fs.LocalFileSystem(), place.rstrip("/")
-
-
-def _exists(place: str) -> bool:
-    from pyarrow import fs
-
+def _is_there(place: str) -> bool:
     try:
-        filesystem, path = opened(place)
-        return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
-    except (OSError, ValueError):
+        return exists(Path(place))
+    except (OSError, TemperError):
         return False
 
 

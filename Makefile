@@ -37,7 +37,7 @@ test: $(INSTALLED) ## All tests but the long ones.
 	@$(BIN)/python -m pytest -n $(NUM_TEST_WORKERS)
 
 test-long: $(INSTALLED) ## The tests that take minutes each: lost nodes and heads, several hosts.
-	@$(BIN)/python -m pytest -m long
+	@for file in $$(grep -rl pytest.mark.long tests); do $(BIN)/python -m pytest -m long $$file || exit 1; done
 
 check: $(INSTALLED) ## Format, lint, types, layers, spelling.
 	@$(BIN)/ruff format --check .

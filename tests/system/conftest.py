@@ -105,6 +105,13 @@ class LocalHead:
             time.sleep(0.3)
         return False
 
+    @property
+    def gcs(self) -> str:
+        """What RAY_ADDRESS is set to."""
+        from ray.util import get_node_ip_address  # Ray reads RAY_AUTH_MODE when it is imported
+
+        return f"{get_node_ip_address()}:{self.ports['port']}"
+
     def processes(self) -> list[psutil.Process]:
         """What it has started, and what that has."""
         return [] if self.process is None else psutil.Process(self.process.pid).children(recursive=True)

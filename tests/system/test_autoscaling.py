@@ -1,5 +1,6 @@
 """A cluster that is a head alone, until there is work: Ray's autoscaler, with nodes on this machine."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -34,8 +36,19 @@ SCALING = {
     "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD,
 }
 
+NOTHING = (
+    "cluster_synced_files",
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
+"""Nodes on this machine need no files and no commands; the keys have to be there."""
 
-def scaling(path: Path, port: int) -> Path:
+
+def scaling(path: Path, address: str) -> Path:
     """As in cluster.yaml: a head without work of its own, and workers from none to two."""
     worker = {"CPU": 1, "object_store_memory": 80 * 2**20}
     document = {
@@ -44,16 +57,21 @@ def scaling(path: Path, port: int) -> Path:
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": IDLE_MINUTES,
         "provider": {
-            "type": "fake_multinode",
+            # Ray's own name for it, fake_multinode, looks for a file that its wheel has not.
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
             "launch_multiple": True,
             "head_node_id": FAKE_HEAD,
-            "gcs_address": f"127.0.0.1:{port}",
+            "gcs_address": address,
         },
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "worker": {"resources": worker, "node_config": {}, "min_workers": 0, "max_workers": 2},
         },
         "head_node_type": "ray.head.default",
+        **{key: [] for key in NOTHING},
     }
     path.write_text(yaml.safe_dump(document))
     return path
@@ -65,14 +83,18 @@ def head(start_head: Any, tmp_path: Path) -> Any:
     return start_head(
         0,
         f"--autoscaling-config={path}",
-        before=lambda head: scaling(path, head.ports["port"]),
+        before=lambda head: scaling(path, head.gcs),
         **SCALING,
     )
 
 
 def num_workers(head: Any) -> int:
     """Nodes beside the head's."""
-    return sum(process.name() == "raylet" for process in head.processes()) - 1
+    count = 0
+    for process in head.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            count += process.name() == "raylet" and process.status() != psutil.STATUS_ZOMBIE
+    return count - 1
 
 
 def seconds_until(event: Callable[[], bool], what: str) -> float:
@@ -91,7 +113,7 @@ def test_a_sweep_on_a_head_alone_brings_workers_up_ends_and_lets_them_go(
     recipe.write_text(yaml.safe_dump(tiny_recipe(epochs=8, **small).resolved()))
     space.write_text(yaml.safe_dump(SPACE))
     command = [sys.executable, str(ROOT / "jobs/sweep.py"), str(recipe), str(space), "--out", str(out.path)]
-    environment = {**os.environ, "RAY_ADDRESS": f"127.0.0.1:{head.ports['port']}"}
+    environment = {**os.environ, "RAY_ADDRESS": head.gcs}
     assert num_workers(head) == 0
 
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ LOCAL_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 """A process less for each trainer: nobody takes one's own machine away with notice."""
 
 START_ATTEMPTS = 3
+KNOCK_S = 10
 
 NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train")
 
@@ -49,6 +51,7 @@ def start_ray(*, verbose: bool = False) -> None:
     if not ray.is_initialized():
         # Left to itself, Ray joins whatever was last started here, or waits for what is gone.
         address = os.environ.get("RAY_ADDRESS", "local")
+        _knock(address)
         _start(address, attempts=START_ATTEMPTS if is_own else 1, verbose=verbose)
     if not verbose:
         hush()
@@ -75,6 +78,20 @@ def _start(address: str, attempts: int, verbose: bool) -> None:
             if attempt == attempts:
                 where = "Ray did not start here" if address == "local" else f"RAY_ADDRESS: {address}"
                 raise TemperError(f"{where}: {problem}") from problem
+
+
+def _knock(address: str) -> None:
+    """Say at once that nothing answers at ``HOST:PORT``; Ray itself tries for minutes, in silence."""
+    host, _, port = address.rpartition(":")
+    if "/" in address or not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    except (OSError, OverflowError) as problem:
+        raise TemperError(
+            f"RAY_ADDRESS: nothing answers at {address} ({problem}); is the head up? Unset RAY_ADDRESS to "
+            "start Ray here"
+        ) from None
 
 
 def _runtime_env() -> dict[str, Any] | None:

@@ -85,9 +85,12 @@ def test_a_function_s_model_gets_a_record_that_the_leaderboard_ranks(
 def test_code_and_command_agree(zoo: Path, digits: dict[str, Path], tmp_path: Path) -> None:
     by_name = evaluate_foreign(spec(zoo, digits), tmp_path / "run")
     shards = {"eps": 0.02, "suite": "quick", "image_size": 8, "max_images": 40}
-    in_code = temper.evaluate(build_foreign(f"{zoo}:build"), digits["target"], **shards)
+    asked = {"rejection": {"ood": digits["source"]}}
+    in_code = temper.evaluate(build_foreign(f"{zoo}:build"), digits["target"], **shards, **asked)
     same = ("data", "clean_acc", "robust_acc", "per_class", "gates", "recipe_hash")
     assert all(getattr(by_name, name) == getattr(in_code, name) for name in same)
+    assert in_code.rejection is not None
+    assert [one.name for one in in_code.rejection.detections][:1] == ["source"]
 
 
 def test_arrays_tensors_and_batches_are_the_same_images(zoo: Path) -> None:
@@ -165,6 +168,12 @@ LABELS = torch.tensor([0, 1, 0, 1])
         ((IMAGES, LABELS), {"eps": 8}, RecipeError, r"eps.*did you mean 8/255"),
         ((IMAGES, LABELS), {"suite": "best"}, RecipeError, "no suite 'best'"),
         ((IMAGES, LABELS), {"restarts": 3}, RecipeError, "no field 'restarts'"),
+        (
+            (IMAGES, LABELS),
+            {"rejection": True},
+            RecipeError,
+            "validation images, which arrays in memory have not",
+        ),
     ],
 )
 def test_wrong_arguments_are_explained(data: Any, changes: Any, error: Any, message: str) -> None:
@@ -174,5 +183,5 @@ def test_wrong_arguments_are_explained(data: Any, changes: Any, error: Any, mess
 
 
 def test_a_model_must_be_one() -> None:
-    with pytest.raises(UsageError, match=r"expected a torch.nn.Module, got function"):
+    with pytest.raises(UsageError, match=r"expected a torch.nn.Module, or the folder of a run, got function"):
         temper.evaluate(lambda images: images, (IMAGES, LABELS), eps=0.1)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import temper.cli.job
 import temper.cli.leaderboard
 import temper.cli.sweep
 import temper.cli.training
+import temper.cli.use
 import temper.cli.verification  # noqa: F401  # their commands enter the application as they are imported
 from temper.addresses import in_words
 from temper.cli.options import app

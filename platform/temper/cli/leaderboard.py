@@ -37,24 +37,25 @@ def leaderboard(
     verbose: Verbose = False,
 ) -> None:
     """Rank evaluated models on a page, from their records alone."""
-    from temper.leaderboard import build_leaderboard
+    from temper.leaderboard import leaderboard as publish
 
-    board = build_leaderboard(results, here(out), old=compare, require_verified=require_verified)
+    published = publish(results, here(out), compare=compare, require_verified=require_verified)
+    board = published.summary
     for problem in board.skipped:
         say(f"left out {problem.path}: {problem.reason}")
     for part in board.boards:
         for entry in (*part.blocked, *part.unverified):
             say(f"not ranked, {entry.status}: {entry.name}: {'; '.join(entry.reasons)}")
     finish(
-        {"page": str(out / "index.html"), **board.model_dump(mode="json")},
+        {"page": str(published.page), **board.model_dump(mode="json")},
         board_table(board),
         as_json=as_json,
     )
-    say(f"leaderboard: {out / 'index.html'}")
+    say(f"leaderboard: {published.page}")
     if pdf:
         from temper.leaderboard.pdf import print_pdf
 
-        print_pdf(out / "index.html", out / "leaderboard.pdf")
+        print_pdf(published.page, out / "leaderboard.pdf")
         say(f"PDF: {out / 'leaderboard.pdf'}")
     if wandb:
         say(f"W&B: {_publish(board, out, project)}")

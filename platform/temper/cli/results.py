@@ -1,6 +1,5 @@
 """What several commands share: evaluating, and the tables at the end."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +14,12 @@ if TYPE_CHECKING:
 
 
 def evaluate_somewhere(
-    run: Path, overrides: dict[str, Any] | None = None, out: Path | None = None, verbose: bool = False
+    run: Path, overrides: dict[str, Any], out: Path | None, verbose: bool
 ) -> "EvaluationRecord":
-    if os.environ.get("RAY_ADDRESS"):
-        from temper.cluster.evaluation_tasks import evaluate_on_cluster
-
-        return evaluate_on_cluster(run, overrides, out, verbose=verbose)
-    from temper.cluster.evaluate import evaluate_run
+    from temper.api.runs import evaluate_run
 
     with show_attacks(str(run)) as on_progress:
-        return evaluate_run(run, overrides, out=out, on_progress=on_progress)
+        return evaluate_run(run, overrides, out, on_progress=on_progress, verbose=verbose)
 
 
 @contextmanager
@@ -42,6 +37,7 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
         [f"robust accuracy, {record.threat.label}", _with_interval(record.robust_acc)],
         *_further_rows(record),
         *_metric_rows(record),
+        *_rejection_rows(record),
         *([["source accuracy", percent(record.source_acc.value)]] if record.source_acc else []),
         *([["gained over the frozen start", f"{100 * gain.gain:+.1f} points"]] if gain else []),
         *([["robust, spread over test folds", f"± {percent(spread.robust_acc_std)}"]] if spread else []),
@@ -71,6 +67,22 @@ def _further_rows(record: "EvaluationRecord") -> list[list[str]]:
     for corrupted in record.corruptions:
         rows.append([f"under {corrupted.group} corruptions", percent(corrupted.mean_acc)])
     return rows
+
+
+def _rejection_rows(record: "EvaluationRecord") -> list[list[str]]:
+    """What rejecting does, where that was measured."""
+    measured = record.rejection
+    if measured is None:
+        return []
+    accepted = f"{percent(measured.accepted)}, {percent(measured.accepted_acc)} of them right"
+    return [
+        ["accepted above the threshold", accepted],
+        ["calibration error at the temperature", percent(measured.ece)],
+        *(
+            [f"AUROC, {one.kind}: {one.name}", ", ".join(f"{k} {v:.3f}" for k, v in one.auroc.items())]
+            for one in measured.detections
+        ),
+    ]
 
 
 def _metric_rows(record: "EvaluationRecord") -> list[list[str]]:

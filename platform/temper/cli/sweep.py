@@ -12,7 +12,7 @@ from temper.cli.show import finish, percent, say, table_of
 from temper.errors import UsageError
 
 if TYPE_CHECKING:
-    from temper.records import SweepFolder, SweepRecord
+    from temper.api.sweeps import SweepResult
 
 
 NUM_EXAMPLES = 5
@@ -116,79 +116,56 @@ def _run(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    from temper.recipe import build_recipe
-    from temper.search import load_space
-    from temper.spec import apply_overrides, parse_assignments, read_yaml
+    from temper.spec import parse_assignments
 
-    document = apply_overrides(read_yaml(recipe), parse_assignments(overrides))
-    spec = build_recipe(document, where=str(recipe))
-    searched = load_space(space, changes)
+    changed = parse_assignments(overrides)
     if dry_run:
-        _show_plan(document, searched, str(space), as_json)
+        from temper.search import load_space
+        from temper.spec import apply_overrides, read_yaml
+
+        document = apply_overrides(read_yaml(recipe), changed)
+        _show_plan(document, load_space(space, changes), str(recipe), str(space), as_json)
         return
 
+    from temper.api.sweeps import sweep
     from temper.cli.watch import watching
-    from temper.cluster.sweep import sweep
 
-    folder = out or Path("runs") / f"{spec.name}-sweep"
     with watching() as watch:
-        record = sweep(document, searched, folder, where=str(space), watch=watch, verbose=verbose)
-    _finish(record, folder, as_json)
+        result = sweep(recipe, space, out, overrides=changed, watch=watch, verbose=verbose, **changes)
+    _finish(result, as_json)
 
 
 def _resume(folder: Path, changes: dict[str, Any], as_json: bool, verbose: bool) -> None:
+    from temper.api.sweeps import resume_sweep
     from temper.cli.watch import watching
-    from temper.cluster.sweep import resume
 
     with watching() as watch:
-        record = resume(folder, changes, watch=watch, verbose=verbose)
-    _finish(record, folder, as_json)
+        result = resume_sweep(folder, watch=watch, verbose=verbose, **changes)
+    _finish(result, as_json)
 
 
-def _finish(record: "SweepRecord", folder: Path, as_json: bool) -> None:
-    """Both pages, a table, and where things are."""
-    from temper.explain import build_report
-    from temper.leaderboard import build_leaderboard
-    from temper.records import SweepFolder
-    from temper.storage import mirrored
-
-    with mirrored(folder, without=("trials", "pretrain")) as place:
-        paths = SweepFolder(place)
-        board = build_leaderboard([paths.trials], paths.leaderboard)
-        report = build_report(place)
-        _track(paths, report.page)
-    page = paths.leaderboard / "index.html"
-    summary = {**record.model_dump(), "page": str(page), "report": str(report.page)}
-    finish(summary, board_table(board), as_json=as_json)
+def _finish(result: "SweepResult", as_json: bool) -> None:
+    """A table, and where things are."""
+    record = result.record
+    summary = {**record.model_dump(), "page": str(result.page), "report": str(result.report.page)}
+    finish(summary, board_table(result.leaderboard), as_json=as_json)
     say(
         f"{record.num_trials} trials: {record.num_finished} finished, {record.num_stopped} stopped early, "
         f"{record.num_failed} failed"
     )
     if record.proxy is not None and record.proxy.warning is not None:
         say(f"warning: {record.proxy.warning}")
-    say(f"sweep: {folder}\nreport: {report.page}\nleaderboard: {page}")
+    say(f"sweep: {result.path}\nreport: {result.report.page}\nleaderboard: {result.page}")
 
 
-def _track(paths: "SweepFolder", page: Path) -> None:
-    """The sweep as a run of its own in W&B, where its trials have theirs."""
-    from temper.recipe import load_recipe
-    from temper.records import read_ledger
-    from temper.search import group_of
-    from temper.tracking import track_sweep
-
-    recipe = load_recipe(paths.recipe)
-    if recipe.tracking.wandb:
-        name = paths.path.resolve().name
-        group = group_of(recipe, name)
-        track_sweep(paths.path, recipe.tracking.project, group, name, read_ledger(paths.ledger), page)
-
-
-def _show_plan(document: Any, space: Any, where: str, as_json: bool) -> None:
+def _show_plan(document: Any, space: Any, recipe: str, where: str, as_json: bool) -> None:
     from temper.cli.watch import settings
     from temper.cluster.feeds import open_data
     from temper.cluster.sweep.estimate import estimate_cost
+    from temper.recipe import build_recipe
     from temper.search import baseline_trial, check_space
 
+    build_recipe(document, where=recipe)
     trials = check_space(space, document, where)
     is_chosen_later = space.search in ("tpe", "nsga2")
     baseline = baseline_trial(space, document, where)

@@ -1,5 +1,6 @@
 """The commands that train: one recipe, its plan, and its merged adapter."""
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,11 +9,10 @@ import typer
 
 from temper.cli.options import Json, Set, Verbose, app
 from temper.cli.plans import plan_rows, plan_summary
-from temper.cli.results import evaluate_somewhere, finish_record
+from temper.cli.results import finish_record, show_attacks
 from temper.cli.show import epoch_line, finish, say, table_of
 
 if TYPE_CHECKING:
-    from temper.recipe import Recipe
     from temper.training import TrainState
 
 
@@ -36,8 +36,7 @@ def train(
     spec = load_recipe(recipe, parse_assignments(overrides or []))
     folder = out or Path("runs") / spec.name
 
-    from temper.cluster.launch import launch
-    from temper.records import RunFolder, read_record
+    from temper.api.runs import train as train_recipe
 
     say(f"training {spec.name} into {folder}")
 
@@ -45,16 +44,28 @@ def train(
         epochs = spec.pretrain.epochs if metrics.get("pretrain") and spec.pretrain else spec.epochs
         say(epoch_line(metrics, epochs))
 
-    trained = _trained(folder, spec) if go_on else None
-    if trained is not None and evaluate and RunFolder(folder).record.exists():
-        finish_record(read_record(RunFolder(folder).record), folder, as_json)
+    def on_trained(state: "TrainState") -> None:
+        if state.stopped is not None:
+            say(f"stopped early: {state.stopped}")
+        if evaluate:
+            bars.append(stack.enter_context(show_attacks(str(folder))))
+
+    with ExitStack() as stack:
+        bars: list[Any] = []
+        trained = train_recipe(
+            spec,
+            folder,
+            evaluate=evaluate,
+            go_on=go_on,
+            on_epoch=on_epoch,
+            on_trained=on_trained,
+            on_progress=lambda *news: bars[0](*news),
+            verbose=verbose,
+        )
+    if trained.record is not None:
+        finish_record(trained.record, folder, as_json)
         return
-    state = trained or launch(spec, folder, on_epoch=on_epoch, verbose=verbose)
-    if state.stopped is not None:
-        say(f"stopped early: {state.stopped}")
-    if evaluate:
-        finish_record(evaluate_somewhere(folder), folder, as_json)
-        return
+    state = trained.state
     rows = [[name, f"{value:.4f}"] for name, value in state.best_metrics.items()]
     finish(
         {"run": str(folder), "best_epoch": state.best_epoch, "metrics": state.best_metrics},
@@ -62,18 +73,6 @@ def train(
         as_json=as_json,
     )
     say(f"run: {folder}")
-
-
-def _trained(folder: Path, recipe: "Recipe") -> "TrainState | None":
-    """The state of the same recipe's run in ``folder``, if its training has ended."""
-    from temper.records import RunFolder
-    from temper.training import read_state
-
-    last = RunFolder(folder).last
-    if not (last / "state.json").exists():
-        return None
-    state = read_state(last)
-    return state if state.is_settled and state.recipe_hash == recipe.hash else None
 
 
 @app.command(epilog="Example: temper plan jobs/recipes/medical.yaml --set schedule.kind=gradual")

@@ -10,6 +10,7 @@ from torch import Tensor
 from temper.cluster.evidence import track_evaluation, write_evidence
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import make_record
+from temper.cluster.rejection import checkpoint_of, material_of, reject
 from temper.cluster.subject import Opened, OpenRun, Subject, answers_of, build_start
 from temper.data import Images
 from temper.errors import CheckpointError
@@ -22,7 +23,7 @@ from temper.evaluation import (
 from temper.evaluation.cascade import OnProgress
 from temper.models import TaskModel
 from temper.recipe import load_recipe
-from temper.records import EvaluationRecord, Proportion, RunFolder, refuse_second, sha256_of, write_once
+from temper.records import EvaluationRecord, Proportion, RunFolder, refuse_second, write_once
 from temper.records.evaluation import Adaptability
 from temper.spec import content_hash
 from temper.storage import UNREAD, exists, fetched, mirrored, portable
@@ -60,6 +61,7 @@ def _evaluate(
     recipe = load_recipe(run.recipe, overrides)
     plan = recipe.evaluation.plan(recipe.threat, recipe.seed)
     subject = Subject.open(run, recipe, state)
+    material = material_of(subject)
     store = ChunkStore(written.path / EVALUATION, {**_identity(subject), "plan": plan.hash})
     start = Start.of(subject)
     opened = Opened(subject.model, subject.test, subject.device)
@@ -90,6 +92,7 @@ def _evaluate(
         start.source_accuracy(subject.model),
         start.own_source_accuracy(),
         start.adaptability(evaluation.balanced_acc),
+        reject(opened, evaluation, material, checkpoint_of(subject)),
     )
     write_once(written.record, record.model_dump_json(indent=2) + "\n")
     store.clear()
@@ -110,7 +113,7 @@ def _check_finished(run: RunFolder) -> None:
 
 def _identity(subject: Subject) -> dict[str, str]:
     return {
-        "checkpoint": sha256_of(subject.run.checkpoint / "model.safetensors"),
+        "checkpoint": checkpoint_of(subject),
         "images": subject.shards["target"].fingerprint,
         "rows": content_hash(subject.test.rows.tolist()),
         "image_size": str(subject.recipe.data.image_size),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from temper.cluster.evidence import write_evidence
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import Claim, make_foreign_record
+from temper.cluster.rejection import Material, material_from, reject
 from temper.cluster.subject import Opened, Opener, choose_device
 from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
 from temper.errors import ModelError, RecipeError
@@ -98,6 +99,9 @@ def evaluate_foreign(
         claim,
         spec.evaluation,
         out=out,
+        material=material_from(
+            spec.evaluation.rejection, shards, spec.image_size, spec.fit, spec.evaluation.batch_size
+        ),
         num_threads=spec.cpus_per_worker,
         use_gpu=spec.use_gpu,
         on_progress=on_progress,
@@ -113,6 +117,7 @@ def evaluate_opened(
     *,
     out: Path | None,
     relatives: Relatives | None = None,
+    material: Material | None = None,
     num_threads: int = 1,
     use_gpu: Any = "auto",
     on_progress: OnProgress | None = None,
@@ -122,9 +127,14 @@ def evaluate_opened(
     Raises:
         TemperError: as ``evaluate_foreign``.
     """
+    if settings.rejection is not None and material is None:
+        raise RecipeError(
+            "evaluation.rejection: it is fitted to validation images, which arrays in memory have not; "
+            "give shards, or leave it out"
+        )
     with nullcontext(None) if out is None else mirrored(out) as folder:
         return _evaluate_into(
-            folder, opened, opener, claim, settings, relatives, num_threads, use_gpu, on_progress
+            folder, opened, opener, claim, settings, relatives, material, num_threads, use_gpu, on_progress
         )
 
 
@@ -135,6 +145,7 @@ def _evaluate_into(
     claim: Claim,
     settings: EvaluationSpec,
     relatives: Relatives | None,
+    material: Material | None,
     num_threads: int,
     use_gpu: Any,
     on_progress: OnProgress | None,
@@ -164,7 +175,8 @@ def _evaluate_into(
             data_name=claim.data.name,
             classes=claim.data.classes,
         )
-    record = make_foreign_record(claim, identity["model"], opened, evaluation, written)
+    rejection = reject(opened, evaluation, material, identity["model"])
+    record = make_foreign_record(claim, identity["model"], opened, evaluation, written, rejection)
     if written is not None and store is not None:
         write_once(written.record, record.model_dump_json(indent=2) + "\n")
         store.clear()

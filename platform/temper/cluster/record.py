@@ -20,6 +20,7 @@ from temper.records import (
     ModelRecord,
     Promises,
     Proportion,
+    RejectionRecord,
     RunFolder,
     sha256_of,
 )
@@ -47,6 +48,7 @@ def make_record(
     source_acc: Proportion | None,
     start_source_acc: Proportion | None,
     adaptability: Adaptability | None,
+    rejection: RejectionRecord | None = None,
 ) -> EvaluationRecord:
     """Everything that is known of the run and its evaluation; ``written`` is the folder of the record."""
     recipe, run = subject.recipe, subject.run
@@ -64,6 +66,7 @@ def make_record(
         source=_data_record(subject, "source") if "source" in subject.shards else None,
         source_acc=source_acc,
         source_retention=_retention(source_acc, start_source_acc),
+        rejection=rejection,
         promises=Promises(
             adaptability=adaptability,
             consistency=evaluation.consistency,
@@ -87,7 +90,12 @@ def make_record(
 
 
 def make_foreign_record(
-    claim: Claim, digest: str, opened: Opened, evaluation: Evaluation, written: RunFolder | None
+    claim: Claim,
+    digest: str,
+    opened: Opened,
+    evaluation: Evaluation,
+    written: RunFolder | None,
+    rejection: RejectionRecord | None = None,
 ) -> EvaluationRecord:
     """The record of a model that was trained elsewhere; ``digest`` is that of its weights."""
     return EvaluationRecord(
@@ -97,6 +105,7 @@ def make_foreign_record(
         source=None,
         source_acc=None,
         source_retention=None,
+        rejection=rejection,
         promises=Promises(
             adaptability=None, consistency=evaluation.consistency, robustness=evaluation.robustness
         ),

@@ -9,6 +9,7 @@ from temper.data.batches import Batch, Batches, Plan, ResidentBatches, cycle
 from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
 from temper.data.fingerprint import read_fingerprint
 from temper.data.folds import FoldSpec
+from temper.data.loose import find_images, read_image
 from temper.data.manifest import BadImage, Manifest, Split
 from temper.data.mixing import MixSpec, mix
 from temper.data.shard_set import RowGroup, ShardSet
@@ -37,10 +38,12 @@ __all__ = [
     "cycle",
     "decode_rows",
     "decoded_bytes",
+    "find_images",
     "join",
     "load_images",
     "mix",
     "read_fingerprint",
+    "read_image",
     "rows_within",
     "stratified_subset",
     "write_shards",

@@ -111,10 +111,11 @@ def _split_roots(source: Path) -> dict[Split, Path]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return [path for path in root.iterdir() if path.is_dir() and not _is_junk(path.name)]
+    return [path for path in root.iterdir() if path.is_dir() and not is_junk(path.name)]
 
 
-def _is_junk(name: str) -> bool:
+def is_junk(name: str) -> bool:
+    """Whether an operating system, or an editor, left it there."""
     return name.startswith(".") or name.lower() in JUNK
 
 
@@ -125,5 +126,5 @@ def _images(source: Path, folder: Path, label: int, split: Split) -> list[ImageF
     return [
         ImageFile(path, path.relative_to(source).as_posix(), label, split)
         for path in paths
-        if path.suffix.lower() not in NOTE_SUFFIXES and not any(map(_is_junk, path.relative_to(folder).parts))
+        if path.suffix.lower() not in NOTE_SUFFIXES and not any(map(is_junk, path.relative_to(folder).parts))
     ]

@@ -60,13 +60,14 @@ def auroc(logits: Tensor, labels: Tensor) -> float | None:
     if len(torch.unique(labels)) < max(2, num_classes):
         return None
     if num_classes == 2:
-        return _binary_auroc(logits[:, 1] - logits[:, 0], labels)
+        return binary_auroc(logits[:, 1] - logits[:, 0], labels)
     scores = logits.double().log_softmax(1)
-    areas = [_binary_auroc(scores[:, label], (labels == label).long()) for label in range(num_classes)]
+    areas = [binary_auroc(scores[:, label], (labels == label).long()) for label in range(num_classes)]
     return sum(areas) / len(areas)
 
 
-def _binary_auroc(scores: Tensor, labels: Tensor) -> float:
+def binary_auroc(scores: Tensor, labels: Tensor) -> float:
+    """How surely the score (N,) of a positive (label 1 of (N,)) is above a negative's; both must occur."""
     from sklearn.metrics import roc_auc_score  # seconds to import; not for workers
 
     return float(roc_auc_score(labels.numpy(), scores.double().numpy()))

@@ -57,6 +57,8 @@ class Evaluation:
 
     corruptions: list[CorruptionRecord] = field(default_factory=list)
     minimum_norm: MinimumNormRecord | None = None
+    worst_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    """(N,C) answers to the images as the attacks of the main cascade left them."""
 
     @property
     def status(self) -> Literal["ok", "blocked"]:
@@ -99,6 +101,7 @@ def summarise(
         seconds=found.passes.seconds,
         corruptions=_corruptions(found, plan),
         minimum_norm=_minimum_norm(found, plan),
+        worst_logits=main.worst_logits,
         **_other_threats(found, plan),
     )
 

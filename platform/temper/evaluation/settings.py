@@ -1,13 +1,14 @@
 """How a finished run is evaluated."""
 
 from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from temper.errors import RecipeError
 from temper.evaluation.corruptions import Group
 from temper.evaluation.plan import CascadePlan, EvaluationPlan
+from temper.evaluation.rejection import RejectionSpec
 from temper.evaluation.suite import suite_for
 from temper.evaluation.suites import SuiteName
 from temper.spec import Norm, Ratio, Spec, Threat, check_eps
@@ -34,6 +35,10 @@ class EvaluationSpec(Spec):
     """Search for the smallest perturbation that fools the model, image by image."""
     siblings: tuple[Place, ...] = ()
     """Folders of runs for the same classes, such as other seeds: what fools them is tried too."""
+    rejection: RejectionSpec | None = None
+    """Calibrate the confidence on validation images, and measure what rejecting answers does. ``true``: with
+    its defaults.
+    """
     num_workers: int = Field(default=0, ge=0, le=4096)
     """Processes of Ray that share the images; 0: the calling process does it all."""
 
@@ -42,6 +47,13 @@ class EvaluationSpec(Spec):
     def _file_has_one_place(cls, suite: str) -> str:
         """Absolute, because workers may have another working directory."""
         return str(Path(suite).resolve()) if Path(suite).is_file() else suite
+
+    @field_validator("rejection", mode="before")
+    @classmethod
+    def _may_be_a_switch(cls, rejection: Any) -> Any:
+        if isinstance(rejection, bool):
+            return {} if rejection else None
+        return rejection
 
     @model_validator(mode="after")
     def _threats_differ(self) -> Self:

@@ -4,7 +4,15 @@ from typing import Any, Literal
 
 from temper.leaderboard.collect import Found
 from temper.leaderboard.describe import adversary_of, alpha_of, describe_schedule
-from temper.records import AttackRecord, CorruptionRecord, CurvePoint, EvaluationRecord, Promises, Proportion
+from temper.records import (
+    AttackRecord,
+    CorruptionRecord,
+    CurvePoint,
+    EvaluationRecord,
+    Promises,
+    Proportion,
+    RejectionRecord,
+)
 from temper.spec import Spec, Threat
 
 Status = Literal["verified", "ok", "no outcomes", "unverified", "blocked"]
@@ -53,6 +61,13 @@ class Entry(Spec):
     source_retention: float | None
     corruption_acc: float | None
     """Mean over the groups of corruptions."""
+    ood_auroc: float | None = None
+    """How well the energy tells images of other classes, the mean over their sets."""
+    adversarial_auroc: float | None = None
+    """How well feature squeezing tells adversarial images."""
+    aurc: float | None = None
+    """Area under the risk-coverage curve. These three are ``None`` where rejection was not measured."""
+    rejection: RejectionRecord | None = None
     union_acc: float | None
     """Robust within the board's threat model and all ``others`` at once."""
     alpha: float | None
@@ -96,6 +111,7 @@ def build_entry(found: Found, status: Status, reasons: list[str]) -> Entry:
         source_acc=record.source_acc.value if record.source_acc else None,
         source_retention=record.source_retention,
         corruption_acc=_mean([group.mean_acc for group in record.corruptions]),
+        **_rejection(record.rejection),
         union_acc=record.union_acc.value if record.union_acc else None,
         alpha=alpha_of(record.recipe),
         schedule=describe_schedule(record.recipe.get("schedule")),
@@ -143,6 +159,17 @@ def _metrics(record: EvaluationRecord) -> dict[str, Any]:
         "robust_auroc": robust.auroc if robust else None,
         "ece": clean.ece if clean else None,
         "robust_ece": robust.ece if robust else None,
+    }
+
+
+def _rejection(record: RejectionRecord | None) -> dict[str, Any]:
+    if record is None:
+        return {}
+    return {
+        "ood_auroc": record.auroc_of("out of distribution", "energy"),
+        "adversarial_auroc": record.auroc_of("adversarial", "squeezing"),
+        "aurc": record.aurc,
+        "rejection": record,
     }
 
 

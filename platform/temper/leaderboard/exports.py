@@ -16,6 +16,7 @@ COLUMNS = (
     "rank", "is_tied", "name", "status", "clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low",
     "robust_high", "balanced_acc", "robust_balanced_acc", "macro_f1", "robust_macro_f1", "auroc",
     "robust_auroc", "ece", "robust_ece", "source_acc", "source_retention", "corruption_acc", "union_acc",
+    "ood_auroc", "adversarial_auroc", "aurc",
     "alpha", "schedule", "adversary", "backbone", "num_params", "num_trained_params", "adapter", "train_s",
     "evaluate_s", "gpu_s", "created", "seed", "recipe_hash",
 )  # fmt: skip

@@ -80,7 +80,8 @@ class SmallViT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)
-        first = self.cls_token.expand(len(images), -1, -1)
+        # Not len(images): torch.export would take it for a number that never changes.
+        first = self.cls_token.expand(images.shape[0], -1, -1)
         tokens = torch.cat([first, patches], dim=1) + self.pos_embed
         out: Tensor = self.norm(self.blocks(tokens)[:, 0])
         return out

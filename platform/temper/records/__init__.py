@@ -24,6 +24,7 @@ from temper.records.evaluation import (
     ThreatRecord,
     read_record,
 )
+from temper.records.exported import ExportRecord, Preprocessing, read_export
 from temper.records.files import append_line, sha256_of, write_atomic, write_once
 from temper.records.folders import (
     CrossvalFolder,
@@ -36,17 +37,29 @@ from temper.records.folders import (
 from temper.records.ledger import LedgerRow, ProxyAgreement, SweepRecord, read_ledger
 from temper.records.outcomes import read_columns, read_outcomes, write_outcomes
 from temper.records.recipe_hash import hash_of_recipe
+from temper.records.rejection import (
+    Calibration,
+    CoveragePoint,
+    Detection,
+    RejectionRecord,
+    UnderAttack,
+    read_calibration,
+)
 
 __all__ = [
     "SCHEMA_VERSION",
     "AttackRecord",
+    "Calibration",
     "CorruptionRecord",
     "Cost",
+    "CoveragePoint",
     "CrossvalFolder",
     "CrossvalRecord",
     "CurvePoint",
     "DataRecord",
+    "Detection",
     "EvaluationRecord",
+    "ExportRecord",
     "FileRecord",
     "FoldRun",
     "GateRecord",
@@ -57,9 +70,11 @@ __all__ = [
     "MinimumNormRecord",
     "ModelRecord",
     "OverTargets",
+    "Preprocessing",
     "Promises",
     "Proportion",
     "ProxyAgreement",
+    "RejectionRecord",
     "RunFolder",
     "SavedImages",
     "Spread",
@@ -68,12 +83,15 @@ __all__ = [
     "SweepRecord",
     "TargetSummary",
     "ThreatRecord",
+    "UnderAttack",
     "append_line",
     "discard_leftovers",
     "escape_markdown",
     "hash_of_recipe",
+    "read_calibration",
     "read_columns",
     "read_crossval",
+    "read_export",
     "read_ledger",
     "read_outcomes",
     "read_record",

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 from temper.errors import RecordError
 from temper.reading import read_json
 from temper.records.corruptions import CorruptionRecord
+from temper.records.rejection import RejectionRecord
 from temper.spec import Spec, Threat
 
 SCHEMA_VERSION: Final = 1
@@ -227,6 +228,7 @@ class EvaluationRecord(Spec):
     """Robust within all threat models at once, where there are several."""
     corruptions: list[CorruptionRecord] = Field(default_factory=list)
     minimum_norm: MinimumNormRecord | None = None
+    rejection: RejectionRecord | None = None
     promises: Promises
     gates: list[GateRecord]
     model: ModelRecord

@@ -82,6 +82,11 @@ class RunFolder:
         return self.path / "adversarial.safetensors"
 
     @property
+    def calibration(self) -> Path:
+        """The temperature and the thresholds that `temper calibrate` fitted."""
+        return self.path / "calibration.json"
+
+    @property
     def figure(self) -> Path:
         """Some of them as a picture, beside the accuracy of each class."""
         return self.path / "figure.png"

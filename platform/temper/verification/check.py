@@ -29,6 +29,7 @@ NUMBERS: Final[tuple[Callable[[Evidence], Check], ...]] = (
 NOT_CHECKED = (
     "created, cost and environment, and the seconds of the attacks: nothing that was kept tells them",
     "metrics.robust.auroc and metrics.robust.ece: logits under attack are not kept",
+    "rejection, where it was measured: scores of single images are not kept",
 )
 """Of any record."""
 

@@ -1,16 +1,18 @@
-"""What ``import temper`` offers to code: evaluating a model that was trained anywhere."""
+"""Evaluating from code: a finished run, or a model that was trained anywhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from temper.api.runs import evaluate_run
 from temper.cluster.foreign import evaluate_opened, fingerprint_of
 from temper.cluster.record import Claim
+from temper.cluster.rejection import material_from
 from temper.cluster.subject import Opened, choose_device
 from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import DataError, UsageError
@@ -24,6 +26,15 @@ from temper.storage import fetched
 Data = str | Path | tuple[Any, Any] | Iterable[tuple[Any, Any]]
 
 
+@overload
+def evaluate(
+    model: str | Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> EvaluationRecord: ...
+@overload
 def evaluate(
     model: nn.Module,
     data: Data,
@@ -40,21 +51,60 @@ def evaluate(
     relatives: Relatives | None = None,
     on_progress: OnProgress | None = None,
     **settings: Any,
-) -> EvaluationRecord:
-    """Clean and robust accuracy of ``model``: images (B,C,H,W) in [0,1] to logits, normalization inside.
+) -> EvaluationRecord: ...
+def evaluate(model: nn.Module | str | Path, *arguments: Any, **settings: Any) -> EvaluationRecord:
+    """Clean and robust accuracy of a finished run, or of any torch module, as a record.
 
-    ``data``: a folder of shards (its test split, at ``image_size``); or images and labels, arrays or tensors
-    (N,C,H,W) and (N,), uint8 or floats in [0,1]; or batches of those, such as a DataLoader. Floats are
-    rounded to 8 bits, as image files have them. ``suite``: ``quick``, ``standard``, ``full`` or a YAML file.
-    ``settings`` are further fields of the recipe's ``evaluation``: ``curve``, ``others``, ``corruptions``,
-    ``num_workers`` and so on. With ``out``, record.json and what it rests on are written there, ready for
-    ``temper leaderboard``, and an interrupted evaluation goes on.
+    **A run** is given by its folder. It is attacked as its recipe says, but for ``overrides``, as in
+    ``{"evaluation.suite": "standard"}``; the record is written into ``out``, or beside the checkpoint.
+
+    **A module** answers images (B,C,H,W) in [0,1] with logits, normalization inside. ``data``: a folder of
+    shards (its test split, at ``image_size``); or images and labels, arrays or tensors (N,C,H,W) and (N,),
+    uint8 or floats in [0,1]; or batches of those, such as a DataLoader. Floats are rounded to 8 bits, as
+    image files have them. ``suite``: ``quick``, ``standard``, ``full`` or a YAML file. ``settings`` are
+    further fields of the recipe's ``evaluation``: ``curve``, ``others``, ``corruptions``, ``num_workers`` and
+    so on. With ``out``, record.json and what it rests on are written there, ready for ``temper.leaderboard``,
+    and an interrupted evaluation goes on.
 
     Raises:
         TemperError: the message says which argument is wrong, and what is allowed.
     """
+    if isinstance(model, str | Path):
+        return _evaluate_run(Path(model), *arguments, **settings)
     if not isinstance(model, nn.Module):
-        raise UsageError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        raise UsageError(
+            f"model: expected a torch.nn.Module, or the folder of a run, got {type(model).__name__}"
+        )
+    return _evaluate_module(model, *arguments, **settings)
+
+
+def _evaluate_run(
+    run: Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> EvaluationRecord:
+    return evaluate_run(run, overrides, None if out is None else Path(out), on_progress=on_progress)
+
+
+def _evaluate_module(
+    model: nn.Module,
+    data: Data,
+    *,
+    eps: float,
+    norm: Geometry = "linf",
+    suite: str = "standard",
+    name: str = "model",
+    classes: Sequence[str] | None = None,
+    image_size: int | None = None,
+    seed: int = 0,
+    use_gpu: bool = True,
+    out: str | Path | None = None,
+    relatives: Relatives | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> EvaluationRecord:
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_second(RunFolder(fetched(folder)))
@@ -65,8 +115,20 @@ def evaluate(
     opened = Opened(model.to(device), images, device)
     claim = Claim(name, seed, {"model": type(model).__name__}, described, threat)
     opener = OpenHere(opened)
+    material = None
+    if isinstance(data, str | Path):
+        shards, size = ShardSet.open(Path(data)), described.image_size
+        material = material_from(spec.rejection, shards, size, "pad", spec.batch_size)
     _, record = evaluate_opened(
-        opened, opener, claim, spec, out=folder, relatives=relatives, use_gpu=use_gpu, on_progress=on_progress
+        opened,
+        opener,
+        claim,
+        spec,
+        out=folder,
+        relatives=relatives,
+        material=material,
+        use_gpu=use_gpu,
+        on_progress=on_progress,
     )
     return record
 

@@ -1,0 +1,97 @@
+"""Training a recipe from code."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from temper.cluster.launch import launch
+from temper.cluster.workers import OnEpoch
+from temper.evaluation.cascade import OnProgress
+from temper.recipe import Recipe, build_recipe, load_recipe
+from temper.records import EvaluationRecord, RunFolder, read_record
+from temper.training import TrainState, read_state
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run."""
+
+    path: Path
+    """Its folder: what `temper evaluate`, `predict`, `export` and `merge` take."""
+    state: TrainState
+    """How its training went: the best epoch and its metrics, ``stopped`` where it ended early."""
+    record: EvaluationRecord | None
+    """``None`` where it was not evaluated."""
+
+
+def train(
+    recipe: Recipe | str | Path,
+    out: str | Path | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    evaluate: bool = True,
+    go_on: bool = False,
+    on_epoch: OnEpoch | None = None,
+    on_trained: Callable[[TrainState], None] | None = None,
+    on_progress: OnProgress | None = None,
+    verbose: bool = False,
+) -> TrainedRun:
+    """Train ``recipe``, a loaded one or a YAML file, into ``out`` (``runs/NAME``), and evaluate the result.
+
+    ``overrides`` are dotted, as in ``{"objective.alpha": 0.3}``. An interrupted run goes on where it was; one
+    that is finished raises, but with ``go_on`` only what is left is done, be it nothing. ``on_epoch``,
+    ``on_trained`` and ``on_progress`` (of the evaluation) tell how far it is.
+
+    Raises:
+        TemperError: the recipe, its images, its weights or the folder cannot be used, or the run not go on.
+    """
+    spec = _recipe_of(recipe, overrides)
+    folder = Path(out) if out is not None else Path("runs") / spec.name
+    state = _trained(folder, spec) if go_on else None
+    if state is not None and evaluate and RunFolder(folder).record.exists():
+        return TrainedRun(folder, state, read_record(RunFolder(folder).record))
+    state = state or launch(spec, folder, on_epoch=on_epoch, verbose=verbose)
+    if on_trained is not None:
+        on_trained(state)
+    record = evaluate_run(folder, on_progress=on_progress) if evaluate else None
+    return TrainedRun(folder, state, record)
+
+
+def evaluate_run(
+    run: Path,
+    overrides: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+    verbose: bool = False,
+) -> EvaluationRecord:
+    """Evaluate a finished run: in this process, or where ``RAY_ADDRESS`` names a cluster, as a task on it.
+
+    Raises:
+        TemperError: no finished run, or one that has a record already.
+    """
+    changes = dict(overrides or {})
+    if os.environ.get("RAY_ADDRESS"):
+        from temper.cluster.evaluation_tasks import evaluate_on_cluster
+
+        return evaluate_on_cluster(run, changes, out, verbose=verbose)
+    from temper.cluster.evaluate import evaluate_run as evaluate_here
+
+    return evaluate_here(run, changes, out=out, on_progress=on_progress)
+
+
+def _recipe_of(recipe: Recipe | str | Path, overrides: Mapping[str, Any] | None) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return build_recipe(recipe.resolved(), overrides) if overrides else recipe
+    return load_recipe(recipe, overrides)
+
+
+def _trained(folder: Path, recipe: Recipe) -> TrainState | None:
+    """The state of the same recipe's run in ``folder``, if its training has ended."""
+    last = RunFolder(folder).last
+    if not (last / "state.json").exists():
+        return None
+    state = read_state(last)
+    return state if state.is_settled and state.recipe_hash == recipe.hash else None

@@ -1,0 +1,175 @@
+"""The commands that use a trained model: predict, calibrate, export."""
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from temper.cli.options import Json, Verbose, app, here
+from temper.cli.show import finish, percent, progress_bar, say, table_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from temper.deployment import Prediction, Predictions
+
+COLUMNS = (
+    "image", "label", "probability", "is_rejected", "is_out_of_distribution", "is_suspicious", "energy",
+    "squeezing", "error",
+)  # fmt: skip
+
+
+@app.command(
+    epilog="Example: temper predict runs/medical new-images\n\n"
+    "Example: temper predict exported/medical a.png b.png --csv answers.csv"
+)
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run folder, its record.json, or an exported model.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a row per image.")
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Reject answers below this probability. [default: as calibrated]"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per pass.")] = 64,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Classify images: label, probability, and whether to trust it. Exit code 1 if any could not be read."""
+    from temper.deployment import predict as ask
+    from temper.deployment.predict import as_document
+
+    target = None if csv_file is None else here(csv_file)
+    with progress_bar("images") as update:
+        found = ask(
+            model,
+            images,
+            min_confidence=min_confidence,
+            batch_size=batch_size,
+            on_progress=lambda done, total: update(done, total, ""),
+        )
+    if target is not None:
+        from temper.records import write_atomic
+
+        write_atomic(target, _csv(found))
+    finish(as_document(found), _table(found), as_json=as_json)
+    if not found.is_calibrated:
+        say("not calibrated, so probabilities are raw and nothing is flagged: `temper calibrate RUN`")
+    for image in found.bad:
+        say(f"not read: {image.path}: {image.reason}")
+    rejected = f", {found.num_rejected} of them rejected" if found.min_confidence is not None else ""
+    unread = f"; {len(found.bad)} could not be read" if found.bad else ""
+    say(f"{len(found.images)} images{rejected}{unread}")
+    if target is not None:
+        say(f"CSV: {target}")
+    if found.bad:
+        raise typer.Exit(1)
+
+
+def _table(found: "Predictions") -> "Table":
+    rows = [
+        [one.image, one.label, percent(one.probability), ", ".join(_words(one)), f"{one.energy:.2f}",
+         f"{one.squeezing:.2f}"]
+        for one in found.images
+    ]  # fmt: skip
+    rows += [[bad.path, "NOT READ", "", bad.reason, "", ""] for bad in found.bad]
+    columns = ["image", "label", "probability", "flags", "energy", "squeezing"]
+    table = table_of(found.model, columns, rows)
+    table.columns[0].no_wrap = False
+    for column in (table.columns[1], table.columns[3]):
+        column.justify = "left"
+    return table
+
+
+def _words(one: "Prediction") -> list[str]:
+    flags = {
+        "rejected": one.is_rejected,
+        "out of distribution": one.is_out_of_distribution,
+        "suspicious": one.is_suspicious,
+    }
+    return [word for word, is_set in flags.items() if is_set]
+
+
+def _csv(found: "Predictions") -> str:
+    from temper.records import spreadsheet_cell
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in found.images:
+        row = [getattr(one, name) for name in COLUMNS[:-1]]
+        writer.writerow([*("" if value is None else spreadsheet_cell(value) for value in row), ""])
+    for bad in found.bad:
+        writer.writerow(
+            [spreadsheet_cell(bad.path), *[""] * (len(COLUMNS) - 2), spreadsheet_cell(bad.reason)]
+        )
+    return buffer.getvalue()
+
+
+@app.command(epilog="Example: temper calibrate runs/medical")
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="A finished run, whose images are still there.")],
+    coverage: Annotated[
+        float, typer.Option(help="Share of the validation images that each threshold lets pass.")
+    ] = 0.95,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fit a run's temperature and thresholds to its validation images, for `predict` and `export`."""
+    from temper.deployment import calibrate as fit
+
+    calibration = fit(run, coverage=coverage)
+    path = run / "calibration.json"
+    rows: list[list[object]] = [
+        ["validation images", calibration.num_images],
+        ["temperature", f"{calibration.temperature:.3g}"],
+        ["rejected below the probability", percent(calibration.min_confidence)],
+        ["out of distribution above the energy", f"{calibration.max_energy:.3g}"],
+        ["suspicious above the squeezing", f"{calibration.max_squeezing:.3g}"],
+    ]
+    finish(
+        {"calibration": str(path), **calibration.model_dump()},
+        table_of(run.name, ["measure", "value"], rows),
+        as_json=as_json,
+    )
+    say(f"calibration: {path}")
+
+
+@app.command(epilog="Example: temper export runs/medical --out exported/medical")
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run, or its record.json.")],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    onnx: Annotated[
+        bool | None,
+        typer.Option("--onnx/--no-onnx", help="Also as ONNX. [default: where its packages are installed]"),
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a run's model for other programs, with labels, preprocessing and record."""
+    from temper.deployment import export as write
+
+    exported = write(run, out, onnx=onnx)
+    record = exported.record
+    rows = [
+        [
+            name,
+            file.sha256[:16],
+            f"{record.largest_change[name]:.1e}" if name in record.largest_change else "",
+        ]
+        for name, file in record.files.items()
+    ]
+    finish(
+        {"export": str(out), **record.model_dump(mode="json")},
+        table_of(record.name, ["file", "SHA-256", "largest change of a logit"], rows),
+        as_json=as_json,
+    )
+    if exported.left_out is not None:
+        say(f"no model.onnx: {exported.left_out}; pip install 'temper[onnx]'")
+    if record.calibration is None:
+        say("not calibrated: `temper calibrate RUN` before it gives an export a temperature and thresholds")
+    say(f"export: {out}")

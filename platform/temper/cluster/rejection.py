@@ -1,0 +1,122 @@
+"""Calibrating a model on validation images, and measuring what rejection does on its test images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from temper.attacks import attack_mode
+from temper.cluster.subject import Opened, Subject
+from temper.data import Fit, Images, ShardSet, find_images, load_images, read_image
+from temper.errors import DataError
+from temper.evaluation import Evaluation
+from temper.evaluation.rejection import RejectionSpec, Unlike, calibrate_model, measure_rejection
+from temper.records import Calibration, RejectionRecord, sha256_of
+from temper.storage import exists, fetched, named
+
+
+@dataclass(frozen=True)
+class Material:
+    """What rejection is fitted to, and what it is measured on beside test images and attacked ones."""
+
+    coverage: float
+    val: Images
+    unlike: list[Unlike]
+    batch_size: int
+
+
+def material_of(subject: Subject) -> Material | None:
+    """Of a run, where its recipe asks for rejection; read before hours of attacks.
+
+    Raises:
+        DataError: images of ``evaluation.rejection.ood`` that cannot be read.
+    """
+    data, settings = subject.recipe.data, subject.recipe.evaluation
+    target = subject.shards["target"]
+    found = material_from(settings.rejection, target, data.image_size, data.fit, settings.batch_size)
+    if found is not None and not found.unlike and "source" in subject.shards:
+        name = subject.shards["source"].manifest.name
+        found.unlike.append(Unlike("out of distribution", name, subject.images("source", "test").images))
+    return found
+
+
+def material_from(
+    asked: RejectionSpec | None, shards: ShardSet, image_size: int, fit: Fit, batch_size: int
+) -> Material | None:
+    """Of a model on ``shards``; ``None`` where rejection is not asked for.
+
+    Raises:
+        DataError: images of ``evaluation.rejection.ood`` that cannot be read.
+    """
+    if asked is None:
+        return None
+    unlike = [] if asked.ood is None else [_unlike(asked.ood, shards, image_size, fit)]
+    return Material(asked.coverage, load_images(shards, "val", image_size, fit), unlike, batch_size)
+
+
+def calibrate_subject(subject: Subject, coverage: float) -> Calibration:
+    """Fit to the target's validation images; ``coverage`` is the share of them that thresholds let pass."""
+    material = Material(coverage, subject.images("target", "val"), [], subject.recipe.evaluation.batch_size)
+    opened = Opened(subject.model, subject.test, subject.device)
+    return _calibrate(opened, material, checkpoint_of(subject))
+
+
+def checkpoint_of(subject: Subject) -> str:
+    """SHA-256 of a run's weights."""
+    return sha256_of(subject.run.checkpoint / "model.safetensors")
+
+
+def reject(
+    opened: Opened, evaluation: Evaluation, material: Material | None, checkpoint: str
+) -> RejectionRecord | None:
+    """Fit and measure it; ``checkpoint`` is the digest of the weights. ``None`` without ``material``."""
+    if material is None:
+        return None
+    adversarial, unlike = evaluation.adversarial, list(material.unlike)
+    if len(adversarial.images):
+        unlike.append(Unlike("adversarial", adversarial.threat.label, adversarial.images))
+    with attack_mode(opened.model):
+        return measure_rejection(
+            opened.model,
+            opened.test.images,
+            opened.test.labels,
+            evaluation.worst_logits,
+            unlike,
+            _calibrate(opened, material, checkpoint),
+            batch_size=material.batch_size,
+            device=opened.device,
+        )
+
+
+def _calibrate(opened: Opened, material: Material, checkpoint: str) -> Calibration:
+    return calibrate_model(
+        opened.model,
+        material.val.images,
+        material.val.labels,
+        checkpoint=checkpoint,
+        coverage=material.coverage,
+        batch_size=material.batch_size,
+        device=opened.device,
+    )
+
+
+def _unlike(place: Path, shards: ShardSet, image_size: int, fit: Fit) -> Unlike:
+    folder = fetched(place)
+    if exists(place / "manifest.json"):
+        images = load_images(ShardSet.open(place), "test", image_size, fit).images
+    else:
+        images = _loose(find_images([folder]), image_size, fit, shards.manifest.long_side[1])
+    return Unlike("out of distribution", folder.name, images)
+
+
+def _loose(files: Sequence[Path], image_size: int, fit: Fit, long_side: int) -> np.ndarray:
+    pixels = []
+    for file in files:
+        try:
+            pixels.append(read_image(file, image_size, fit, long_side))
+        except (OSError, ValueError) as problem:
+            raise DataError(f"evaluation.rejection.ood: {named(file)}: {problem}") from None
+    if not pixels:
+        raise DataError("evaluation.rejection.ood: no images there; name a folder of images, or shards")
+    return np.stack(pixels)

@@ -1,0 +1,44 @@
+"""Images that are in no shards: files and folders as a user names them."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from temper.data.decode import Fit, decode
+from temper.data.encode import encode
+from temper.data.folders import NOTE_SUFFIXES, is_junk
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """The files that are named, and those in folders that are named, in order and each once.
+
+    In folders, at any depth, notes beside images and what operating systems leave behind are passed over. A
+    path where nothing is stays: reading it says so.
+    """
+    return list(dict.fromkeys(file for path in paths for file in _files_of(path)))
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for file in sorted(path.rglob("*")):
+        if file.is_dir() or file.suffix.lower() in NOTE_SUFFIXES:
+            continue
+        if not any(map(is_junk, file.relative_to(path).parts)):
+            yield file
+
+
+def read_image(path: Path, image_size: int, fit: Fit, long_side: int | None) -> np.ndarray:
+    """An image file as a model sees it, uint8 (3,S,S): as it would come out of shards.
+
+    Images with a longer side than ``long_side`` are first reduced to it, as those in the shards were.
+
+    Raises:
+        ValueError: no file, no image, or a damaged one.
+        OSError: the file cannot be read.
+    """
+    if not path.exists() and not path.is_symlink():
+        raise ValueError("no such file")
+    return decode(encode(path, long_side).content, image_size, fit)

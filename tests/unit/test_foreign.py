@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import temper
-from temper.cluster.foreign import ForeignSpec, build_foreign, evaluate_foreign
+from temper.cluster.foreign import ForeignSpec, evaluate_foreign
+from temper.cluster.foreign_models import build_foreign
 from temper.data import ShardSet, load_images
 from temper.errors import DataError, ModelError, RecipeError, RecordError, UsageError
 from temper.leaderboard import build_leaderboard

@@ -1,20 +1,17 @@
 """Evaluating a model that was trained elsewhere: any torch module, on shards or on arrays."""
 
 import hashlib
-import importlib
-import importlib.util
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from temper.cluster.evidence import write_evidence
+from temper.cluster.foreign_models import SourceAnswers, build_foreign, digest_of_model
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import Claim, make_foreign_record
 from temper.cluster.rejection import Material, material_from, reject
@@ -24,7 +21,7 @@ from temper.errors import ModelError, RecipeError
 from temper.evaluation import ChunkStore, Evaluation, EvaluationSpec
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
-from temper.models import ModelSpec, TaskModel, build_model, start_classes
+from temper.models import ModelSpec, build_model, start_classes
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second, write_once
 from temper.spec import Spec, Threat, content_hash
 from temper.storage import Place, fetched, mirrored
@@ -214,76 +211,6 @@ class OpenForeign:
         built = ModelSpec(backbone=spec.backbone, weights=spec.model)
         heads = {"target": classes, "source": classes}
         return SourceAnswers(build_model(built, heads, image_size=spec.image_size, seed=spec.seed))
-
-
-class SourceAnswers(nn.Module):
-    """The source head of a model, which is the one that a weights file fills."""
-
-    def __init__(self, model: TaskModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images, task="source")
-        return logits
-
-
-def build_foreign(name: str) -> nn.Module:
-    """Call the function that ``module:function`` or ``file.py:function`` names.
-
-    Raises:
-        RecipeError: no such module, file or function.
-        ModelError: it fails, or returns something else than a torch module.
-    """
-    where, _, function = name.rpartition(":")
-    module = _import(where)
-    build = getattr(module, function, None)
-    if not callable(build):
-        raise RecipeError(f"model: {where} has no function '{function}'")
-    try:
-        model = build() if not isinstance(build, nn.Module) else build
-    except Exception as problem:
-        raise ModelError(f"{name}: the function failed ({type(problem).__name__}: {problem})") from problem
-    if not isinstance(model, nn.Module):
-        raise ModelError(
-            f"{name}: expected a torch.nn.Module (images in [0,1] to logits), got {type(model).__name__}"
-        )
-    return model
-
-
-def _import(where: str) -> ModuleType:
-    try:
-        if not where.endswith(".py"):
-            return importlib.import_module(where)
-        path = Path(where)
-        if not path.is_file():
-            raise RecipeError(f"model: {where}: no such file")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        # Beside the file's own helpers, as if it had been run.
-        sys.path.insert(0, str(path.resolve().parent))
-        try:
-            spec.loader.exec_module(module)
-        finally:
-            sys.path.remove(str(path.resolve().parent))
-        return module
-    except RecipeError:
-        raise
-    except Exception as problem:
-        raise RecipeError(
-            f"model: {where} cannot be imported ({type(problem).__name__}: {problem})"
-        ) from problem
-
-
-def digest_of_model(model: nn.Module) -> str:
-    """SHA-256 over the names and values of its parameters and buffers, and its structure."""
-    digest = hashlib.sha256(str(model).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def fingerprint_of(images: Images) -> str:

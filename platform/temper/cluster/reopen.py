@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temper.cluster.evaluate import Start
-from temper.cluster.foreign import ForeignSpec, OpenForeign, digest_of_model
+from temper.cluster.foreign import ForeignSpec, OpenForeign
+from temper.cluster.foreign_models import digest_of_model
 from temper.cluster.subject import Opened, Subject
 from temper.data import ShardSet, Split
 from temper.errors import RecordError, TemperError

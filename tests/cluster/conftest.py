@@ -17,11 +17,18 @@ import pytest
 RAY = Path(sys.executable).with_name("ray")
 PATIENCE_S = 90
 HEALTH = {
-    # A host that is cut off is given up after 10 s, instead of a minute.
+    # A host that is cut off is given up after half a minute, instead of a whole one; sooner, and a busy one is.
     "RAY_health_check_initial_delay_ms": "2000",
-    "RAY_health_check_period_ms": "2000",
-    "RAY_health_check_timeout_ms": "4000",
+    "RAY_health_check_period_ms": "3000",
+    "RAY_health_check_timeout_ms": "10000",
     "RAY_health_check_failure_threshold": "3",
+}
+ON_HOSTS = {
+    "GLOO_SOCKET_IFNAME": "eth0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A head asks for a token where its user has one, and nobody sends it unless told to.
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "token-of-the-hosts-9f3a61c2",
 }
 
 
@@ -111,6 +118,10 @@ class Host(Namespace):
     def mend(self) -> None:
         self.call("ip", "link", "set", "eth0", "up")
 
+    def answers(self, port: int) -> bool:
+        """Whether something listens at ``port`` here."""
+        return f":{port} " in self.call("ss", "-ltn")
+
     def slow_down(self, rate: str) -> None:
         """Send no more than ``rate``, as in ``10mbit``."""
         self.call("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate, "burst", "32kb",
@@ -123,7 +134,7 @@ class Host(Namespace):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "GLOO_SOCKET_IFNAME": "eth0", **environment},
+            env={**os.environ, **ON_HOSTS, **environment},
         )
 
     def start_ray(self, *arguments: object, num_cpus: int) -> None:
@@ -134,7 +145,7 @@ class Host(Namespace):
                 self.command(RAY, "start", *arguments, *common, "--object-store-memory", 80 * 2**20),
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **HEALTH, "GLOO_SOCKET_IFNAME": "eth0", "RAY_USAGE_STATS_ENABLED": "0"},
+                env={**os.environ, **HEALTH, **ON_HOSTS},
             )
         self._started.append(process)
 
@@ -153,7 +164,7 @@ class Hosts:
     def start(self) -> None:
         """Start Ray on every host, and wait until all have joined."""
         self.head.start_ray("--head", "--port", 6379, num_cpus=0)
-        self._wait(lambda: "gcs_server" in " ".join(self.head.processes().values()))
+        self._wait(lambda: self.head.answers(6379))
         for worker in self.workers:
             self.join(worker)
 
@@ -175,7 +186,7 @@ class Hosts:
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
     """A head and two workers, each on a host of its own; nothing runs yet."""
-    needed = ("ip", "tc", "unshare", "nsenter")
+    needed = ("ip", "ss", "tc", "unshare", "nsenter")
     if os.name != "posix" or not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("network namespaces need root on Linux")
     if missing := [name for name in needed if shutil.which(name) is None]:

@@ -17,7 +17,7 @@ import pytest
 RAY = Path(sys.executable).with_name("ray")
 PATIENCE_S = 90
 HEALTH = {
-    # A host that is cut off is given up after half a minute, instead of a whole one; sooner, and a busy one is.
+    # A host that is cut off is given up after half a minute, not a whole one; sooner, and a busy one is.
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "3000",
     "RAY_health_check_timeout_ms": "10000",

@@ -172,6 +172,18 @@ class Hosts:
         worker.start_ray("--address", self.address, num_cpus=1)
         self._wait(lambda: "raylet" in " ".join(worker.processes().values()))
 
+    def alive(self) -> set[str]:
+        """IP addresses of the hosts that the head believes in."""
+        code = (
+            "import ray, sys; from ray._raylet import GcsClient; "
+            "nodes = GcsClient(address=sys.argv[1]).get_all_node_info().values(); "
+            "print(*(node.node_manager_address for node in nodes if node.state == 0))"
+        )
+        process = self.head.start(sys.executable, "-c", code, self.address)
+        said, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, said
+        return set(said.split())
+
     def _wait(self, event: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not event():

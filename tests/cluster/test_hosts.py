@@ -74,7 +74,7 @@ def test_two_hosts_train_together_over_a_slow_link_and_through_a_cut_one(
     assert len(where) == 2, where
     hosts.workers[1].cut()
     # Ray gives the host up; what would start another one in a cloud, does it here.
-    wait_for(process, lambda: "raylet" not in " ".join(hosts.workers[1].processes().values()))
+    wait_for(process, lambda: hosts.workers[1].ip not in hosts.alive())
     hosts.workers[1].kill()
     hosts.workers[1].mend()
     hosts.join(hosts.workers[1])

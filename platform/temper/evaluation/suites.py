@@ -48,7 +48,7 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
         "l1": (SLIDEMember(steps=20, rel_stepsize=0.1), SHORT),
         "l0": (PGDL0Member(steps=50),),
         "semantic": (SpatialMember(rotations=7, draws=0), ContrastMember(), BrightnessMember(), BlurMember()),
-        "patch": (PATCH, PatchSearchMember(num_queries=100)),
+        "patch": (PATCH, PatchMember(locations=32), PatchSearchMember(num_queries=100)),
     },
     "standard": {
         "linf": (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), SquareMember()),
@@ -64,7 +64,7 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
         "patch": (
             PATCH,
             PatchMember(loss="cross_entropy"),
-            PatchMember(locations=24, steps=100),
+            PatchMember(locations=48),
             PatchMember(locations=8, num_goals=3),
             PatchSearchMember(num_queries=500),
         ),

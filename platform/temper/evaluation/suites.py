@@ -36,6 +36,8 @@ VERSION = 2
 FIRST = PGDMember(steps=20, rel_stepsize=0.125)
 SHORT = APGDMember(loss="margin", steps=40)
 PATCH = PatchMember(scout_steps=5, steps=20)
+# More places find more than more steps at each do (measured on road signs and digits).
+PLACES = PatchMember(locations=64, scout_steps=3)
 SLIDE = SLIDEMember(steps=50, rel_stepsize=0.1)
 DEEP = (APGDMember(restarts=5), APGDMember(loss="dlr", restarts=5))
 
@@ -48,7 +50,7 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
         "l1": (SLIDEMember(steps=20, rel_stepsize=0.1), SHORT),
         "l0": (PGDL0Member(steps=50),),
         "semantic": (SpatialMember(rotations=7, draws=0), ContrastMember(), BrightnessMember(), BlurMember()),
-        "patch": (PATCH, PatchMember(locations=32), PatchSearchMember(num_queries=100)),
+        "patch": (PATCH, PLACES, PatchSearchMember(num_queries=100)),
     },
     "standard": {
         "linf": (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), SquareMember()),
@@ -63,9 +65,9 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
         ),
         "patch": (
             PATCH,
-            PatchMember(loss="cross_entropy"),
-            PatchMember(locations=48),
-            PatchMember(locations=8, num_goals=3),
+            PatchMember(loss="cross_entropy", locations=32, scout_steps=3),
+            PatchMember(locations=128, scout_steps=3),
+            PatchMember(locations=32, scout_steps=3, num_goals=3),
             PatchSearchMember(num_queries=500),
         ),
     },
@@ -108,9 +110,9 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
         ),
         "patch": (
             PATCH,
-            PatchMember(loss="cross_entropy", locations=32, steps=100),
-            PatchMember(locations=64, scout_steps=10, steps=200, restarts=2),
-            PatchMember(locations=16, num_goals=9),
+            PatchMember(loss="cross_entropy", locations=64, scout_steps=3, steps=100),
+            PatchMember(locations=256, scout_steps=5, steps=200, restarts=2),
+            PatchMember(locations=64, scout_steps=3, num_goals=9),
             PatchSearchMember(num_queries=3000),
         ),
     },

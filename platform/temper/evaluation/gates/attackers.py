@@ -16,9 +16,9 @@ from temper.evaluation.members.base import Sees
 from temper.evaluation.threats import margins
 from temper.spec import Geometry, Norm, Threat
 
-PATCH_LOCATIONS = 16
+PATCH_LOCATIONS = 32
 """Places that an attack of a gate tries a patch at, with ``PATCH_SCOUTS`` steps each."""
-PATCH_SCOUTS = 8
+PATCH_SCOUTS = 4
 
 
 def ball_norm(threat: Threat) -> Norm:

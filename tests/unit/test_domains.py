@@ -55,7 +55,7 @@ def test_a_run_against_patches_is_trained_evaluated_and_ranked(tiny_recipe: Any,
         "epochs": 1,
         "evaluation__others": [{"norm": "linf", "eps": 0.02}],
         "evaluation__corruptions": ["weather"],
-        "evaluation__max_images": 24,
+        "evaluation__max_images": 16,
     }
     launch(tiny_recipe(**changes), tmp_path / "runs/stickers")
     evaluate_run(tmp_path / "runs/stickers")

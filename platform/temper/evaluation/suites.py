@@ -36,8 +36,8 @@ VERSION = 2
 FIRST = PGDMember(steps=20, rel_stepsize=0.125)
 SHORT = APGDMember(loss="margin", steps=40)
 PATCH = PatchMember(scout_steps=5, steps=20)
-# More places find more than more steps at each do; two searches differ in about one image of a hundred (measured
-# on road signs and digits), so there are two.
+# More places find more than more steps at each do. Two searches differ in one or two images of a hundred, so
+# there are two (measured on road signs and digits).
 PLACES = PatchMember(locations=64, scout_steps=3, restarts=2)
 SLIDE = SLIDEMember(steps=50, rel_stepsize=0.1)
 DEEP = (APGDMember(restarts=5), APGDMember(loss="dlr", restarts=5))

@@ -62,7 +62,7 @@ def test_a_run_against_patches_is_trained_evaluated_and_ranked(tiny_recipe: Any,
     record = read_record(tmp_path / "runs/stickers/record.json")
     assert record.threat.label == "Patch 0.1"
     assert record.suite.name == "quick-patch"
-    assert 0 < record.robust_acc.value < record.clean_acc.value
+    assert record.robust_acc.value < record.clean_acc.value
     assert {"planted adversarial", "more steps", "black box"} <= {gate.name for gate in record.gates}
     assert [other.threat.label for other in record.others] == ["Linf 0.02"]
     assert [group.group for group in record.corruptions] == ["weather"]

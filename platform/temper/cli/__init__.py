@@ -9,6 +9,7 @@ import temper.cli.crossval
 import temper.cli.evaluation
 import temper.cli.job
 import temper.cli.leaderboard
+import temper.cli.schema
 import temper.cli.sweep
 import temper.cli.training
 import temper.cli.use

@@ -1,7 +1,7 @@
 """The application, and the options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,3 +39,5 @@ Sample = Annotated[int, typer.Option(min=1, help="Images to attack again.")]
 Maker = Annotated[
     str | None, typer.Option(metavar="MODULE:FUNCTION", help="Makes a model that was trained elsewhere.")
 ]
+SchemaName = Literal["recipe", "space", "suite", "record"]
+"""What there is a JSON schema of."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import temper.cli.app
 import temper.cli.comparison
+import temper.cli.completion
 import temper.cli.crossval
 import temper.cli.evaluation
 import temper.cli.job

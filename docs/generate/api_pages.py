@@ -20,6 +20,7 @@ MODULES = (
     "temper.evaluation.members",
     "temper.search",
     "temper.training",
+    "temper.deployment",
     "temper.records",
     "temper.comparison",
     "temper.verification",
@@ -44,6 +45,8 @@ def _page(name: str, title: str) -> str:
     lines = [title, "", _words(module.__doc__ or ""), ""]
     for public in _public(module):
         value = getattr(module, public)
+        if inspect.ismodule(value):  # a package that can be called as its function of that name
+            value = getattr(value, public, None)
         if inspect.isclass(value):
             lines += _class(public, value)
         elif inspect.isroutine(value):
@@ -93,6 +96,13 @@ def _own_doc(value: type) -> str:
 
 
 def _signature(name: str, value: Any) -> list[str]:
+    overloads = typing.get_overloads(value) if inspect.isfunction(value) else []
+    if overloads:
+        return [line for one in overloads for line in _one_signature(name, one)]
+    return _one_signature(name, value)
+
+
+def _one_signature(name: str, value: Any) -> list[str]:
     try:
         text = str(inspect.signature(value))
     except (TypeError, ValueError):

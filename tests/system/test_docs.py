@@ -34,7 +34,7 @@ EXAMPLES = sorted([*(ROOT / "jobs/recipes").glob("*.yaml"), *(ROOT / "search_spa
 SHELLS = ("bash", "sh", "shell", "console")
 
 RUN = {"plan", "doctor", "schema", "completion", "shards", "compare", "verify", "leaderboard", "submit-entry",
-       "check-board"}  # fmt: skip
+       "check-board", "calibrate", "predict", "export"}  # fmt: skip
 """Commands that are run as they stand, in a folder that has what they need; ``sweep --dry-run`` is, too."""
 CHECKED = {
     "train": "trains; the tutorial's are run by `make test-long`",
@@ -161,12 +161,15 @@ def world(digits: dict[str, Path], evaluated_run: Path, tmp_path_factory: pytest
         "images/traffic_signs",
     ):
         draw_photos(folder / place)
-    for name in ("hard", "plain", "photos", "medical", "zoo"):
+    for name in ("hard", "plain", "photos", "medical", "zoo", "tiny"):
         shutil.copytree(evaluated_run, folder / "runs" / name)
+    shutil.copytree(folder / "photos/cup", folder / "images/new")
+    shutil.copy(folder / "photos/cup/1.png", folder / "a.png")
     return folder
 
 
 def draw_photos(folder: Path) -> None:
+    """Two classes of noise."""
     generator = np.random.default_rng(0)
     for name in ("cup", "plate"):
         (folder / name).mkdir(parents=True)

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-import temper
-
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "docs/notebooks").glob("*.ipynb"))
 
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -23,7 +21,6 @@ def test_it_is_a_notebook_without_outputs(path: Path) -> None:
         assert cell.get("execution_count") is None
 
 
-@pytest.mark.skipif("train" not in temper.__all__, reason="this temper has no temper.train")
 def test_its_cells_run(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

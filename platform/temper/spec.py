@@ -43,7 +43,7 @@ class Spec(BaseModel):
         return repr(self)
 
 
-def _parse_ratio(value: object) -> object:
+def parse_ratio(value: object) -> object:
     """Read '8/255' as a number; leave everything else to pydantic."""
     if isinstance(value, str) and "/" in value:
         try:
@@ -53,7 +53,7 @@ def _parse_ratio(value: object) -> object:
     return value
 
 
-Ratio = Annotated[float, BeforeValidator(_parse_ratio)]
+Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 """A float that may be written as a ratio, such as ``8/255``."""
 
 

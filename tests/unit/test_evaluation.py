@@ -278,6 +278,9 @@ PUBLISHED = {
     "full-l1": "7190aeed4947ab97",
     "full-l0": "935ddd17a3cd03c7",
     "full-semantic": "b7e14c9974e8f9b7",
+    "quick-patch": "acc230b666307d52",
+    "standard-patch": "f57350871447771d",
+    "full-patch": "6c05bc81f42ed7af",
 }
 
 

@@ -20,6 +20,7 @@ from temper.hardening import (
     FGSMTraining,
     FreeTraining,
     Guard,
+    PatchTraining,
     PGDTraining,
     RampEps,
 )
@@ -30,7 +31,7 @@ MEMBERS = typing.get_args(typing.get_args(AnyAdversary)[0])
 PERTURBING = [
     member(norm=norm, eps=eps)
     for member in MEMBERS
-    if member is not FreeTraining
+    if member not in (FreeTraining, PatchTraining)
     for norm, eps in EPS.items()
 ]
 
@@ -217,3 +218,28 @@ def test_attacks_with_batch_statistics_leave_no_trace(model: Any, batch: Any) ->
             found[batch_norm] = pgd.perturb(model, images, labels, torch.Generator().manual_seed(0))
     assert not torch.equal(found["eval"], found["train"])
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
+def test_patches_replace_the_images_one_square_each(model: Any, batch: Any) -> None:
+    images, labels = batch
+    adversary = PatchTraining(eps=0.1, steps=4)
+    with attack_mode(model):
+        attacked, again = (
+            adversary.perturb(model, images, labels, torch.Generator().manual_seed(0)) for _ in range(2)
+        )
+        assert torch.equal(attacked, again)
+        changed = (attacked != images).any(1)
+        for one in changed:
+            rows, columns = one.nonzero().T
+            # 0.1 of 16 x 16 pixels: 5 x 5.
+            assert max(rows.max() - rows.min(), columns.max() - columns.min()) == 4
+        assert F.cross_entropy(model(attacked), labels) > F.cross_entropy(model(images), labels) + 0.01
+        shares = F.one_hot(labels, 3).float()
+        assert torch.equal(
+            adversary.perturb(model, images, shares, torch.Generator().manual_seed(0)), attacked
+        )
+    half = adversary.model_copy(update={"eps_schedule": RampEps(ramp_frac=1.0)}).at(0.5)
+    assert half.eps == pytest.approx(0.05)
+    assert half.step_size is None
+    with pytest.raises(ValidationError, match="patch"):
+        PatchTraining(norm="l2", eps=0.1)  # type: ignore[arg-type]

@@ -18,12 +18,15 @@ from temper.attacks.last_pgd import LastPGD
 from temper.attacks.losses import LossName, check_loss, smallest_num_classes
 from temper.attacks.minimum_norm import minimum_norm
 from temper.attacks.near_pgd import NearPGD
+from temper.attacks.patch import PatchAttack, PatchPGD
+from temper.attacks.patch_search import PatchSearch
 from temper.attacks.pgd import PGD
 from temper.attacks.square import Square
 
-AnyAttack = Annotated[FGSM | PGD | NearPGD, Field(discriminator="kind")]
+AnyAttack = Annotated[FGSM | PGD | NearPGD | PatchPGD, Field(discriminator="kind")]
 AnyStrongAttack = Annotated[
-    APGD | GoalAPGD | MarginPGD | GoalPGD | DeepFool | LastPGD | Square, Field(discriminator="kind")
+    APGD | GoalAPGD | MarginPGD | GoalPGD | DeepFool | LastPGD | Square | PatchAttack | PatchSearch,
+    Field(discriminator="kind"),
 ]
 
 __all__ = [
@@ -42,6 +45,9 @@ __all__ = [
     "LossName",
     "MarginPGD",
     "NearPGD",
+    "PatchAttack",
+    "PatchPGD",
+    "PatchSearch",
     "Square",
     "apgd",
     "attack_mode",

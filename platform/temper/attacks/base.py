@@ -65,7 +65,13 @@ def image_gradient(loss_fn: LossFn, images: Tensor) -> Tensor:
 
 
 def ascend(
-    loss_fn: LossFn, norm: Norm, start: Tensor, images: Tensor, eps: float, step_size: float, steps: int
+    loss_fn: LossFn,
+    norm: Norm,
+    start: Tensor,
+    images: Tensor,
+    eps: float | Tensor,
+    step_size: float,
+    steps: int,
 ) -> Tensor:
     """``steps`` along the steepest direction of the loss, each projected back; detached."""
     perturbed = start

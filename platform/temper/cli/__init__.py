@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import temper.cli.app
 import temper.cli.comparison
+import temper.cli.completion
 import temper.cli.crossval
 import temper.cli.evaluation
 import temper.cli.job
 import temper.cli.leaderboard
+import temper.cli.schema
 import temper.cli.sweep
 import temper.cli.training
 import temper.cli.use

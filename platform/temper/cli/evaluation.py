@@ -23,7 +23,9 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="Shards, for a model that is no run.")] = None,
     size: Annotated[int | None, typer.Option(help="Height and width that it sees, in pixels.")] = None,
     eps: Annotated[str | None, typer.Option(help="Of the threat model, such as 8/255.")] = None,
-    norm: Annotated[str, typer.Option(help="Of the threat model: linf, l2, l1, l0 or semantic.")] = "linf",
+    norm: Annotated[
+        str, typer.Option(help="Of the threat model: linf, l2, l1, l0, semantic or patch.")
+    ] = "linf",
     backbone: Annotated[str | None, typer.Option(help="Of a weights file.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,

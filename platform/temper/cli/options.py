@@ -1,7 +1,7 @@
 """The application, and the options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,7 +10,7 @@ from temper.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=True,
+    add_completion=False,  # `temper completion` prints whole scripts, which start no process
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich help costs as much start-up again as all the rest
     help="Make a pretrained vision model yours, and hard to fool.",
@@ -39,3 +39,7 @@ Sample = Annotated[int, typer.Option(min=1, help="Images to attack again.")]
 Maker = Annotated[
     str | None, typer.Option(metavar="MODULE:FUNCTION", help="Makes a model that was trained elsewhere.")
 ]
+SchemaName = Literal["recipe", "space", "suite", "record"]
+"""What there is a JSON schema of."""
+Shell = Literal["bash", "zsh", "fish"]
+"""Shells that `temper completion` serves."""

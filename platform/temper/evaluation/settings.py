@@ -30,7 +30,8 @@ class EvaluationSpec(Spec):
     others: tuple[Threat, ...] = ()
     """Further threat models; robust accuracy within all of them at once is reported too."""
     corruptions: tuple[Group, ...] = ()
-    """``common``: 15 kinds (arXiv:1903.12261); ``medical``: those of medical imaging."""
+    """``common``: 15 kinds (arXiv:1903.12261); ``medical``: those of medical imaging; ``xray``,
+    ``lighting``, ``weather``: what happens to X-rays, to parts under a lamp, and out of doors."""
     minimum_norms: bool = False
     """Search for the smallest perturbation that fools the model, image by image."""
     siblings: tuple[Place, ...] = ()

@@ -17,6 +17,8 @@ from temper.evaluation.members import (
     GoalAPGDMember,
     HopSkipJumpMember,
     MarginPGDMember,
+    PatchMember,
+    PatchSearchMember,
     PGDL0Member,
     PGDMember,
     PointwiseMember,
@@ -33,6 +35,10 @@ VERSION = 2
 
 FIRST = PGDMember(steps=20, rel_stepsize=0.125)
 SHORT = APGDMember(loss="margin", steps=40)
+PATCH = PatchMember(scout_steps=5, steps=20)
+# More places find more than more steps at each do. Two searches differ in one or two images of a hundred, so
+# there are two (measured on road signs and digits).
+PLACES = PatchMember(locations=64, scout_steps=3, restarts=2)
 SLIDE = SLIDEMember(steps=50, rel_stepsize=0.1)
 DEEP = (APGDMember(restarts=5), APGDMember(loss="dlr", restarts=5))
 
@@ -45,6 +51,7 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
         "l1": (SLIDEMember(steps=20, rel_stepsize=0.1), SHORT),
         "l0": (PGDL0Member(steps=50),),
         "semantic": (SpatialMember(rotations=7, draws=0), ContrastMember(), BrightnessMember(), BlurMember()),
+        "patch": (PATCH, PLACES, PatchSearchMember(num_queries=100)),
     },
     "standard": {
         "linf": (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), SquareMember()),
@@ -56,6 +63,13 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
             ContrastMember(),
             BrightnessMember(),
             BlurMember(),
+        ),
+        "patch": (
+            PATCH,
+            PatchMember(loss="cross_entropy", locations=32, scout_steps=3),
+            PatchMember(locations=128, scout_steps=3),
+            PatchMember(locations=32, scout_steps=3, num_goals=3),
+            PatchSearchMember(num_queries=500),
         ),
     },
     "full": {
@@ -94,6 +108,13 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
             ContrastMember(levels=40),
             BrightnessMember(levels=40),
             BlurMember(levels=40),
+        ),
+        "patch": (
+            PATCH,
+            PatchMember(loss="cross_entropy", locations=64, scout_steps=3, steps=100),
+            PatchMember(locations=256, scout_steps=5, steps=200, restarts=2),
+            PatchMember(locations=64, scout_steps=3, num_goals=9),
+            PatchSearchMember(num_queries=3000),
         ),
     },
 }

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from temper.attacks import norms
+from temper.attacks.patches import patch_side
 from temper.spec import Geometry, Threat
 
 TOLERANCE = 1e-5
@@ -23,6 +24,10 @@ def is_valid(clean: Tensor, perturbed: Tensor, threat: Threat) -> Tensor:
     in_bounds = ((flat >= -TOLERANCE) & (flat <= 1 + TOLERANCE)).all(1)
     if threat.norm == "semantic":
         return finite & in_bounds
+    if threat.norm == "patch":
+        # A square can't reach out of the image, so none is wider than its shorter side.
+        allowed = patch_side(threat.eps, *clean.shape[-2:])
+        return finite & in_bounds & (sides_of_change(clean, perturbed) <= allowed)
     slack = TOLERANCE * max(1.0, threat.eps) if threat.norm in ("l1", "l2") else TOLERANCE
     return finite & in_bounds & (distances(clean, perturbed, threat.norm) <= threat.eps + slack)
 
@@ -30,11 +35,27 @@ def is_valid(clean: Tensor, perturbed: Tensor, threat: Threat) -> Tensor:
 def distances(clean: Tensor, perturbed: Tensor, norm: Geometry) -> Tensor:
     """(B,) distances in pixel units of [0,1]; in L0 the number of pixels that changed in any channel.
 
-    Of a semantic change, the Linf distance.
+    Of a semantic change, the Linf distance; of a patch, its share of the image's area.
     """
+    if norm == "patch":
+        return sides_of_change(clean, perturbed).float() ** 2 / clean[0, 0].numel()
     if norm == "l0":
         return ((perturbed - clean).abs() > SAME).any(1).flatten(1).sum(1).float()
     return norms.distances("linf" if norm == "semantic" else norm, perturbed, clean)
+
+
+def sides_of_change(clean: Tensor, perturbed: Tensor) -> Tensor:
+    """(B,) int64: side in pixels of the smallest square that holds every pixel that changed in any channel.
+
+    Computed from the images alone, whatever an attack says of its place.
+    """
+    changed = ((perturbed - clean).abs() > SAME).any(1)
+    extents = []
+    for along in (changed.any(2), changed.any(1)):
+        first = along.int().argmax(1)
+        last = along.shape[1] - 1 - along.flip(1).int().argmax(1)
+        extents.append(torch.where(along.any(1), last - first + 1, 0))
+    return torch.stack(extents).amax(0)
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,13 +7,21 @@ from typing import Annotated
 
 from pydantic import Field
 
-from temper.hardening.adversarial import FastTraining, FGSMTraining, FreeTraining, Guard, PGDTraining
+from temper.hardening.adversarial import (
+    FastTraining,
+    FGSMTraining,
+    FreeTraining,
+    Guard,
+    PatchTraining,
+    PGDTraining,
+)
 from temper.hardening.base import AWP, Adversary, CrossEntropy
 from temper.hardening.eps_schedules import ConstantEps, RampEps
 from temper.hardening.trades import MART, TRADES
 
 AnyAdversary = Annotated[
-    FGSMTraining | FastTraining | FreeTraining | PGDTraining | TRADES | MART, Field(discriminator="kind")
+    FGSMTraining | FastTraining | FreeTraining | PGDTraining | PatchTraining | TRADES | MART,
+    Field(discriminator="kind"),
 ]
 
 __all__ = [
@@ -29,5 +37,6 @@ __all__ = [
     "FreeTraining",
     "Guard",
     "PGDTraining",
+    "PatchTraining",
     "RampEps",
 ]

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from temper.attacks import FGSM, PGD
+from temper.attacks import FGSM, PGD, PatchPGD
 from temper.hardening.base import AWP, Adversary
 from temper.spec import Ratio, Spec
 
@@ -15,6 +15,12 @@ class FGSMTraining(FGSM, Adversary):
 
 class PGDTraining(PGD, Adversary):
     """Many steps; their examples replace the images. Madry et al. 2018, arXiv:1706.06083."""
+
+    awp: AWP | None = None
+
+
+class PatchTraining(PatchPGD, Adversary):
+    """Patches at random places replace the images. Rao et al. 2020, arXiv:2005.02313."""
 
     awp: AWP | None = None
 

@@ -27,6 +27,7 @@ SCHEDULES = {
     "twins": "twins, one with still BatchNorm statistics",
 }
 ADVERSARIES = {
+    "patch": "adversarial patches at random places",
     "fgsm": "FGSM, one step",
     "fast": "fast adversarial training, one step",
     "free": "free adversarial training",
@@ -53,7 +54,8 @@ def describe_adversary(adversary: Any) -> str:
     if not isinstance(adversary, dict) or not _number(adversary.get("eps")):
         return "none"
     awp = "+awp" if adversary.get("awp") else ""
-    norm = "" if adversary.get("norm", "linf") == "linf" else f" {adversary['norm']}"
+    is_said = adversary.get("norm", "linf") in ("linf", adversary.get("kind"))
+    norm = "" if is_said else f" {adversary['norm']}"
     return f"{adversary.get('kind', '?')}{awp}{norm} {format_ratio(float(adversary['eps']))}"
 
 

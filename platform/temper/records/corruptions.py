@@ -12,7 +12,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class CorruptionRecord(Spec):
     """Accuracy on corrupted test images (Hendrycks and Dietterich 2019, arXiv:1903.12261)."""
 
-    group: Literal["common", "medical"]
+    group: Literal["common", "medical", "xray", "lighting", "weather"]
     kinds: dict[str, list[Fraction]]
     """Kind -> accuracy at severity 1 to 5."""
     mean_acc: Fraction

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from temper.attacks import PGD, attack_mode
+from temper.attacks import PGD, PatchPGD, attack_mode
 from temper.data import Images, stratified_subset
 from temper.models import TaskModel
 from temper.recipe import Recipe
@@ -53,7 +53,7 @@ def count_correct(
     worker: Worker,
 ) -> Counts:
     """The counts of one rank's part of the images ``val`` (by task)."""
-    pgd = PGD(norm=recipe.threat.norm, eps=recipe.threat.eps, steps=max(1, recipe.validation.steps))
+    pgd = attack_of(recipe)
     target = _subset(val["target"], recipe)
     counts: Counts = {}
     with attack_mode(model):
@@ -71,6 +71,14 @@ def count_correct(
             num_classes = len(classes["source"])
             counts["source/clean"] = _count(model, val["source"], "source", num_classes, worker, None)
     return counts
+
+
+def attack_of(recipe: Recipe) -> PGD:
+    """What epochs are compared under: PGD within the recipe's threat model, or a patch at a random place."""
+    threat, steps = recipe.threat, max(1, recipe.validation.steps)
+    if threat.norm == "patch":
+        return PatchPGD(eps=threat.eps, steps=steps)
+    return PGD(norm=threat.norm, eps=threat.eps, steps=steps)
 
 
 def metrics_of(counts: Counts) -> dict[str, float]:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from temper.errors import DataError, UsageError
 from temper.evaluation.corruptions import CORRUPTIONS, GROUPS, MEDICAL, SEVERITIES, corrupt
+from temper.evaluation.corruptions import KINDS as CATALOGUE
 
-KINDS = [*CORRUPTIONS, *MEDICAL]
+KINDS = list(CATALOGUE)
 
 # Their published settings are not monotone: a smaller blur with more swaps, less jitter with more waves.
 NOT_MONOTONE = {"glass_blur", "elastic_transform"}
@@ -41,7 +42,10 @@ def test_there_are_fifteen_common_kinds() -> None:
     assert len(CORRUPTIONS) == 15
     assert len(MEDICAL) >= 4
     assert not set(CORRUPTIONS) & set(MEDICAL)
-    assert all(kind.group == group for group, kinds in GROUPS.items() for kind in kinds.values())
+    own = {"common": CORRUPTIONS, "medical": MEDICAL}
+    assert all(kind.group == group for group, kinds in own.items() for kind in kinds.values())
+    assert all(CATALOGUE[name] is kind for kinds in GROUPS.values() for name, kind in kinds.items())
+    assert set().union(*GROUPS.values()) == set(CATALOGUE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,7 +75,7 @@ def test_the_seed_decides_the_pixels_of_random_kinds(kind: str) -> None:
     images, rows = pictures(3, 32, 32), torch.arange(3)
     first = corrupt(kind, 3, images, rows, 7)
     assert torch.equal(first, corrupt(kind, 3, images, rows, 7))
-    is_random = (CORRUPTIONS | MEDICAL)[kind].is_random
+    is_random = CATALOGUE[kind].is_random
     for other in (corrupt(kind, 3, images, rows, 8), corrupt(kind, 3, images, rows + 5, 7)):
         assert (first != other).flatten(1).any(1).all() == is_random
 
@@ -126,9 +130,9 @@ def test_settings_lie_on_lines_between_the_published_sizes() -> None:
 def test_wrong_calls_are_explained() -> None:
     images, rows = pictures(2, 16, 16), torch.arange(2)
     with pytest.raises(
-        UsageError, match=r"no corruption 'rain'. Corruptions: gaussian_noise, .*rician_noise"
+        UsageError, match=r"no corruption 'hail'. Corruptions: gaussian_noise, .*rician_noise.*, rain"
     ):
-        corrupt("rain", 1, images, rows, 0)
+        corrupt("hail", 1, images, rows, 0)
     with pytest.raises(UsageError, match="severity is 1, 2, 3, 4 or 5, got 6"):
         corrupt("fog", 6, images, rows, 0)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Common corruptions (Hendrycks and Dietterich 2019, arXiv:1903.12261) and medical ones.
+"""Common corruptions (Hendrycks and Dietterich 2019, arXiv:1903.12261), medical ones, and sets for a domain.
 
 Not attacks: nobody chooses the worst case. Add a kind: a function in the file of its family, and its settings
 in ``catalogue.py``.
@@ -6,20 +6,22 @@ in ``catalogue.py``.
 
 from temper.evaluation.corruptions.catalogue import (
     CORRUPTIONS,
+    DOMAINS,
     GROUPS,
+    KINDS,
     MEDICAL,
-    SEVERITIES,
-    Corruption,
-    Group,
     corrupt,
     find_corruption,
 )
 from temper.evaluation.corruptions.evaluate import CorruptionResult, OnCorruption, evaluate_corruptions
+from temper.evaluation.corruptions.kind import SEVERITIES, Corruption, Group
 from temper.evaluation.corruptions.sheet import write_sheet
 
 __all__ = [
     "CORRUPTIONS",
+    "DOMAINS",
     "GROUPS",
+    "KINDS",
     "MEDICAL",
     "SEVERITIES",
     "Corruption",

@@ -1,61 +1,14 @@
 """The kinds of corruption, their severities at each image size, and ``corrupt``."""
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from temper.errors import DataError, UsageError
-from temper.evaluation.corruptions import blur, digital, medical, noise, weather
+from temper.evaluation.corruptions import blur, digital, lighting, medical, noise, weather
 from temper.evaluation.corruptions.draws import Draws
-
-Group = Literal["common", "medical"]
-Five = tuple[float, float, float, float, float]
-
-SEVERITIES = (1, 2, 3, 4, 5)
-SIDES = (32, 64, 224)
-"""The image sizes that settings are given for."""
-
-
-@dataclass(frozen=True)
-class Corruption:
-    """A kind: a function of images (B,3,H,W in [0,1]) and draws, and its settings.
-
-    ``settings``: name -> the values at severity 1..5, for each of ``SIDES`` (or one for all of them).
-    """
-
-    group: Group
-    apply: Callable[..., Tensor]
-    settings: Mapping[str, tuple[Five, ...]]
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the seed matters (the function reads its draws)."""
-        return "draws" in inspect.signature(self.apply).parameters
-
-    def settings_at(self, severity: int, side: int) -> dict[str, float]:
-        """The settings for images whose shorter side has ``side`` pixels.
-
-        Straight lines between the sizes. Smaller images are treated as the smallest size, larger ones as the
-        largest, except that lengths in pixels (``*_px``) grow with the image.
-        """
-        values = {}
-        for name, tables in self.settings.items():
-            column = [table[severity - 1] for table in tables]
-            values[name] = _between(column, side) if len(column) > 1 else column[0]
-            if name.endswith("_px") and side > SIDES[-1]:
-                values[name] *= side / SIDES[-1]
-        return values
-
-
-def _between(column: list[float], side: int) -> float:
-    """The value at ``side`` on straight lines through ``column`` at ``SIDES``."""
-    left, right = (0, 1) if side <= SIDES[1] else (1, 2)
-    share = (side - SIDES[left]) / (SIDES[right] - SIDES[left])
-    return column[left] + min(max(share, 0.0), 1.0) * (column[right] - column[left])
+from temper.evaluation.corruptions.kind import SEVERITIES, Corruption, Five, Group
 
 
 def _common(apply: Callable[..., Tensor], **settings: tuple[Five, ...]) -> Corruption:
@@ -179,7 +132,55 @@ MEDICAL: dict[str, Corruption] = {
     ),
 }
 
-GROUPS: dict[Group, dict[str, Corruption]] = {"common": CORRUPTIONS, "medical": MEDICAL}
+# Settings of our choice, by eye on tiles and signs; strengths are shares, so the same at all sizes. Drops of
+# rain are fewer and longer on larger images.
+DOMAINS: dict[str, Corruption] = {
+    "darkness": Corruption("lighting", lighting.darkness, {"kept": ((0.8, 0.65, 0.5, 0.4, 0.3),)}),
+    "uneven_lighting": Corruption(
+        "lighting", lighting.uneven_lighting, {"strength": ((0.2, 0.35, 0.5, 0.65, 0.8),)}
+    ),
+    "rain": Corruption(
+        "weather",
+        weather.rain,
+        {
+            "share": (
+                (0.005, 0.01, 0.015, 0.02, 0.03),
+                (0.0025, 0.005, 0.0075, 0.01, 0.015),
+                (0.0008, 0.0015, 0.0022, 0.003, 0.0045),
+            ),
+            "length_px": ((4, 5, 6, 7, 8), (8, 10, 12, 14, 16), (25, 30, 36, 42, 50)),
+            "opacity": ((0.4, 0.45, 0.5, 0.55, 0.6),),
+            "kept": ((0.95, 0.9, 0.85, 0.8, 0.7),),
+        },
+    ),
+}
+
+KINDS: dict[str, Corruption] = CORRUPTIONS | MEDICAL | DOMAINS
+"""Every kind by its name."""
+
+
+def _set(*kinds: str) -> dict[str, Corruption]:
+    return {kind: KINDS[kind] for kind in kinds}
+
+
+GROUPS: dict[Group, dict[str, Corruption]] = {
+    "common": CORRUPTIONS,
+    "medical": MEDICAL,
+    # The detector (photons, read-out), exposure, a moving or badly focused picture, and its storage.
+    "xray": _set(
+        "shot_noise",
+        "gaussian_noise",
+        "contrast_up",
+        "contrast_down",
+        "gamma_up",
+        "gamma_down",
+        "defocus_blur",
+        "jpeg_compression",
+    ),
+    # A lamp that is too bright, too dark or on one side; a lens out of focus, a tile that moves.
+    "lighting": _set("brightness", "darkness", "contrast", "uneven_lighting", "defocus_blur", "motion_blur"),
+    "weather": _set("fog", "snow", "rain", "brightness", "motion_blur"),
+}
 
 
 def find_corruption(kind: str) -> Corruption:
@@ -188,10 +189,9 @@ def find_corruption(kind: str) -> Corruption:
     Raises:
         UsageError: no such kind.
     """
-    known = CORRUPTIONS | MEDICAL
-    if kind not in known:
-        raise UsageError(f"no corruption {kind!r}. Corruptions: {', '.join(known)}")
-    return known[kind]
+    if kind not in KINDS:
+        raise UsageError(f"no corruption {kind!r}. Corruptions: {', '.join(KINDS)}")
+    return KINDS[kind]
 
 
 @torch.no_grad()

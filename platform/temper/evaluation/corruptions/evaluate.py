@@ -10,14 +10,9 @@ from torch import Tensor, nn
 
 from temper.attacks import attack_mode
 from temper.errors import DataError, ModelError, UsageError
-from temper.evaluation.corruptions.catalogue import (
-    GROUPS,
-    SEVERITIES,
-    Group,
-    corrupt,
-    find_corruption,
-)
+from temper.evaluation.corruptions.catalogue import GROUPS, corrupt, find_corruption
 from temper.evaluation.corruptions.draws import Draws
+from temper.evaluation.corruptions.kind import SEVERITIES, Group
 from temper.records import CorruptionRecord
 
 OnCorruption = Callable[[str, int, int, int, float], None]

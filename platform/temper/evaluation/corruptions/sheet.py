@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from temper.evaluation.corruptions.catalogue import SEVERITIES, corrupt
+from temper.evaluation.corruptions.catalogue import corrupt
+from temper.evaluation.corruptions.kind import SEVERITIES
 
 MARGIN = 4
 CAPTION = 14

@@ -1,4 +1,4 @@
-"""Weather: snow, frost, fog, and a brighter day.
+"""Weather: snow, frost, fog, rain, and a brighter day.
 
 Nothing is photographed: the published set lays pictures of frosted windows over the images; here frost,
 like snow and fog, is made from random numbers, so that it needs no files and follows the seed.
@@ -14,6 +14,9 @@ from temper.evaluation.corruptions import filters
 from temper.evaluation.corruptions.draws import Draws
 from temper.evaluation.corruptions.fields import plasma, size_of
 from temper.evaluation.corruptions.noise import is_grey
+
+RAIN_LIGHT = 0.85
+"""How light a streak of rain is."""
 
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue add to how light a pixel is (ITU-R BT.601)."""
@@ -69,6 +72,20 @@ def snow(
     )
     white = torch.maximum(images, luma(images) * 1.5 + 0.5)
     return kept * images + (1 - kept) * white + flakes + flakes.flip(2, 3)
+
+
+def rain(
+    images: Tensor, draws: Draws, *, share: float, length_px: float, opacity: float, kept: float
+) -> Tensor:
+    """Streaks of ``length_px`` at a ``share`` of the pixels, under a sky that keeps ``kept`` of the light.
+
+    A streak is within 20 degrees of the vertical, one angle per image, and fades along its fall. It hides
+    ``opacity`` of what is behind it, and is light grey, as drops show the sky (Garg and Nayar 2007).
+    """
+    drops = (draws.uniform(1, *size_of(images)) < share).to(images.dtype)
+    streak = filters.motion(length_px / 2, length_px / 2, draws.uniform(1, low=70, high=110)[:, 0])
+    streaks = filters.convolve(drops, streak / streak.amax((1, 2), keepdim=True)).clamp(0, 1)
+    return kept * images * (1 - opacity * streaks) + RAIN_LIGHT * opacity * streaks
 
 
 def frost(images: Tensor, draws: Draws, *, kept: float, ice: float) -> Tensor:

@@ -6,30 +6,37 @@ import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
 
-from temper.attacks import LogitsFn, Square, apgd
+from temper.attacks import LogitsFn, PatchAttack, PatchPGD, PatchSearch, Square, apgd
 from temper.attacks.base import ascend, cross_entropy_of
 from temper.attacks.losses import losses_of
 from temper.attacks.norms import random_point
+from temper.attacks.patches import corners_of, masks_at, patch_side, shares_of_places
 from temper.evaluation.members import Member
 from temper.evaluation.members.base import Sees
 from temper.evaluation.threats import margins
 from temper.spec import Geometry, Norm, Threat
 
+PATCH_LOCATIONS = 32
+"""Places that an attack of a gate tries a patch at, with ``PATCH_SCOUTS`` steps each."""
+PATCH_SCOUTS = 4
+
 
 def ball_norm(threat: Threat) -> Norm:
     """The norm of a threat model that is a ball."""
-    if threat.norm == "l0" or threat.norm == "semantic":
+    if threat.norm == "l0" or threat.norm == "semantic" or threat.norm == "patch":
         raise AssertionError(f"{threat.label} is no ball")
     return threat.norm
 
 
 class GateMember(Member):
-    """An attack within a ball."""
+    """An attack within a ball, or a patch."""
 
-    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1", "patch")
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
         generator = torch.Generator(images.device).manual_seed(seed)
+        if threat.norm == "patch":
+            return self.patched(model, images, labels, threat.eps, generator)
         return self.within(model, images, labels, ball_norm(threat), threat.eps, generator)
 
     def within(
@@ -43,6 +50,12 @@ class GateMember(Member):
     ) -> Tensor:
         """Perturbed images within ``eps``."""
         raise AssertionError(f"{type(self).__name__} does not say how it attacks")
+
+    def patched(
+        self, model: LogitsFn, images: Tensor, labels: Tensor, area: float, generator: torch.Generator
+    ) -> Tensor:
+        """Images with a square of at most ``area`` (share 0..1) changed."""
+        raise AssertionError(f"{type(self).__name__} does not say how it makes patches")
 
 
 class ManySteps(GateMember):
@@ -64,6 +77,10 @@ class ManySteps(GateMember):
         found = apgd(model, images, labels, norm, radii, loss="margin", steps=self.steps, generator=generator)
         return found.perturbed
 
+    def patched(self, model: Any, images: Any, labels: Any, area: float, generator: Any) -> Tensor:
+        attack = PatchAttack(eps=area, locations=PATCH_LOCATIONS, scout_steps=PATCH_SCOUTS, steps=self.steps)
+        return attack.perturb(model, images, labels, generator)
+
 
 class OneStep(GateMember):
     """One full step on the cross-entropy. Goodfellow et al. 2014, arXiv:1412.6572."""
@@ -72,6 +89,10 @@ class OneStep(GateMember):
 
     def within(self, model: Any, images: Any, labels: Any, norm: Norm, eps: float, generator: Any) -> Tensor:
         return ascend(cross_entropy_of(model, labels), norm, images, images, eps, eps, steps=1)
+
+    def patched(self, model: Any, images: Any, labels: Any, area: float, generator: Any) -> Tensor:
+        attack = PatchPGD(eps=area, steps=1, step_size=1.0, random_start=False)
+        return attack.perturb(model, images, labels, generator)
 
 
 class Noise(GateMember):
@@ -95,18 +116,29 @@ class Noise(GateMember):
             smallest[rows[lower]] = found[lower]
         return best
 
+    def patched(self, model: Any, images: Any, labels: Any, area: float, generator: Any) -> Tensor:
+        attack = PatchSearch(eps=area, num_queries=self.draws, random_frac=1.0)
+        return attack.perturb(model, images, labels, generator)
+
 
 class Queries(GateMember):
-    """Square, which asks only for logits. Andriushchenko et al. 2020, arXiv:1912.00049."""
+    """Square, which asks only for logits. Andriushchenko et al. 2020, arXiv:1912.00049.
+
+    Of patches, a random search.
+    """
 
     kind: Literal["gate-square"] = "gate-square"
-    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2")
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "patch")
     sees: ClassVar[Sees] = "scores"
     num_queries: int = Field(default=150, ge=1)
 
     def within(self, model: Any, images: Any, labels: Any, norm: Norm, eps: float, generator: Any) -> Tensor:
         square = Square(norm=norm, eps=eps, num_queries=self.num_queries)
         return square.perturb(model, images, labels, generator)
+
+    def patched(self, model: Any, images: Any, labels: Any, area: float, generator: Any) -> Tensor:
+        attack = PatchSearch(eps=area, num_queries=self.num_queries)
+        return attack.perturb(model, images, labels, generator)
 
 
 class Transfer(GateMember):
@@ -141,5 +173,20 @@ class Transfer(GateMember):
             images,
             eps,
             step_size,
+            self.steps,
+        )
+
+    def patched(self, model: Any, images: Any, labels: Any, area: float, generator: Any) -> Tensor:
+        side = patch_side(area, *images.shape[-2:])
+        places = corners_of(shares_of_places(images, generator), 0, side, images)
+        masks = masks_at(places, side, images)
+        start = torch.where(masks > 0, torch.empty_like(images).uniform_(generator=generator), images)
+        return ascend(
+            lambda points: losses_of("margin", self._logits_fn(points), labels).sum(),
+            "linf",
+            start,
+            images,
+            masks,
+            2.5 / self.steps,
             self.steps,
         )

@@ -14,7 +14,7 @@ from temper.evaluation.passes import HeldModel
 from temper.evaluation.suite import Suite
 from temper.records import GateRecord
 from temper.seeds import derive_seed
-from temper.spec import Norm
+from temper.spec import TrainedNorm
 from temper.statistics import wilson
 
 NUM_CHECKED = (32, 64)
@@ -43,9 +43,9 @@ class Scene:
     relatives: Mapping[str, Callable[[Tensor], Tensor]]
 
     @property
-    def norm(self) -> Norm:
-        """Of the main threat model, which must be a ball."""
-        return ball_norm(self.main.threat)
+    def norm(self) -> TrainedNorm:
+        """Of the main threat model, which must be a ball or a patch."""
+        return "patch" if self.main.threat.norm == "patch" else ball_norm(self.main.threat)
 
     def some(self, mask: Tensor, limit: int) -> Tensor:
         """(N,) bool: at most ``limit`` of the images in ``mask`` (N,), drawn in the same order each time."""

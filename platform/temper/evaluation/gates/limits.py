@@ -8,7 +8,7 @@ from temper.evaluation.gates.attackers import ManySteps
 from temper.evaluation.gates.base import Scene, gate
 from temper.evaluation.members import Member
 from temper.records import GateRecord
-from temper.spec import Threat
+from temper.spec import Norm, Threat
 
 NUM_AT_ZERO = 4
 """Images for eps 0: an attack that moves any image moves all."""
@@ -36,7 +36,7 @@ def kinds_of(scene: Scene) -> list[Member]:
     num_classes = scene.found.clean.logits.shape[1]
     for member in scene.suite.members_for(num_classes):
         if member.sees == "gradients":
-            settings = member.model_dump(exclude={"steps", "rel_stepsize", "restarts"})
+            settings = member.model_dump(exclude={"steps", "rel_stepsize", "restarts", "locations"})
             members.setdefault(str(settings), member.model_copy(update={"restarts": 1}))
     return list(members.values())
 
@@ -75,21 +75,23 @@ def huge_eps(scene: Scene) -> GateRecord:
     if len(labels) == 0:
         return gate(name, True, "no image is classified correctly, so none can fall", "")
     num_pixels = images[0].numel()
-    eps = {"linf": HUGE, "l2": HUGE * num_pixels**0.5, "l1": HUGE * num_pixels}[scene.norm]
+    # A patch may cover the whole image, so it may do what a ball of Linf does.
+    norm: Norm = "linf" if scene.norm == "patch" else scene.norm
+    eps = {"linf": HUGE, "l2": HUGE * num_pixels**0.5, "l1": HUGE * num_pixels}[norm]
     standing, answers = torch.ones_like(labels, dtype=torch.bool), labels.clone()
     for steps in HUGE_STEPS:
         rows = standing.nonzero().flatten()
         if len(rows) <= MAX_STANDING_AT_HUGE * len(labels):
             break
         found = ManySteps(steps=steps).within(
-            scene.held.twin, images[rows], labels[rows], scene.norm, eps, scene.generator(f"huge {steps}")
+            scene.held.twin, images[rows], labels[rows], norm, eps, scene.generator(f"huge {steps}")
         )
         with torch.no_grad():
             logits, finite = scene.held.model.answer(found.clamp(0, 1))
         answers[rows] = torch.where(finite, logits.argmax(1), -1)
         standing = answers == labels
     num_standing = int(standing.sum())
-    seen = f"{num_standing} of {len(labels)} images stand at {scene.norm} eps {eps:.4g}"
+    seen = f"{num_standing} of {len(labels)} images stand at {norm} eps {eps:.4g}"
     is_constant = int(answers.amin()) == int(answers.amax())
     cause = (
         "the model gives the same answer whatever the image"

@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from temper.attacks.patches import corners_of, masks_at, patch_side, shares_of_places
 from temper.evaluation.gates.attackers import ball_norm
 from temper.evaluation.gates.base import Scene, gate
 from temper.evaluation.gates.limits import kinds_of
+from temper.evaluation.members.pixels import pixels_changed
 from temper.evaluation.threats import is_valid, margins
 from temper.records import GateRecord
 from temper.spec import Threat
@@ -44,7 +46,7 @@ class Planted(nn.Module):
         self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.model, self.images = model, images
+        self.model, self.images, self.is_patch = model, images, threat.norm == "patch"
         with torch.no_grad():
             logits = model(images)
         self.scale = float((margins(logits, labels).median() / USUAL_MARGIN).clamp_min(1e-12))
@@ -53,13 +55,13 @@ class Planted(nn.Module):
         self.wrong = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
         signs = torch.empty_like(images).bernoulli_(0.5, generator=generator) * 2 - 1
         self.signs = torch.where((images - 0.5).abs() < 0.25, signs, (0.5 - images).sign())
-        self.farthest = farthest(images, self.signs, threat)
+        self.farthest = farthest(images, self.signs, threat, generator)
         reach = ((self.farthest - images) * self.signs).flatten(1).sum(1)
         self.slope = margins(self.clean, labels).clamp_min(1.0) / (REACH * reach).clamp_min(1e-12)
 
     def forward(self, points: Tensor) -> Tensor:
         with torch.no_grad():
-            rows = torch.cdist(points.flatten(1), self.images.flatten(1)).argmin(1)
+            rows = self._nearest(points)
         along = ((points - self.images[rows]) * self.signs[rows]).flatten(1).sum(1)
         change = self.model(points) / self.scale - self.clean[rows]
         logits = self.clean[rows] + OWN_PART * change
@@ -67,9 +69,24 @@ class Planted(nn.Module):
         answered: Tensor = logits + planted
         return answered
 
+    def _nearest(self, points: Tensor) -> Tensor:
+        """(B,) int64: which image each point belongs to. A patch moves a point far, but in few pixels."""
+        if self.is_patch:
+            return torch.stack([pixels_changed(image, points) for image in self.images], 1).argmin(1)
+        return torch.cdist(points.flatten(1), self.images.flatten(1)).argmin(1)
 
-def farthest(images: Tensor, signs: Tensor, threat: Threat) -> Tensor:
-    """The point of each image's ball, clipped to [0,1], at its edge along ``signs`` (B,3,H,W)."""
+
+def farthest(
+    images: Tensor, signs: Tensor, threat: Threat, generator: torch.Generator | None = None
+) -> Tensor:
+    """The point of each image's ball, clipped to [0,1], at its edge along ``signs`` (B,3,H,W).
+
+    Of patches, the one at a random place.
+    """
+    if threat.norm == "patch":
+        side = patch_side(threat.eps, *images.shape[-2:])
+        masks = masks_at(corners_of(shares_of_places(images, generator), 0, side, images), side, images)
+        return (images + masks * signs).clamp(0, 1)
     num_pixels = images[0].numel()
     parts = {"linf": 1.0, "l2": math.sqrt(num_pixels), "l1": float(num_pixels)}[ball_norm(threat)]
     step = threat.eps / parts
@@ -80,9 +97,22 @@ def told_apart(threat: Threat, images: Tensor) -> Threat:
     """``threat`` with its eps made small enough that no point is nearer to another of the ``images``."""
     if len(images) < 2:
         return threat
+    if threat.norm == "patch":
+        num_pixels = images[0, 0].numel()
+        least = min(
+            int(pixels_changed(image, images[:index]).min()) for index, image in enumerate(images) if index
+        )
+        return Threat(norm="patch", eps=min(threat.eps, max(0, least - 1) / 2 / num_pixels))
     nearest = float(torch.pdist(images.flatten(1)).min()) / 2
     per_eps = images[0].numel() ** 0.5 if threat.norm == "linf" else 1.0
     return Threat(norm=threat.norm, eps=min(threat.eps, 0.99 * nearest / per_eps))
+
+
+def has_room(threat: Threat, images: Tensor) -> bool:
+    """Whether anything can change."""
+    if threat.norm == "patch":
+        return patch_side(threat.eps, *images.shape[-2:]) > 0
+    return threat.eps > 0
 
 
 def planted_found(scene: Scene) -> GateRecord:
@@ -91,7 +121,7 @@ def planted_found(scene: Scene) -> GateRecord:
     chosen = scene.some(scene.found.clean.correct, min(NUM_PLANTED, scene.batching.batch_size))
     images, labels = scene.pixels(chosen)
     threat = told_apart(scene.main.threat, images)
-    if len(labels) == 0 or threat.eps == 0:
+    if len(labels) == 0 or not has_room(threat, images):
         return gate(name, True, "there was no image, or no room, to plant one", "")
     planted = Planted(scene.held.twin, images, labels, threat, scene.generator("planted")).eval()
     there = _plant(planted, labels)

@@ -22,6 +22,7 @@ from temper.evaluation.members.own import (
     PGDMember,
     SquareMember,
 )
+from temper.evaluation.members.patch import PatchMember, PatchSearchMember
 from temper.evaluation.members.semantic import (
     BlurMember,
     BrightnessMember,
@@ -53,7 +54,9 @@ AnyMember = Annotated[
     | SpatialMember
     | ContrastMember
     | BrightnessMember
-    | BlurMember,
+    | BlurMember
+    | PatchMember
+    | PatchSearchMember,
     Field(discriminator="kind"),
 ]
 
@@ -77,6 +80,8 @@ __all__ = [
     "Member",
     "PGDL0Member",
     "PGDMember",
+    "PatchMember",
+    "PatchSearchMember",
     "PointwiseMember",
     "SLIDEMember",
     "SaltPepperMember",

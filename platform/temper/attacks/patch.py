@@ -1,0 +1,167 @@
+"""Adversarial patches: any colours, but within one square; each image has a patch and a place of its own.
+
+Brown et al. 2017, arXiv:1712.09665, and Karmon et al. 2018 (LaVAN), arXiv:1801.02608; places are searched
+for, as in Rao et al. 2020, arXiv:2005.02313.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from temper.attacks.apgd import APGDAscent
+from temper.attacks.ascent import Found, Problem, look, where
+from temper.attacks.base import Attack, LogitsFn, ascend, cross_entropy_of
+from temper.attacks.losses import LossName, likely_goals
+from temper.attacks.patches import corners_of, masks_at, patch_side, promising_corners, shares_of_places
+from temper.attacks.pgd import PGD
+from temper.spec import format_ratio
+
+RHO = 0.75
+"""As in APGD: the step is halved when at most this share of the steps raised the loss."""
+
+
+class PatchAttack(Attack):
+    """The strongest patch that is found: short climbs at many places, then a long one at the best of them.
+
+    Every climb is Auto-PGD (arXiv:2003.01690) within the square. Images that are fooled leave. Draws are
+    made for the whole batch, so no image's depend on which others have fallen.
+    """
+
+    kind: Literal["patch_apgd"] = "patch_apgd"
+    norm: Literal["patch"] = "patch"  # type: ignore[assignment]
+    loss: LossName = "margin"
+    locations: int = Field(default=16, ge=1, le=10_000)
+    """Places that are tried with ``scout_steps`` each; half of them at random."""
+    scout_steps: int = Field(default=8, ge=1, le=10_000)
+    steps: int = Field(default=50, ge=1, le=10_000)
+    """At the best place, from where its short climb ended."""
+    num_goals: int = Field(default=0, ge=0)
+    """The likeliest wrong classes, one after another; 0: away from the label only."""
+    restarts: int = Field(default=1, ge=1, le=1000)
+    """Searches, each with other places; of several goals, for each of them."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind} {format_ratio(self.eps)}"
+
+    def perturb(
+        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        side = patch_side(self.eps, *images.shape[-2:])
+        if side == 0:
+            return images.clone()
+        nowhere = torch.zeros_like(images[:, :1])
+        problem = Problem(logits_fn, "linf", self.loss, images, labels, nowhere)
+        found = _nothing(images)
+        for goal_labels in self._goals(logits_fn, images, labels):
+            if found.fooled.all():
+                break
+            self._search(replace(problem, goal_labels=goal_labels), side, found, generator)
+        return found.perturbed
+
+    def _goals(self, logits_fn: LogitsFn, images: Tensor, labels: Tensor) -> Iterator[Tensor | None]:
+        if self.num_goals == 0:
+            yield from [None] * self.restarts
+            return
+        with torch.no_grad():
+            goals = likely_goals(logits_fn(images), labels, self.num_goals)
+        for goal in goals.unbind(1):
+            yield from [goal] * self.restarts
+
+    def _search(self, problem: Problem, side: int, found: Found, generator: torch.Generator | None) -> None:
+        """One search over places; ``found`` takes what is better."""
+        images = problem.images
+        best = _Places(_nothing(images), problem.eps.clone())
+        for corners in self._corners(problem, side, generator):
+            masks = masks_at(corners, side, images)
+            colours = torch.empty_like(images).uniform_(generator=generator)
+            start = torch.where(masks > 0, colours, images)
+            rows = (~found.fooled).nonzero().flatten()
+            if len(rows) == 0:
+                return
+            tried = _climb(problem, masks, start, rows, self.scout_steps)
+            best.update(rows, tried, masks)
+            found.update(rows, tried)
+        rows = (~found.fooled).nonzero().flatten()
+        if len(rows):
+            found.update(rows, _climb(problem, best.masks, best.found.perturbed, rows, self.steps))
+
+    def _corners(self, problem: Problem, side: int, generator: torch.Generator | None) -> Iterator[Tensor]:
+        """(B,2) ``locations`` times, by turns: where the gradient at the image promises most, and at random.
+
+        The second are for models whose gradient at the image says little.
+        """
+        images = problem.images
+        shares = shares_of_places(images, generator)
+        _, _, gradient = look(problem, images)
+        gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+        # The most that a colour in 0..1 can gain, were the loss linear.
+        gains = torch.maximum(gradient * (1 - images), -gradient * images).sum(1)
+        promising = promising_corners(gains, side, (self.locations + 1) // 2)
+        for index in range(self.locations):
+            is_random = index % 2 == 1
+            yield corners_of(shares, index, side, images) if is_random else promising[index // 2]
+
+
+@dataclass
+class _Places:
+    """The best place of each image so far, and what was found there."""
+
+    found: Found
+    masks: Tensor
+    """(B,1,H,W)."""
+
+    def update(self, rows: Tensor, tried: Found, masks: Tensor) -> None:
+        """Take the places ``masks`` (B,1,H,W) where ``tried`` is better on ``rows``."""
+        better = tried.fooled | (tried.loss > self.found.loss[rows])
+        self.masks[rows] = where(better, masks[rows], self.masks[rows])
+        self.found.update(rows, tried)
+
+
+def _nothing(images: Tensor) -> Found:
+    losses = torch.full_like(images[:, 0, 0, 0], -torch.inf)
+    return Found(images.clone(), torch.zeros_like(losses, dtype=torch.bool), losses)
+
+
+def _climb(problem: Problem, masks: Tensor, start: Tensor, rows: Tensor, steps: int) -> Found:
+    """Auto-PGD within the squares of some of the images."""
+    turn = replace(problem, eps=masks).rows(rows)
+    return APGDAscent(turn, start[rows], steps, RHO).run(steps)
+
+
+class PatchPGD(PGD):
+    """Sign steps on the cross-entropy at one random place per image, for training and its validation.
+
+    As the adversary of Rao et al. 2020, arXiv:2005.02313, without moving the patch; of several ``restarts``,
+    each at a place of its own, an image keeps the one with the highest loss. ``step_size`` ``null``: 2.5 over
+    ``steps``, for a colour may change by 1.
+    """
+
+    kind: Literal["patch"] = "patch"  # type: ignore[assignment]
+    norm: Literal["patch"] = "patch"  # type: ignore[assignment]
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind} {format_ratio(self.eps)}"
+
+    def scaled(self, factor: float) -> Self:
+        """The same attack with a smaller square; how fast colours change is no matter of its area."""
+        return self if factor == 1 else self.model_copy(update={"eps": self.eps * factor})
+
+    def _descend(
+        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        side = patch_side(self.eps, *images.shape[-2:])
+        if side == 0:
+            return images.clone()
+        masks = masks_at(corners_of(shares_of_places(images, generator), 0, side, images), side, images)
+        start = images
+        if self.random_start:
+            start = torch.where(masks > 0, torch.empty_like(images).uniform_(generator=generator), images)
+        loss_fn = cross_entropy_of(logits_fn, labels)
+        step_size = self.step_size or min(1.0, 2.5 / self.steps)
+        return ascend(loss_fn, "linf", start, images, masks, step_size, self.steps)

@@ -1,0 +1,129 @@
+"""What is released: wheel and sdist, installed where the repository is not, and the files beside them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import temper
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Its stdout; with an environment that knows nothing of the repository."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**environment, "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an sdist, and a wheel that is made of what is in the sdist alone."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "hatchling", "build", "-d", folder]
+    run(*build, "-t", "sdist", cwd=ROOT)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(folder, filter="data")
+    run(*build, "-t", "wheel", cwd=folder / archive.name.removesuffix(".tar.gz"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``bin`` of an environment with the wheel; the packages it needs (6 GB) are those of this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+    (wheel,) = built.glob("*.whl")
+    places = {name: sysconfig.get_path(name, vars={"base": str(folder)}) for name in ("purelib", "scripts")}
+    python = Path(places["scripts"]) / "python"
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    assert uv is not None
+    run(uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--python", python, wheel, cwd=folder)
+    # Through a .pth file packages are found, but not the .pth files beside them, such as our editable one.
+    (Path(places["purelib"]) / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python.parent
+
+
+def test_the_wheel_holds_what_the_package_reads(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tracked = subprocess.run(
+        ["git", "ls-files", "platform/temper", "jobs/recipes", "search_spaces"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    for name in tracked:
+        inside = re.sub(r"^jobs/recipes", "temper/examples/recipes", name.removeprefix("platform/"))
+        inside = re.sub(r"^search_spaces", "temper/examples/search_spaces", inside)
+        assert inside in names, f"{name} is not in the wheel"
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if not name.startswith(("temper/", "temper-"))]
+
+
+def test_the_wheel_works_outside_the_repository(installed: Path, built: Path, evaluated_run: Path) -> None:
+    place = built / "elsewhere"
+    place.mkdir()
+    program = installed / "temper"
+    code = "import temper, importlib.metadata as m; print(temper.__file__, m.version('temper'))"
+    where, version = run(installed / "python", "-c", code, cwd=place).split()
+    assert Path(where).is_relative_to(installed.parent)
+    assert version == temper.__version__
+    assert run(program, "--version", cwd=place).strip() == f"temper {version}"
+    assert "temper demo --out demo" in run(program, "demo", "--help", cwd=place)
+    # Templates, styles and scripts of pages.
+    run(program, "leaderboard", evaluated_run, "--out", "board", cwd=place)
+    assert (place / "board/index.html").read_text(encoding="utf-8").count("<table") >= 1
+    # Recipes and spaces, by a command that reads them and the digits that scikit-learn has.
+    code = (
+        "from pathlib import Path; from temper.demo import example; from temper.digits import write_digits;"
+        "from temper.recipe import load_recipe; from temper.search import load_space;"
+        "load_recipe(example('recipes/digits.yaml')); load_space(example('search_spaces/joint.yaml'));"
+        "print(len(list(write_digits(Path('images'))[0].rglob('*.png'))))"
+    )
+    assert run(installed / "python", "-c", code, cwd=place).strip() == "901"
+    assert "properties" in json.loads(run(program, "schema", "record", cwd=place))
+
+
+def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    needed = {"pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "SECURITY.md"}
+    assert needed <= names
+    assert not [name for name in names if name.startswith((".venv", "runs/", "demo/", "site/"))]
+
+
+def test_the_citation_is_whole_and_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    # What Citation File Format 1.2.0 requires.
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["authors"]
+    assert citation["license"] == "Apache-2.0"
+    assert str(citation["version"]) == re.sub(r"\.dev\d+$", "", temper.__version__)
+
+
+def test_the_changelog_has_a_place_for_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[?([^\]\s]+)", text, re.MULTILINE)
+    wanted = "Unreleased" if ".dev" in temper.__version__ else temper.__version__
+    assert headings[0].lower() == wanted.lower()

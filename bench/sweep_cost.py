@@ -29,8 +29,8 @@ SPACE = {
 }
 SCHEDULERS = {
     "whole grid": None,
-    "ASHA, rungs 1, 3, 9": {"kind": "asha", "grace_epochs": 1, "reduction_factor": 3},
     "ASHA, rungs 2, 6": {"kind": "asha", "grace_epochs": 2, "reduction_factor": 3},
+    "ASHA, rungs 1, 3, 9": {"kind": "asha", "grace_epochs": 1, "reduction_factor": 3},
     "ASHA, rungs 1, 4": {"kind": "asha", "grace_epochs": 1, "reduction_factor": 4},
 }
 

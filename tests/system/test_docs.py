@@ -49,7 +49,8 @@ CHECKED = {
 """Commands that are parsed, and whose recipes, spaces and settings are built; with the reason."""
 
 
-IMAGE_SETS = [f"images/{name}" for name in ("chest_xray", "cifar10", "sign_digits", "traffic_signs")]
+SETS = ("chest_xray", "cifar10", "fashion_mnist", "magnetic_tile", "sign_digits", "traffic_signs")
+IMAGE_SETS = [f"images/{name}" for name in SETS]
 """What the docs find under $TEMPER_DATA."""
 
 
@@ -153,13 +154,7 @@ def world(digits: dict[str, Path], evaluated_run: Path, tmp_path_factory: pytest
             (folder / place / f"digits_{task}").symlink_to(digits[task])
     for name in ("signs", "sign_digits", "traffic_signs"):
         (folder / "shards" / name).symlink_to(digits["target"])
-    for place in (
-        "photos",
-        "images/chest_xray",
-        "images/cifar10",
-        "images/sign_digits",
-        "images/traffic_signs",
-    ):
+    for place in ("photos", *IMAGE_SETS):
         draw_photos(folder / place)
     for name in ("hard", "plain", "photos", "medical", "zoo", "tiny"):
         shutil.copytree(evaluated_run, folder / "runs" / name)
@@ -198,9 +193,13 @@ def test_every_command_is_run_or_checked_or_marked(
 
 
 def forget(words: list[str]) -> None:
-    """Remove shards that an earlier page made: they are never overwritten."""
-    if words[0] == "shards" and not Path(words[2]).is_symlink():
-        shutil.rmtree(words[2], ignore_errors=True)
+    """Remove shards that an earlier page made, or only names: they are never overwritten."""
+    if words[0] != "shards":
+        return
+    place = Path(words[2])
+    if place.is_symlink():
+        place.unlink()
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def is_known(first: str, rest: list[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from temper.cluster.capacity import num_cpus, num_gpus, wants_gpu
 from temper.cluster.feeds import OpenData, val_images
-from temper.cluster.runtime import hush
+from temper.cluster.runtime import hush, result_of
 from temper.cluster.subject import choose_device
 from temper.errors import CheckpointError
 from temper.recipe import Recipe
@@ -112,7 +112,7 @@ def validate_rest(beside: Beside, is_shared: bool) -> TrainState:
     run = RunFolder(fetched(beside.run, names=SMALL, without=PRETRAIN))
     state = read_state(run.last)
     if state.waiting:
-        ray.get(ray.remote(_call).options(**resources(recipe, is_shared)).remote(beside))
+        result_of(ray.remote(_call).options(**resources(recipe, is_shared)).remote(beside))
         with mirrored(beside.run, without=PRETRAIN):
             state = finish_validation(recipe, run, state, JsonlTracker(run.metrics, state.num_epochs))
     if state.waiting:

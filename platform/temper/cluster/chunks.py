@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from temper.cluster.capacity import wants_gpu
-from temper.cluster.runtime import hush
+from temper.cluster.runtime import hush, own_error
 from temper.cluster.subject import Opened, Opener
-from temper.errors import TemperError
 from temper.evaluation import ChunkStore, EvaluationPlan, prepare
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import evaluate_chunk
@@ -125,15 +124,7 @@ def _work_off(
                 index = queue.pop(0)
                 running[actor.evaluate.remote(index)] = (actor, index)
     except ray.exceptions.RayError as problem:
-        raise _own(problem) from problem
+        raise own_error(problem) from problem
     finally:
         for actor in actors:
             ray.kill(actor)
-
-
-def _own(problem: Exception) -> TemperError:
-    """Our own error out of Ray's, or what became of the worker."""
-    cause = getattr(problem, "cause", None)
-    if isinstance(cause, TemperError):
-        return cause
-    return TemperError(f"a worker of the evaluation failed: {problem}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.placing import Share
-from temper.cluster.runtime import start_ray
+from temper.cluster.runtime import result_of, start_ray
 from temper.recipe import Recipe, load_recipe
 from temper.records import EvaluationRecord, RunFolder
 from temper.storage import SMALL, fetched, portable
@@ -24,7 +24,8 @@ def evaluate_all(
     waiting = [_evaluation_task(recipe).remote(portable(run.path)) for run in to_do]
     while waiting:
         ended, waiting = ray.wait(waiting)
-        ray.get(ended)
+        for reference in ended:
+            result_of(reference)
         if on_done is not None:
             on_done(len(runs) - len(waiting))
 
@@ -33,11 +34,10 @@ def evaluate_on_cluster(
     run: Path, overrides: dict[str, Any] | None = None, out: Path | None = None, *, verbose: bool = False
 ) -> EvaluationRecord:
     """Evaluate one run where the cluster has what its recipe asks for, not on the node that asks."""
-    import ray
-
     start_ray(verbose=verbose)
     recipe = load_recipe(RunFolder(fetched(run, names=SMALL)).recipe, overrides)
-    record: EvaluationRecord = ray.get(_evaluation_task(recipe).remote(portable(run), overrides, out=out))
+    task = _evaluation_task(recipe).remote(portable(run), overrides, out=out)
+    record: EvaluationRecord = result_of(task)
     return record
 
 

@@ -119,3 +119,25 @@ def _quiet_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def result_of(reference: Any) -> Any:
+    """What a task returned.
+
+    Raises:
+        TemperError: the task's own, without Ray's account of where; or what became of its process.
+    """
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as problem:
+        raise own_error(problem) from problem
+
+
+def own_error(problem: Exception) -> TemperError:
+    """Our own error out of Ray's, or what became of the process that worked."""
+    cause = getattr(problem, "cause", None)
+    if isinstance(cause, TemperError):
+        return cause
+    return TemperError(f"a worker failed: {problem}")

@@ -63,7 +63,7 @@ def recipe(tiny_recipe: Any, tmp_path: Path) -> Callable[..., Path]:
 def test_two_hosts_train_together_over_a_slow_link_and_through_a_cut_one(
     hosts: Any, recipe: Any, tmp_path: Path
 ) -> None:
-    """The numbers are those of two workers on one host."""
+    """Every epoch is there once, and what was evaluated on one host is the same on another."""
     path = recipe(epochs=8, workers={"num_workers": 2})
     hosts.start()
     hosts.workers[0].slow_down("100mbit")

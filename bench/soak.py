@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import ray
@@ -68,14 +68,15 @@ def main() -> None:
         recipe.write_text(yaml.safe_dump(apply_overrides(document, {**write_tasks(folder), **SMALL})))
         start_ray()
         end, next_kill = time.monotonic() + 60 * asked.minutes, time.monotonic() + generator.uniform(0, 60)
-        before: tuple[int, int, int] | None = None
+        before: tuple[Counter[str], int, int] | None = None
         while time.monotonic() < end:
             next_kill = soak(recipe, folder, generator, tally, next_kill)
             if before is None:  # the first sweep leaves what Ray keeps warm
                 before = left_behind()
         after = left_behind()
-    show(tally, before or after, after)
-    raise SystemExit(bool(tally.problems) or after[0] > 0 or after[1] > 0 or after[2] > (before or after)[2])
+    before = before or after
+    show(tally, before, after)
+    raise SystemExit(bool(tally.problems or after[0] - before[0] or after[1]) or after[2] > before[2])
 
 
 def soak(recipe: Path, folder: Path, generator: random.Random, tally: Tally, next_kill: float) -> float:
@@ -161,20 +162,21 @@ def check(out: SweepFolder, tally: Tally) -> None:
         tally.problems.append(f"{out.path.name} has no summary")
 
 
-def left_behind() -> tuple[int, int, int]:
-    """Processes at work or actors alive, placement groups, bytes in the object store, of the whole Ray."""
+def left_behind() -> tuple[Counter[str], int, int]:
+    """Names of actors and of processes at work, placement groups, bytes in the object store, of all Ray."""
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
     from ray.util.state import list_actors, list_placement_groups
 
     address = ray.get_runtime_context().gcs_address
     time.sleep(SETTLE_S)
-    alive: list[Any] = [one for one in list_actors(address, limit=10_000) if one.state != "DEAD"]
+    alive = Counter(str(one.class_name) for one in list_actors(address, limit=10_000) if one.state != "DEAD")
+    titles = Counter(" ".join(psutil.Process(pid).cmdline()) for pid in working(""))
     groups = [one for one in list_placement_groups(address, limit=10_000) if one.state != "REMOVED"]
     store = get_memory_info_reply(get_state_from_address(address)).store_stats
-    return max(len(alive), len(working(""))), len(groups), int(store.object_store_bytes_used)
+    return alive | titles, len(groups), int(store.object_store_bytes_used)
 
 
-def show(tally: Tally, before: tuple[int, int, int], after: tuple[int, int, int]) -> None:
+def show(tally: Tally, before: tuple[Counter[str], int, int], after: tuple[Counter[str], int, int]) -> None:
     kills = ", ".join(f"{count} x {kind}" for kind, count in sorted(tally.kills.items()))
     print("| | |")
     print("|---|---:|")
@@ -182,7 +184,9 @@ def show(tally: Tally, before: tuple[int, int, int], after: tuple[int, int, int]
     print(f"| trials | {tally.trials} |")
     print(f"| kills | {sum(tally.kills.values())} ({kills}) |")
     print(f"| lost, repeated or failed | {len(tally.problems)} |")
-    print(f"| processes left behind | {after[0]} |")
+    more, kept = after[0] - before[0], ", ".join(sorted(before[0]))
+    print(f"| processes left behind | {more.total()} {', '.join(sorted(more))} |")
+    print(f"| processes that Ray keeps from the first sweep on | {before[0].total()} ({kept}) |")
     print(f"| placement groups left behind | {after[1]} |")
     print(f"| object store grew by | {max(0, after[2] - before[2])} bytes |")
     for problem in tally.problems:

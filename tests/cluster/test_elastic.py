@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.long
-def test_a_node_goes_and_another_joins_and_each_image_is_used_once() -> None:
-    command = [sys.executable, str(ROOT / "bench/elastic.py"), "--epochs", "30"]
+@pytest.mark.parametrize("notice", [[], ["--drain"]], ids=["without a word", "with notice"])
+def test_a_node_goes_and_another_joins_and_each_image_is_used_once(notice: list[str]) -> None:
+    command = [sys.executable, str(ROOT / "bench/elastic.py"), "--epochs", "30", *notice]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"drain"')))

@@ -170,7 +170,7 @@ def left_behind() -> tuple[Counter[str], int, int]:
     address = ray.get_runtime_context().gcs_address
     time.sleep(SETTLE_S)
     alive = Counter(str(one.class_name) for one in list_actors(address, limit=10_000) if one.state != "DEAD")
-    titles = Counter(" ".join(psutil.Process(pid).cmdline()) for pid in working(""))
+    titles = Counter(" ".join(psutil.Process(pid).cmdline()).strip() for pid in working(""))
     groups = [one for one in list_placement_groups(address, limit=10_000) if one.state != "REMOVED"]
     store = get_memory_info_reply(get_state_from_address(address)).store_stats
     return alive | titles, len(groups), int(store.object_store_bytes_used)

@@ -132,8 +132,20 @@ class LocalHead:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def forget_token() -> Callable[[], None]:
+    """Ray reads the token once for a process; after this it reads it again."""
+
+    def forget() -> None:
+        from ray._raylet import AuthenticationTokenLoader
+
+        AuthenticationTokenLoader.instance().reset_cache()
+
+    return forget
+
+
 @pytest.fixture(scope="module")
-def start_head() -> Iterator[Callable[..., LocalHead]]:
+def start_head(forget_token: Callable[[], None]) -> Iterator[Callable[..., LocalHead]]:
     """Starts a head (arguments of ``LocalHead``) that this process has the token of, and is to submit to."""
     started = []
     with pytest.MonkeyPatch.context() as patch:
@@ -156,10 +168,3 @@ def start_head() -> Iterator[Callable[..., LocalHead]]:
         for head in started:
             head.kill()
     forget_token()
-
-
-def forget_token() -> None:
-    """Ray reads the token once for a process."""
-    from ray._raylet import AuthenticationTokenLoader
-
-    AuthenticationTokenLoader.instance().reset_cache()

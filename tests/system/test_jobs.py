@@ -28,13 +28,6 @@ def head(start_head: Any) -> Any:
     return start_head()
 
 
-def forget_token() -> None:
-    """Ray reads the token once for a process."""
-    from ray._raylet import AuthenticationTokenLoader
-
-    AuthenticationTokenLoader.instance().reset_cache()
-
-
 def wait_for(event: Callable[[], bool], what: str) -> float:
     """Seconds until ``event``."""
     started = time.monotonic()
@@ -205,6 +198,7 @@ def test_a_plain_ray_job_from_a_checkout_has_the_code_that_was_sent(head: Any, t
 def test_what_keeps_a_job_from_its_head_is_one_line(
     head: Any,
     command: Any,
+    forget_token: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, str | None],
     code: int,

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from temper.errors import RecordError
-from temper.reading import read_json
+from temper.records.documents import read_document
 from temper.records.evaluation import FileRecord, Interval
 from temper.spec import Spec, Threat
 
@@ -108,12 +107,4 @@ def read_crossval(path: Path) -> CrossvalRecord:
     Raises:
         RecordError: missing, or not such a record.
     """
-    try:
-        return CrossvalRecord.model_validate(read_json(path))
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such record; `temper crossval RECIPE` makes one") from None
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        raise RecordError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
-    except (OSError, ValueError) as problem:
-        raise RecordError(f"{path}: not readable as JSON ({problem})") from None
+    return read_document(CrossvalRecord, path, "no such record; `temper crossval RECIPE` makes one")

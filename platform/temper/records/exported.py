@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from temper.errors import RecordError
-from temper.reading import read_json
+from temper.records.documents import read_document
 from temper.records.evaluation import FileRecord
 from temper.records.rejection import Calibration
 from temper.spec import Spec
@@ -57,12 +56,4 @@ def read_export(path: Path) -> ExportRecord:
     Raises:
         RecordError: missing, damaged, or of another version.
     """
-    try:
-        return ExportRecord.model_validate(read_json(path))
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such file; `temper export RUN --out DIR` makes it") from None
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        raise RecordError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
-    except (OSError, ValueError) as problem:
-        raise RecordError(f"{path}: not readable as JSON ({problem})") from None
+    return read_document(ExportRecord, path, "no such file; `temper export RUN --out DIR` makes it")

@@ -1,0 +1,29 @@
+"""Reading a JSON file as the record that it should be."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from temper.errors import RecordError
+from temper.reading import read_json
+from temper.spec import Spec
+
+Record = TypeVar("Record", bound=Spec)
+
+
+def read_document(kind: type[Record], path: Path, missing: str) -> Record:
+    """Read ``path`` as a ``kind``; ``missing`` is said after the path where there is no such file.
+
+    Raises:
+        RecordError: missing, damaged, or not such a record.
+    """
+    try:
+        return kind.model_validate(read_json(path))
+    except FileNotFoundError:
+        raise RecordError(f"{path}: {missing}") from None
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        raise RecordError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+    except (OSError, ValueError) as problem:
+        raise RecordError(f"{path}: not readable as JSON ({problem})") from None

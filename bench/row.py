@@ -32,7 +32,7 @@ class Row:
         return ratio <= float(bound) if sign == "<=" else ratio >= float(bound)
 
     def measure(self, rounds: int) -> dict[str, float]:
-        """Medians of both sides, taking turns after the warm-ups, and the median, least and greatest of the ratios."""
+        """Medians of both sides, taking turns after warming up; median, least and greatest of the ratios."""
         for _ in range(self.warm_ups):
             self.ours(), self.peer()
         pairs = [(self.ours(), self.peer()) for _ in range(min(rounds, self.rounds or rounds))]
@@ -48,6 +48,6 @@ class Row:
 
 
 Rows = Callable[[Path], Iterator[Row]]
-"""What a script of bench/ offers under the name ``rows``: it makes its data in the folder, checks that both sides
-do the same, and yields its rows.
+"""What a script of bench/ offers under the name ``rows``: it makes its data in the folder, checks that both
+sides do the same, and yields its rows.
 """

@@ -2,7 +2,8 @@
 
     python bench/growth.py NUM_RAYLETS SHARDS
 
-starts so many raylets on this machine, decodes the shards with them and prints shards per second.
+starts so many raylets on this machine, decodes the shards with them and prints shards per second of the clock
+and of the processor.
 """
 
 import os
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from input_speed import all_processes, cpu_s
 from photos import write_photos
 from row import Row
 from temper.data import ShardSet, write_shards
@@ -74,11 +76,13 @@ def on_raylets(count: int, shards: Path) -> float:
     """Shards per second, of a cluster in a process of its own."""
     command = [sys.executable, __file__, str(count), str(shards)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return float(done.stdout.splitlines()[-1])
+    by_clock, by_processor = map(float, done.stdout.splitlines()[-1].split())
+    print(f"  {count} raylets: {by_clock:.2f} shards/s, {by_processor:.2f} shards/CPU s of all processes")
+    return by_clock
 
 
-def decode(num_raylets: int, path: Path) -> float:
-    """Shards per second, the median of a few passes after the first."""
+def decode(num_raylets: int, path: Path) -> tuple[float, float]:
+    """Shards per second of the clock, and of the processor: the median of a few passes after the first."""
     os.environ |= {"RAY_raylet_start_wait_time_s": "150", "RAY_agent_register_timeout_ms": "150000"}
     import ray
     from ray.cluster_utils import Cluster
@@ -93,14 +97,16 @@ def decode(num_raylets: int, path: Path) -> float:
         cluster.add_node(num_cpus=TOTAL_CPUS // num_raylets, object_store_memory=memory, **port)
     os.environ["RAY_ADDRESS"] = cluster.address
     start_ray()
-    shards, seconds = ShardSet.open(path), list[float]()
+    shards, spent = ShardSet.open(path), list[tuple[float, float]]()
     for _ in range(1 + PASSES):
-        started = time.perf_counter()
+        before = time.perf_counter(), cpu_s(all_processes())
         load_images_with_ray(shards, "train", SHARD_PX, "pad")
-        seconds.append(time.perf_counter() - started)
+        spent.append((time.perf_counter() - before[0], cpu_s(all_processes()) - before[1]))
     ray.shutdown()
     cluster.shutdown()
-    return len(shards.manifest.shards) / statistics.median(seconds[1:])
+    count = len(shards.manifest.shards)
+    wall, cpu = (count / statistics.median(column) for column in zip(*spent[1:], strict=True))
+    return wall, cpu
 
 
 def free_port() -> int:
@@ -109,4 +115,4 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    print(decode(int(sys.argv[1]), Path(sys.argv[2])))
+    print(*decode(int(sys.argv[1]), Path(sys.argv[2])))

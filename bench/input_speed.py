@@ -153,14 +153,14 @@ def all_processes() -> list[psutil.Process]:
 
 def _speed(epoch: Callable[[], Iterator[Any]], processes: Callable[[], list[psutil.Process]]) -> float:
     """Images per second of the processor over one epoch."""
-    before, count = _cpu_s(processes()), 0
+    before, count = cpu_s(processes()), 0
     for images, labels in epoch():
         assert images.dtype == torch.float32
         count += len(labels)
-    return count / (_cpu_s(processes()) - before)
+    return count / (cpu_s(processes()) - before)
 
 
-def _cpu_s(processes: list[psutil.Process]) -> float:
+def cpu_s(processes: list[psutil.Process]) -> float:
     total = 0.0
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):

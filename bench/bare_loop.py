@@ -74,9 +74,9 @@ def peak_mb(process: int | str = "self") -> float:
 
 
 def main() -> None:
-    recipe, data = load_recipe(sys.argv[1]), np.load(sys.argv[2])
+    recipe, data, begun = load_recipe(sys.argv[1]), np.load(sys.argv[2]), time.time()
     ends, losses = train(recipe, torch.from_numpy(data["images"]), torch.from_numpy(data["labels"]))
-    print(json.dumps({"ends": ends, "losses": losses, "peak_mb": peak_mb()}))
+    print(json.dumps({"begun": begun, "ends": ends, "losses": losses, "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

@@ -87,11 +87,11 @@ class Run:
     peak_mb: float
 
     @classmethod
-    def of(cls, started: float, ends: list[tuple[float, float]], losses: list[float], peak: float) -> "Run":
+    def of(cls, start_s: float, ends: list[tuple[float, float]], losses: list[float], peak: float) -> "Run":
         epoch_s, cpu_s = (
             (last - first) / (len(ends) - 2) for first, last in zip(ends[0], ends[-2], strict=True)
         )
-        return cls(ends[0][0] - started - epoch_s, epoch_s, cpu_s, losses, peak)
+        return cls(start_s, epoch_s, cpu_s, losses, peak)
 
 
 class Sides:
@@ -115,7 +115,7 @@ class Sides:
         script = Path(__file__).with_name("bare_loop.py")
         command = [sys.executable, str(script), str(self._recipe), str(self._folder / "train.npz")]
         done = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        self.bare_run = Run.of(started, done["ends"], done["losses"], done["peak_mb"])
+        self.bare_run = Run.of(done["begun"] - started, done["ends"], done["losses"], done["peak_mb"])
         apart = np.abs(np.subtract(self.ours_run.losses, self.bare_run.losses)) / self.bare_run.losses
         if apart[0] > self._tolerance:
             raise SystemExit(f"{self._recipe.stem}: losses {self.ours_run.losses} and {self.bare_run.losses}")
@@ -151,7 +151,8 @@ def follow(command: list[str], out: Path) -> Run:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}\n{said}")
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return Run.of(started, ends, [row["train/loss"] for row in metrics], peak)
+    start_s = ends[0][0] - metrics[0]["cost/train_s"] - started
+    return Run.of(start_s, ends, [row["train/loss"] for row in metrics], peak)
 
 
 def count_lines(path: Path) -> int:

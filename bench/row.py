@@ -31,13 +31,17 @@ class Row:
         sign, bound = self.goal.split()
         return ratio <= float(bound) if sign == "<=" else ratio >= float(bound)
 
+    def compare(self, ours: float, peer: float) -> float:
+        """What the goal is about."""
+        return ours / peer
+
     def measure(self, rounds: int) -> dict[str, float]:
         """Medians of both sides, taking turns after warming up; median, least and greatest of the ratios."""
         for _ in range(self.warm_ups):
             self.ours(), self.peer()
         pairs = [(self.ours(), self.peer()) for _ in range(min(rounds, self.rounds or rounds))]
         mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratios = [a / b for a, b in pairs]
+        ratios = [self.compare(a, b) for a, b in pairs]
         return {
             "ours": mine,
             "peer": theirs,
@@ -45,6 +49,13 @@ class Row:
             "least": min(ratios),
             "greatest": max(ratios),
         }
+
+
+class Difference(Row):
+    """A row whose goal is about ours minus the peer's, under the name ``ratio``."""
+
+    def compare(self, ours: float, peer: float) -> float:
+        return ours - peer
 
 
 Rows = Callable[[Path], Iterator[Row]]

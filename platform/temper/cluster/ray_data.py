@@ -41,11 +41,17 @@ def load_images_with_ray(shards: ShardSet, split: Split, image_size: int, fit: F
     def decode_group(item: dict[str, Any]) -> dict[str, Any]:
         group = groups[item["id"]]
         part = decode_rows(shards, group, rows_within(rows, group), image_size, fit)
-        return {"id": item["id"], "images": part.images, "labels": part.labels, "rows": part.rows}
+        return {"id": item["id"], "images": part.images, "labels": part.labels}
 
-    decoded = ray.data.range(len(groups), override_num_blocks=len(groups)).map(decode_group).take_all()
-    decoded.sort(key=lambda item: int(item["id"]))
-    return join([Images(item["images"], item["labels"], item["rows"]) for item in decoded])
+    # Each part goes to its place as it comes: all of them beside the whole would be twice its memory.
+    images = np.empty((len(rows), 3, image_size, image_size), np.uint8)
+    labels = np.empty(len(rows), np.int64)
+    decoded = ray.data.range(len(groups), override_num_blocks=len(groups)).map(decode_group)
+    for item in decoded.iter_rows():
+        start = int(np.searchsorted(rows, groups[int(item["id"])].start))
+        part = slice(start, start + len(item["labels"]))
+        images[part], labels[part] = item["images"], item["labels"]
+    return Images(images, labels, rows)
 
 
 class StreamedBatches:
@@ -85,17 +91,12 @@ class StreamedBatches:
             self._pipeline = self._windows.stream(epoch, num_read)
         self._next_epoch = -1  # until this epoch has been read to its end
         pending: list[Images] = []
-        available = -skip
         for size in self._sizes[first:]:
-            while available < size:
-                pending.append(next(self._pipeline))
-                num_read += 1
-                available += len(pending[-1].labels)
-            data = _without_first(join(pending), skip)
-            skip = 0
-            yield Batch(*(torch.from_numpy(part[:size]) for part in (data.images, data.labels, data.rows)))
-            pending = [_without_first(data, size)]
-            available -= size
+            while sum(len(part.labels) for part in pending) < size:
+                pending.append(_part(next(self._pipeline), skip))
+                num_read, skip = num_read + 1, 0
+            data = _take(pending, size)
+            yield Batch(*(torch.from_numpy(part) for part in (data.images, data.labels, data.rows)))
         for _ in range(len(self._windows) - num_read):
             next(self._pipeline)
         self._next_epoch = epoch + 1
@@ -119,8 +120,21 @@ class StreamedBatches:
         self._pipeline = None
 
 
-def _without_first(images: Images, count: int) -> Images:
-    return Images(images.images[count:], images.labels[count:], images.rows[count:])
+def _part(images: Images, start: int, end: int | None = None) -> Images:
+    """Some of ``images``, without a copy."""
+    return Images(images.images[start:end], images.labels[start:end], images.rows[start:end])
+
+
+def _take(pending: list[Images], count: int) -> Images:
+    """The first ``count`` images out of ``pending``: copied once, for those of Ray's store are read-only."""
+    taken: list[Images] = []
+    while count:
+        part = pending.pop(0)
+        taken.append(_part(part, 0, count))
+        if len(part.labels) > count:
+            pending.insert(0, _part(part, count))
+        count -= len(taken[-1].labels)
+    return join(taken)
 
 
 class Windows:
@@ -178,17 +192,23 @@ class Windows:
     def decode(self, epoch: int, position: int) -> Images:
         """The images of this rank in the window at ``position`` of ``epoch``, in their order."""
         window, rows = self.order(epoch, position)
-        parts = []
+        images = np.empty((len(rows), 3, self._image_size, self._image_size), np.uint8)
+        labels = np.empty(len(rows), np.int64)
+        by_row = np.argsort(rows)
         for group in self._windows[window]:
-            chosen = rows_within(np.sort(rows), group)
-            if len(chosen):
-                parts.append(decode_rows(self._shards, group, chosen, self._image_size, self._fit))
-        if not parts:
-            shape = (0, 3, self._image_size, self._image_size)
-            return Images(np.empty(shape, np.uint8), np.empty(0, np.int64), np.empty(0, np.int64))
-        decoded = join(parts)
-        place = np.searchsorted(decoded.rows, rows)
-        return Images(decoded.images[place], decoded.labels[place], decoded.rows[place])
+            low, high = np.searchsorted(rows, [group.start, group.start + group.num_rows], sorter=by_row)
+            places = by_row[low:high]
+            if len(places):
+                labels[places] = decode_rows(
+                    self._shards,
+                    group,
+                    rows[places],
+                    self._image_size,
+                    self._fit,
+                    into=images,
+                    places=places,
+                ).labels
+        return Images(images, labels, rows)
 
     def order(self, epoch: int, position: int) -> tuple[int, np.ndarray]:
         """Which window stands at ``position`` of ``epoch``, and this rank's rows of it in their order."""

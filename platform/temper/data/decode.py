@@ -41,18 +41,25 @@ def decode(content: bytes, image_size: int, fit: Fit, long_side: tuple[int, int]
     # Only formats that shards may hold: Pillow starts a program to read some others.
     with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
         _check_size(opened, long_side)
-        image = opened.convert("RGB") if opened.mode != "L" else opened.copy()
+        pixels = np.asarray(_square(opened, image_size, fit))
+    if pixels.ndim == 2:
+        return np.broadcast_to(pixels, (3, *pixels.shape))
+    return pixels.transpose(2, 0, 1)
+
+
+def _square(opened: Image.Image, image_size: int, fit: Fit) -> Image.Image:
+    """Grey or RGB, of the wanted size; the image itself where it is that already."""
+    image = opened if opened.mode in ("L", "RGB") else opened.convert("RGB")
     square = (image_size, image_size)
-    if image.size != square:
-        match fit:
-            case "pad":
-                image = ImageOps.pad(image, square, Image.Resampling.BILINEAR)
-            case "crop":
-                image = ImageOps.fit(image, square, Image.Resampling.BILINEAR)
-            case "stretch":
-                image = image.resize(square, Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
-    return np.broadcast_to(pixels, (3, *square)) if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if image.size == square:
+        return image
+    match fit:
+        case "pad":
+            return ImageOps.pad(image, square, Image.Resampling.BILINEAR)
+        case "crop":
+            return ImageOps.fit(image, square, Image.Resampling.BILINEAR)
+        case "stretch":
+            return image.resize(square, Image.Resampling.BILINEAR)
 
 
 def _check_size(image: Image.Image, long_side: tuple[int, int] | None) -> None:
@@ -75,10 +82,12 @@ def decode_rows(
     fit: Fit,
     *,
     into: np.ndarray | None = None,
+    places: Sequence[int] | np.ndarray | None = None,
 ) -> Images:
     """Decode the given rows (row numbers within ``group``), in their order.
 
-    ``into``, uint8 (N,3,S,S), receives the images where it is given.
+    ``into``, uint8 (M,3,S,S), receives the images where it is given: at the N ``places``, or one after the
+    other.
 
     Raises:
         ShardError: naming the shard and the row that cannot be decoded.
@@ -87,10 +96,10 @@ def decode_rows(
     contents = table["image"].combine_chunks().field("bytes")
     labels = table["label"].to_numpy()
     images = np.empty((len(rows), 3, image_size, image_size), np.uint8) if into is None else into
-    for position, row in enumerate(rows):
+    for place, row in zip(range(len(rows)) if places is None else places, rows, strict=True):
         try:
             content = contents[int(row) - group.start].as_py() or b""
-            images[position] = decode(content, image_size, fit, shards.manifest.long_side)
+            images[place] = decode(content, image_size, fit, shards.manifest.long_side)
         except Exception as problem:  # Pillow raises many kinds for a damaged image
             reason = str(problem) or type(problem).__name__
             raise ShardError(

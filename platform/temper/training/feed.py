@@ -48,5 +48,14 @@ def to_device(
 ) -> tuple[Tensor, Tensor]:
     """Augmented images (B,3,S,S) in [0,1] and labels (B,) on ``device``; from ``seed``."""
     generator = torch.Generator(device).manual_seed(seed)
-    images = batch.images.to(device, non_blocking=True)
-    return augment(images, spec, generator), batch.labels.to(device, non_blocking=True)
+    return augment(_sent(batch.images, device), spec, generator), _sent(batch.labels, device)
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """``values`` on ``device``, perhaps still on their way.
+
+    Only a copy out of pinned memory lets this process go on and prepare the next steps meanwhile.
+    """
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)

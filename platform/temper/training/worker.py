@@ -107,6 +107,8 @@ class DistributedWorker(Worker):
         self.world_size = dist.get_world_size()
 
     def wrap(self, model: nn.Module) -> nn.Module:
+        if self.world_size == 1:
+            return model
         device_ids = [self.device] if self.device.type == "cuda" else None
         # The loop shares them itself, before the attack reads them.
         return DistributedDataParallel(model, device_ids=device_ids, forward_sync_buffers=False)
@@ -131,7 +133,8 @@ class DistributedWorker(Worker):
                 buffer.copy_(part.view_as(buffer))
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        assert isinstance(wrapped, DistributedDataParallel)
+        if not isinstance(wrapped, DistributedDataParallel):  # nobody to wait for
+            return nullcontext()
         own: AbstractContextManager[None] = wrapped.no_sync()
         return own
 

@@ -1,6 +1,9 @@
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision.transforms.v2.functional as tvf
 
 from temper.data import AugmentSpec, Images, Plan, ResidentBatches, augment
@@ -71,3 +74,22 @@ def test_warp_equals_torchvision_inside_the_image() -> None:
     assert torch.allclose(flipped, tvf.horizontal_flip(pixels), atol=1e-5)
     shifted = warp(pixels, torch.zeros(1), torch.tensor([[0.25, 0.0]]), one)
     assert torch.allclose(shifted[..., :28], pixels[..., 4:], atol=1e-5)
+
+
+def test_warp_is_affine_grid_and_grid_sample_however_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.rand(7, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    angles, flips = torch.linspace(-0.5, 0.5, 7), torch.tensor([1.0, -1, 1, -1, 1, -1, 1])
+    shifts = torch.linspace(-0.4, 0.4, 14).view(7, 2)
+    cos, sin = angles.cos(), angles.sin()
+    rows = (
+        torch.stack([flips * cos, -flips * sin * 24 / 32, shifts[:, 0]], 1),
+        torch.stack([sin * 32 / 24, cos, shifts[:, 1]], 1),
+    )
+    grid = F.affine_grid(torch.stack(rows, 1), [7, 3, 24, 32], align_corners=False)
+    expected = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    whole = warp(pixels, angles, shifts, flips)
+    assert torch.allclose(whole, expected, atol=1e-5)
+    for images in (1, 3):
+        cached = images * 24 * 32 // torch.get_num_threads()
+        monkeypatch.setattr(import_module("temper.data.augment"), "CACHED_PIXELS", cached)
+        assert torch.equal(warp(pixels, angles, shifts, flips), whole)

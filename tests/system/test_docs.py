@@ -156,7 +156,8 @@ def world(digits: dict[str, Path], evaluated_run: Path, tmp_path_factory: pytest
         (folder / "shards" / name).symlink_to(digits["target"])
     for place in ("photos", *IMAGE_SETS):
         draw_photos(folder / place)
-    for name in ("hard", "plain", "photos", "medical", "zoo", "tiny"):
+    sweeps = [f"{domain}-sweep" for domain in ("medical", "manufacturing", "traffic")]
+    for name in ("hard", "plain", "photos", "medical", "zoo", "tiny", "medical-objects", *sweeps):
         shutil.copytree(evaluated_run, folder / "runs" / name)
     shutil.copytree(folder / "photos/cup", folder / "images/new")
     shutil.copy(folder / "photos/cup/1.png", folder / "a.png")

@@ -175,6 +175,12 @@ def test_the_citation_is_whole_and_of_this_version() -> None:
     assert str(citation["version"]) == re.sub(r"\.dev\d+$", "", temper.__version__)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_pages_name_the_wheel_of_this_version(page: str, built: Path) -> None:
+    named = set(re.findall(r"temper-[\w.]+\.whl", (ROOT / page).read_text(encoding="utf-8")))
+    assert named == {path.name for path in built.glob("*.whl")}
+
+
 def test_the_changelog_has_a_place_for_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## \[?([^\]\s]+)", text, re.MULTILINE)

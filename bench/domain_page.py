@@ -182,7 +182,7 @@ def draw(chart: Chart, out: Path) -> None:
 
 
 def photograph(page: Path, out: Path) -> None:
-    """The upper part of a page, by a browser, in few colours: a small file."""
+    """The upper part of a page, by a browser, in at most 256 colours: a small file."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         print(f"no browser on the PATH: {out} is left as it is")
@@ -196,7 +196,9 @@ def photograph(page: Path, out: Path) -> None:
         ]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True, timeout=180)
         with Image.open(picture) as image:
-            image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(out, optimize=True)
+            image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+                out, optimize=True
+            )
 
 
 def write_page(domain: str, docs: Path) -> None:

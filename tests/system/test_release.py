@@ -177,7 +177,7 @@ def test_the_citation_is_whole_and_of_this_version() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
 def test_pages_name_the_wheel_of_this_version(page: str, built: Path) -> None:
-    named = set(re.findall(r"temper-[\w.]+\.whl", (ROOT / page).read_text(encoding="utf-8")))
+    named = set(re.findall(r"temper-[\w.-]+\.whl", (ROOT / page).read_text(encoding="utf-8")))
     assert named == {path.name for path in built.glob("*.whl")}
 
 

@@ -9,7 +9,7 @@ NUM_TEST_WORKERS ?= 2
 # Containers often forbid bytecode; then each of the many processes compiles PyTorch and Ray anew, for 10 s and more.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test test-long check docs format bench lock clean
+.PHONY: help install demo test test-long check docs dist format bench lock clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ check: $(INSTALLED) ## Format, lint, types, layers, spelling.
 docs: $(INSTALLED) ## The documentation as a site in site/, from the pages and the code; links are checked.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
+dist: $(INSTALLED) ## The sdist and the wheel in dist/.
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build -d dist
+
 format: $(INSTALLED) ## Format the code, mend what ruff can.
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -61,4 +65,4 @@ lock: ## Compile requirements.lock anew.
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
 
 clean: ## Remove what the commands made; keep .venv.
-	@rm -rf demo runs shards site .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf demo runs shards site dist .pytest_cache .mypy_cache .ruff_cache

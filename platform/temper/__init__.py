@@ -29,7 +29,7 @@ __all__ = [
     "train",
 ]
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

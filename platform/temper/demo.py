@@ -10,6 +10,7 @@ from temper.cluster.sweep import Watch, sweep
 from temper.data import write_shards
 from temper.digits import write_digits
 from temper.errors import CheckpointError, TemperError
+from temper.explain import build_report
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.recipe import build_recipe
 from temper.records import SweepFolder, SweepRecord
@@ -24,6 +25,8 @@ class DemoResult:
     sweep: SweepRecord
     leaderboard: LeaderboardSummary
     page: Path
+    report: Path
+    """What the sweep found, as a page."""
 
 
 def run_demo(
@@ -61,7 +64,8 @@ def run_demo(
         verbose=verbose,
     )
     summary = build_leaderboard([folder.trials], folder.leaderboard)
-    return DemoResult(record, summary, folder.leaderboard / "index.html")
+    report = build_report(folder.path).page
+    return DemoResult(record, summary, folder.leaderboard / "index.html", report)
 
 
 def example(name: str) -> Path:

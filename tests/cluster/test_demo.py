@@ -55,6 +55,8 @@ def test_the_sweep_leaves_a_ledger_and_records_that_agree(demo: DemoResult, seen
         assert record.recipe_hash == next(row.recipe_hash for row in rows if row.trial == name)
         assert record.status == "ok"
         assert load_recipe(folder.trial(name).recipe).tracking.group == "digits-sweep"
+    assert demo.report == folder.report / "sweep.html"
+    assert "Pareto front" in demo.report.read_text()
     summary = json.loads(folder.summary.read_text())
     assert (summary["num_trials"], summary["num_failed"]) == (len(rows), 0)
 

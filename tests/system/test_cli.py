@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "jobs/recipes/tiny.yaml")
 COMMANDS = [
     "doctor",
+    "examples",
     "demo",
     "shards",
     "plan",

@@ -1,5 +1,6 @@
 """What is released: wheel and sdist, installed where the repository is not, and the files beside them."""
 
+import ast
 import json
 import os
 import re
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ import yaml
 import temper
 
 ROOT = Path(__file__).parents[2]
+BROUGHT_BY_OTHERS = {"aiohttp", "eagerpy", "markupsafe", "pydantic-core", "requests"}
+"""What Ray, Foolbox, Jinja2 and pydantic cannot be without."""
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -50,17 +55,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``bin`` of an environment with the wheel; the packages it needs (6 GB) are those of this one."""
-    folder = tmp_path_factory.mktemp("environment")
-    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+    """``bin`` of an environment with the wheel."""
     (wheel,) = built.glob("*.whl")
+    return install(wheel, tmp_path_factory.mktemp("environment"))
+
+
+def install(package: Path, folder: Path) -> Path:
+    """``bin`` of a new environment with this package alone; what it needs (6 GB) is taken from ours."""
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     places = {name: sysconfig.get_path(name, vars={"base": str(folder)}) for name in ("purelib", "scripts")}
     python = Path(places["scripts"]) / "python"
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    assert uv is not None
-    run(uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--python", python, wheel, cwd=folder)
     # Through a .pth file packages are found, but not the .pth files beside them, such as our editable one.
     (Path(places["purelib"]) / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    assert uv is not None
+    options = ["--quiet", "--offline", "--no-deps", "--no-build-isolation", "--python", python]
+    run(uv, "pip", "install", *options, package, cwd=folder)
     return python.parent
 
 
@@ -101,6 +111,49 @@ def test_the_wheel_works_outside_the_repository(installed: Path, built: Path, ev
     )
     assert run(installed / "python", "-c", code, cwd=place).strip() == "901"
     assert "properties" in json.loads(run(program, "schema", "record", cwd=place))
+    run(program, "examples", ".", cwd=place)
+    for name in ("jobs/recipes", "search_spaces"):
+        assert {path.name for path in (place / name).iterdir()} == {
+            path.name for path in (ROOT / name).iterdir()
+        }
+
+
+def test_the_sdist_can_be_installed(built: Path, tmp_path: Path) -> None:
+    (archive,) = built.glob("*.tar.gz")
+    program = install(archive, tmp_path) / "temper"
+    assert run(program, "--version", cwd=tmp_path).strip() == f"temper {temper.__version__}"
+
+
+def test_what_is_imported_is_what_installing_brings() -> None:
+    """The environments above borrow our packages, so one that is not declared would not be missed there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [
+        one for name in ("cluster", "onnx", "peft", "timm") for one in project["optional-dependencies"][name]
+    ]
+    declared = {canonical(re.split(r"[\[<>=]", one)[0]) for one in [*project["dependencies"], *extras]}
+    known, homes = declared | BROUGHT_BY_OTHERS, metadata.packages_distributions()
+    unknown = {
+        (path.name, name)
+        for path in sorted((ROOT / "platform/temper").rglob("*.py"))
+        for name in imported_by(path) - sys.stdlib_module_names - {"temper"}
+        if not known & {canonical(home) for home in homes.get(name, [name])}
+    }
+    assert not unknown, "imported, but brought by no dependency in pyproject.toml"
+
+
+def imported_by(path: Path) -> set[str]:
+    """The first parts of the names of modules that a file imports, at its top or late."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
@@ -120,6 +173,12 @@ def test_the_citation_is_whole_and_of_this_version() -> None:
     assert citation["authors"]
     assert citation["license"] == "Apache-2.0"
     assert str(citation["version"]) == re.sub(r"\.dev\d+$", "", temper.__version__)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_pages_name_the_wheel_of_this_version(page: str, built: Path) -> None:
+    named = set(re.findall(r"temper-[\w.-]+\.whl", (ROOT / page).read_text(encoding="utf-8")))
+    assert named == {path.name for path in built.glob("*.whl")}
 
 
 def test_the_changelog_has_a_place_for_this_version() -> None:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 import typing
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
 SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))
+MODULES = sorted((ROOT / "platform").rglob("*.py"))
 NAVIGATION = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
 MADE = {ROOT / "docs" / name for name in re.findall(r"[\w./-]+\.md", yaml.safe_dump(NAVIGATION))}
 """Pages of the site, some of them made from the code; `make docs` fails where one is not."""
@@ -70,6 +72,19 @@ def test_readme_is_short_and_names_files_that_exist() -> None:
     assert len(text.splitlines()) < 200
     for name in re.findall(r"(?:jobs|search_spaces)/[\w/.-]+\.(?:yaml|py)", text):
         assert (ROOT / name).exists(), name
+
+
+def test_the_layers_that_contributors_read_are_those_that_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    fence = re.search(r"```text\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert fence is not None
+    assert [line.strip() for line in fence[1].strip().splitlines()] == layers
+
+
+def test_no_module_is_longer_than_250_lines() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert not {path.name: length for path, length in lengths.items() if length > 250}
 
 
 def test_the_cluster_file_is_one_that_ray_accepts() -> None:

@@ -1,4 +1,4 @@
-"""The recipes of three domains, and a run whose threat model is a patch, from training to the board."""
+"""The recipes of three domains and of their starts, and a run against patches, from training to the board."""
 
 from pathlib import Path
 from typing import Any
@@ -20,26 +20,44 @@ from temper.verification import check_record
 
 ROOT = Path(__file__).parents[2]
 DOMAINS = {"medical": "xray", "manufacturing": "lighting", "traffic": "weather"}
+STARTS = {"clothing": "lighting", "objects": "common"}
+CORRUPTIONS = DOMAINS | STARTS
 SPACES = {"medical": "small_eps", "manufacturing": "small_eps", "traffic": "patch"}
 
 
-@pytest.mark.parametrize("name", DOMAINS)
-def test_a_domain_has_a_threat_model_that_it_explains_and_a_space(name: str) -> None:
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_domain_has_a_threat_model_that_it_explains(name: str) -> None:
     path = ROOT / f"jobs/recipes/{name}.yaml"
     recipe = load_recipe(path)
     plan = recipe.evaluation.plan(recipe.threat, recipe.seed)
-    assert plan.corruptions == (DOMAINS[name],)
+    assert plan.corruptions == (CORRUPTIONS[name],)
     assert len(plan.others) == 1
     assert recipe.objective.adversary is not None
     assert recipe.objective.adversary.norm == recipe.threat.norm
     assert recipe.objective.adversary.eps == recipe.threat.eps
     text = path.read_text(encoding="utf-8")
-    for said in ("Threat model:", "expected:", DOMAINS[name], "temper shards"):
+    for said in ("Threat model:", "expected:", CORRUPTIONS[name], "temper shards"):
         assert said in text
-    space, document = load_space(ROOT / f"search_spaces/{SPACES[name]}.yaml"), read_yaml(path)
-    assert len(build_trials(space, document, "space")) >= 4
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+@pytest.mark.parametrize("is_factorial", [False, True])
+def test_a_domain_has_spaces_around_its_recipe(name: str, is_factorial: bool) -> None:
+    path = ROOT / f"search_spaces/{name if is_factorial else SPACES[name]}.yaml"
+    space, document = load_space(path), read_yaml(ROOT / f"jobs/recipes/{name}.yaml")
+    assert len(build_trials(space, document, "space")) >= (8 if is_factorial else 4)
     assert baseline_trial(space, document, "space") is not None
     assert check_space(space, document, "space")
+
+
+@pytest.mark.parametrize(("start", "target"), [("clothing", "manufacturing"), ("objects", "medical")])
+def test_a_domain_can_start_from_a_hardened_source_model(start: str, target: str) -> None:
+    source = load_recipe(ROOT / f"jobs/recipes/{start}.yaml")
+    changes = {"pretrain": None, "model.weights": f"runs/{start}"}
+    recipe = load_recipe(ROOT / f"jobs/recipes/{target}.yaml", changes)
+    assert recipe.model.backbone == source.model.backbone
+    assert recipe.data.source == source.data.target
+    assert source.threat.eps >= recipe.threat.eps
 
 
 def test_epochs_are_compared_under_patches_where_they_are_the_threat(tiny_recipe: Any) -> None:

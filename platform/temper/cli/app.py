@@ -84,9 +84,9 @@ def demo(
     changes = parse_assignments(overrides or [])
     with watching() as watch:
         result = run_demo(here(out), changes, watch=watch, verbose=verbose)
-    summary = {**result.sweep.model_dump(), "page": str(result.page)}
+    summary = {**result.sweep.model_dump(), "page": str(result.page), "report": str(result.report)}
     finish(summary, board_table(result.leaderboard), as_json=as_json)
-    say(f"leaderboard: {result.page}")
+    say(f"report: {result.report}\nleaderboard: {result.page}")
 
 
 @app.command(epilog="Example: temper doctor")

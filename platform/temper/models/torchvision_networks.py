@@ -157,7 +157,8 @@ def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
     except (OSError, RuntimeError) as problem:  # RuntimeError: a file that is not what it should be
         raise ModelError(
             f"model.weights: the pretrained weights of '{name}' could not be downloaded ({problem}); "
-            "download them elsewhere and give the file's path"
+            f"download {_weights(name).url} elsewhere and set model.weights to the file's path, or to the "
+            "folder of a former run of this backbone, or to null: a random start"
         ) from None
     if name == "inception_v3":
         for part, nothing in (("aux_logits", False), ("AuxLogits", None)):

@@ -1,5 +1,6 @@
 """Typed files: what a run, a sweep and an evaluation leave behind, and how they are written."""
 
+from temper.records.accuracies import Interval, Metrics, MetricsRecord, Proportion
 from temper.records.adversarial import SavedImages, read_saved_images, write_saved_images
 from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
@@ -13,13 +14,9 @@ from temper.records.evaluation import (
     EvaluationRecord,
     FileRecord,
     GateRecord,
-    Interval,
-    Metrics,
-    MetricsRecord,
     MinimumNormRecord,
     ModelRecord,
     Promises,
-    Proportion,
     SuiteRecord,
     ThreatRecord,
     read_record,

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from temper.records.accuracies import Interval
 from temper.records.documents import read_document
-from temper.records.evaluation import FileRecord, Interval
+from temper.records.evaluation import FileRecord
 from temper.spec import Spec, Threat
 
 MEASURES = ("clean_acc", "robust_acc", "balanced_acc", "robust_balanced_acc")

@@ -7,7 +7,8 @@ import torch
 
 from temper.models import TaskModel
 from temper.training.averaging import NoAverage
-from temper.training.state import Parts, load_optimizer, optimizer_tensors
+from temper.training.optimizer_state import load_optimizer, optimizer_tensors
+from temper.training.state import Parts
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from temper.training.feed import Feed, paired_batches
 from temper.training.free import FreeStep
 from temper.training.guard import find_collapse, guard_of
 from temper.training.later import ValidateNow, Validator
+from temper.training.optimizer_state import load_optimizer
 from temper.training.plan import PhasePlan, phase_of, plan_phases
 from temper.training.progress import advance, fresh_state, reported
 from temper.training.samples import build_sample_log
@@ -30,7 +31,6 @@ from temper.training.state import (
     TrainState,
     Waiting,
     digest_of,
-    load_optimizer,
     read_parts,
     restore,
     restore_model,

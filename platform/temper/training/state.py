@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -215,36 +214,6 @@ def _read_part(path: Path, run: RunFolder) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: missing or damaged ({problem}); remove {run.last} to start afresh"
         ) from None
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dict[str, Tensor]:
-    """The optimizer's state as tensors, by ``names`` of its parameters in their order."""
-    return {
-        f"{names[index]}|{slot}": torch.as_tensor(value)
-        for index, slots in optimizer.state_dict()["state"].items()
-        for slot, value in slots.items()
-        if value is not None
-    }
-
-
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, names: Sequence[str], tensors: dict[str, Tensor]
-) -> None:
-    """Give ``optimizer``, of the parameters ``names``, the state that it had.
-
-    Raises:
-        CheckpointError: the state is that of other parameters.
-    """
-    slots: dict[int, dict[str, Any]] = {}
-    place = {name: index for index, name in enumerate(names)}
-    for key, value in tensors.items():
-        name, _, slot = key.partition("|")
-        if name not in place:
-            raise CheckpointError(
-                f"the optimizer's state speaks of '{name}', which this phase does not train"
-            )
-        slots.setdefault(place[name], {})[slot] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
 
 
 def digest_of(names: Sequence[str]) -> str:

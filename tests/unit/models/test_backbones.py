@@ -90,6 +90,16 @@ def test_pretrained_weights_of_another_size(name: str, size: int) -> None:
         build_backbone(name, 448, pretrained=True)
 
 
+def test_pretrained_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The message says what to fetch, and what else a model can start from."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(
+        ModelError, match=r"could not be downloaded .*resnet18-\w+\.pth elsewhere .* or to null"
+    ):
+        build_backbone("resnet18", 64, pretrained=True)
+
+
 def test_no_pretrained_weights() -> None:
     with pytest.raises(ModelError, match="no pretrained weights for 'wide_resnet28_10'"):
         build_backbone("wide_resnet28_10", 32, pretrained=True)

@@ -1,0 +1,34 @@
+"""Settings as frozen pydantic models: parsing, dotted overrides, and errors that name the place."""
+
+from temper.spec.base import Ratio, Spec, format_ratio, parse_ratio
+from temper.spec.documents import (
+    apply_overrides,
+    content_hash,
+    dump_yaml,
+    parse_assignments,
+    read_yaml,
+    refuse_secrets,
+)
+from temper.spec.problems import explain, validate
+from temper.spec.threats import BallThreat, Geometry, Norm, Threat, TrainedNorm, check_eps
+
+__all__ = [
+    "BallThreat",
+    "Geometry",
+    "Norm",
+    "Ratio",
+    "Spec",
+    "Threat",
+    "TrainedNorm",
+    "apply_overrides",
+    "check_eps",
+    "content_hash",
+    "dump_yaml",
+    "explain",
+    "format_ratio",
+    "parse_assignments",
+    "parse_ratio",
+    "read_yaml",
+    "refuse_secrets",
+    "validate",
+]

@@ -1,0 +1,91 @@
+"""Validation whose errors name the place, what is wrong, and what is allowed."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, Union
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from temper.errors import RecipeError
+from temper.spec.documents import MAX_SHOWN
+
+SpecT = TypeVar("SpecT", bound=BaseModel)
+
+
+def validate(model: type[SpecT], document: Mapping[str, Any], where: str) -> SpecT:
+    """Build ``model`` from ``document``.
+
+    Raises:
+        RecipeError: one line for each problem: where, dotted path, what is wrong, what is allowed.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as problem:
+        lines = [f"{where}: {explain(model, error)}" for error in problem.errors()]
+        raise RecipeError("\n".join(dict.fromkeys(lines))) from None
+
+
+def explain(model: type[BaseModel], error: ErrorDetails) -> str:
+    """One pydantic error as a sentence for users."""
+    owner, path = _locate(model, error["loc"])
+    dotted = ".".join(path)
+    match error["type"]:
+        case "extra_forbidden":
+            fields = sorted(owner.model_fields) if owner else []
+            parent = f"'{'.'.join(path[:-1])}'" if path[:-1] else "the top level"
+            close = difflib.get_close_matches(path[-1], fields, 1)
+            hint = f" (did you mean '{close[0]}'?)" if close else ""
+            return f"no field '{dotted}'{hint}. Fields of {parent}: {', '.join(fields)}"
+        case "missing":
+            return f"'{dotted}' is required"
+        case "union_tag_invalid":
+            context = error["ctx"]
+            return f"'{dotted}': no kind {context['tag']!r}. Kinds: {context['expected_tags']}".replace(
+                "'\"", "'"
+            )
+        case "union_tag_not_found":
+            return f"'{dotted}': expected a mapping with a 'kind', got {_short(error['input'])}"
+        case _:
+            message = error["msg"].removeprefix("Value error, ")
+            got = "" if error["type"] == "value_error" else f", got {_short(error['input'])}"
+            return f"'{dotted}': {message}{got}" if dotted else f"{message}{got}"
+
+
+def _short(value: object) -> str:
+    """``value`` in one line of a message."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
+
+
+def _locate(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel] | None, list[str]]:
+    """The model that owns the last name of ``loc``, and ``loc`` without the tags of unions."""
+    owner: type[BaseModel] | None = model
+    choices: dict[str, type[BaseModel]] = {}
+    path: list[str] = []
+    for name in map(str, loc):
+        if name in choices:
+            owner, choices = choices[name], {}
+            continue
+        if len(choices) == 1:
+            owner = next(iter(choices.values()))
+        path.append(name)
+        field = owner.model_fields.get(name) if owner else None
+        choices = _models_in(field.annotation) if field else {}
+    return owner, path
+
+
+def _models_in(annotation: object) -> dict[str, type[BaseModel]]:
+    """The spec classes that an annotation admits, by their ``kind`` (or by their name)."""
+    origin = typing.get_origin(annotation)
+    if origin in (Union, types.UnionType, Annotated, tuple, list, dict):
+        found: dict[str, type[BaseModel]] = {}
+        for part in typing.get_args(annotation):
+            found |= _models_in(part)
+        return found
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        kind = annotation.model_fields.get("kind")
+        return {str(kind.default) if kind else annotation.__name__: annotation}
+    return {}

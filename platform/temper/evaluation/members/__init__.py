@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from temper.evaluation.members.base import FoolboxMember, Member
+from temper.evaluation.members.base import FoolboxMember, Member, NearestMember
 from temper.evaluation.members.foolbox_ball import DDNMember, FGSMMember
 from temper.evaluation.members.foolbox_l0 import PointwiseMember, SaltPepperMember
 from temper.evaluation.members.foolbox_l1 import EADMember, SLIDEMember
@@ -78,6 +78,7 @@ __all__ = [
     "HopSkipJumpMember",
     "MarginPGDMember",
     "Member",
+    "NearestMember",
     "PGDL0Member",
     "PGDMember",
     "PatchMember",

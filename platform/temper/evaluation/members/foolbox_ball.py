@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from temper.evaluation.members.base import FoolboxMember
+from temper.evaluation.members.base import FoolboxMember, FoolboxNearestMember
 from temper.spec import Geometry
 
 
@@ -20,7 +20,7 @@ class FGSMMember(FoolboxMember):
         return fa.LinfFastGradientAttack() if norm == "linf" else fa.L2FastGradientAttack()
 
 
-class DDNMember(FoolboxMember):
+class DDNMember(FoolboxNearestMember):
     """Decoupled direction and norm, L2 only. Rony et al. 2019, arXiv:1811.09600."""
 
     kind: Literal["ddn"] = "ddn"

@@ -18,7 +18,8 @@ from temper.attacks import (
     smallest_num_classes,
 )
 from temper.attacks.losses import LossName
-from temper.evaluation.members.base import Member, Sees
+from temper.attacks.norms import project
+from temper.evaluation.members.base import Member, NearestMember, Sees
 from temper.spec import Geometry, Norm, Threat
 
 SHORT = {"cross_entropy": "ce", "dlr": "dlr", "margin": "margin"}
@@ -65,7 +66,7 @@ class PGDMember(OwnMember):
         return LastPGD(norm=norm, eps=eps, steps=self.steps, rel_step_size=step, random_start=random_start)
 
 
-class DeepFoolMember(OwnMember):
+class DeepFoolMember(NearestMember):
     """Steps to the nearest linearised boundary. Moosavi-Dezfooli et al. 2016, arXiv:1511.04599."""
 
     kind: Literal["deepfool"] = "deepfool"
@@ -73,8 +74,14 @@ class DeepFoolMember(OwnMember):
     steps: int = Field(default=25, ge=1)
     candidates: int = Field(default=10, ge=2)
 
-    def build(self, norm: Norm, eps: float, num_classes: int) -> Attack:
-        return DeepFool(norm=norm, eps=eps, steps=self.steps, candidates=self.candidates)
+    def nearest(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
+        settings = {"norm": norm, "steps": self.steps, "candidates": self.candidates}
+        # Any eps would do: the attack cuts what it found to it, and this is what it found.
+        return DeepFool.model_validate({**settings, "eps": 0.0}).nearest(model, images, labels)
+
+    def cut(self, images: Tensor, points: Tensor, threat: Threat) -> Tensor:
+        norm: Norm = threat.norm  # type: ignore[assignment]  # one of its geometries
+        return project(norm, points, images, threat.eps)
 
 
 class APGDMember(OwnMember):

@@ -26,7 +26,6 @@ from temper.evaluation.chunk import evaluate_chunk
 from temper.records import AttackRecord
 from temper.spec import Threat
 
-
 MAX_APART = 0.005
 """Robust accuracy by which both may differ."""
 

@@ -340,7 +340,7 @@ def test_honest_searches_for_patches_pass_and_one_that_found_less_does_not() -> 
     assert judge_search(8, 4, 64).passed
     assert not judge_search(12, 4, 64).passed
     draw, chances = np.random.default_rng(0), np.repeat([0.0, 0.1, 0.5, 0.9, 1.0], [24, 5, 6, 5, 24])
-    refused = {share: 0 for share in (1.0, 0.3)}
+    refused = dict.fromkeys((1.0, 0.3), 0)
     for share in refused:
         for _ in range(400):
             one, other = (draw.random(len(chances)) < chances for _ in range(2))

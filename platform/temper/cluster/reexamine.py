@@ -119,7 +119,7 @@ class Reexamined:
         return [again, judge_gates(record.gates, gates)]
 
     def _search(self, chosen: np.ndarray, seed: int) -> tuple[np.ndarray, list[GateRecord]]:
-        """(K,) bool: the images ``chosen`` (K,) that stand after the suite ``quick`` and the gates; the gates."""
+        """Which of ``chosen`` (K,) stand after the suite ``quick`` and the gates, (K,) bool; the gates."""
         columns, device, plan = self.evidence.columns, self.opened.opened.device, self._plan(seed)
         places = torch.from_numpy(chosen)
         data = LabelledImages(self.data.images[places], self.data.labels[places])

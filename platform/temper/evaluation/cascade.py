@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from temper.evaluation.found import CascadeOutcome, MemberOutcome, wrong_unless
-from temper.evaluation.members import Member, NearestMember
-from temper.evaluation.nearest import NearestPoints
+from temper.evaluation.members import Member, SearchMember
 from temper.evaluation.passes import HeldModel
+from temper.evaluation.searches import Searches
 from temper.evaluation.threats import distances, is_valid, margins
 from temper.seeds import derive_seed
 from temper.spec import Threat
@@ -44,19 +44,19 @@ def run_cascade(
     seed: int,
     batching: Batching,
     among: Tensor | None = None,
-    nearest: NearestPoints | None = None,
+    searches: Searches | None = None,
     on_progress: OnProgress | None = None,
 ) -> CascadeOutcome:
     """Attack the images that stand in ``begun``, member after member; ``begun`` is added to and returned.
 
-    ``among`` (N,) bool leaves the attacks to some of the images; ``nearest`` has what members found for
+    ``among`` (N,) bool leaves the attacks to some of the images; ``searches`` has what members found for
     another eps of the same norm.
 
     An attack's own word is no evidence: each returned image is checked against the threat model and
     classified again here, by the model itself.
     """
     for member in members:
-        turn = _Turn(model, member, data, begun, batching, among, nearest, on_progress)
+        turn = _Turn(model, member, data, begun, batching, among, searches, on_progress)
         turn.attack_survivors(derive_seed(seed, "evaluate", begun.threat.label, member.name))
         begun.members.append(turn.outcome())
     return begun
@@ -73,10 +73,10 @@ class _Turn:
         cascade: CascadeOutcome,
         batching: Batching,
         among: Tensor | None,
-        nearest: NearestPoints | None,
+        searches: Searches | None,
         on_progress: OnProgress | None,
     ) -> None:
-        self.model, self.member, self.data, self.nearest = model, member, data, nearest
+        self.model, self.member, self.data, self.searches = model, member, data, searches
         self.cascade, self.batching, self.on_progress = cascade, batching, on_progress
         self.threat: Threat = cascade.threat
         self.among = torch.ones_like(cascade.standing) if among is None else among
@@ -110,8 +110,8 @@ class _Turn:
         clean = self.data.images[chosen].to(self.batching.device).float() / 255
         labels = self.data.labels[chosen].to(self.batching.device)
         rows, images, labels = chosen.repeat(copies), clean.repeat(copies, 1, 1, 1), labels.repeat(copies)
-        if self.nearest is not None and isinstance(self.member, NearestMember):
-            perturbed = self.nearest.run(
+        if self.searches is not None and isinstance(self.member, SearchMember):
+            perturbed = self.searches.run(
                 self.member, self.model.twin, images, labels, self.threat, rows, len(self.data.labels)
             )
         else:

@@ -10,9 +10,9 @@ from temper.attacks import minimum_norm
 from temper.evaluation.cascade import Batching, LabelledImages, OnProgress, run_cascade
 from temper.evaluation.corruptions import GROUPS, Group, evaluate_corruptions
 from temper.evaluation.found import CascadeOutcome, CleanOutcome, Found, Passes, wrong_unless
-from temper.evaluation.nearest import NearestPoints
 from temper.evaluation.passes import CountedModel, HeldModel, held_still
 from temper.evaluation.plan import EvaluationPlan
+from temper.evaluation.searches import Searches
 from temper.seeds import derive_seed
 from temper.spec import Norm
 
@@ -106,7 +106,7 @@ def _run(
 ) -> list[CascadeOutcome]:
     done: list[CascadeOutcome] = []
     times = Counter(one.threat.norm for one in plan.cascades)
-    nearest = {norm: NearestPoints() for norm, count in times.items() if count > 1}
+    searches = {norm: Searches() for norm, count in times.items() if count > 1}
     for one in plan.cascades:
         outcome = CascadeOutcome.begin(one.threat, one.suite.name, clean, data.images, kept)
         # In the order of the plan the last of the same norm is the largest ball inside this one.
@@ -121,7 +121,7 @@ def _run(
             members,
             seed=seed,
             batching=batching,
-            nearest=nearest.get(one.threat.norm),
+            searches=searches.get(one.threat.norm),
             on_progress=on_progress,
         )
         done.append(outcome)

@@ -48,21 +48,21 @@ class Member(Spec):
         raise AssertionError(f"{type(self).__name__} does not say how it attacks")
 
 
-class NearestMember(Member):
-    """An attack that looks for the nearest point that fools the model, and draws nothing.
+class SearchMember(Member):
+    """An attack whose search draws nothing and does not depend on ``eps``: one serves every ``eps``.
 
-    ``eps`` decides only where the way to that point is cut, so what was found once serves every ``eps``.
+    Most look for the nearest point that fools the model, and ``eps`` decides only where the way is cut.
     """
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
-        return self.cut(images, self.nearest(model, images, labels, threat.norm), threat)
+        return self.within(images, self.search(model, images, labels, threat.norm), threat)
 
-    def nearest(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
-        """Points (B,3,H,W) at any distance."""
+    def search(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
+        """(B,3,H,W): points at any distance, or directions to go."""
         raise AssertionError(f"{type(self).__name__} does not say how it attacks")
 
-    def cut(self, images: Tensor, points: Tensor, threat: Threat) -> Tensor:
-        """``points`` (B,3,H,W), brought into the ball around ``images``."""
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        """What was ``found`` (B,3,H,W), brought into the ball around ``images``."""
         raise AssertionError(f"{type(self).__name__} does not say how it cuts")
 
 
@@ -83,17 +83,17 @@ class FoolboxMember(Member):
         raise AssertionError(f"{type(self).__name__} does not name its attack")
 
 
-class FoolboxNearestMember(NearestMember):
+class FoolboxSearchMember(SearchMember):
     """An attack of Foolbox that looks for the smallest perturbation, with its defects mended."""
 
-    def nearest(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
+    def search(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
         with as_foolbox(model, images, seed=0) as fmodel:
             found, _, _ = self.build(norm)(fmodel, images.clamp(0, 1), labels, epsilons=None)
         return found  # type: ignore[no-any-return]
 
-    def cut(self, images: Tensor, points: Tensor, threat: Threat) -> Tensor:
-        cut: Tensor = self.build(threat.norm).distance.clip_perturbation(images, points, threat.eps)
-        return cut
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        clipped: Tensor = self.build(threat.norm).distance.clip_perturbation(images, found, threat.eps)
+        return clipped
 
     def build(self, norm: Geometry) -> Any:
         """The Foolbox attack."""

@@ -1,21 +1,21 @@
-"""The nearest points that members found, for the next eps: it changes only where the way to them is cut."""
+"""What members found for one eps and is good for the next."""
 
 import torch
 from torch import Tensor, nn
 
-from temper.evaluation.members import NearestMember
+from temper.evaluation.members import SearchMember
 from temper.spec import Threat
 
 
-class NearestPoints:
-    """Of the N images of a chunk, in one norm; each member's points are kept as they are found."""
+class Searches:
+    """Of the images of a chunk, in one norm; what each member finds is kept."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
 
     def run(
         self,
-        member: NearestMember,
+        member: SearchMember,
         model: nn.Module,
         images: Tensor,
         labels: Tensor,
@@ -27,11 +27,11 @@ class NearestPoints:
         key = member.model_dump_json()
         if key not in self._kept:
             self._kept[key] = torch.zeros(size, dtype=torch.bool), torch.empty(size, *images.shape[1:])
-        is_known, points = self._kept[key]
+        is_known, kept = self._kept[key]
         new = ~is_known[rows]
         if new.any():
             chosen = new.to(images.device)
-            found = member.nearest(model, images[chosen], labels[chosen], threat.norm)
-            points[rows[new]] = found.detach().cpu()
+            found = member.search(model, images[chosen], labels[chosen], threat.norm)
+            kept[rows[new]] = found.detach().cpu()
             is_known[rows[new]] = True
-        return member.cut(images, points[rows].to(images.device), threat)
+        return member.within(images, kept[rows].to(images.device), threat)

@@ -46,13 +46,14 @@ class LastPGD(Attack):
         found, rows = start.clone(), torch.arange(len(images), device=images.device)
         before = current = found.clone()
         for left in range(self.steps - 1, -1, -1):
-            moved = self._move(logits_fn, current, images[rows], labels[rows])
+            moved = self._move(logits_fn, current, images, labels)
             earlier, before, current = before, current, moved
             repeats = _same(current, before) | _same(current, earlier)
             if repeats.any():
                 ends = current if left % 2 == 0 else before
                 found[rows[repeats]] = ends[repeats]
-                rows, before, current = (part[~repeats] for part in (rows, before, current))
+                left_over = (rows, images, labels, before, current)
+                rows, images, labels, before, current = (part[~repeats] for part in left_over)
             if len(rows) == 0:
                 break
         found[rows] = current

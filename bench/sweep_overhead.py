@@ -39,6 +39,7 @@ def rows(folder: Path) -> Iterator[Row]:
         rounds=1,
         warm_ups=0,
     )
+    ray.shutdown()  # what is measured after it should have the machine for itself
 
 
 def small_recipe(folder: Path) -> dict[str, Any]:

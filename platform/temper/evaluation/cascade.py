@@ -134,7 +134,7 @@ class _Turn:
         fooled = self.cascade.standing[chosen] & valid & (prediction != labels)
         self.prediction[chosen[fooled]] = torch.where(finite, prediction, -1)[fooled]
         self.distance[chosen[fooled]] = lengths[fooled]
-        self.cascade.fell(chosen, fooled, perturbed.cpu())
+        self.cascade.fell(chosen, fooled, perturbed)
         self.cascade.see(chosen, fooled, valid, logits, margins(logits, labels), labels)
 
     def outcome(self) -> MemberOutcome:

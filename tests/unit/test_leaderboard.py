@@ -163,17 +163,6 @@ def test_light_commands_load_neither_torch_nor_ray(
     assert result.returncode == 0, result.stderr
 
 
-def test_help_loads_nothing_that_takes_long() -> None:
-    code = (
-        "import sys; from temper.cli import main\n"
-        "try: main(['--help'])\nexcept SystemExit as end: assert not end.code, end.code\n"
-        "slow = {'pydantic', 'yaml', 'numpy', 'pyarrow', 'pandas', 'matplotlib', 'PIL'} & set(sys.modules)\n"
-        "sys.exit(f'loaded {slow}' if slow else 0)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-
-
 @pytest.mark.parametrize(
     ("schedule", "shown"),
     [

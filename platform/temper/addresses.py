@@ -5,9 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
-
-from pydantic import PlainSerializer
+from typing import Self
 
 from temper.credentials import mask
 from temper.errors import StorageError
@@ -107,10 +105,6 @@ def named(path: str | Path) -> str:
     """How a path is written for people and in recipes: with both slashes, and never that of a copy."""
     address = address_of(path)
     return str(path) if address is None else str(address)
-
-
-Place = Annotated[Path, PlainSerializer(named, return_type=str, when_used="json")]
-"""A path that a user gives, here or in S3; it is written as it was given."""
 
 
 def in_words(text: str) -> str:

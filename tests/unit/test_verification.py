@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.foreign import ForeignSpec, evaluate_foreign
 from temper.cluster.launch import launch
-from temper.cluster.reexamine import Reexamined, judge_fallen
+from temper.cluster.reexamine import Reexamined, judge_fallen, judge_search
 from temper.cluster.reopen import Reopened, check_suite, reopen
 from temper.cluster.verify import check_images, check_start, verify_record
 from temper.data import Manifest, read_fingerprint, write_shards
@@ -331,6 +331,37 @@ def test_half_a_point_is_allowed_up_to_chance() -> None:
         assert judge_fallen(count, total, total).passed == allowed
     assert judge_fallen(1, 64, 50).passed
     assert not judge_fallen(4, 64, 50).passed
+
+
+def test_honest_searches_for_patches_pass_and_one_that_found_less_does_not() -> None:
+    assert judge_search(2, 0, 40).passed
+    assert judge_search(2, 2, 40).passed
+    assert not judge_search(5, 0, 40).passed
+    assert judge_search(8, 4, 64).passed
+    assert not judge_search(12, 4, 64).passed
+    draw, chances = np.random.default_rng(0), np.repeat([0.0, 0.1, 0.5, 0.9, 1.0], [24, 5, 6, 5, 24])
+    refused = dict.fromkeys((1.0, 0.3), 0)
+    for share in refused:
+        for _ in range(400):
+            one, other = (draw.random(len(chances)) < chances for _ in range(2))
+            # A record whose search found this share of what an honest one finds.
+            recorded = draw.random(len(chances)) < share * chances
+            fallen, apart = int((one & ~recorded).sum()), int((one != other).sum())
+            both = not judge_fallen(fallen, 64, 64).passed and not judge_search(fallen, apart, 64).passed
+            refused[share] += both
+    assert refused[1.0] <= 8
+    assert refused[0.3] >= 360
+
+
+def test_patches_are_judged_by_how_far_two_searches_differ(evidence: Evidence, scene: Reexamined) -> None:
+    threat = Threat(norm="patch", eps=0.2)
+    record = evidence.record.model_copy(update={"threat": threat, "gates": []})
+    lying = replace(
+        evidence, record=record, columns={**evidence.columns, "robust": evidence.columns["correct"]}
+    )
+    again = replace(scene, evidence=lying).attack_again(24)[0]
+    assert not again.passed
+    assert "two new searches with other seeds differ in" in again.detail
 
 
 def test_a_gate_that_is_missing_is_caught(evidence: Evidence, scene: Reexamined) -> None:

@@ -9,6 +9,13 @@ from torch import Tensor
 from temper.attacks.base import Attack, LogitsFn, cross_entropy_of, image_gradient
 from temper.attacks.norms import project, random_point, steepest
 
+SLICE = 64 * 32 * 32
+"""Pixels of the images that climb together on a CPU: of more, the activations leave its caches, and the C
+library hands their memory back and fetches it anew at each step (0.84 ms an image and step of resnet8 at
+32 px in a batch of 128, 0.78 in slices of 64; measured).
+"""
+SMALLEST_SLICE = 8
+
 
 class LastPGD(Attack):
     """Where PGD ends on the cross-entropy. Madry et al. 2018, arXiv:1706.06083.
@@ -28,16 +35,25 @@ class LastPGD(Attack):
         self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         start = random_point(self.norm, images, self.eps, generator) if self.random_start else images
-        found, rows = start.detach().clone(), torch.arange(len(images), device=images.device)
+        size = len(images)
+        if images.device.type == "cpu":
+            size = max(SMALLEST_SLICE, SLICE // images[0, 0].numel())
+        parts = zip(*(torch.split(part, size) for part in (start.detach(), images, labels)), strict=True)
+        return torch.cat([self._climb(logits_fn, *part) for part in parts])
+
+    def _climb(self, logits_fn: LogitsFn, start: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Where the last step from ``start`` (B,3,H,W) leads."""
+        found, rows = start.clone(), torch.arange(len(images), device=images.device)
         before = current = found.clone()
         for left in range(self.steps - 1, -1, -1):
-            moved = self._move(logits_fn, current, images[rows], labels[rows])
+            moved = self._move(logits_fn, current, images, labels)
             earlier, before, current = before, current, moved
             repeats = _same(current, before) | _same(current, earlier)
             if repeats.any():
                 ends = current if left % 2 == 0 else before
                 found[rows[repeats]] = ends[repeats]
-                rows, before, current = (part[~repeats] for part in (rows, before, current))
+                left_over = (rows, images, labels, before, current)
+                rows, images, labels, before, current = (part[~repeats] for part in left_over)
             if len(rows) == 0:
                 break
         found[rows] = current

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temper.cli.show import finish, percent, progress_bar, say, table_of
-from temper.spec import format_ratio
 
 if TYPE_CHECKING:
     from temper.leaderboard import LeaderboardSummary
@@ -57,6 +56,8 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
 
 def _further_rows(record: "EvaluationRecord") -> list[list[str]]:
     """What was measured beyond the recipe's threat model, where anything was."""
+    from temper.spec import format_ratio
+
     rows = [[f"at eps {format_ratio(point.eps)}", percent(point.robust_acc.value)] for point in record.curve]
     rows += [[f"robust, {other.threat.label}", _with_interval(other.robust_acc)] for other in record.others]
     if record.union_acc is not None:

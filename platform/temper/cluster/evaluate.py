@@ -10,7 +10,7 @@ from torch import Tensor
 from temper.cluster.evidence import track_evaluation, write_evidence
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import make_record
-from temper.cluster.rejection import checkpoint_of, material_of, reject
+from temper.cluster.rejection import calibrate_opened, checkpoint_of, material_of, reject
 from temper.cluster.subject import Opened, OpenRun, Subject, answers_of, build_start
 from temper.data import Images
 from temper.errors import CheckpointError
@@ -65,6 +65,7 @@ def _evaluate(
     store = ChunkStore(written.path / EVALUATION, {**_identity(subject), "plan": plan.hash})
     start = Start.of(subject)
     opened = Opened(subject.model, subject.test, subject.device)
+    calibration = calibrate_opened(opened, material, checkpoint_of(subject))
     evaluation = measure(
         opened,
         OpenRun(portable(run.path), overrides or {}),
@@ -92,7 +93,7 @@ def _evaluate(
         start.source_accuracy(subject.model),
         start.own_source_accuracy(),
         start.adaptability(evaluation.balanced_acc),
-        reject(opened, evaluation, material, checkpoint_of(subject)),
+        reject(opened, evaluation, material, calibration),
     )
     write_once(written.record, record.model_dump_json(indent=2) + "\n")
     store.clear()

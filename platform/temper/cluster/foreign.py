@@ -14,7 +14,7 @@ from temper.cluster.evidence import write_evidence
 from temper.cluster.foreign_models import SourceAnswers, build_foreign, digest_of_model
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import Claim, make_foreign_record
-from temper.cluster.rejection import Material, material_from, reject
+from temper.cluster.rejection import Material, calibrate_opened, material_from, reject
 from temper.cluster.subject import Opened, Opener, choose_device
 from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
 from temper.errors import ModelError, RecipeError
@@ -150,6 +150,7 @@ def _evaluate_into(
     plan = settings.plan(claim.threat, claim.seed)
     identity = {"model": digest_of_model(opened.model), "images": claim.data.fingerprint, "plan": plan.hash}
     store = ChunkStore(out / EVALUATION, identity) if out is not None else None
+    calibration = calibrate_opened(opened, material, identity["model"])
     evaluation = measure(
         opened,
         opener,
@@ -172,7 +173,7 @@ def _evaluate_into(
             data_name=claim.data.name,
             classes=claim.data.classes,
         )
-    rejection = reject(opened, evaluation, material, identity["model"])
+    rejection = reject(opened, evaluation, material, calibration)
     record = make_foreign_record(claim, identity["model"], opened, evaluation, written, rejection)
     if written is not None and store is not None:
         write_once(written.record, record.model_dump_json(indent=2) + "\n")

@@ -5,14 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from temper.attacks import attack_mode
 from temper.cluster.subject import Opened, Subject
 from temper.data import Fit, Images, ShardSet, find_images, load_images, read_image
-from temper.errors import DataError
+from temper.errors import DataError, ModelError
 from temper.evaluation import Evaluation
-from temper.evaluation.rejection import RejectionSpec, Unlike, calibrate_model, measure_rejection
+from temper.evaluation.rejection import (
+    RejectionSpec,
+    Unlike,
+    calibrate_model,
+    measure_rejection,
+    score_images,
+)
 from temper.records import Calibration, RejectionRecord, sha256_of
+from temper.spec import Threat
 from temper.storage import exists, fetched, named
 
 
@@ -67,23 +76,61 @@ def checkpoint_of(subject: Subject) -> str:
     return sha256_of(subject.run.checkpoint / "model.safetensors")
 
 
-def reject(
-    opened: Opened, evaluation: Evaluation, material: Material | None, checkpoint: str
-) -> RejectionRecord | None:
-    """Fit and measure it; ``checkpoint`` is the digest of the weights. ``None`` without ``material``."""
+def calibrate_opened(opened: Opened, material: Material | None, checkpoint: str) -> Calibration | None:
+    """Fit it before hours of attacks; ``checkpoint`` is the digest of the weights. ``None`` without
+    ``material``.
+
+    Raises:
+        ModelError: no finite answer to some of the images that rejection is measured on.
+    """
     if material is None:
         return None
-    adversarial, unlike = evaluation.adversarial, list(material.unlike)
-    if len(adversarial.images):
-        unlike.append(Unlike("adversarial", adversarial.threat.label, adversarial.images))
+    others = {one.name: one.images for one in material.unlike}
+    with attack_mode(opened.model):
+        for name, images in {"validation": material.val.images, "test": opened.test.images, **others}.items():
+            try:
+                score_images(opened.model, images, batch_size=material.batch_size, device=opened.device)
+            except ModelError as problem:
+                raise ModelError(
+                    f"evaluation.rejection: {problem}. Seen on the images of '{name}', before any attack; "
+                    "mend the model, or leave rejection out"
+                ) from None
+        return _calibrate(opened, material, checkpoint)
+
+
+def reject(
+    opened: Opened, evaluation: Evaluation, material: Material | None, calibration: Calibration | None
+) -> RejectionRecord | None:
+    """Measure it. ``None`` without ``material``."""
+    if material is None or calibration is None:
+        return None
+    found = evaluation.adversarial
+    attacked = attacked_images(found.threat, found.images, found.prediction)
+    return measure_on(opened, attacked, evaluation.worst_logits, material, calibration)
+
+
+def attacked_images(threat: Threat, images: Tensor, predictions: np.ndarray) -> list[Unlike]:
+    """Adversarial examples (K,3,H,W) that the model has an answer to; where it has none, the gates block."""
+    answered = images[torch.from_numpy(predictions >= 0)]
+    return [Unlike("adversarial", threat.label, answered)] if len(answered) else []
+
+
+def measure_on(
+    opened: Opened,
+    attacked: Sequence[Unlike],
+    worst_logits: Tensor,
+    material: Material,
+    calibration: Calibration,
+) -> RejectionRecord:
+    """On test images, those unlike them, and attacked ones; ``worst_logits`` (N,C): answers under attack."""
     with attack_mode(opened.model):
         return measure_rejection(
             opened.model,
             opened.test.images,
             opened.test.labels,
-            evaluation.worst_logits,
-            unlike,
-            _calibrate(opened, material, checkpoint),
+            worst_logits,
+            [*material.unlike, *attacked],
+            calibration,
             batch_size=material.batch_size,
             device=opened.device,
         )

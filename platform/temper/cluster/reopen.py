@@ -1,11 +1,13 @@
 """Opening again what a record is about: its model and its images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from temper.cluster.evaluate import Start
 from temper.cluster.foreign import ForeignSpec, OpenForeign
 from temper.cluster.foreign_models import digest_of_model
+from temper.cluster.rejection import Material, checkpoint_of, material_from, material_of
 from temper.cluster.subject import Opened, Subject
 from temper.data import ShardSet, Split
 from temper.errors import RecordError, TemperError
@@ -31,6 +33,10 @@ class Reopened:
     split: Split = "test"
     start: Start | None = None
     """Of a run."""
+    checkpoint: str = ""
+    """The digest of its weights, as a calibration names it."""
+    material: Callable[[], Material | None] = lambda: None
+    """Reads what rejection was fitted to and measured on."""
 
 
 def reopen(evidence: Evidence, model: str | None) -> Reopened | str:
@@ -76,6 +82,8 @@ def _reopen_run(evidence: Evidence) -> Reopened:
         settings=recipe.evaluation,
         check=judge("model", problems, f"{record.model.num_params} parameters, as described"),
         start=Start.of(subject),
+        checkpoint=checkpoint_of(subject),
+        material=lambda: material_of(subject),
     )
 
 
@@ -93,12 +101,19 @@ def _reopen_foreign(evidence: Evidence, model: str) -> Reopened:
         *differences("model.backbone", record.model.backbone, type(opened.model).__name__),
         *differences("recipe_hash", record.recipe_hash, digest),
     ]
+    shards, settings = ShardSet.open(Path(spec.shards)), spec.evaluation
+
+    def material() -> Material | None:
+        return material_from(settings.rejection, shards, spec.image_size, spec.fit, settings.batch_size)
+
     return Reopened(
         opened=opened,
-        shards={"target": ShardSet.open(Path(spec.shards))},
+        shards={"target": shards},
         settings=spec.evaluation,
         check=judge("model", problems, f"{digest}, the same weights"),
         split=spec.split,
+        checkpoint=digest_of_model(opened.model),
+        material=material,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from temper.cluster.reexamine import MAX_FLIPPED_FRAC, Reexamined
+from temper.cluster.remeasure import check_rejection
 from temper.cluster.reopen import Reopened, check_suite, reopen
 from temper.data import ShardSet, read_fingerprint
 from temper.errors import TemperError, UsageError
@@ -80,6 +81,11 @@ def _check_deep(
     checks += [scene.check_predictions(), scene.check_adversarial()]
     if opened.start is not None:
         checks.append(check_start(evidence, opened, not_checked))
+    rejection = check_rejection(evidence, opened, scene.clean.logits)
+    if isinstance(rejection, str):
+        not_checked.append(rejection)
+    else:
+        checks.append(rejection)
     say("attacking it again")
     return [*checks, *scene.attack_again(num_sampled)]
 

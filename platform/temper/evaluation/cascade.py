@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from temper.evaluation.found import CascadeOutcome, MemberOutcome, wrong_unless
-from temper.evaluation.members import Member
+from temper.evaluation.members import Member, SearchMember
 from temper.evaluation.passes import HeldModel
+from temper.evaluation.searches import Searches
 from temper.evaluation.threats import distances, is_valid, margins
 from temper.seeds import derive_seed
 from temper.spec import Threat
@@ -43,17 +44,19 @@ def run_cascade(
     seed: int,
     batching: Batching,
     among: Tensor | None = None,
+    searches: Searches | None = None,
     on_progress: OnProgress | None = None,
 ) -> CascadeOutcome:
     """Attack the images that stand in ``begun``, member after member; ``begun`` is added to and returned.
 
-    ``among`` (N,) bool leaves the attacks to some of the images.
+    ``among`` (N,) bool leaves the attacks to some of the images; ``searches`` has what members found for
+    another eps of the same norm.
 
     An attack's own word is no evidence: each returned image is checked against the threat model and
     classified again here, by the model itself.
     """
     for member in members:
-        turn = _Turn(model, member, data, begun, batching, among, on_progress)
+        turn = _Turn(model, member, data, begun, batching, among, searches, on_progress)
         turn.attack_survivors(derive_seed(seed, "evaluate", begun.threat.label, member.name))
         begun.members.append(turn.outcome())
     return begun
@@ -70,9 +73,10 @@ class _Turn:
         cascade: CascadeOutcome,
         batching: Batching,
         among: Tensor | None,
+        searches: Searches | None,
         on_progress: OnProgress | None,
     ) -> None:
-        self.model, self.member, self.data = model, member, data
+        self.model, self.member, self.data, self.searches = model, member, data, searches
         self.cascade, self.batching, self.on_progress = cascade, batching, on_progress
         self.threat: Threat = cascade.threat
         self.among = torch.ones_like(cascade.standing) if among is None else among
@@ -105,9 +109,13 @@ class _Turn:
         """One batch of ``copies`` of each image; what comes back is judged copy by copy."""
         clean = self.data.images[chosen].to(self.batching.device).float() / 255
         labels = self.data.labels[chosen].to(self.batching.device)
-        perturbed = self.member.run(
-            self.model.twin, clean.repeat(copies, 1, 1, 1), labels.repeat(copies), self.threat, seed
-        )
+        rows, images, labels = chosen.repeat(copies), clean.repeat(copies, 1, 1, 1), labels.repeat(copies)
+        if self.searches is not None and isinstance(self.member, SearchMember):
+            perturbed = self.searches.run(
+                self.member, self.model.twin, images, labels, self.threat, rows, len(self.data.labels)
+            )
+        else:
+            perturbed = self.member.run(self.model.twin, images, labels, self.threat, seed)
         for part in perturbed.detach().chunk(copies):
             self._judge(chosen, clean, part)
 
@@ -126,7 +134,7 @@ class _Turn:
         fooled = self.cascade.standing[chosen] & valid & (prediction != labels)
         self.prediction[chosen[fooled]] = torch.where(finite, prediction, -1)[fooled]
         self.distance[chosen[fooled]] = lengths[fooled]
-        self.cascade.fell(chosen, fooled, perturbed.cpu())
+        self.cascade.fell(chosen, fooled, perturbed)
         self.cascade.see(chosen, fooled, valid, logits, margins(logits, labels), labels)
 
     def outcome(self) -> MemberOutcome:

@@ -1,6 +1,7 @@
 """One chunk of the images, from the clean answers through every cascade."""
 
 import time
+from collections import Counter
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from temper.evaluation.corruptions import GROUPS, Group, evaluate_corruptions
 from temper.evaluation.found import CascadeOutcome, CleanOutcome, Found, Passes, wrong_unless
 from temper.evaluation.passes import CountedModel, HeldModel, held_still
 from temper.evaluation.plan import EvaluationPlan
+from temper.evaluation.searches import Searches
 from temper.seeds import derive_seed
 from temper.spec import Norm
 
@@ -103,6 +105,8 @@ def _run(
     on_progress: OnProgress | None,
 ) -> list[CascadeOutcome]:
     done: list[CascadeOutcome] = []
+    times = Counter(one.threat.norm for one in plan.cascades)
+    searches = {norm: Searches() for norm, count in times.items() if count > 1}
     for one in plan.cascades:
         outcome = CascadeOutcome.begin(one.threat, one.suite.name, clean, data.images, kept)
         # In the order of the plan the last of the same norm is the largest ball inside this one.
@@ -110,7 +114,16 @@ def _run(
             outcome.carry(done[-1])
         members = one.suite.members_for(clean.logits.shape[1])
         seed, batching = derive_seed(plan.seed, "chunk", index), Batching(plan.batch_size, device)
-        run_cascade(held, data, outcome, members, seed=seed, batching=batching, on_progress=on_progress)
+        run_cascade(
+            held,
+            data,
+            outcome,
+            members,
+            seed=seed,
+            batching=batching,
+            searches=searches.get(one.threat.norm),
+            on_progress=on_progress,
+        )
         done.append(outcome)
     return done
 

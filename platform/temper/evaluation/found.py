@@ -90,7 +90,9 @@ class CascadeOutcome:
         self.standing[chosen[fooled]] = False
         places = self.kept.long().cumsum(0) - 1
         kept = fooled & self.kept[chosen]
-        self.adversarial[places[chosen[kept]]] = perturbed[kept]
+        # Few of them leave the device, most often none.
+        if kept.any():
+            self.adversarial[places[chosen[kept]]] = perturbed[kept.to(perturbed.device)].cpu()
 
     def see(
         self, chosen: Tensor, fooled: Tensor, valid: Tensor, logits: Tensor, closeness: Tensor, labels: Tensor

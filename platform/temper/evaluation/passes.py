@@ -23,7 +23,12 @@ class CountedModel(nn.Module):
         self.model = model
         self.num_forward = 0
         self.num_backward = 0
-        self.num_not_finite = 0
+        self._not_finite: Tensor | int = 0
+
+    @property
+    def num_not_finite(self) -> int:
+        """Answers that were not finite."""
+        return int(self._not_finite)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.answer(images)[0]
@@ -43,9 +48,9 @@ class CountedModel(nn.Module):
             )
         self.num_forward += len(images)
         finite = torch.isfinite(logits).all(1)
-        if not finite.all():
-            self.num_not_finite += int((~finite).sum())
-            logits = torch.where(finite[:, None], logits, torch.zeros_like(logits))
+        # Without a look at whether any is not finite: a GPU would be waited for at each step.
+        self._not_finite = self._not_finite + (~finite.detach()).sum()
+        logits = torch.where(finite[:, None], logits, 0.0)
         if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
             # The model lets no gradient through. Attacks find none, instead of failing; a gate blocks.
             logits = logits + 0 * images.flatten(1).sum(1, keepdim=True)

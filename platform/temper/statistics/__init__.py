@@ -16,13 +16,14 @@ from temper.statistics.paired import (
     sign_flip_test,
 )
 from temper.statistics.pairwise import pairwise_mid_p, pairwise_unpaired_p, shared_ranks
-from temper.statistics.proportions import wilson
+from temper.statistics.proportions import binomial_tail, wilson
 from temper.statistics.spread import corrected_interval, student_t_quantile, t_interval
 
 __all__ = [
     "NUM_RESAMPLES",
     "Cells",
     "PValues",
+    "binomial_tail",
     "bootstrap_difference",
     "corrected_interval",
     "count_cells",

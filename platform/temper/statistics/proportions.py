@@ -16,3 +16,11 @@ def wilson(count: int, total: int) -> Proportion:
     low = 0.0 if count == 0 else max(0.0, centre - half)
     high = 1.0 if count == total else min(1.0, centre + half)
     return Proportion(value=share, low=low, high=high, count=count, total=total)
+
+
+def binomial_tail(count: int, total: int, share: float) -> float:
+    """How likely ``count`` or more of ``total`` independent events are, each of probability ``share``."""
+    return sum(
+        math.comb(total, number) * share**number * (1 - share) ** (total - number)
+        for number in range(count, total + 1)
+    )

@@ -7,7 +7,6 @@ copied back by a thread (``mirrored``). For a path of this machine both do nothi
 
 from temper.addresses import (
     Address,
-    Place,
     address_of,
     cache_folder,
     in_words,
@@ -19,6 +18,7 @@ from temper.addresses import (
 from temper.storage.fetch import SMALL, UNREAD, beside, exists, fetched
 from temper.storage.mirror import mirrored, publish
 from temper.storage.objects import download, list_objects, read_bytes, upload, write_bytes
+from temper.storage.place import Place
 
 __all__ = [
     "SMALL",

@@ -14,6 +14,7 @@ from temper.verification.cascades import curve_cascades, main_cascade, other_cas
 from temper.verification.evidence import COLUMNS, Evidence, read_evidence, record_of
 from temper.verification.recipe import check_recipe, is_run
 from temper.verification.record import Check, VerificationRecord, differences, judge
+from temper.verification.rejection import check_rejection
 
 NUMBERS: Final[tuple[Callable[[Evidence], Check], ...]] = (
     numbers.check_clean,
@@ -24,12 +25,13 @@ NUMBERS: Final[tuple[Callable[[Evidence], Check], ...]] = (
     numbers.check_corruptions,
     numbers.check_minimum_norms,
     numbers.check_promises,
+    check_rejection,
 )
 
 NOT_CHECKED = (
     "created, cost and environment, and the seconds of the attacks: nothing that was kept tells them",
     "metrics.robust.auroc and metrics.robust.ece: logits under attack are not kept",
-    "rejection, where it was measured: scores of single images are not kept",
+    "rejection.under_attack, where it was measured: logits under attack are not kept",
 )
 """Of any record."""
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from temper.evaluation.members.base import FoolboxMember, Member
-from temper.evaluation.members.foolbox_ball import DDNMember, FGSMMember
+from temper.evaluation.members.base import FoolboxMember, Member, SearchMember
+from temper.evaluation.members.foolbox_ball import DDNMember
 from temper.evaluation.members.foolbox_l0 import PointwiseMember, SaltPepperMember
 from temper.evaluation.members.foolbox_l1 import EADMember, SLIDEMember
 from temper.evaluation.members.foolbox_minimum import CWMember, FMNMember
@@ -16,6 +16,7 @@ from temper.evaluation.members.hop_skip_jump import HopSkipJumpMember
 from temper.evaluation.members.own import (
     APGDMember,
     DeepFoolMember,
+    FGSMMember,
     GoalAPGDMember,
     GoalPGDMember,
     MarginPGDMember,
@@ -85,6 +86,7 @@ __all__ = [
     "PointwiseMember",
     "SLIDEMember",
     "SaltPepperMember",
+    "SearchMember",
     "SemanticMember",
     "SparseRSMember",
     "SpatialMember",

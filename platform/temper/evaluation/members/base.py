@@ -1,5 +1,7 @@
 """What every member of a suite shares."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -46,29 +48,70 @@ class Member(Spec):
         raise AssertionError(f"{type(self).__name__} does not say how it attacks")
 
 
+class SearchMember(Member):
+    """An attack whose search draws nothing and does not depend on ``eps``: one serves every ``eps``.
+
+    Most look for the nearest point that fools the model, and ``eps`` decides only where the way is cut.
+    """
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
+        return self.within(images, self.search(model, images, labels, threat.norm), threat)
+
+    def search(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
+        """(B,3,H,W): points at any distance, or directions to go."""
+        raise AssertionError(f"{type(self).__name__} does not say how it attacks")
+
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        """What was ``found`` (B,3,H,W), brought into the ball around ``images``."""
+        raise AssertionError(f"{type(self).__name__} does not say how it cuts")
+
+
 class FoolboxMember(Member):
     """An attack of Foolbox, with its defects mended."""
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
-        import foolbox
-
-        fmodel = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
-        # Foolbox draws from the global generators.
-        with torch.random.fork_rng(enabled=True):
-            torch.manual_seed(seed)
-            # It refuses a batch for an excess of 1e-7, without a word.
+        with as_foolbox(model, images, seed) as fmodel:
             return self.attack(fmodel, images.clamp(0, 1), labels, threat)
 
     def attack(self, fmodel: Any, images: Tensor, labels: Tensor, threat: Threat) -> Tensor:
-        """Perturbed images. With an epsilon, Foolbox cuts minimum-norm results to the ball; the raw ones of a
-        fixed-epsilon attack may leave it. So the clipped images are taken.
-        """
+        """Perturbed images. Foolbox's raw ones may leave the ball, so the clipped ones are taken."""
         _, clipped, _ = self.build(threat.norm)(fmodel, images, labels, epsilons=threat.eps)
         return clipped  # type: ignore[no-any-return]
 
     def build(self, norm: Geometry) -> Any:
         """The Foolbox attack."""
         raise AssertionError(f"{type(self).__name__} does not name its attack")
+
+
+class FoolboxSearchMember(SearchMember):
+    """An attack of Foolbox that looks for the smallest perturbation, with its defects mended."""
+
+    def search(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
+        with as_foolbox(model, images, seed=0) as fmodel:
+            found, _, _ = self.build(norm)(fmodel, images.clamp(0, 1), labels, epsilons=None)
+        return found  # type: ignore[no-any-return]
+
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        clipped: Tensor = self.build(threat.norm).distance.clip_perturbation(images, found, threat.eps)
+        return clipped
+
+    def build(self, norm: Geometry) -> Any:
+        """The Foolbox attack."""
+        raise AssertionError(f"{type(self).__name__} does not name its attack")
+
+
+@contextmanager
+def as_foolbox(model: nn.Module, images: Tensor, seed: int) -> Iterator[Any]:
+    """``model`` as Foolbox wants it, and the global generators, which its attacks draw from, at ``seed``.
+
+    Give its attacks images that are clamped to [0,1]: it refuses a batch for an excess of 1e-7, without a
+    word.
+    """
+    import foolbox
+
+    with torch.random.fork_rng(enabled=True):
+        torch.manual_seed(seed)
+        yield foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
 
 
 def without_black_images(images: Tensor, found: Tensor, clipped: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from temper.attacks.norms import project, steepest
-from temper.evaluation.members.base import FoolboxMember, without_black_images
+from temper.evaluation.members.base import FoolboxMember, FoolboxSearchMember, without_black_images
 from temper.spec import Geometry, Threat
 
 
@@ -37,7 +37,7 @@ class SLIDEMember(FoolboxMember):
         return attack
 
 
-class EADMember(FoolboxMember):
+class EADMember(FoolboxSearchMember):
     """Elastic-net attack, L1 only. Chen et al. 2018, arXiv:1709.04114.
 
     Its early end depends on the loss of the whole batch, so it is off. Where it finds nothing it returns a
@@ -55,9 +55,8 @@ class EADMember(FoolboxMember):
     def name(self) -> str:
         return f"ead-{self.searches}x{self.steps}{self.suffix}"
 
-    def attack(self, fmodel: Any, images: Tensor, labels: Tensor, threat: Threat) -> Tensor:
-        found, clipped, _ = self.build(threat.norm)(fmodel, images, labels, epsilons=threat.eps)
-        return without_black_images(images, found, clipped)
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        return without_black_images(images, found, super().within(images, found, threat))
 
     def build(self, norm: Geometry) -> Any:
         import foolbox.attacks as fa

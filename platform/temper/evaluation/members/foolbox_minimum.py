@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from temper.evaluation.members.base import FoolboxMember, without_black_images
+from temper.evaluation.members.base import FoolboxSearchMember, without_black_images
 from temper.evaluation.members.pixels import project_pixels, within_pixels
 from temper.spec import Geometry, Threat
 
@@ -13,7 +13,7 @@ OVERSHOOT = 0.03
 """By this share the ball of a step is larger than FMN's estimate; 0.01 to 0.3 find the same (measured)."""
 
 
-class FMNMember(FoolboxMember):
+class FMNMember(FoolboxSearchMember):
     """Fast minimum norm. Pintor et al. 2021, arXiv:2102.12827.
 
     Foolbox's projections are mended. That of L2 divides the norms by themselves, so that nothing is
@@ -31,12 +31,11 @@ class FMNMember(FoolboxMember):
     def name(self) -> str:
         return f"fmn-{self.steps}{self.suffix}"
 
-    def attack(self, fmodel: Any, images: Tensor, labels: Tensor, threat: Threat) -> Tensor:
-        if threat.norm != "l0":
-            return super().attack(fmodel, images, labels, threat)
-        # Foolbox refuses to cut in L0, so it is asked for the smallest and we look at its size.
-        smallest, _, _ = self.build("l0")(fmodel, images, labels, epsilons=None)
-        return within_pixels(images, smallest, threat.eps)
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        # Foolbox refuses to cut in L0, so we look at the size.
+        if threat.norm == "l0":
+            return within_pixels(images, found, threat.eps)
+        return super().within(images, found, threat)
 
     def build(self, norm: Geometry) -> Any:
         import foolbox.attacks as fa
@@ -72,7 +71,7 @@ def _project_l0(x: Any, x0: Any, epsilon: Any) -> Any:
     return eagerpy.astensor(project_pixels(x.raw, x0.raw, epsilon.raw))
 
 
-class CWMember(FoolboxMember):
+class CWMember(FoolboxSearchMember):
     """Carlini and Wagner 2017 in L2, arXiv:1608.04644.
 
     Its early end depends on the loss of the whole batch, so it is off. Where it finds nothing it returns a
@@ -95,9 +94,8 @@ class CWMember(FoolboxMember):
     def name(self) -> str:
         return f"cw-{self.searches}x{self.steps}{self.suffix}"
 
-    def attack(self, fmodel: Any, images: Tensor, labels: Tensor, threat: Threat) -> Tensor:
-        found, clipped, _ = self.build(threat.norm)(fmodel, images, labels, epsilons=threat.eps)
-        return without_black_images(images, found, clipped)
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        return without_black_images(images, found, super().within(images, found, threat))
 
     def build(self, norm: Geometry) -> Any:
         import foolbox.attacks as fa

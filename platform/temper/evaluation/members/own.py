@@ -17,8 +17,10 @@ from temper.attacks import (
     Square,
     smallest_num_classes,
 )
+from temper.attacks.base import cross_entropy_of, image_gradient
 from temper.attacks.losses import LossName
-from temper.evaluation.members.base import Member, Sees
+from temper.attacks.norms import project, steepest
+from temper.evaluation.members.base import Member, SearchMember, Sees
 from temper.spec import Geometry, Norm, Threat
 
 SHORT = {"cross_entropy": "ce", "dlr": "dlr", "margin": "margin"}
@@ -43,6 +45,20 @@ class OwnMember(Member):
         return logits.shape[1]
 
 
+class FGSMMember(SearchMember):
+    """One full step. Goodfellow et al. 2014, arXiv:1412.6572."""
+
+    kind: Literal["fgsm"] = "fgsm"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2")
+
+    def search(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
+        ball: Norm = norm  # type: ignore[assignment]  # one of its geometries
+        return steepest(ball, image_gradient(cross_entropy_of(model, labels), images), images)
+
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        return (images + threat.eps * found).clamp(0, 1)
+
+
 class PGDMember(OwnMember):
     """Cross-entropy PGD from a random start. Madry et al. 2018, arXiv:1706.06083.
 
@@ -65,7 +81,7 @@ class PGDMember(OwnMember):
         return LastPGD(norm=norm, eps=eps, steps=self.steps, rel_step_size=step, random_start=random_start)
 
 
-class DeepFoolMember(OwnMember):
+class DeepFoolMember(SearchMember):
     """Steps to the nearest linearised boundary. Moosavi-Dezfooli et al. 2016, arXiv:1511.04599."""
 
     kind: Literal["deepfool"] = "deepfool"
@@ -73,8 +89,14 @@ class DeepFoolMember(OwnMember):
     steps: int = Field(default=25, ge=1)
     candidates: int = Field(default=10, ge=2)
 
-    def build(self, norm: Norm, eps: float, num_classes: int) -> Attack:
-        return DeepFool(norm=norm, eps=eps, steps=self.steps, candidates=self.candidates)
+    def search(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
+        settings = {"norm": norm, "steps": self.steps, "candidates": self.candidates}
+        # Any eps would do: the attack cuts what it found to it, and this is what it found.
+        return DeepFool.model_validate({**settings, "eps": 0.0}).nearest(model, images, labels)
+
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        norm: Norm = threat.norm  # type: ignore[assignment]  # one of its geometries
+        return project(norm, found, images, threat.eps)
 
 
 class APGDMember(OwnMember):

@@ -72,14 +72,15 @@ def files(tiny_recipe: Any, tmp_path: Path) -> tuple[Path, Path]:
     return recipe, space
 
 
-def test_five_kills_at_random_moments_lose_and_repeat_nothing(
-    files: tuple[Path, Path], tiny_recipe: Any, tmp_path: Path
+@pytest.mark.parametrize("num_kills", [2, pytest.param(5, marks=pytest.mark.long)])
+def test_kills_at_random_moments_lose_and_repeat_nothing(
+    files: tuple[Path, Path], tiny_recipe: Any, tmp_path: Path, num_kills: int
 ) -> None:
     calm, hunted = SweepFolder(tmp_path / "calm"), SweepFolder(tmp_path / "hunted")
     sweep(tiny_recipe(**SHRINK).resolved(), SearchSpace.model_validate(SPACE), calm.path)
 
     generator, num_kept = random.Random(int.from_bytes(os.urandom(4), "big")), 0
-    for kill in range(5):
+    for kill in range(num_kills):
         process = start(*files, "--out", hunted.path) if kill == 0 else start("--resume", hunted.path)
         # Something is there to be lost, and then any moment: between epochs, in one, in a write.
         before = num_lines(hunted.points)

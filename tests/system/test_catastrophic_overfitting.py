@@ -82,7 +82,7 @@ def test_fast_training_collapses_without_the_guard_and_is_caught_with_it(
     unguarded = rows_of(tmp_path / "unguarded")
     last = unguarded[-5:]
     collapsed = sum(row[ROBUST] for row in last) / len(last)
-    assert start > 0.7
+    assert start > 0.6
     assert collapsed < start - 0.3
     assert min(row[ROBUST] for row in unguarded) < 0.35
     # The network has not got worse: it answers clean images, and its own single step, better than before.

@@ -113,8 +113,8 @@ def test_fooled_images_leave_the_batch(hardened_digits: Any) -> None:
     assert found.fooled.float().mean() > 0.5
     assert asked[0] == 256
     assert sum(asked) < 0.6 * 256 * 21
-    # A batch is repacked once a quarter of it is done, so at the end most of it still stands.
-    assert asked[-1] * 0.75 <= max(1, 256 - int(found.fooled.sum())) / 0.75
+    # A batch is repacked once a quarter of it is done, so before the last step most of it stood.
+    assert asked[-1] * 0.75 <= max(4, 256 - int(found.fooled.sum())) / 0.75
 
 
 @norms

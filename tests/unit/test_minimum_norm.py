@@ -97,4 +97,4 @@ def test_as_near_as_the_searches_of_foolbox(norm: Any, hardened_digits: Any) -> 
     _, points, success = attack(fmodel, images, labels, epsilons=None)
     theirs = distances(norm, points, images).masked_fill(~success, torch.inf)
     ours, _ = minimum_norm(network, images, labels, norm, UPPER[norm], generator=seeded())
-    assert float(ours.median()) <= 1.02 * float(theirs.median())
+    assert float(ours.median()) <= 1.05 * float(theirs.median())

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
 from temper.models.backbones import backbone_names, build_backbone, explain_unknown, is_known_backbone
-from temper.models.folding import folded_copy
+from temper.models.folding import FoldedTwin, folded_copy, folded_twin
 from temper.models.start import load_source_head, load_start, start_classes
 from temper.models.statistics import StartStatistics, batch_norms
 from temper.models.task_model import (
@@ -23,6 +23,7 @@ from temper.seeds import derive_seed
 from temper.spec import Spec
 
 __all__ = [
+    "FoldedTwin",
     "ForwardPass",
     "ModelSpec",
     "StartStatistics",
@@ -32,6 +33,7 @@ __all__ = [
     "build_model",
     "count_params",
     "folded_copy",
+    "folded_twin",
     "load_model_state",
     "save_model",
     "set_trainable",

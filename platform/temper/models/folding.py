@@ -1,41 +1,138 @@
-"""A copy of a model with its BatchNorm folded into the convolutions before it: the same answers, sooner."""
+"""A model's twin with BatchNorm folded into the convolutions before it: the same answers, sooner."""
 
 import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.experimental.optimization import fuse
 
 TOLERANCE = 1e-4
-"""By which logits of the copy may differ, relative to the largest."""
+"""By which logits of the twin may differ, relative to the largest."""
+BF16_TOLERANCE = 0.05
+"""The same where the model computes in bf16."""
 
 
-@torch.no_grad()
-def folded_copy(model: nn.Module, images: Tensor) -> nn.Module:
-    """A frozen copy of ``model`` (in eval mode) for attacks, or ``model`` itself where nothing can be folded.
+@dataclass(frozen=True)
+class Fold:
+    """A convolution and the BatchNorm after it, and the twin's convolution that does the work of both."""
 
-    The copy has answered ``images`` (B,3,H,W) in [0,1] as the model did; one that does not is thrown away.
+    conv: nn.Conv2d
+    norm: nn.modules.batchnorm._BatchNorm
+    folded: nn.Conv2d
+
+    def refresh(self) -> None:
+        """Compute the folded weights anew, in place."""
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert self.folded.bias is not None
+        scale = torch.rsqrt(norm.running_var + norm.eps)
+        if norm.weight is not None:
+            scale = scale * norm.weight
+        torch.mul(self.conv.weight, scale.view(-1, 1, 1, 1), out=self.folded.weight)
+        shift = -norm.running_mean if self.conv.bias is None else self.conv.bias - norm.running_mean
+        torch.mul(shift, scale, out=self.folded.bias)
+        if norm.bias is not None:
+            self.folded.bias += norm.bias
+
+
+class FoldedTwin:
+    """Answers as ``model`` does in eval mode. It shares every tensor with it but the folded weights.
+
+    Weights and statistics of the model may change in place: ``refresh`` then follows them. Because the others
+    are shared, the model must be held still (``attack_mode``) while the twin is attacked.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Raises whatever copying a foreign model raises."""
+        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        self.module = copy.deepcopy(model, shared).eval()
+        self._folds = [self._fold(model, *names) for names in _foldable(model)]
+        self.refresh()
+        if getattr(getattr(model, "backbone", None), "_compiled_call_impl", None) is not None:
+            self.module.get_submodule("backbone").compile()  # copying has left that behind
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether anything was found to fold."""
+        return bool(self._folds)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Follow the model's weights and statistics."""
+        for fold in self._folds:
+            fold.refresh()
+
+    @torch.no_grad()
+    def answers_like(self, model: nn.Module, images: Tensor) -> bool:
+        """Whether both answer ``images`` (B,3,H,W) alike. ``model`` is in eval mode."""
+        expected, answered = model(images), self.module(images)
+        tolerance = BF16_TOLERANCE if getattr(model, "is_bf16", False) else TOLERANCE
+        # Not finite is not near: such a model is judged by itself.
+        return bool((expected - answered).abs().max() <= tolerance * expected.abs().max().clamp_min(1.0))
+
+    def _fold(self, model: nn.Module, conv_name: str, norm_name: str) -> Fold:
+        conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        folded = copy.deepcopy(conv)
+        folded.weight = nn.Parameter(torch.empty_like(conv.weight), requires_grad=False)
+        folded.bias = nn.Parameter(torch.empty_like(conv.weight[:, 0, 0, 0]), requires_grad=False)
+        self.module.set_submodule(conv_name, folded.eval())
+        self.module.set_submodule(norm_name, nn.Identity().eval())
+        return Fold(conv, norm, folded)
+
+
+def folded_twin(model: nn.Module, images: Tensor) -> FoldedTwin | None:
+    """The twin of ``model`` (in eval mode), or ``None`` where nothing can be folded.
+
+    It has answered ``images`` (B,3,H,W) in [0,1] as the model did; one that does not is thrown away.
     """
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        return model
+        return None
     try:
-        copied = _fold(copy.deepcopy(model)).eval().requires_grad_(False)
-        expected, answered = model(images), copied(images)
+        twin = FoldedTwin(model)
+        return twin if twin.is_folded and twin.answers_like(model, images) else None
     except Exception:  # whatever a foreign model does when it is copied or traced, it can be attacked itself
-        return model
-    # Not finite is not near: such a model is judged by itself.
-    is_same = (expected - answered).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1.0)
-    return copied if is_same else model
+        return None
 
 
-def _fold(module: nn.Module) -> nn.Module:
-    """Fold ``module`` where its forward can be traced, or else each of its children."""
-    if not list(module.children()):
-        return module
+def folded_copy(model: nn.Module, images: Tensor) -> nn.Module:
+    """The module of ``folded_twin``, or ``model`` itself where there is none."""
+    twin = folded_twin(model, images)
+    return model if twin is None else twin.module
+
+
+def _foldable(module: nn.Module, prefix: str = "") -> list[tuple[str, str]]:
+    """Names of convolutions, each with that of the BatchNorm that alone reads it.
+
+    Found in the graph of ``module`` where its forward can be traced, or else in that of each of its children.
+    """
     try:
-        fx.symbolic_trace(module)
-        return fuse(module)
-    except Exception:  # tracing fails in many ways; what cannot be traced is folded part by part
-        for name, child in module.named_children():
-            setattr(module, name, _fold(child))
-        return module
+        graph = fx.Tracer().trace(module)
+    except Exception:  # tracing fails in many ways; what cannot be traced is looked at part by part
+        return [
+            pair for name, child in module.named_children() for pair in _foldable(child, f"{prefix}{name}.")
+        ]
+    return [(f"{prefix}{conv}", f"{prefix}{norm}") for conv, norm in _pairs(module, graph)]
+
+
+def _pairs(module: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
+    calls = [node for node in graph.nodes if node.op == "call_module"]
+    targets = [node.target for node in calls]
+    for node in calls:
+        before = node.args[0]
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        conv, norm = module.get_submodule(str(before.target)), module.get_submodule(str(node.target))
+        is_once = targets.count(before.target) == targets.count(node.target) == 1
+        # Exactly these classes: a subclass may compute something else.
+        if is_once and type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and _is_plain(conv, norm):
+            yield str(before.target), str(node.target)
+
+
+def _is_plain(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+    """Whether nobody listens in between, and the statistics are the running ones."""
+    hooks = (conv._forward_hooks, conv._forward_pre_hooks, norm._forward_hooks, norm._forward_pre_hooks)
+    return not any(hooks) and norm.running_mean is not None

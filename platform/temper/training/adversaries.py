@@ -1,19 +1,42 @@
 """Adversarial examples of a step's images, and what they cost."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from temper.attacks import attack_mode
 from temper.hardening import Adversary
-from temper.models import TaskModel
+from temper.models import FoldedTwin, TaskModel, folded_twin
 from temper.seeds import derive_seed
 from temper.training.state import Passes
 
 
+class AttackedModel:
+    """A model in training as its attacks see it: through its folded twin, where it has one."""
+
+    def __init__(self, model: TaskModel) -> None:
+        self.model = model
+        self._twin: FoldedTwin | None = None
+        self._is_known = False
+
+    @contextmanager
+    def held_still(self, adversary: Adversary, images: Tensor) -> Iterator[nn.Module]:
+        """What is attacked now. A twin has to answer some of ``images`` first, as the model does."""
+        with attack_mode(self.model, adversary.attack_batch_norm):
+            yield self.model if adversary.attack_batch_norm == "train" else self._refreshed(images)
+
+    def _refreshed(self, images: Tensor) -> nn.Module:
+        if not self._is_known:
+            self._twin, self._is_known = folded_twin(self.model, images[:4]), True
+        elif self._twin is not None:
+            self._twin.refresh()
+        return self.model if self._twin is None else self._twin.module
+
+
 def attack_tasks(
-    model: TaskModel,
+    attacked_model: AttackedModel,
     adversary: Adversary,
     images: Mapping[str, Tensor],
     labels: Mapping[str, Tensor],
@@ -22,7 +45,7 @@ def attack_tasks(
     """Adversarial examples of the attacked tasks, made on the unwrapped model, and the passes they took."""
     attacked: dict[str, Tensor] = {}
     passes = Passes()
-    with attack_mode(model, adversary.attack_batch_norm):
+    with attacked_model.held_still(adversary, images[adversary.attacked_tasks[0]]) as model:
         for task in adversary.attacked_tasks:
             counted = CountedLogits(model, task)
             # The target's own seed is the step's: attacking the source as well does not change it.
@@ -36,7 +59,7 @@ def attack_tasks(
 class CountedLogits:
     """Logits of a task, counting the images that go forward and whose gradients come back."""
 
-    def __init__(self, model: TaskModel, task: str) -> None:
+    def __init__(self, model: nn.Module, task: str) -> None:
         self._model, self._task = model, task
         self.num_forward = 0
         self.num_backward = 0

@@ -17,7 +17,7 @@ from temper.hardening import AWP, Adversary, Guard
 from temper.models import TaskModel, train_modes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
-from temper.training.adversaries import attack_tasks
+from temper.training.adversaries import AttackedModel, attack_tasks
 from temper.training.anchor import Anchor
 from temper.training.averaging import NoAverage
 from temper.training.features import FeatureCache
@@ -57,6 +57,7 @@ class TrainStep:
         self._modes = train_modes(model, freeze_batch_norm=plan.phase.batch_norm == "frozen")
         self.first_images: list[StepImages] = []
         """What the first step of the latest epoch saw, before any attack: of each share."""
+        self._attacked = AttackedModel(model)
         self._features = FeatureCache(model, worker.device) if plan.caches_features else None
 
     def __call__(
@@ -73,7 +74,7 @@ class TrainStep:
             self.train_mode()  # which the attack looks at where it uses batch statistics
             for index, (share, own) in enumerate(zip(self.shares, images, strict=True)):
                 seed = self._seed("attack", epoch, step, share)
-                attacked, cost = attack_tasks(self.model, adversary, own.clean, own.labels, seed)
+                attacked, cost = attack_tasks(self._attacked, adversary, own.clean, own.labels, seed)
                 images[index] = StepImages(own.clean, own.labels, attacked)
                 passes += cost
         return self._descend(images, adversary, epoch, step, progress, passes)

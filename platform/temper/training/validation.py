@@ -8,7 +8,7 @@ from torch import Tensor
 
 from temper.attacks import PGD, PatchPGD, attack_mode
 from temper.data import Images, stratified_subset
-from temper.models import TaskModel
+from temper.models import TaskModel, folded_copy
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
 from temper.training.feed import Feed
@@ -57,11 +57,13 @@ def count_correct(
     target = _subset(val["target"], recipe)
     counts: Counts = {}
     with attack_mode(model):
+        few = torch.from_numpy(target.images[:4]).to(worker.device).float() / 255
+        twin = folded_copy(model, few) if recipe.validation.steps else model
 
         def attacked(images: Tensor, labels: Tensor, start: int) -> Tensor:
             generator = torch.Generator(worker.device)
             generator.manual_seed(derive_seed(recipe.seed, "validate", worker.rank, start))
-            return pgd.perturb(model, images, labels, generator)
+            return pgd.perturb(twin, images, labels, generator)
 
         passes = {"clean": None, "robust": attacked} if recipe.validation.steps else {"clean": None}
         for name, perturb in passes.items():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.attacks import attack_mode
 from temper.errors import ModelError
 from temper.evaluation import CascadePlan, ChunkStore, Evaluation, EvaluationPlan, Suite, evaluate_images
 from temper.evaluation.chunk import evaluate_chunk
@@ -218,7 +219,8 @@ def test_the_twin_is_folded_and_answers_the_same(model: Any) -> None:
     assert twin is not model
     assert nn.BatchNorm2d not in [type(module) for module in twin.modules()]
     assert torch.allclose(twin(images), model(images), atol=1e-4)
-    assert not any(parameter.requires_grad for parameter in twin.parameters())
+    with attack_mode(model):
+        assert not any(parameter.requires_grad for parameter in twin.parameters())
     plain = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)).eval()
     assert folded_copy(plain, images) is plain
 

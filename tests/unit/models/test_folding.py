@@ -1,0 +1,112 @@
+"""The twin that attacks see: the model's answers and gradients, whatever became of its weights meanwhile."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from temper.attacks import attack_mode
+from temper.models import ModelSpec, TaskModel, build_model, folded_twin
+
+CLASSES = {"target": ["a", "b", "c"], "source": ["d", "e"]}
+ADAPTERS: list[Any] = [None, {"kind": "norm_bias"}]
+
+
+def network(backbone: str, adapter: Any = None) -> TaskModel:
+    spec = ModelSpec.model_validate({"backbone": backbone, "adapter": adapter})
+    return build_model(spec, CLASSES, image_size=32, seed=0)
+
+
+def images(count: int, seed: int = 0) -> Tensor:
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def train_a_little(model: TaskModel) -> None:
+    """Steps that move weights, statistics and, where it has one, the adapter."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    model.controller.begin(3)
+    for step in range(3):
+        model.train()
+        optimizer.zero_grad()
+        F.cross_entropy(model(images(16, step)), torch.arange(16) % 3).backward()
+        optimizer.step()
+        model.controller.after_step(step)
+    model.eval()
+
+
+def gradient(model: nn.Module, batch: Tensor) -> Tensor:
+    batch = batch.clone().requires_grad_()
+    loss = F.cross_entropy(model(batch), torch.zeros(len(batch), dtype=torch.int64), reduction="sum")
+    return torch.autograd.grad(loss, batch)[0]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: str(adapter and adapter["kind"]))
+def test_a_refreshed_twin_follows_the_weights(adapter: Any) -> None:
+    model, batch = network("resnet8", adapter).eval(), images(8)
+    twin = folded_twin(model, batch[:4])
+    assert twin is not None
+    before = twin.module(batch)
+    train_a_little(model)
+    twin.refresh()
+    with attack_mode(model):
+        assert torch.allclose(twin.module(batch), model(batch), atol=1e-5)
+        assert torch.allclose(gradient(twin.module, batch), gradient(model, batch), atol=1e-5)
+        assert not torch.allclose(twin.module(batch), before, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "num_left"), [("resnet8", 0), ("resnet20", 0), ("resnet18", 0), ("preact_resnet18", 9)]
+)
+def test_every_batch_norm_behind_a_convolution_is_folded(backbone: str, num_left: int) -> None:
+    model = network(backbone).eval()
+    twin = folded_twin(model, images(4))
+    assert twin is not None
+    left = [module for module in twin.module.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(left) == num_left
+
+
+def test_the_twin_shares_what_is_not_folded_and_leaves_the_model_alone() -> None:
+    model = network("resnet8").eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    twin = folded_twin(model, images(4))
+    assert twin is not None
+    assert twin.module.get_parameter("heads.target.weight") is model.get_parameter("heads.target.weight")
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_twin_in_bf16_answers_alike() -> None:
+    model = network("resnet8").eval()
+    model.is_bf16 = True
+    twin = folded_twin(model, images(4))
+    assert twin is not None
+    assert getattr(twin.module, "is_bf16", False)
+
+
+class Doubled(nn.Module):
+    """One convolution and one BatchNorm, called twice: folding them would be right for neither call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        once = self.norm(self.conv(batch))
+        logits: Tensor = self.head(self.norm(self.conv(F.relu(once))).mean((2, 3)))
+        return logits
+
+
+def test_what_is_called_twice_is_not_folded() -> None:
+    assert folded_twin(Doubled().eval(), images(4)) is None
+
+
+def test_lora_in_every_convolution_leaves_nothing_to_fold() -> None:
+    assert folded_twin(network("resnet8", {"kind": "lora", "rank": 2}).eval(), images(4)) is None
+
+
+def test_a_vision_transformer_has_no_twin() -> None:
+    """LayerNorm's statistics are those of each image: they cannot become weights."""
+    assert folded_twin(network("small_vit").eval(), images(4)) is None

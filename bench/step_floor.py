@@ -13,7 +13,7 @@ from temper.attacks.base import cross_entropy_of, image_gradient
 from temper.models import folded_copy
 from training_steps import STEPS, Ours, Setting, pgd
 
-SETTINGS = (Setting("resnet20", 32, 128, 2), Setting("resnet18", 64, 64, 1))
+SETTINGS = (Setting("resnet20", 32, 128, 1), Setting("resnet18", 64, 32, 1))
 
 
 class Floor:

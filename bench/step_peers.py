@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from row import Row, Skipped
 from training_steps import EPS, STEP_SIZE, STEPS, Attack, Bare, Ours, Setting, pgd
 
-SMALL = Setting("resnet20", 32, 128, 2)
-LARGE = Setting("resnet18", 64, 64, 1)
+SMALL = Setting("resnet20", 32, 128, 1)
+LARGE = Setting("resnet18", 64, 32, 1)
 
 SAME_PIXELS, SAME_LOSS = 0.999, 0.01
 """Least share of pixels equal within 1e-5, and greatest relative difference of losses."""

@@ -1,12 +1,10 @@
 """Rotation, shift and flip with parameters per image, from uint8 to float: ours against kornia and PIL.
 
-On one thread, as every core of a loader has one. PIL fills what lies outside with black and cannot continue
+PIL fills what lies outside with black and cannot continue
 the border; kornia can, as we do.
 """
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
+from clock import cpu_seconds
 from row import Measure, Row, Skipped
 from temper.data import AugmentSpec, augment
 from temper.data.augment import warp
@@ -32,34 +31,18 @@ def rows(_folder: Path) -> Iterator[Row | Skipped]:
         0, 256, (BATCH_SIZE, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=torch.uint8, generator=generator
     )
     ours = _speed(lambda: augment(images, SPEC, generator))
-    yield Row(NAME, "PIL", "images/s", ">= 7", ours, _speed(pil_pipeline(images)))
+    yield Row(NAME, "PIL", "images/CPU s", ">= 7", ours, _speed(pil_pipeline(images)))
     try:
         kornia = kornia_pipeline()
     except ModuleNotFoundError as error:
         yield Skipped(f"{NAME}, kornia", f"{error.name} is not installed; the extra bench has it")
         return
-    yield Row(NAME, "kornia", "images/s", ">= 1", ours, _speed(lambda: kornia(images.float() / 255)))
+    yield Row(NAME, "kornia", "images/CPU s", ">= 1", ours, _speed(lambda: kornia(images.float() / 255)))
 
 
 def _speed(once: Callable[[], Tensor]) -> Measure:
-    def measure() -> float:
-        with _one_thread():
-            started = time.perf_counter()
-            for _ in range(NUM_BATCHES):
-                once()
-            return NUM_BATCHES * BATCH_SIZE / (time.perf_counter() - started)
-
-    return measure
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(count)
+    images = NUM_BATCHES * BATCH_SIZE
+    return lambda: images / cpu_seconds(lambda: [once() for _ in range(NUM_BATCHES)])
 
 
 def pil_pipeline(images: Tensor) -> Callable[[], Tensor]:

@@ -78,7 +78,9 @@ def rows(_folder: Path) -> Iterator[Row | Skipped]:
                 yield Skipped(f"{name}, {peer}", f"{error.name} is not installed; the extra bench has it")
                 continue
             check_same(setting, peer, attack)
-            yield Row(name, peer, "s", goals[number], Ours(setting, pgd()), Bare(setting, attack), rounds=5)
+            yield Row(
+                name, peer, "CPU s", goals[number], Ours(setting, pgd()), Bare(setting, attack), rounds=5
+            )
 
 
 def check_same(setting: Setting, peer: str, attack: Attack) -> None:

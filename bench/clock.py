@@ -7,7 +7,7 @@ import torch
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """What ``work`` takes of one processor, whatever else runs there; threads would add time in which they wait."""
+    """What ``work`` takes of one processor; with more threads, waiting would count as well."""
     count = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

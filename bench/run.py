@@ -29,7 +29,8 @@ def main() -> None:
     arguments = _arguments()
     words: list[str] = arguments.only
     named = [script for script in SCRIPTS if any(word in script for word in words)]
-    console, failures, new = Console(), list[str](), list[Result]()
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    failures, new = list[str](), list[Result]()
     former = read_results(arguments.out)
     with tempfile.TemporaryDirectory() as name, console.status("") as status:
         for script in named or SCRIPTS:

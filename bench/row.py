@@ -58,7 +58,15 @@ class Difference(Row):
         return ours - peer
 
 
-Rows = Callable[[Path], Iterator[Row]]
+@dataclass(frozen=True)
+class Skipped:
+    """A row that cannot be measured here."""
+
+    name: str
+    reason: str
+
+
+Rows = Callable[[Path], Iterator[Row | Skipped]]
 """What a script of bench/ offers under the name ``rows``: it makes its data in the folder, checks that both
 sides do the same, and yields its rows.
 """

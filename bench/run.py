@@ -1,62 +1,92 @@
-"""Our speed as a ratio to a peer's: both sides in one run, taking turns, the median of the rounds.
+"""Our speed as ratios to peers and floors: both sides in one run, taking turns, the median of the rounds.
 
-`make bench` prints a table and writes bench/results.json. Absolute speeds depend on the machine and on what
-else runs there; the ratios much less.
+`make bench` prints the table, and writes it to bench/results.json, bench/results.md and docs/performance.md.
+Seconds depend on the machine and on what else runs there; the ratios much less.
 """
 
 import argparse
-import json
-import platform
-import statistics
+import importlib
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from evaluation_speed import cascade_speed
-from input_speed import input_speed
-from step_speed import feature_speed, step_speed
+from row import Row, Rows, Skipped
+from table import HEADINGS, Result, cells, merged, read_results, result_of, write_results
 
-Round = Callable[[], float]
-"""Does the work once; returns its speed (higher is better)."""
-
-
-def compare(ours: Round, peer: Round, rounds: int) -> dict[str, float]:
-    """Median speeds of both, taking turns, after one warm-up each."""
-    ours(), peer()
-    speeds = [(ours(), peer()) for _ in range(rounds)]
-    mine, theirs = (statistics.median(column) for column in zip(*speeds, strict=True))
-    return {"ours": mine, "peer": theirs, "ratio": statistics.median(a / b for a, b in speeds)}
+SCRIPTS = (
+    "step_floor", "step_peers", "step_speed", "train_speed", "input_speed", "resident", "augment_speed",
+    "evaluation_speed", "autoattack", "sweep_overhead", "command_speed", "growth",
+)  # fmt: skip
+"""Modules of bench/ that offer ``rows``, in the order of the table."""
 
 
 def main() -> None:
-    """Run every comparison and show the ratios."""
+    """Measure what was asked for, and show the ratios."""
+    arguments = _arguments()
+    words: list[str] = arguments.only
+    named = [script for script in SCRIPTS if any(word in script for word in words)]
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    failures, new = list[str](), list[Result]()
+    former = read_results(arguments.out)
+    with tempfile.TemporaryDirectory() as name, console.status("") as status:
+        for script in named or SCRIPTS:
+            status.update(script)
+            try:
+                for row in _rows(script, Path(name) / script):
+                    if words and not named and not any(word in row.name for word in words):
+                        continue
+                    if isinstance(row, Skipped):
+                        console.print(f"{script}, {row.name}: skipped: {row.reason}")
+                        continue
+                    label = f"{script}, {row.name}, against {row.peer_name}"
+                    status.update(label)
+                    new.append(result_of(script, row, row.measure(arguments.rounds)))
+                    console.print(f"{label}: {new[-1]['ratio']:.3g} ({row.goal})")
+                    write_results(merged(former, new, SCRIPTS), arguments.out, _command())
+            except (Exception, SystemExit) as error:  # the other rows are measured all the same
+                failures.append(f"{script}: {type(error).__name__}: {error}")
+                console.print(failures[-1], style="red")
+    console.print(_table(new))
+    sys.exit("\n".join(failures) or None)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    only = "scripts with WORD in their name, or else rows; may be repeated"
+    parser.add_argument("--only", action="append", default=[], metavar="WORD", help=only)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
-    table = Table("what", "unit", "ours", "peer", "ratio", "goal")
-    results: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        places = (step_speed, feature_speed, input_speed, cascade_speed)
-        for name, unit, goal, ours, peer in (case for place in places for case in place(Path(folder))):
-            result = compare(ours, peer, arguments.rounds)
-            results[name] = {"unit": unit, **result}
-            speeds = [f"{result[key]:,.1f}" for key in ("ours", "peer")]
-            table.add_row(name, unit, *speeds, f"{result['ratio']:.2f}", goal)
-    Console().print(table)
-    arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+def _rows(script: str, folder: Path) -> Iterator[Row | Skipped]:
+    """Those of a script, or why it has none here."""
+    folder.mkdir()
+    try:
+        rows: Rows | None = getattr(importlib.import_module(script), "rows", None)
+        if rows is None:
+            yield Skipped("all rows", "the script offers no rows")
+        else:
+            yield from rows(folder)
+    except ModuleNotFoundError as error:
+        is_ours = error.name == script
+        reason = "no such script" if is_ours else f"{error.name} is not installed; the extra bench has it"
+        yield Skipped("all other rows", reason)
+
+
+def _command() -> str:
+    return " ".join(["python bench/run.py", *sys.argv[1:]])
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table(*HEADINGS)
+    for result in results:
+        table.add_row(*cells(result), style=None if result["is_won"] else "yellow")
+    return table
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from temper.models.stem import is_strided_stem, strided_stem
+
 TOLERANCE = 1e-4
 """By which logits of the twin may differ, relative to the largest."""
 BF16_TOLERANCE = 0.05
@@ -76,7 +78,7 @@ class FoldedTwin:
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        folded = copy.deepcopy(conv)
+        folded = strided_stem(conv) if is_strided_stem(conv) else copy.deepcopy(conv)
         folded.weight = nn.Parameter(torch.empty_like(conv.weight), requires_grad=False)
         folded.bias = nn.Parameter(torch.empty_like(conv.weight[:, 0, 0, 0]), requires_grad=False)
         self.module.set_submodule(conv_name, folded.eval())

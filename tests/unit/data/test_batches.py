@@ -93,3 +93,43 @@ def test_warp_is_affine_grid_and_grid_sample_however_it_is_cut(monkeypatch: pyte
         cached = images * 24 * 32 // torch.get_num_threads()
         monkeypatch.setattr(import_module("temper.data.augment"), "CACHED_PIXELS", cached)
         assert torch.equal(warp(pixels, angles, shifts, flips), whole)
+
+
+def test_warp_is_torchvisions_affine_whatever_the_parameters() -> None:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.rand(16, 3, 32, 32, generator=generator)
+    angles = torch.rand(16, generator=generator) - 0.5
+    shifts = (torch.rand(16, 2, generator=generator) - 0.5) * 0.8
+    flips = 1 - 2 * torch.randint(0, 2, (16,), generator=generator).float()
+    ours = warp(pixels, angles, shifts, flips)
+    for image, angle, shift, flip, warped in zip(pixels, angles, shifts, flips, ours, strict=True):
+        # torchvision cannot continue the border, so it is continued beforehand; it shifts after rotating.
+        source = tvf.pad(image if flip > 0 else tvf.horizontal_flip(image), [32] * 4, padding_mode="edge")
+        right, down = float(shift[0] * flip) * 16, float(shift[1]) * 16
+        cos, sin = float(angle.cos()), float(angle.sin())
+        theirs = tvf.affine(
+            source,
+            angle=-float(angle.rad2deg()),
+            translate=[-(cos * right + sin * down), -(cos * down - sin * right)],
+            scale=1.0,
+            shear=[0.0, 0.0],
+            interpolation=tvf.InterpolationMode.BILINEAR,
+        )
+        assert torch.allclose(warped, tvf.center_crop(theirs, [32, 32]), atol=1e-5)
+
+
+def test_warp_of_images_that_are_not_square_samples_where_affine_grid_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(2, 3, 12, 20, generator=generator)
+    angles, shifts = torch.tensor([0.4, -1.2]), torch.tensor([[0.3, -0.2], [0.1, 0.5]])
+    cos, sin, none = angles.cos(), angles.sin(), torch.ones(2)
+    maps = torch.stack(
+        [
+            torch.stack([cos, -sin * 12 / 20, shifts[:, 0]], dim=1),
+            torch.stack([sin * 20 / 12, cos, shifts[:, 1]], dim=1),
+        ],
+        dim=1,
+    )
+    grid = F.affine_grid(maps, [2, 3, 12, 20], align_corners=False)
+    expected = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    assert torch.allclose(warp(pixels, angles, shifts, none), expected, atol=1e-5)

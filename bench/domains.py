@@ -44,7 +44,11 @@ def run(domain: str, page: Path, space: str | None, changes: list[str]) -> None:
         print("$", shlex.join(words), flush=True)
         began = time.perf_counter()
         program = shutil.which("temper", path=str(Path(sys.executable).parent)) or "temper"
-        subprocess.run([program, *words[1:]], check=True)
+        ended = subprocess.run([program, *words[1:]])
+        if ended.returncode:
+            raise SystemExit(
+                f"{shlex.join(words[:3])} ended with {ended.returncode}; the same command goes on"
+            )
         print(f"{words[1]}: {(time.perf_counter() - began) / 60:.1f} minutes", flush=True)
 
 

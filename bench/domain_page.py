@@ -1,28 +1,21 @@
 """What docs/results.md shows of one domain's sweep: its tables and pictures, from the records."""
 
-import os
-import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from pictures import draw, photograph
 from temper.charts import BLUE, GREEN, ORANGE, Chart
 from temper.explain import build_report
 from temper.explain.front_charts import front_charts
 from temper.leaderboard.describe import describe_schedule
-from temper.leaderboard.pdf import BROWSERS
 from temper.records import EvaluationRecord, SweepFolder, read_columns, read_record
 from temper.spec import format_ratio
 from temper.statistics import sign_flip_test
 
 FACTORS = ("alpha", "schedule", "strength")
-WINDOW = (1100, 900)
-"""Of the browser that takes the board's picture."""
 LEGEND = (
     "A blue line joins two models that differ in one factor alone, the orange one their means; the green one "
     "is the baseline. "
@@ -89,9 +82,14 @@ def pairs_of(models: list[Model], factor: str) -> list[tuple[Model, Model]]:
     ]
 
 
+def measured(models: list[Model]) -> list[str]:
+    """Names of the measures that any model has."""
+    return [name for name in models[0].measures if any(one.measures[name] is not None for one in models)]
+
+
 def effects_table(models: list[Model]) -> list[str]:
     """What each factor did on average over the pairs, in points, and whether it could be luck."""
-    names = list(models[0].measures)
+    names = measured(models)
     rows = [["factor", "from", "to", "pairs", *names, "p"]]
     for factor in FACTORS:
         pairs = pairs_of(models, factor)
@@ -110,7 +108,8 @@ def effects_table(models: list[Model]) -> list[str]:
 
 def trials_table(models: list[Model]) -> list[str]:
     """A row for each model, by robust accuracy."""
-    rows = [["trial", *FACTORS, *models[0].measures, "95 % of robust", "training, s"]]
+    names = measured(models)
+    rows = [["trial", *FACTORS, *names, "95 % of robust", "training, s"]]
     for model in sorted(models, key=lambda one: -one.record.robust_acc.value):
         robust = model.record.robust_acc
         blocked = "" if model.record.status == "ok" else f" ({model.record.status})"
@@ -118,7 +117,7 @@ def trials_table(models: list[Model]) -> list[str]:
             [
                 f"{model.trial}{blocked}",
                 *(str(model.levels[name] if model.levels[name] is not None else "none") for name in FACTORS),
-                *("" if value is None else f"{100 * value:.1f}" for value in model.measures.values()),
+                *("" if (value := model.measures[name]) is None else f"{100 * value:.1f}" for name in names),
                 f"{100 * robust.low:.1f} to {100 * robust.high:.1f}",
                 f"{model.record.cost.train_s:.0f}",
             ]
@@ -173,34 +172,6 @@ def panel(models: list[Model], factor: str, y: dict[str, Any], baseline: list[fl
     return {"layer": [rule, dots, mean], "width": 170, "height": 260}
 
 
-def draw(chart: Chart, out: Path) -> None:
-    """A PNG on white, so that it can be read on any page."""
-    import vl_convert
-
-    whole = {**chart.complete(is_fluid=False), "background": "white"}
-    out.write_bytes(vl_convert.vegalite_to_png(whole, scale=1.5))
-
-
-def photograph(page: Path, out: Path) -> None:
-    """The upper part of a page, by a browser, in at most 256 colours: a small file."""
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        print(f"no browser on the PATH: {out} is left as it is")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder, "page.png")
-        command = [
-            browser, "--headless", "--hide-scrollbars", "--disable-gpu", f"--user-data-dir={folder}/profile",
-            *(["--no-sandbox"] if os.geteuid() == 0 else []), "--virtual-time-budget=3000",
-            "--window-size={},{}".format(*WINDOW), f"--screenshot={picture}", page.resolve().as_uri(),
-        ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, timeout=180)
-        with Image.open(picture) as image:
-            image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-                out, optimize=True
-            )
-
-
 def write_page(domain: str, docs: Path) -> None:
     """Pictures, and the part of the page between the domain's marks."""
     folder, pictures = SweepFolder(Path(f"runs/{domain}-sweep")), docs / "results" / domain
@@ -231,7 +202,7 @@ def section(domain: str, models: list[Model]) -> str:
         f"{first.recipe['epochs']} epochs each, {minutes:.1f} minutes of training if one after the other, on "
         f"{first.cost.device}. "
         f"{first.data.num_images} test images, {first.threat.label}, suite {first.suite.name} version "
-        f"{first.suite.version}. Accuracies in percent; *corrupted* is the mean over the set.",
+        f"{first.suite.version}. Accuracies in percent.",
         "",
         f"![Robust accuracy at both levels of each factor](results/{domain}/effects.png)",
         "",

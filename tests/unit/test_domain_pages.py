@@ -1,11 +1,9 @@
 """The page of results: its commands are those that are run, and what it says of a sweep is in the records."""
 
-import importlib.util
+import importlib
 import itertools
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,19 +18,8 @@ ROOT = Path(__file__).parents[2]
 DOMAINS = ("medical", "manufacturing", "traffic")
 
 
-def load(name: str) -> ModuleType:
-    """A file of bench/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"bench/{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-pages = load("domain_page")
-domains = load("domains")
+pages = importlib.import_module("domain_page")
+domains = importlib.import_module("domains")
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

@@ -1,10 +1,7 @@
 """No mask makes a model robust: an evaluation breaks it, or is blocked by the gate that fits."""
 
 import copy
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
+import importlib
 from typing import Any
 
 import numpy as np
@@ -15,24 +12,12 @@ from torch import nn
 from temper.evaluation import CascadePlan, Evaluation, EvaluationPlan, evaluate_images, suite_for
 from temper.spec import Threat
 
-BENCH = Path(__file__).parents[3] / "bench"
 NUM_TRAIN, NUM_IMAGES = 1200, 48
 MARGIN = 0.02
 """Of robust accuracy above the bare network's, from which on a mask has not been broken."""
 
 
-def load(name: str) -> ModuleType:
-    """A file of bench/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-masked = load("masked_models")
+masked = importlib.import_module("masked_models")
 
 CAUGHT_BY = {
     "quantised input (8 shades)": "zero gradients",

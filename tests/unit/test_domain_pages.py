@@ -64,8 +64,9 @@ def test_effects_are_means_over_pairs_that_differ_in_one_factor(
     (tmp_path / "docs/results.md").write_text(text, encoding="utf-8")
 
     pages.write_page("traffic", tmp_path / "docs")
-    made = (tmp_path / "docs/results.md").read_text(encoding="utf-8").partition("\n## Traffic\n")[2]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in made.splitlines()]
+    made = (tmp_path / "docs/results.md").read_text(encoding="utf-8")
+    own = made.partition("\n## Traffic\n")[2]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in own.splitlines()]
     found = {row[0]: row for row in cells if row[0] in ("alpha", "schedule", "strength") and len(row) > 9}
     robust = next(row for row in cells if row[0] == "factor").index("robust")
     assert found["alpha"][1:4] == ["0.0", "0.3", "4"]

@@ -50,28 +50,6 @@ def test_is_pgd_of_one_start(norm: Any, hardened_digits: Any) -> None:
     assert torch.equal(still, images)
 
 
-def test_slices_of_a_batch_end_where_the_batch_does(
-    hardened_digits: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network, images, labels = hardened_digits
-    sizes: list[int] = []
-
-    def answer(points: Tensor) -> Tensor:
-        sizes.append(len(points))
-        logits: Tensor = network(points)
-        return logits
-
-    attack = LastPGD(eps=EPS["linf"], steps=5)
-    whole = attack.perturb(answer, images, labels, seeded())
-    assert max(sizes) == len(images)
-    monkeypatch.setattr("temper.attacks.last_pgd.SLICE", 10 * images[0, 0].numel())
-    sizes.clear()
-    sliced = attack.perturb(answer, images, labels, seeded())
-    assert max(sizes) == 10
-    same = (sliced - whole).abs().flatten(1).amax(1) < 1e-5
-    assert same.float().mean() > 0.98
-
-
 class Hill(nn.Module):
     """Two logits whose difference is highest where the first channel is ``top`` and the others are 0."""
 

@@ -5,10 +5,10 @@ ResNets of RobustBench (Croce et al. 2021, arXiv:2010.09670), so that these load
 Gowal et al. 2020 (arXiv:2010.03593) have other names and another activation, and do not.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from temper.models.backbone import Groups, NoClassifier, groups_by_cuts
+from temper.models.in_place import average_globally, relu_
 
 
 class WideBlock(nn.Module):
@@ -25,9 +25,9 @@ class WideBlock(nn.Module):
             self.convShortcut = nn.Conv2d(in_width, width, 1, stride, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        out = F.relu(self.bn1(features))
+        out = relu_(self.bn1(features))
         shortcut = features if self.convShortcut is None else self.convShortcut(out)
-        result: Tensor = self.conv2(F.relu(self.bn2(self.conv1(out)))) + shortcut
+        result: Tensor = self.conv2(relu_(self.bn2(self.conv1(out)))) + shortcut
         return result
 
 
@@ -65,7 +65,7 @@ class WideResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         out = self.block3(self.block2(self.block1(self.conv1(images))))
-        return F.adaptive_avg_pool2d(F.relu(self.bn1(out)), 1).flatten(1)
+        return average_globally(relu_(self.bn1(out)))
 
     def groups(self) -> Groups:
         """``stem``, and a block for each resolution; the last BatchNorm belongs to the last."""

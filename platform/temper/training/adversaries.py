@@ -32,7 +32,7 @@ class AttackedModel:
             self._twin, self._is_known = folded_twin(self.model, images[:4]), True
         elif self._twin is not None:
             self._twin.refresh()
-        return self.model if self._twin is None else self._twin.module
+        return self._twin or self.model
 
 
 def attack_tasks(

@@ -85,6 +85,24 @@ def test_a_twin_in_bf16_answers_alike() -> None:
     assert getattr(twin.module, "is_bf16", False)
 
 
+@pytest.mark.parametrize(("backbone", "at_once"), [("resnet8", 10), ("resnet18", 40)])
+def test_a_large_batch_goes_through_in_slices_and_is_answered_the_same(
+    monkeypatch: pytest.MonkeyPatch, backbone: str, at_once: int
+) -> None:
+    """A stem of stride 2 leaves a quarter of the positions: a slice holds four times as many images."""
+    monkeypatch.setattr("temper.models.folding.SLICE", 10 * 32 * 32 // torch.get_num_threads())
+    model, batch = network(backbone).eval(), images(45)
+    twin = folded_twin(model, batch[:4])
+    assert twin is not None
+    sizes: list[int] = []
+    twin.module.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    with attack_mode(model):
+        # Bit for bit on most processors; another size of a batch may be computed in another order.
+        assert torch.allclose(twin(batch), twin.module(batch), atol=1e-6)
+        assert sizes == [at_once] * (45 // at_once) + [45 % at_once, 45]
+        assert torch.allclose(gradient(twin, batch), gradient(twin.module, batch), atol=1e-6)
+
+
 class Doubled(nn.Module):
     """One convolution and one BatchNorm, called twice: folding them would be right for neither call."""
 

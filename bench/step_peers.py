@@ -2,7 +2,8 @@
 
 Each peer is used as its documentation shows it. What its user could tune: hold the parameters still, for
 Foolbox and ART compute their gradients in every step of the attack and throw them away; lay the network out
-in channels_last; fold BatchNorm into the convolutions. torchattacks needs only the last two.
+in channels_last; fold BatchNorm into the convolutions; have freed memory kept. torchattacks needs only the
+last three.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from own_process import in_own_process
 from row import Row, Skipped
+from temper.host import use_cpu
 from training_steps import EPS, STEP_SIZE, STEPS, Attack, Bare, Ours, Setting, pgd
 
 SMALL = Setting("resnet20", 32, 128, 1)
@@ -78,9 +81,14 @@ def rows(_folder: Path) -> Iterator[Row | Skipped]:
                 yield Skipped(f"{name}, {peer}", f"{error.name} is not installed; the extra bench has it")
                 continue
             check_same(setting, peer, attack)
-            yield Row(
-                name, peer, "CPU s", goals[number], Ours(setting, pgd()), Bare(setting, attack), rounds=5
-            )
+            sides = in_own_process(ours_alone, setting), in_own_process(Bare, setting, attack)
+            yield Row(name, peer, "CPU s", goals[number], *sides, rounds=5, warm_ups=0)
+
+
+def ours_alone(setting: Setting) -> Ours:
+    """In a process that is set up as a worker of ``temper train`` is."""
+    use_cpu(1)
+    return Ours(setting, pgd())
 
 
 def check_same(setting: Setting, peer: str, attack: Attack) -> None:

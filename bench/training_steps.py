@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clock import cpu_seconds
+from plain_resnet import plain_backbone
 from temper.data import Batch, Images, ResidentBatches
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe
@@ -126,12 +127,12 @@ class PlainModel(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: TaskModel) -> None:
+    def __init__(self, model: TaskModel, backbone: str) -> None:
         super().__init__()
         own = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
         self.register_buffer("mean", own.mean)
         self.register_buffer("std", own.std)
-        self.backbone, self.head = own.backbone, own.heads["target"]
+        self.backbone, self.head = plain_backbone(backbone, own.backbone), own.heads["target"]
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.backbone((images - self.mean) / self.std))
@@ -142,7 +143,7 @@ class Bare:
     """The loop by hand around ``attack``: no counting, no records, no phases."""
 
     def __init__(self, setting: Setting, attack: Attack | None) -> None:
-        self.model = PlainModel(setting.model())
+        self.model = PlainModel(setting.model(), setting.backbone)
         self._attack = attack
         self._optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
         self.batches = list(setting.feed().target.epoch(0))

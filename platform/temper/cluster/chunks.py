@@ -16,6 +16,7 @@ from temper.evaluation.chunk import evaluate_chunk
 from temper.evaluation.found import Found, join
 from temper.evaluation.result import main_cascade
 from temper.evaluation.store import pack, unpack
+from temper.host import use_cpu
 
 MAX_RESTARTS = 3
 """Of an actor whose process dies."""
@@ -29,7 +30,7 @@ class ChunkWorker:
 
     def __init__(self, opener: Opener, plan: EvaluationPlan, num_threads: int) -> None:
         hush()
-        torch.set_num_threads(num_threads)
+        use_cpu(num_threads)
         self._opener, self._plan = opener, plan
 
     @cached_property

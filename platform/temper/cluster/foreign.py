@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import nn
 
@@ -21,6 +20,7 @@ from temper.errors import ModelError, RecipeError
 from temper.evaluation import ChunkStore, Evaluation, EvaluationSpec
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
+from temper.host import use_cpu
 from temper.models import ModelSpec, build_model, start_classes
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second, write_once
 from temper.spec import Spec, Threat, content_hash
@@ -74,7 +74,7 @@ def evaluate_foreign(
     refuse_second(RunFolder(fetched(out)))
     opener = OpenForeign(spec)
     shards = ShardSet.open(spec.shards)
-    torch.set_num_threads(spec.cpus_per_worker)
+    use_cpu(spec.cpus_per_worker)
     opened = opener()
     claim = Claim(
         name=spec.name,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from temper.cluster.feeds import open_data
 from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import CheckpointError
+from temper.host import use_cpu
 from temper.models import TaskModel, build_model, load_model_state
 from temper.recipe import Recipe, load_recipe
 from temper.records import RunFolder
@@ -45,7 +46,7 @@ class Subject:
 
     @classmethod
     def open(cls, run: RunFolder, recipe: Recipe, state: TrainState) -> "Subject":
-        torch.set_num_threads(recipe.workers.cpus_per_worker)
+        use_cpu(recipe.workers.cpus_per_worker)
         data = open_data(recipe)
         if data.fingerprints != state.fingerprints:
             raise CheckpointError(f"{run.path}: the shards have changed since this run was trained")

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 
 from temper.data import Images
+from temper.host import use_cpu
 from temper.models import TaskModel, build_model, load_model_state, save_model
 from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
@@ -128,7 +129,7 @@ def validate_waiting(
     waiting = [epoch for epoch in waiting if not _answer_of(run, epoch).exists()]
     if not waiting:
         return
-    torch.set_num_threads(recipe.workers.cpus_per_worker)
+    use_cpu(recipe.workers.cpus_per_worker)
     model = _kept_model(recipe, state, device)
     for epoch in waiting:
         try:

@@ -3,11 +3,10 @@
 import time
 from typing import Any
 
-import torch
-
 from temper.data import Batch
 from temper.errors import Interrupted
 from temper.hardening import FreeTraining, Guard
+from temper.host import use_cpu
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe
 from temper.records import RunFolder
@@ -66,7 +65,7 @@ def train(
         CheckpointError: ``run`` holds another run.
         Interrupted: the worker was told to stop; the run is saved.
     """
-    torch.set_num_threads(recipe.workers.cpus_per_worker)
+    use_cpu(recipe.workers.cpus_per_worker)
     return Training(recipe, run, feed, worker, tracker, start_weights, validator).finish()
 
 

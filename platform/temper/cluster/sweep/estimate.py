@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from temper.cluster.feeds import OpenData
+from temper.host import use_cpu
 from temper.models import build_model
 from temper.recipe import Recipe
 from temper.search import Trial
@@ -59,7 +60,7 @@ def num_passes(recipe: Recipe, data: OpenData) -> float:
 
 def seconds_per_pass(recipe: Recipe, data: OpenData) -> float:
     """The fastest of a few passes of a whole batch, per image."""
-    torch.set_num_threads(recipe.workers.cpus_per_worker)
+    use_cpu(recipe.workers.cpus_per_worker)
     size, count = recipe.data.image_size, recipe.data.batch_size
     model = build_model(recipe.model, data.classes, image_size=size, seed=recipe.seed).train()
     images = torch.zeros(count, 3, size, size)

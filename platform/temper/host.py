@@ -1,0 +1,29 @@
+"""What a process that computes on a CPU sets for itself: its threads, and how its freed memory is kept."""
+
+import ctypes
+import os
+import sys
+
+import torch
+
+MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2
+"""Parameters of glibc's ``mallopt``."""
+KEPT = {MMAP_THRESHOLD: 256 * 2**20, TRIM_THRESHOLD: 2**30, TOP_PAD: 64 * 2**20}
+"""Bytes: what is asked of the system at once, what a process keeps of its freed memory, and in what steps."""
+OWN_WORDS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+"""Beginnings of the variables by which somebody has chosen an allocator, or how it works."""
+
+
+def use_cpu(num_threads: int) -> None:
+    """Compute with ``num_threads`` threads, and keep up to 1 GiB of freed memory for what comes next.
+
+    glibc gives large activations back to the system and fetches them anew at every step, which takes 6 to
+    12 % of a clean training step of a resnet20 at 32 px. Whoever has set its allocator keeps it so.
+    """
+    torch.set_num_threads(num_threads)
+    if sys.platform != "linux" or any(name.startswith(OWN_WORDS) for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in musl
+    if mallopt is not None:
+        for parameter, value in KEPT.items():
+            mallopt(parameter, value)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from temper.data import Batch
 from temper.errors import TrainingError
+from temper.training.ahead import sent_ahead
 from temper.training.feed import paired_batches
 from temper.training.losses import Losses
 from temper.training.state import Passes, Underway
@@ -84,7 +85,8 @@ def run_epoch(
     """
     tally = Tally.of(epoch, begun, step.worker)
     uses_source = step.recipe.objective.uses_source
-    for batches in paired_batches(step.feed, epoch, uses_source, tally.num_steps):
+    feed = paired_batches(step.feed, epoch, uses_source, tally.num_steps)
+    for batches in sent_ahead(feed, step.worker.device) if step.reads_images else feed:
         progress = (epoch + tally.num_steps / step.feed.target.num_batches) / step.recipe.epochs
         tally.add(*step(batches, epoch, tally.num_steps, progress))
         if tally.num_steps % CHECK_STEPS == 0:

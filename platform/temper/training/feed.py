@@ -56,6 +56,6 @@ def _sent(values: Tensor, device: torch.device) -> Tensor:
 
     Only a copy out of pinned memory lets this process go on and prepare the next steps meanwhile.
     """
-    if device.type == "cuda":
+    if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)

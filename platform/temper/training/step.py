@@ -86,6 +86,11 @@ class TrainStep:
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from ``state``."""
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether each step needs the images themselves, and not features that are known."""
+        return self._features is None
+
     def forget_features(self) -> None:
         """From now on the frozen body runs again in every step."""
         self._features = None

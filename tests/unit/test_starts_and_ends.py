@@ -1,5 +1,6 @@
 """What a run may start from, and what can be made of it: heads of a start, one logit, merged adapters."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,18 @@ def test_bf16_answers_nearly_alike_and_in_float32(model: Any, batch: Any) -> Non
     assert found.dtype == torch.float32
     assert not torch.equal(found, expected)
     assert torch.allclose(found, expected, atol=0.1)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no compiler here")
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
+def test_a_compiled_backbone_trains_as_any_other(tiny_recipe: Any, tmp_path: Path) -> None:
+    """Under attack as well, whose twin is compiled too. Half a minute of compiling."""
+    overrides = {"objective__adversary": {"kind": "pgd", "eps": 0.05, "steps": 3}, "epochs": 2}
+    losses = []
+    for is_compiled in (False, True):
+        run = tmp_path / str(is_compiled)
+        launch(tiny_recipe(compute__compile=is_compiled, **overrides), run)
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses.append([row["train/loss"] for row in rows])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)  # rounding grows from step to step

@@ -63,6 +63,8 @@ class FoldedTwin(nn.Module):
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.module = copy.deepcopy(model, shared).eval()
         self._folds = [self._fold(model, *names) for names in _foldable(model)]
+        strides = [math.prod(module.stride) for module in model.modules() if isinstance(module, nn.Conv2d)]
+        self._first_stride = strides[0] if strides else 1
         self.refresh()
         if getattr(getattr(model, "backbone", None), "_compiled_call_impl", None) is not None:
             self.module.get_submodule("backbone").compile()  # copying has left that behind
@@ -98,9 +100,8 @@ class FoldedTwin(nn.Module):
         """Images that go through at once."""
         if images.device.type != "cpu":
             return len(images)
-        first = next(module for module in self.module.modules() if isinstance(module, nn.Conv2d))
-        positions = images[0, 0].numel() // math.prod(first.stride)
-        return torch.get_num_threads() * max(SMALLEST_SLICE, SLICE // max(1, positions))
+        positions = max(1, math.prod(images.shape[-2:]) // self._first_stride)
+        return torch.get_num_threads() * max(SMALLEST_SLICE, SLICE // positions)
 
     def _fold(self, model: nn.Module, conv_name: str, norm_name: str) -> Fold:
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)

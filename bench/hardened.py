@@ -41,10 +41,15 @@ def digits_case(size: int = 8, eps: float = 0.1, epochs: int = 12, count: int = 
     return Case(weak, robust, images[NUM_TRAIN:][:count], labels[NUM_TRAIN:][:count], eps)
 
 
+def digits_model(size: int, num_classes: int = 10) -> TaskModel:
+    """A resnet8, untrained."""
+    classes = {"target": [str(label) for label in range(num_classes)]}
+    return build_model(ModelSpec(backbone="resnet8"), classes, image_size=size, seed=0).eval()
+
+
 def fit(images: Tensor, labels: Tensor, num_classes: int, size: int, eps: float, epochs: int) -> TaskModel:
     """A resnet8 trained on float images, under PGD-5 where ``eps`` is not 0."""
-    classes = {"target": [str(label) for label in range(num_classes)]}
-    model = build_model(ModelSpec(backbone="resnet8"), classes, image_size=size, seed=0)
+    model = digits_model(size, num_classes)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     steps = epochs * (len(images) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)

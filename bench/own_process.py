@@ -12,20 +12,21 @@ from typing import Any
 from row import Measure
 
 
-def in_own_process(make: Callable[..., Measure], *arguments: Any) -> Measure:
-    """What ``make(*arguments)`` measures the second time, in a process that ends then.
+def in_own_process(make: Callable[..., Measure], *arguments: Any, warm_ups: int = 1) -> Measure:
+    """What ``make(*arguments)`` measures after ``warm_ups`` calls, in a process that ends then.
 
     Functions and arguments have to be such as pickle knows by name.
     """
 
     def measure() -> float:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(_second, make, arguments).result()
+            return pool.submit(_warmed_up, make, arguments, warm_ups).result()
 
     return measure
 
 
-def _second(make: Callable[..., Measure], arguments: tuple[Any, ...]) -> float:
+def _warmed_up(make: Callable[..., Measure], arguments: tuple[Any, ...], warm_ups: int) -> float:
     measure = make(*arguments)
-    measure()
+    for _ in range(warm_ups):
+        measure()
     return measure()

@@ -20,6 +20,7 @@ TINY = ROOT / "jobs/recipes/tiny.yaml"
         ({"threat.eps": 8}, r"'threat': eps is in pixel units of \[0,1\], so for linf it lies in 0..1"),
         ({"threat.eps": "8/0"}, r"'threat.eps': expected a number or a ratio such as 8/255, got '8/0'"),
         ({"model.backbone": "resnet9"}, r"'resnet9' \(did you mean 'resnet8'.*Backbones: .*vit_b_16"),
+        ({"compute.compile": "maybe"}, r"'compute.compile': .* boolean.* or: .*'auto', got 'maybe'$"),
         ({"schedule.kind": "gradul"}, r"'schedule': no kind 'gradul'. Kinds: .*gradual.*lp_ft"),
         ({"validation.metric": "test/target/robust_acc"}, r"'validation.metric'.*val/target/robust_acc"),
         ({"data.source": None}, r"objective.alpha > 0 needs data.source"),

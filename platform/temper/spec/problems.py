@@ -1,6 +1,7 @@
 """Validation whose errors name the place, what is wrong, and what is allowed."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from temper.spec.documents import MAX_SHOWN
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
+PLAIN_TAG = re.compile(r"bool|int|float|str|constrained-\w+|\w+\[.*\]")
+"""How pydantic names an alternative that is no model, within a place. No field of ours is called so."""
+
 
 def validate(model: type[SpecT], document: Mapping[str, Any], where: str) -> SpecT:
     """Build ``model`` from ``document``.
@@ -24,8 +28,19 @@ def validate(model: type[SpecT], document: Mapping[str, Any], where: str) -> Spe
     try:
         return model.model_validate(document)
     except ValidationError as problem:
-        lines = [f"{where}: {explain(model, error)}" for error in problem.errors()]
+        places: dict[str, list[ErrorDetails]] = {}
+        for error in problem.errors():
+            places.setdefault(".".join(_locate(model, error["loc"])[1]), []).append(error)
+        lines = [f"{where}: {_together(model, place, errors)}" for place, errors in places.items()]
         raise RecipeError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _together(model: type[BaseModel], place: str, errors: list[ErrorDetails]) -> str:
+    """A sentence for all that is wrong at one place: what each alternative there would have been."""
+    *others, last = dict.fromkeys(explain(model, error) for error in errors)
+    got = f", got {_short(errors[-1]['input'])}"
+    heads = [sentence.removesuffix(got) for sentence in others]
+    return " or: ".join([*heads, last.removeprefix(f"'{place}': ") if heads else last])
 
 
 def explain(model: type[BaseModel], error: ErrorDetails) -> str:
@@ -66,6 +81,8 @@ def _locate(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[Ba
     choices: dict[str, type[BaseModel]] = {}
     path: list[str] = []
     for name in map(str, loc):
+        if path and PLAIN_TAG.fullmatch(name):
+            continue
         if name in choices:
             owner, choices = choices[name], {}
             continue

@@ -54,7 +54,7 @@ class FoldedTwin(nn.Module):
 
     Weights and statistics of the model may change in place: ``refresh`` then follows them. Because the others
     are shared, the model must be held still (``attack_mode``) while the twin is attacked. On a CPU a large
-    batch goes through in slices (``SLICE``), which changes no answer.
+    batch goes through in slices (``SLICE``), which changes answers by rounding at most.
     """
 
     def __init__(self, model: nn.Module) -> None:

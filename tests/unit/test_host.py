@@ -1,4 +1,4 @@
-"""What a process that computes on a CPU sets for itself, seen from outside: in a process of its own."""
+"""What a process sets for itself, seen from outside: in a process of its own."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
+needs_glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc is told how to keep memory"
 )
 
@@ -50,10 +50,29 @@ def fetched_pages(side: str, **variables: str) -> int:
     return pages
 
 
+@needs_glibc
 def test_freed_memory_is_used_again() -> None:
     assert fetched_pages("ours") < PAGES / 2
 
 
+ARITHMETIC = """
+import sys, torch
+from temper.host import use_gpu
+
+use_gpu(uses_tf32=sys.argv[1] == "tf32")
+print(torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+print(torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
+"""
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "False False"), ("tf32", "True True")])
+def test_on_a_gpu_fp32_is_fp32_and_sums_have_one_order(precision: str, expected: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", ARITHMETIC, precision]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.splitlines() == [expected, "True False"]
+
+
+@needs_glibc
 def test_whoever_has_set_the_allocator_keeps_it_so() -> None:
     """Here by a limit beyond which each tensor is asked of the system."""
     theirs = {"MALLOC_MMAP_THRESHOLD_": "131072"}

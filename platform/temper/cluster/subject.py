@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from temper import host
 from temper.cluster.feeds import open_data
 from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import CheckpointError
@@ -76,7 +77,8 @@ class OpenRun:
 
 
 def choose_device(use_gpu: Any) -> torch.device:
-    """The GPU where one is there and not refused."""
+    """The GPU where one is there and not refused; from now on this process computes on it in full fp32."""
+    host.use_gpu()
     return torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
 
 

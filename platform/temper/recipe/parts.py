@@ -99,8 +99,10 @@ class WorkersSpec(Spec):
 class ComputeSpec(Spec):
     """How the arithmetic is done. What is ``auto`` and not decided by the device is measured at the start."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of training; ``auto``: bf16 on a GPU that has it, fp32 elsewhere. Evaluation is always in fp32."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Of training; ``auto``: bf16 on a GPU that has it, fp32 elsewhere. ``tf32``: convolutions and products
+    of an fp32 network with 10 bits, on GPUs that can (elsewhere it is fp32). Evaluation is always in fp32.
+    """
     compile: bool | Literal["auto"] = False
     """torch.compile of the backbone: half a minute at the start, for faster steps."""
     channels_last: bool | Literal["auto"] = True

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from temper.host import use_gpu
 from temper.models import TaskModel
 from temper.recipe import ComputeSpec
 from temper.spec import Spec
@@ -53,6 +54,7 @@ def choose_compute(
 def apply_compute(compute: Compute, model: TaskModel) -> None:
     """Let ``model`` compute as chosen."""
     model.is_bf16 = compute.precision == "bf16"
+    use_gpu(uses_tf32=compute.precision == "tf32")
     model.memory_format = torch.channels_last if compute.channels_last else torch.contiguous_format
     model.to(memory_format=model.memory_format)
     if compute.compile:

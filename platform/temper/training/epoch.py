@@ -34,14 +34,18 @@ class Tally:
         if begun is None:
             return cls(epoch)
         device = worker.device
-        sums = {name: torch.tensor(value, device=device) for name, value in begun.losses.items()}
+        sums = {
+            name: torch.tensor(value, dtype=torch.float64, device=device)
+            for name, value in begun.losses.items()
+        }
         if worker.is_chief:
             return cls(epoch, begun.step, sums, begun.passes)
         return cls(epoch, begun.step, {name: torch.zeros_like(value) for name, value in sums.items()})
 
     def add(self, losses: Losses, passes: Passes) -> None:
         for name, value in losses.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            # In float64, so that it does not matter where a run was interrupted.
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.double()
         self.passes += passes
         self.num_steps += 1
 

@@ -28,6 +28,7 @@ def load_optimizer(
         CheckpointError: the state is that of other parameters.
     """
     slots: dict[int, dict[str, Any]] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     place = {name: index for index, name in enumerate(names)}
     for key, value in tensors.items():
         name, _, slot = key.partition("|")
@@ -35,5 +36,12 @@ def load_optimizer(
             raise CheckpointError(
                 f"the optimizer's state speaks of '{name}', which this phase does not train"
             )
-        slots.setdefault(place[name], {})[slot] = value
+        slots.setdefault(place[name], {})[slot] = _laid_out(value, parameters[place[name]])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+
+
+def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """``value`` in memory as ``parameter`` is: a file has it otherwise, and fused kernels want them alike."""
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

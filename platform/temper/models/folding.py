@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from temper.models.eval_norm import EvalNorm
 from temper.models.in_place import average_globally, relu_
 from temper.models.stem import is_strided_stem, strided_stem
 
@@ -44,9 +45,23 @@ class Fold:
             scale = scale * norm.weight
         torch.mul(self.conv.weight, scale.view(-1, 1, 1, 1), out=self.folded.weight)
         shift = -norm.running_mean if self.conv.bias is None else self.conv.bias - norm.running_mean
-        torch.mul(shift, scale, out=self.folded.bias)
-        if norm.bias is not None:
-            self.folded.bias += norm.bias
+        bias = shift * scale
+        self.folded.bias.copy_(bias if norm.bias is None else bias.add_(norm.bias))
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A convolution of a model that computes in bf16, and the twin's, whose weights are cast once."""
+
+    conv: nn.Conv2d
+    cast: nn.Conv2d
+
+    def refresh(self) -> None:
+        """Cast the weights anew, in place."""
+        self.cast.weight.copy_(self.conv.weight)
+        if self.conv.bias is not None:
+            assert self.cast.bias is not None
+            self.cast.bias.copy_(self.conv.bias)
 
 
 class FoldedTwin(nn.Module):
@@ -62,7 +77,16 @@ class FoldedTwin(nn.Module):
         super().__init__()
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.module = copy.deepcopy(model, shared).eval()
-        self._folds = [self._fold(model, *names) for names in _foldable(model)]
+        graphs = list(_graphs(model))
+        pairs = [pair for prefix, module, graph in graphs for pair in _pairs(prefix, module, graph)]
+        self._folds = [self._fold(model, *names) for names in pairs]
+        self._casts = list[Cast]()
+        if getattr(model, "is_bf16", False):
+            called = [
+                name for prefix, module, graph in graphs for name in _convolutions(prefix, module, graph)
+            ]
+            self._casts = [self._cast(model, name) for name in called if name not in dict(pairs)]
+        self._norms = [self._hold_still(name) for name in _plain_norms(self.module)]
         strides = [math.prod(module.stride) for module in model.modules() if isinstance(module, nn.Conv2d)]
         self._first_stride = strides[0] if strides else 1
         self.refresh()
@@ -85,8 +109,9 @@ class FoldedTwin(nn.Module):
     @torch.no_grad()
     def refresh(self) -> None:
         """Follow the model's weights and statistics."""
-        for fold in self._folds:
-            fold.refresh()
+        parts: tuple[Fold | Cast | EvalNorm, ...] = (*self._folds, *self._casts, *self._norms)
+        for part in parts:
+            part.refresh()
 
     @torch.no_grad()
     def answers_like(self, model: nn.Module, images: Tensor) -> bool:
@@ -103,13 +128,29 @@ class FoldedTwin(nn.Module):
         positions = max(1, math.prod(images.shape[-2:]) // self._first_stride)
         return torch.get_num_threads() * max(SMALLEST_SLICE, SLICE // positions)
 
+    def _cast(self, model: nn.Module, name: str) -> Cast:
+        conv = model.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        cast = copy.deepcopy(conv)
+        _give_weights(cast, conv, torch.bfloat16, has_bias=conv.bias is not None)
+        self.module.set_submodule(name, cast.eval())
+        return Cast(conv, cast)
+
+    def _hold_still(self, name: str) -> EvalNorm:
+        norm = self.module.get_submodule(name)
+        assert isinstance(norm, nn.BatchNorm2d)
+        own = EvalNorm(norm).eval()
+        self.module.set_submodule(name, own)
+        return own
+
     def _fold(self, model: nn.Module, conv_name: str, norm_name: str) -> Fold:
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
         folded = strided_stem(conv) if is_strided_stem(conv) else copy.deepcopy(conv)
-        folded.weight = nn.Parameter(torch.empty_like(conv.weight), requires_grad=False)
-        folded.bias = nn.Parameter(torch.empty_like(conv.weight[:, 0, 0, 0]), requires_grad=False)
+        # In bf16 each pass would cast them anew.
+        dtype = torch.bfloat16 if getattr(model, "is_bf16", False) else conv.weight.dtype
+        _give_weights(folded, conv, dtype, has_bias=True)
         self.module.set_submodule(conv_name, folded.eval())
         self.module.set_submodule(norm_name, nn.Identity().eval())
         return Fold(conv, norm, folded)
@@ -134,21 +175,26 @@ def folded_copy(model: nn.Module, images: Tensor) -> nn.Module:
     return folded_twin(model, images) or model
 
 
-def _foldable(module: nn.Module, prefix: str = "") -> list[tuple[str, str]]:
-    """Names of convolutions, each with that of the BatchNorm that alone reads it.
+def _give_weights(own: nn.Conv2d, conv: nn.Conv2d, dtype: torch.dtype, *, has_bias: bool) -> None:
+    """Room for weights of ``dtype``, laid out as those of ``conv``."""
+    weight = torch.empty_like(conv.weight, dtype=dtype)
+    own.weight = nn.Parameter(weight, requires_grad=False)
+    own.bias = nn.Parameter(weight.new_empty(len(weight)), requires_grad=False) if has_bias else None
 
-    Found in the graph of ``module`` where its forward can be traced, or else in that of each of its children.
-    """
+
+def _graphs(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, fx.Graph]]:
+    """The graph of ``module``, where its forward can be traced, or else those of its children."""
     try:
         graph = fx.Tracer(autowrap_functions=(relu_, average_globally)).trace(module)
     except Exception:  # tracing fails in many ways; what cannot be traced is looked at part by part
-        return [
-            pair for name, child in module.named_children() for pair in _foldable(child, f"{prefix}{name}.")
-        ]
-    return [(f"{prefix}{conv}", f"{prefix}{norm}") for conv, norm in _pairs(module, graph)]
+        for name, child in module.named_children():
+            yield from _graphs(child, f"{prefix}{name}.")
+    else:
+        yield prefix, module, graph
 
 
-def _pairs(module: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
+def _pairs(prefix: str, module: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
+    """Names of convolutions, each with that of the BatchNorm that alone reads it."""
     calls = [node for node in graph.nodes if node.op == "call_module"]
     targets = [node.target for node in calls]
     for node in calls:
@@ -159,10 +205,25 @@ def _pairs(module: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
         is_once = targets.count(before.target) == targets.count(node.target) == 1
         # Exactly these classes: a subclass may compute something else.
         if is_once and type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and _is_plain(conv, norm):
-            yield str(before.target), str(node.target)
+            yield f"{prefix}{before.target}", f"{prefix}{node.target}"
 
 
-def _is_plain(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+def _convolutions(prefix: str, module: nn.Module, graph: fx.Graph) -> Iterator[str]:
+    """Names of those that are called as they are, and whose weights nobody else reads."""
+    calls = {str(node.target) for node in graph.nodes if node.op == "call_module"}
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    for name in sorted(calls - read):
+        conv = module.get_submodule(name)
+        if type(conv) is nn.Conv2d and not (conv._forward_hooks or conv._forward_pre_hooks):
+            yield f"{prefix}{name}"
+
+
+def _is_plain(*modules: nn.Module) -> bool:
     """Whether nobody listens in between, and the statistics are the running ones."""
-    hooks = (conv._forward_hooks, conv._forward_pre_hooks, norm._forward_hooks, norm._forward_pre_hooks)
-    return not any(hooks) and norm.running_mean is not None
+    hooks = [own for module in modules for own in (module._forward_hooks, module._forward_pre_hooks)]
+    return not any(hooks) and getattr(modules[-1], "running_mean", None) is not None
+
+
+def _plain_norms(module: nn.Module) -> list[str]:
+    """Names of the BatchNorm layers that are left when others are folded."""
+    return [name for name, part in module.named_modules() if type(part) is nn.BatchNorm2d and _is_plain(part)]

@@ -85,6 +85,28 @@ def test_a_twin_in_bf16_answers_alike() -> None:
     assert getattr(twin.module, "is_bf16", False)
 
 
+def test_a_twin_in_bf16_casts_its_weights_once_and_follows_them() -> None:
+    """Those of every convolution, folded or not; the answers are those of a cast in each pass."""
+    model, batch = network("preact_resnet18"), images(4)
+    train_a_little(model)
+    model.is_bf16 = True
+    with attack_mode(model):
+        twin = folded_twin(model, batch)
+        assert twin is not None
+        convolutions = [part for part in twin.modules() if isinstance(part, nn.Conv2d)]
+        assert {part.weight.dtype for part in convolutions} == {torch.bfloat16}
+        assert {part.weight.dtype for part in model.modules() if isinstance(part, nn.Conv2d)} == {
+            torch.float32
+        }
+        stem, own = model.get_submodule("backbone.conv1"), twin.module.get_submodule("backbone.conv1")
+        with torch.no_grad():
+            stem.weight.mul_(1.1)
+        assert not torch.equal(own.weight, stem.weight.bfloat16())
+        twin.refresh()
+        assert torch.equal(own.weight, stem.weight.bfloat16())
+        assert own.weight.stride() == stem.weight.stride()
+
+
 @pytest.mark.parametrize(("backbone", "at_once"), [("resnet8", 10), ("resnet18", 40)])
 def test_a_large_batch_goes_through_in_slices_and_is_answered_the_same(
     monkeypatch: pytest.MonkeyPatch, backbone: str, at_once: int

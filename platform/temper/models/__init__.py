@@ -9,6 +9,7 @@ from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
 from temper.models.backbones import backbone_names, build_backbone, explain_unknown, is_known_backbone
 from temper.models.folding import FoldedTwin, folded_copy, folded_twin
+from temper.models.replayed import ReplayedFeatures, ReplayedModel, replayed_features, replayed_model
 from temper.models.start import load_source_head, load_start, start_classes
 from temper.models.statistics import StartStatistics, batch_norms
 from temper.models.task_model import (
@@ -26,6 +27,8 @@ __all__ = [
     "FoldedTwin",
     "ForwardPass",
     "ModelSpec",
+    "ReplayedFeatures",
+    "ReplayedModel",
     "StartStatistics",
     "TaskModel",
     "backbone_names",
@@ -35,6 +38,8 @@ __all__ = [
     "folded_copy",
     "folded_twin",
     "load_model_state",
+    "replayed_features",
+    "replayed_model",
     "save_model",
     "set_trainable",
     "start_classes",

@@ -1,7 +1,7 @@
 """One backbone, one linear head per task, normalization inside."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import overload
 
@@ -57,6 +57,8 @@ class TaskModel(nn.Module):
         self.controller = AdapterController()
         self.memory_format = torch.channels_last
         self.is_bf16 = False
+        self.replayed: Callable[[Tensor], Tensor] | None = None
+        """Stands in for ``features`` in passes of training."""
         self._prefixes = _group_prefixes(backbone)
 
     def attach(self, adapter: AnyAdapter) -> None:
@@ -115,19 +117,27 @@ class TaskModel(nn.Module):
     def forward(
         self, images: Tensor | Mapping[str, Tensor] | Sequence[ForwardPass], task: str = "target"
     ) -> Tensor | dict[str, Tensor] | list[dict[str, Tensor]]:
-        device = self.mean.device.type
-        with torch.autocast(device, torch.bfloat16) if self.is_bf16 else nullcontext():
+        with self._arithmetic():
             if isinstance(images, Tensor):
                 logits: Tensor = self.heads[task](self.features(images)).float()
                 return logits
             if isinstance(images, Mapping):
                 return self._answer(ForwardPass(images))
-            return [self._answer(one) for one in images]
+            return [self._answer(one, self.replayed) for one in images]
 
-    def _answer(self, one: ForwardPass) -> dict[str, Tensor]:
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        """Without a cache each pass casts the weights itself, and gradients of several are added in fp32."""
+        if not self.is_bf16:
+            return nullcontext()
+        return torch.autocast(self.mean.device.type, torch.bfloat16, cache_enabled=False)
+
+    def _answer(
+        self, one: ForwardPass, replayed: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, Tensor]:
         together = torch.cat(list(one.images.values()))
+        features_of = self.features if replayed is None or one.statistics else replayed
         with one.statistics.applied() if one.statistics else nullcontext():
-            features = together if one.are_features else self.features(together)
+            features = together if one.are_features else features_of(together)
         parts = dict(
             zip(one.images, torch.split(features, [len(part) for part in one.images.values()]), strict=True)
         )

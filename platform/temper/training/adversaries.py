@@ -8,17 +8,20 @@ from torch import Tensor, nn
 
 from temper.attacks import attack_mode
 from temper.hardening import Adversary
-from temper.models import FoldedTwin, TaskModel, folded_twin
+from temper.models import FoldedTwin, ReplayedModel, TaskModel, folded_twin, replayed_model
 from temper.seeds import derive_seed
 from temper.training.state import Passes
 
 
 class AttackedModel:
-    """A model in training as its attacks see it: through its folded twin, where it has one."""
+    """A model in training as its attacks see it: through its folded twin, where it has one, and replayed, on
+    a GPU.
+    """
 
     def __init__(self, model: TaskModel) -> None:
         self.model = model
         self._twin: FoldedTwin | None = None
+        self._replayed: ReplayedModel | None = None
         self._is_known = False
 
     @contextmanager
@@ -30,9 +33,12 @@ class AttackedModel:
     def _refreshed(self, images: Tensor) -> nn.Module:
         if not self._is_known:
             self._twin, self._is_known = folded_twin(self.model, images[:4]), True
+            self._replayed = replayed_model(self._twin or self.model, images.device)
         elif self._twin is not None:
             self._twin.refresh()
-        return self._twin or self.model
+        if self._replayed is not None:
+            self._replayed.refresh()
+        return self._replayed or self._twin or self.model
 
 
 def attack_tasks(

@@ -115,6 +115,7 @@ class Training:
         for plan in self.plans:
             if plan.phase.end_epoch > self.state.next_epoch and not self.state.is_finished:
                 self._train_phase(plan)
+        self.model.replayed = None  # and the memory of its recordings is free
         if self.worker.is_chief and self.state.waiting:
             # No longer than training took: whoever validates may be waiting for our own CPU.
             self.validator.wait([one.epoch for one in self.state.waiting], self.state.train_s)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from temper.attacks import kept_statistics
 from temper.data import Batch, mix
 from temper.hardening import AWP, Adversary, Guard
-from temper.models import TaskModel, train_modes
+from temper.models import TaskModel, replayed_features, train_modes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
 from temper.training.adversaries import AttackedModel, attack_tasks
@@ -59,6 +59,8 @@ class TrainStep:
         """What the first step of the latest epoch saw, before any attack: of each share."""
         self._attacked = AttackedModel(model)
         self._features = FeatureCache(model, worker.device) if plan.caches_features else None
+        # With several workers DDP sends gradients while others are computed: a recording has no such parts.
+        model.replayed = replayed_features(model, worker.device) if worker.world_size == 1 else None
 
     def __call__(
         self, batches: dict[str, Batch], epoch: int, step: int, progress: float

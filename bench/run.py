@@ -19,7 +19,7 @@ from table import HEADINGS, Result, cells, merged, read_results, result_of, writ
 
 SCRIPTS = (
     "step_floor", "step_peers", "step_speed", "train_speed", "input_speed", "resident", "augment_speed",
-    "evaluation_speed", "autoattack", "sweep_overhead", "command_speed", "growth",
+    "evaluation_speed", "autoattack", "sweep_overhead", "command_speed", "growth", "gpu_speed",
 )  # fmt: skip
 """Modules of bench/ that offer ``rows``, in the order of the table."""
 
@@ -30,16 +30,15 @@ def main() -> None:
     words: list[str] = arguments.only
     named = [script for script in SCRIPTS if any(word in script for word in words)]
     console = Console(width=None if sys.stdout.isatty() else 160)
-    failures, new = list[str](), list[Result]()
+    failures, new, is_skipped = list[str](), list[Result](), False
     former = read_results(arguments.out)
     with tempfile.TemporaryDirectory() as name, console.status("") as status:
         for script in named or SCRIPTS:
             status.update(script)
             try:
-                for row in _rows(script, Path(name) / script):
-                    if words and not named and not any(word in row.name for word in words):
-                        continue
+                for row in _rows(script, Path(name) / script, [] if named else words):
                     if isinstance(row, Skipped):
+                        is_skipped = True
                         console.print(f"{script}, {row.name}: skipped: {row.reason}")
                         continue
                     label = f"{script}, {row.name}, against {row.peer_name}"
@@ -50,6 +49,8 @@ def main() -> None:
             except (Exception, SystemExit) as error:  # the other rows are measured all the same
                 failures.append(f"{script}: {type(error).__name__}: {error}")
                 console.print(failures[-1], style="red")
+    if words and not (new or failures or is_skipped):
+        failures.append(f"no row was measured for {', '.join(words)}; the scripts are {', '.join(SCRIPTS)}")
     console.print(_table(new))
     sys.exit("\n".join(failures) or None)
 
@@ -63,15 +64,12 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _rows(script: str, folder: Path) -> Iterator[Row | Skipped]:
-    """Those of a script, or why it has none here."""
+def _rows(script: str, folder: Path, words: list[str]) -> Iterator[Row | Skipped]:
+    """Those of a script with one of ``words`` (none: all), or why it has none here."""
     folder.mkdir()
     try:
-        rows: Rows | None = getattr(importlib.import_module(script), "rows", None)
-        if rows is None:
-            yield Skipped("all rows", "the script offers no rows")
-        else:
-            yield from rows(folder)
+        rows: Rows = importlib.import_module(script).rows
+        yield from (row for row in rows(folder) if not words or any(word in row.name for word in words))
     except ModuleNotFoundError as error:
         is_ours = error.name == script
         reason = "no such script" if is_ours else f"{error.name} is not installed; the extra bench has it"

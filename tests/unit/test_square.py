@@ -209,4 +209,4 @@ def test_square_is_as_strong_as_that_of_torchattacks(norm: Any, hardened_digits:
         theirs &= network(found).argmax(1) == labels
         ours &= network(attack.perturb(network, images, labels, seeded(seed))).argmax(1) == labels
     assert 0 < theirs.sum() < len(labels) - 5
-    assert ours.sum() <= theirs.sum() + 1
+    assert ours.sum() <= theirs.sum() + 2

@@ -78,6 +78,6 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
-def shown(text: str) -> str:
-    """A message as it may go to a terminal, a log or a record."""
-    return printable(mask(text))
+def shown(text: str, secrets: Sequence[str] | None = None) -> str:
+    """A message as it may go to a terminal, a log or a record; ``secrets`` as for ``mask``."""
+    return printable(mask(text, secrets))

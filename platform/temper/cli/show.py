@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from temper.addresses import in_words
-from temper.credentials import shown
+from temper.credentials import secrets_of, shown
 
 console = Console(stderr=True)
 
@@ -40,8 +40,9 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]
         table.add_column(
             column, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index == 0
         )
+    secrets = secrets_of()  # once: the environment is read slowly, and a board has hundreds of cells
     for row in rows:
-        table.add_row(*(escape(shown(in_words(str(cell)))) for cell in row))
+        table.add_row(*(escape(shown(in_words(str(cell)), secrets)) for cell in row))
     return table
 
 

@@ -12,7 +12,6 @@ from temper import host
 from temper.cluster.feeds import open_data
 from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import CheckpointError
-from temper.host import use_cpu
 from temper.models import TaskModel, build_model, load_model_state
 from temper.recipe import Recipe, load_recipe
 from temper.records import RunFolder
@@ -47,7 +46,7 @@ class Subject:
 
     @classmethod
     def open(cls, run: RunFolder, recipe: Recipe, state: TrainState) -> "Subject":
-        use_cpu(recipe.workers.cpus_per_worker)
+        host.use_cpu(recipe.workers.cpus_per_worker)
         data = open_data(recipe)
         if data.fingerprints != state.fingerprints:
             raise CheckpointError(f"{run.path}: the shards have changed since this run was trained")
@@ -78,8 +77,10 @@ class OpenRun:
 
 def choose_device(use_gpu: Any) -> torch.device:
     """The GPU where one is there and not refused; from now on this process computes on it in full fp32."""
+    if not (use_gpu and torch.cuda.is_available()):
+        return torch.device("cpu")
     host.use_gpu()
-    return torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda")
 
 
 def build_start(recipe: Recipe, classes: dict[str, list[str]], weights: str | None) -> TaskModel:

@@ -44,9 +44,10 @@ def test_its_gradient_is_the_layer_s_own_and_lies_as_the_features_do(is_affine: 
 
 
 def test_a_gradient_in_bf16_is_rounded_once() -> None:
-    own = EvalNorm(norm(is_affine=True))
-    direction = torch.randn(4, 6, 5, 5, generator=torch.Generator().manual_seed(2)).bfloat16()
-    found = torch.empty_like(direction)
-    torch.mul(direction, own._scale.view(1, -1, 1, 1), out=found)
-    exact = direction.float() * own._scale.view(1, -1, 1, 1)
-    assert torch.equal(found, exact.bfloat16())
+    """From fp32, in which the factors are, and in bf16 as its features."""
+    own, generator = EvalNorm(norm(is_affine=True)), torch.Generator().manual_seed(2)
+    points, direction = (torch.randn(4, 6, 5, 5, generator=generator).bfloat16() for _ in range(2))
+    points.requires_grad_()
+    answered = _Normalize.apply(points, own.norm, own._scale)
+    (found,) = torch.autograd.grad(answered, points, direction)
+    assert torch.equal(found, (direction.float() * own._scale.view(1, -1, 1, 1)).bfloat16())

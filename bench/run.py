@@ -28,12 +28,12 @@ def main() -> None:
     """Measure what was asked for, and show the ratios."""
     arguments = _arguments()
     words: list[str] = arguments.only
+    former = read_results(arguments.out)
     named = [script for script in SCRIPTS if any(word in script for word in words)]
     console = Console(width=None if sys.stdout.isatty() else 160)
     failures, new, is_skipped = list[str](), list[Result](), False
-    former = read_results(arguments.out)
     with tempfile.TemporaryDirectory() as name, console.status("") as status:
-        for script in named or SCRIPTS:
+        for script in named or _candidates(words, former):
             status.update(script)
             try:
                 for row in _rows(script, Path(name) / script, [] if named else words):
@@ -62,6 +62,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     return parser.parse_args()
+
+
+def _candidates(words: list[str], former: list[Result]) -> list[str]:
+    """Scripts that may have a row with one of ``words`` (none: all): those that had, or never ran."""
+    known = {result["script"] for result in former}
+    having = {
+        result["script"] for result in former if not words or any(word in result["measure"] for word in words)
+    }
+    return [script for script in SCRIPTS if script in having or script not in known]
 
 
 def _rows(script: str, folder: Path, words: list[str]) -> Iterator[Row | Skipped]:

@@ -59,3 +59,14 @@ def test_results_are_read_as_they_were_written(table: ModuleType, tmp_path: Path
 def test_the_page_has_a_place_for_the_table(table: ModuleType) -> None:
     page = table.PAGE.read_text(encoding="utf-8")
     assert page.index(table.BEGIN) < page.index(table.END)
+
+
+def test_a_script_that_never_had_the_row_asked_for_is_not_set_up(
+    table: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = importlib.import_module("run")
+    monkeypatch.setattr(run, "SCRIPTS", (*SCRIPTS, "new"))
+    former = [result(table, "first", "weak model", 1.0), result(table, "second", "robust model", 1.0)]
+    assert run._candidates(["robust"], former) == ["second", "new"]
+    assert run._candidates([], former) == ["first", "second", "new"]
+    assert run._candidates(["anything"], []) == ["first", "second", "new"]

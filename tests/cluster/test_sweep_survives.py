@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from temper.cluster.sweep import sweep
 from temper.records import SweepFolder, read_ledger
-from temper.search import SearchSpace
+from temper.search import SearchSpace, baseline_trial, build_trials
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -76,9 +75,7 @@ def files(tiny_recipe: Any, tmp_path: Path) -> tuple[Path, Path]:
 def test_kills_at_random_moments_lose_and_repeat_nothing(
     files: tuple[Path, Path], tiny_recipe: Any, tmp_path: Path, num_kills: int
 ) -> None:
-    calm, hunted = SweepFolder(tmp_path / "calm"), SweepFolder(tmp_path / "hunted")
-    sweep(tiny_recipe(**SHRINK).resolved(), SearchSpace.model_validate(SPACE), calm.path)
-
+    hunted = SweepFolder(tmp_path / "hunted")
     generator, num_kept = random.Random(int.from_bytes(os.urandom(4), "big")), 0
     for kill in range(num_kills):
         process = start(*files, "--out", hunted.path) if kill == 0 else start("--resume", hunted.path)
@@ -96,12 +93,14 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(
     said, _ = last.communicate(timeout=PATIENCE_S)
     assert last.returncode == 0, said
 
-    undisturbed = {row.trial: row for row in read_ledger(calm.ledger)}
+    space, document = SearchSpace.model_validate(SPACE), tiny_recipe(**SHRINK).resolved()
+    planned = [*build_trials(space, document, "space"), baseline_trial(space, document, "space")]
+    expected = {trial.trial: trial for trial in planned if trial is not None}
     rows = read_ledger(hunted.ledger)
-    assert sorted(row.trial for row in rows) == sorted(undisturbed), "every trial exactly once"
+    assert sorted(row.trial for row in rows) == sorted(expected), "every trial exactly once"
     for row in rows:
-        assert row.recipe_hash == undisturbed[row.trial].recipe_hash
-        assert row.overrides == undisturbed[row.trial].overrides
+        assert row.recipe_hash == expected[row.trial].recipe.hash
+        assert row.overrides == expected[row.trial].overrides
         assert row.status in ("finished", "stopped")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from own_process import in_own_process
+from own_process import Side, in_turns
 from row import Row, Skipped
 from temper.host import use_cpu
 from training_steps import EPS, STEP_SIZE, STEPS, Attack, Bare, Ours, Setting, pgd
@@ -81,7 +81,7 @@ def rows(_folder: Path) -> Iterator[Row | Skipped]:
                 yield Skipped(f"{name}, {peer}", f"{error.name} is not installed; the extra bench has it")
                 continue
             check_same(setting, peer, attack)
-            sides = in_own_process(ours_alone, setting), in_own_process(Bare, setting, attack)
+            sides = in_turns(Side(ours_alone, (setting,)), Side(Bare, (setting, attack)))
             yield Row(name, peer, "CPU s", goals[number], *sides, rounds=5, warm_ups=0)
 
 

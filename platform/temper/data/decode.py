@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from temper.data.encode import FORMATS
+from temper.data.jpeg import decode_jpeg
 from temper.data.manifest import Split
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.errors import ShardError
@@ -38,13 +39,21 @@ def decode(content: bytes, image_size: int, fit: Fit, long_side: tuple[int, int]
     Raises:
         ValueError: another size, or more pixels than Pillow's limit. Pillow raises many other kinds.
     """
-    # Only formats that shards may hold: Pillow starts a program to read some others.
-    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-        _check_size(opened, long_side)
-        pixels = np.asarray(_square(opened, image_size, fit))
-    if pixels.ndim == 2:
-        return np.broadcast_to(pixels, (3, *pixels.shape))
-    return pixels.transpose(2, 0, 1)
+
+    def check_size(width: int, height: int) -> None:
+        _check_size(width, height, long_side)
+
+    decoded = decode_jpeg(content, check_size)
+    if decoded is None:
+        # Only formats that shards may hold: Pillow starts a program to read some others.
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            check_size(opened.width, opened.height)
+            decoded = np.asarray(_square(opened, image_size, fit))
+    elif decoded.shape[:2] != (image_size, image_size):
+        decoded = np.asarray(_square(Image.fromarray(decoded), image_size, fit))
+    if decoded.ndim == 2:
+        return np.broadcast_to(decoded, (3, *decoded.shape))
+    return decoded.transpose(2, 0, 1)
 
 
 def _square(opened: Image.Image, image_size: int, fit: Fit) -> Image.Image:
@@ -62,15 +71,12 @@ def _square(opened: Image.Image, image_size: int, fit: Fit) -> Image.Image:
             return image.resize(square, Image.Resampling.BILINEAR)
 
 
-def _check_size(image: Image.Image, long_side: tuple[int, int] | None) -> None:
-    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+def _check_size(width: int, height: int, long_side: tuple[int, int] | None) -> None:
+    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{width} x {height} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS}")
+    if long_side is not None and not long_side[0] <= max(width, height) <= long_side[1]:
         raise ValueError(
-            f"{image.width} x {image.height} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS}"
-        )
-    if long_side is not None and not long_side[0] <= max(image.size) <= long_side[1]:
-        raise ValueError(
-            f"{image.width} x {image.height} pixels, the manifest says a long side of "
-            f"{long_side[0]}..{long_side[1]}"
+            f"{width} x {height} pixels, the manifest says a long side of {long_side[0]}..{long_side[1]}"
         )
 
 

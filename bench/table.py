@@ -16,7 +16,6 @@ from row import Row
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/performance.md"
-BEGIN, END = "<!-- bench/results.md -->", "<!-- end of bench/results.md -->"
 PACKAGES = (
     "torch", "torchvision", "numpy", "pillow", "ray", "foolbox", "torchattacks",
     "adversarial-robustness-toolbox", "kornia",
@@ -71,17 +70,23 @@ def merged(former: list[Result], new: list[Result], order: Sequence[str]) -> lis
 
 
 def write_results(rows: list[Result], path: Path, command: str) -> None:
-    """JSON at ``path`` and Markdown beside it; where that is the repository's own, into the page as well."""
+    """JSON at ``path``, Markdown beside it, and into the page, where that has a place for such a table."""
     document = {"versions": versions(), "command": command, "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     text = markdown(rows, command)
     path.with_suffix(".md").write_text(text, encoding="utf-8")
-    if path.resolve() == ROOT / "bench/results.json" and PAGE.is_file():
-        page = PAGE.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+    if path.resolve().parent == ROOT / "bench" and PAGE.is_file():
+        page, (begin, end) = PAGE.read_text(encoding="utf-8"), marks(path.stem)
+        if begin in page:
+            before, _, rest = page.partition(begin)
+            _, _, after = rest.partition(end)
+            PAGE.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def marks(name: str) -> tuple[str, str]:
+    """Before and after the table that is kept in bench/``name``.json, on the page."""
+    return f"<!-- bench/{name}.md -->", f"<!-- end of bench/{name}.md -->"
 
 
 def markdown(rows: list[Result], command: str) -> str:
@@ -102,7 +107,7 @@ def markdown(rows: list[Result], command: str) -> str:
 
 
 def machine() -> str:
-    """Processor, cores, and threads of PyTorch."""
+    """Processor, its vector units as PyTorch uses them, cores, and threads of PyTorch."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -110,7 +115,8 @@ def machine() -> str:
                  if line.startswith("model name")]  # fmt: skip
         model = names[0] if names else model
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}"
+    units = torch.backends.cpu.get_cpu_capability()
+    return f"{model} ({units}), {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}"
 
 
 def versions() -> dict[str, str]:

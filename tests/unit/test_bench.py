@@ -56,9 +56,26 @@ def test_results_are_read_as_they_were_written(table: ModuleType, tmp_path: Path
     assert "| b | a peer | s | 3 | 2 | 1.5 | 1.5 to 1.5 | <= 0.5 | no |" in text
 
 
-def test_the_page_has_a_place_for_the_table(table: ModuleType) -> None:
+def test_the_page_has_a_place_for_each_table(table: ModuleType) -> None:
     page = table.PAGE.read_text(encoding="utf-8")
-    assert page.index(table.BEGIN) < page.index(table.END)
+    for name in ("results", "avx2"):
+        begin, end = table.marks(name)
+        assert page.index(begin) < page.index(end)
+        assert (BENCH / f"{name}.md").read_text(encoding="utf-8") in page[page.index(begin) : page.index(end)]
+
+
+def test_a_table_goes_to_its_own_place(
+    table: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, begin, end = tmp_path / "page.md", *table.marks("other")
+    page.write_text(f"before {begin} former {end} after")
+    monkeypatch.setattr(table, "PAGE", page)
+    monkeypatch.setattr(table, "ROOT", tmp_path)
+    table.write_results([result(table, "first", "a", 1.0)], tmp_path / "bench/other.json", "a command")
+    text = (tmp_path / "bench/other.md").read_text()
+    assert page.read_text() == f"before {begin}\n\n{text}\n{end} after"
+    table.write_results([], tmp_path / "bench/elsewhere.json", "a command")
+    assert text in page.read_text()
 
 
 def test_a_script_that_never_had_the_row_asked_for_is_not_set_up(

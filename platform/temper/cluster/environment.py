@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "torchvision", "foolbox", "ray", "numpy", "pyarrow", "pillow")
+PACKAGES = ("torch", "torchvision", "foolbox", "ray", "numpy", "pyarrow", "pillow", "simplejpeg")
 
 
 def describe_environment() -> dict[str, Any]:

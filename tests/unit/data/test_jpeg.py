@@ -1,8 +1,6 @@
 """JPEGs are decoded past Pillow, and nobody can tell but by the clock."""
 
 import io
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ from sklearn.datasets import load_sample_images
 from temper.data.decode import decode
 from temper.data.jpeg import decode_jpeg
 
-DATA = Path(os.environ.get("TEMPER_DATA", Path(__file__).parents[4] / "shared/data"))
 PHOTO = Image.fromarray(load_sample_images().images[0])
 
 
@@ -50,15 +47,17 @@ def test_every_bit_is_pillow_s(
     np.testing.assert_array_equal(decoded, by_pillow(grey))
 
 
-def test_every_bit_of_real_images_is_pillow_s() -> None:
-    files = [path for path in sorted(DATA.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")][::20]
-    if not files:
-        pytest.skip(f"no JPEG below {DATA}")
-    for path in files:
+@pytest.mark.parametrize("name", ["chest_xray", "cifar10", "magnetic_tile", "sign_digits"])
+def test_every_bit_of_real_images_is_pillow_s(real_images: Any, name: str) -> None:
+    files = [
+        path for path in sorted(real_images(name).rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")
+    ]
+    assert files
+    for path in files[::20]:
         content = path.read_bytes()
         decoded = decode_jpeg(content, allowed)
-        if decoded is not None:
-            np.testing.assert_array_equal(decoded, by_pillow(content), err_msg=str(path))
+        assert decoded is not None, path
+        np.testing.assert_array_equal(decoded, by_pillow(content), err_msg=str(path))
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])

@@ -15,8 +15,8 @@ from torchvision.transforms.v2 import functional as tvf
 
 from clock import cpu_seconds
 from row import Measure, Row, Skipped
-from temper.data import AugmentSpec, augment
-from temper.data.augment import warp
+from temper.batches import augment, warp
+from temper.data import AugmentSpec
 
 BATCH_SIZE, IMAGE_SIZE, NUM_BATCHES = 128, 32, 20
 SPEC = AugmentSpec()

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from temper.data import Plan, augment
+from temper.batches import augment
+from temper.data import Plan
 from temper.models import build_model
 from temper.recipe import Recipe, load_recipe
 from temper.seeds import derive_seed

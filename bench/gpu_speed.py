@@ -22,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from row import Row, Skipped
 from temper import host
 from temper.attacks import attack_mode
-from temper.data import Images, ResidentBatches
+from temper.batches import ResidentBatches
+from temper.data import Images
 from temper.models import build_model, set_trainable
 from temper.recipe import Recipe
 from temper.training import Feed, Worker, plan_phases

@@ -24,10 +24,10 @@ from torchvision.transforms.v2 import functional as tvf
 
 from photos import write_photos
 from row import Row
+from temper.batches import Batch, ResidentBatches, warp
 from temper.cluster.ray_data import StreamedBatches
 from temper.cluster.runtime import start_ray
-from temper.data import AugmentSpec, Batch, ResidentBatches, ShardSet, load_images, write_shards
-from temper.data.augment import warp
+from temper.data import AugmentSpec, ShardSet, load_images, write_shards
 from temper.training.feed import to_device
 
 BATCH_SIZE, CORES = 64, len(os.sched_getaffinity(0))

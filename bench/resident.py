@@ -9,7 +9,8 @@ import torch
 
 from clock import cpu_seconds
 from row import Row
-from temper.data import Images, ResidentBatches
+from temper.batches import ResidentBatches
+from temper.data import Images
 
 BATCH_SIZE, SEED = 128, 0
 SIZES = ((32, 20_000), (224, 1_000))

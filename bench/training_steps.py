@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from clock import cpu_seconds
 from plain_resnet import plain_backbone
-from temper.data import Batch, Images, ResidentBatches
+from temper.batches import Batch, ResidentBatches
+from temper.data import Images
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe
 from temper.training import Worker, plan_phases

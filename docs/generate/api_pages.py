@@ -10,6 +10,7 @@ from typing import Any
 MODULES = (
     "temper.recipe",
     "temper.data",
+    "temper.batches",
     "temper.models",
     "temper.models.adapters",
     "temper.schedules",

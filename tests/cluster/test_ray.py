@@ -3,11 +3,15 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
+import ray.data
 import torch
 from safetensors.torch import load_file
 
@@ -51,6 +55,41 @@ def test_streamed_batches_hold_every_image_once_over_two_ranks(digits: dict[str,
         batches.close()
     assert len(seen) == len(set(seen))
     assert len(pixels) - len(seen) <= 3
+
+
+DECODE = """
+import pickle, sys
+functions = pickle.load(open(sys.argv[1], "rb"))
+print([len(function(item)["images"]) for function, item in functions])
+assert not {"torch", "torchvision"} & set(sys.modules), "torch was imported"
+"""
+
+
+def test_what_ray_s_processes_decode_with_imports_no_torch(
+    digits: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions: list[Any] = []
+    mapped = ray.data.Dataset.map
+
+    def recorded(dataset: Any, function: Any, **options: Any) -> Any:
+        functions.append(function)
+        return mapped(dataset, function, **options)
+
+    monkeypatch.setattr(ray.data.Dataset, "map", recorded)
+    shards = ShardSet.open(digits["target"])
+    load_images_with_ray(shards, "val", 8, "pad")
+    batches = StreamedBatches(shards, image_size=8, fit="pad", batch_size=64, seed=0)
+    next(batches.epoch(0))
+    batches.close()
+    calls = list(zip(functions, [{"id": 0}, {"position": 0}], strict=True))
+    (tmp_path / "calls").write_bytes(ray.cloudpickle.dumps(calls))
+    done = subprocess.run(
+        [sys.executable, "-c", DECODE, tmp_path / "calls"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout)
+    assert len(numbers) == 2
+    assert min(numbers) > 0
 
 
 DIVERGING = {"lr": 10.0, "weight_decay": 1.0}

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 from temper import host
-from temper.data import Images, ResidentBatches
+from temper.batches import ResidentBatches
+from temper.data import Images
 from temper.recipe import Recipe
 from temper.training import Feed
 

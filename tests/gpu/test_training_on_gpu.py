@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from temper.data import Batch, Images, ResidentBatches
+from temper.batches import Batch, ResidentBatches
+from temper.data import Images
 from temper.evaluation import CascadePlan, EvaluationPlan, evaluate_images, suite_for
 from temper.models import ModelSpec, build_model, set_trainable
 from temper.optim import OptimSpec

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from temper.data import Batch
+from temper.batches import Batch
 from temper.training.ahead import one_ahead, sent_ahead
 
 

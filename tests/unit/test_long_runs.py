@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from temper.batches import Batch, ResidentBatches
 from temper.cluster.feeds import build_feed, decode_splits, open_data
 from temper.cluster.launch import launch
-from temper.data import Batch, ResidentBatches
 from temper.hardening import Guard
 from temper.recipe import CheckpointSpec, Recipe
 from temper.records import RunFolder

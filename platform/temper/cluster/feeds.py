@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from temper.batches import Batches, ResidentBatches
 from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
-from temper.data import Batches, Images, ResidentBatches, ShardSet, Split, decoded_bytes, load_images
+from temper.data import Images, ShardSet, Split, decoded_bytes, load_images
 from temper.errors import RecipeError
 from temper.models import start_classes
 from temper.recipe import Recipe

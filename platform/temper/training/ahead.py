@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import torch
 
-from temper.data import Batch
+from temper.batches import Batch
 
 Item = TypeVar("Item")
 

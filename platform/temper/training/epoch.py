@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from temper.data import Batch
+from temper.batches import Batch
 from temper.errors import TrainingError
 from temper.training.ahead import sent_ahead
 from temper.training.feed import paired_batches

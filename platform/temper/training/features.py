@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from temper.data import Batch
+from temper.batches import Batch
 from temper.models import TaskModel
 
 LIMIT_BYTES = 2 * 2**30

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from temper.data import AugmentSpec, Batch, Batches, Images, augment
+from temper.batches import Batch, Batches, augment
+from temper.data import AugmentSpec, Images
 
 
 @dataclass(frozen=True)

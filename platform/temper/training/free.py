@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from temper.attacks.norms import project, steepest
-from temper.data import Batch
+from temper.batches import Batch
 from temper.hardening import FreeTraining
 from temper.training.losses import Losses, StepImages
 from temper.training.state import Passes

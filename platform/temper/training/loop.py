@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from temper.data import Batch
+from temper.batches import Batch
 from temper.errors import Interrupted
 from temper.hardening import FreeTraining, Guard
 from temper.host import use_cpu

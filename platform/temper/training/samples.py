@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from temper.data import Batch
+from temper.batches import Batch
 from temper.records import RunFolder, write_atomic
 from temper.training.worker import Worker
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.attacks import kept_statistics
-from temper.data import Batch, mix
+from temper.batches import Batch, mix
 from temper.hardening import AWP, Adversary, Guard
 from temper.models import TaskModel, replayed_features, train_modes
 from temper.recipe import Recipe

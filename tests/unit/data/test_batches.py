@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 import torchvision.transforms.v2.functional as tvf
 
-from temper.data import AugmentSpec, Images, Plan, ResidentBatches, augment
-from temper.data.augment import warp
+from temper.batches import ResidentBatches, augment, warp
+from temper.data import AugmentSpec, Images, Plan
 
 
 @pytest.mark.parametrize("num_rows", [7, 64, 65, 100])
@@ -91,7 +91,7 @@ def test_warp_is_affine_grid_and_grid_sample_however_it_is_cut(monkeypatch: pyte
     assert torch.allclose(whole, expected, atol=1e-5)
     for images in (1, 3):
         cached = images * 24 * 32 // torch.get_num_threads()
-        monkeypatch.setattr(import_module("temper.data.augment"), "CACHED_PIXELS", cached)
+        monkeypatch.setattr(import_module("temper.batches.augment"), "CACHED_PIXELS", cached)
         assert torch.equal(warp(pixels, angles, shifts, flips), whole)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 import temper.data.decode as decoding
 from temper.cluster.launch import launch
-from temper.cluster.ray_data import Windows, _take
-from temper.data import Images, Plan, ShardSet, load_images
+from temper.cluster.ray_data import _take
+from temper.data import Images, Plan, ShardSet, Windows, load_images
 
 
 @pytest.fixture

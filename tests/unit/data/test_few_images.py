@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from temper.batches import ResidentBatches
 from temper.cluster.feeds import build_feed, decode_splits, open_data
-from temper.data import Images, ResidentBatches, ShardSet, load_images
-from temper.data.batches import balanced_order
+from temper.data import Images, ShardSet, balanced_order, load_images
 from temper.errors import RecipeError
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from temper.cluster import ray_data
-from temper.cluster.ray_data import Windows
-from temper.data import Images, Plan, ResidentBatches, ShardSet, join
+from temper.batches import ResidentBatches
+from temper.data import Images, Plan, ShardSet, Windows, join
 
 
 @pytest.mark.parametrize("num_rows", [8, 61, 64, 100])
@@ -47,7 +46,7 @@ def rows_of(windows: Windows, epoch: int, position: int) -> np.ndarray:
 def test_a_stream_goes_on_without_decoding_what_was_used(
     rank: int, world_size: int, digits: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_data, "GROUPS_PER_WINDOW", 1)
+    monkeypatch.setattr("temper.data.windows.GROUPS_PER_WINDOW", 1)
     shards = ShardSet.open(digits["target"])
     num_rows = len(shards.rows("train"))
     plan = Plan(num_rows, 16, 5, rank, world_size, shares=4)

@@ -4,23 +4,12 @@ import math
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
-from temper.spec import Spec
+from temper.data import AugmentSpec
 
 CACHED_PIXELS = 2**17
 """Per thread of a CPU: with their grid and their result they take 4 MB."""
-
-
-class AugmentSpec(Spec):
-    """The augmentation of the reference workflow; each image draws its own parameters."""
-
-    rotation_degrees: float = Field(default=20.0, ge=0, le=180)
-    """Uniform in plus and minus this."""
-    shift_frac: float = Field(default=0.2, ge=0, le=1)
-    """Uniform in plus and minus this share of the side, in each direction."""
-    horizontal_flip: bool = True
 
 
 def augment(images: Tensor, spec: AugmentSpec | None, generator: torch.Generator | None = None) -> Tensor:

@@ -1,57 +1,15 @@
-"""Batches whose order is a function of (seed, epoch) only, the same number on every rank.
+"""The order of an epoch, a function of (seed, epoch) only, and how it is cut.
 
 A global batch is cut into *shares*, as many as there may be workers. Each of ``world_size`` workers takes
 every ``world_size``-th of them, so the batches of an epoch stay the same when workers come and go.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from temper.data.decode import Images
 from temper.seeds import derive_seed
-
-
-@dataclass(frozen=True)
-class Batch:
-    """``images`` uint8 (B,3,S,S), ``labels`` int64 (B,), ``rows`` int64 (B,)."""
-
-    images: Tensor
-    labels: Tensor
-    rows: Tensor
-
-    def split(self, count: int) -> list["Batch"]:
-        """``count`` equal parts, one after the other."""
-        size = len(self.rows) // count
-        return [
-            Batch(*(part[start : start + size] for part in (self.images, self.labels, self.rows)))
-            for start in range(0, size * count, size)
-        ]
-
-
-class Batches(Protocol):
-    """A training split in batches."""
-
-    @property
-    def num_batches(self) -> int:
-        """Batches per epoch, the same on every rank."""
-        ...
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The part of this rank in each batch of one epoch, from number ``first`` on: its shares in a row."""
-        ...
-
-    def cycle(self, start: int) -> Iterator[Batch]:
-        """Endless batches from number ``start`` on, counted from the first of epoch 0."""
-        ...
-
-    def close(self) -> None:
-        """Let go of whatever is being read ahead."""
 
 
 @dataclass(frozen=True)
@@ -123,45 +81,3 @@ def balanced_order(labels: np.ndarray, generator: np.random.Generator) -> np.nda
         rounds = [generator.permutation(own) for _ in range(-(-int(share) // len(own)))]
         drawn.append(np.concatenate(rounds)[:share] if rounds else own[:0])
     return generator.permutation(np.concatenate(drawn))
-
-
-class ResidentBatches:
-    """Batches out of a decoded split that lies in memory, perhaps shared with other processes."""
-
-    def __init__(
-        self,
-        images: Images,
-        *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        is_balanced: bool = False,
-        num_shares: int | None = None,
-    ) -> None:
-        self._data = images
-        labels = images.labels if is_balanced else None
-        self._plan = Plan(len(images.labels), batch_size, seed, rank, world_size, labels, num_shares)
-        self.num_batches = len(self._plan.sizes())
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        for positions in itertools.islice(self._plan.share(self._plan.order(epoch)), first, None):
-            yield Batch(
-                torch.from_numpy(self._data.images[positions]),
-                torch.from_numpy(self._data.labels[positions]),
-                torch.from_numpy(self._data.rows[positions]),
-            )
-
-    def cycle(self, start: int) -> Iterator[Batch]:
-        return cycle(self, start)
-
-    def close(self) -> None:
-        """Nothing is read ahead."""
-
-
-def cycle(batches: Batches, start: int) -> Iterator[Batch]:
-    """Batches number ``start``, ``start + 1``, ... of epochs that follow each other for ever."""
-    epoch, first = divmod(start, batches.num_batches)
-    while True:
-        yield from batches.epoch(epoch, first)
-        epoch, first = epoch + 1, 0

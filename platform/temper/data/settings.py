@@ -1,0 +1,57 @@
+"""The section ``data`` of a recipe."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from temper.data.decode import Fit
+from temper.data.folds import FoldSpec
+from temper.spec import Spec
+from temper.storage import Place
+
+
+class AugmentSpec(Spec):
+    """The augmentation of the reference workflow; each image draws its own parameters."""
+
+    rotation_degrees: float = Field(default=20.0, ge=0, le=180)
+    """Uniform in plus and minus this."""
+    shift_frac: float = Field(default=0.2, ge=0, le=1)
+    """Uniform in plus and minus this share of the side, in each direction."""
+    horizontal_flip: bool = True
+
+
+class MixSpec(Spec):
+    """Mixing of the target images of a batch with each other, by torchvision.
+
+    mixup: Zhang et al. 2017, arXiv:1710.09412; cutmix: Yun et al. 2019, arXiv:1905.04899; ``either`` draws
+    one of them for each batch. ``*_beta`` are both parameters of the Beta distribution of the shares.
+    """
+
+    kind: Literal["mixup", "cutmix", "either"] = "either"
+    mixup_beta: float = Field(default=0.2, gt=0, le=100)
+    cutmix_beta: float = Field(default=1.0, gt=0, le=100)
+
+
+class DataSpec(Spec):
+    """The images of a run: shards of the target task and, where one takes part, of the source task."""
+
+    target: Place
+    source: Place | None = None
+    image_size: int = Field(ge=8, le=1024)
+    """Height and width that the model sees, in pixels."""
+    fit: Fit = "pad"
+    batch_size: int = Field(default=64, ge=2)
+    """Per worker; where workers come and go, per worker of their largest number."""
+    source_batch_size: int | None = Field(default=None, ge=2)
+    """Counted alike; ``null``: as ``batch_size``."""
+    resident: bool | Literal["auto"] = "auto"
+    """Decode once and keep in memory. ``auto``: where both training splits fit in 2 GiB."""
+    augment: AugmentSpec | None = None
+    mixing: MixSpec | None = None
+    """Of target images."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """``balanced``: every class of the target equally often in each epoch; needs resident images."""
+    shots_per_class: int | None = Field(default=None, ge=1)
+    """Few-shot: so many training images of each target class, drawn by the recipe's seed."""
+    fold: FoldSpec | None = None
+    """The target's splits are those of one fold of a cross-validation; ``null``: those of the manifest."""

@@ -88,6 +88,7 @@ def test_new_kind_replaces_the_node_whatever_the_order() -> None:
 
 def test_format_ratio_and_threat_label() -> None:
     assert format_ratio(8 / 255) == "8/255"
+    assert format_ratio(1 / 510) == "1/510"
     assert format_ratio(0.5) == "0.5"
     assert Threat(norm="l2", eps=0.5).label == "L2 0.5"
 

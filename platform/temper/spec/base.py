@@ -30,9 +30,10 @@ Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 
 
 def format_ratio(value: float) -> str:
-    """Write a pixel distance as people do: ``8/255`` where it is one, else a short decimal."""
-    numerator = value * 255
-    is_short = float(f"{value:.4g}") == value
-    if not is_short and abs(numerator - round(numerator)) < 1e-6:
-        return f"{round(numerator)}/255"
+    """Write a pixel distance as people do: ``8/255``, or ``1/510``, where it is one, else a short decimal."""
+    if float(f"{value:.4g}") != value:
+        for denominator in (255, 510):
+            numerator = value * denominator
+            if abs(numerator - round(numerator)) < 1e-6:
+                return f"{round(numerator)}/{denominator}"
     return f"{value:.4g}"

@@ -10,6 +10,7 @@ from clock import cpu_seconds
 from row import Row
 from temper.attacks import attack_mode
 from temper.attacks.base import cross_entropy_of, image_gradient
+from temper.host import use_cpu
 from temper.models import folded_copy
 from training_steps import STEPS, Ours, Setting, pgd
 
@@ -36,6 +37,7 @@ class Floor:
 
 def rows(_folder: Path) -> Iterator[Row]:
     """One for each network."""
+    use_cpu(1)
     for setting in SETTINGS:
         name = f"training step, PGD-{STEPS}: {setting.name}"
         yield Row(name, "its floor", "CPU s", "<= 1.05", Ours(setting, pgd()), Floor(setting))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from input_speed import all_processes, cpu_s
+from clock import ProcessorTime, all_processes
 from photos import write_photos
 from row import Row
 from temper.data import ShardSet, write_shards
@@ -99,9 +99,10 @@ def decode(num_raylets: int, path: Path) -> tuple[float, float]:
     start_ray()
     shards, spent = ShardSet.open(path), list[tuple[float, float]]()
     for _ in range(1 + PASSES):
-        before = time.perf_counter(), cpu_s(all_processes())
-        load_images_with_ray(shards, "train", SHARD_PX, "pad")
-        spent.append((time.perf_counter() - before[0], cpu_s(all_processes()) - before[1]))
+        started = time.perf_counter()
+        with ProcessorTime(all_processes) as processors:
+            load_images_with_ray(shards, "train", SHARD_PX, "pad")
+        spent.append((time.perf_counter() - started, processors.seconds))
     ray.shutdown()
     cluster.shutdown()
     count = len(shards.manifest.shards)

@@ -6,7 +6,6 @@ together, so that other work on the machine hardly counts. The goals are claimed
 later epochs of a run find their images in memory.
 """
 
-import contextlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -22,24 +21,27 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
+from clock import ProcessorTime, all_processes, own_process
 from photos import write_photos
 from row import Row
 from temper.batches import Batch, ResidentBatches, warp
 from temper.cluster.ray_data import StreamedBatches
 from temper.cluster.runtime import start_ray
 from temper.data import AugmentSpec, ShardSet, load_images, write_shards
+from temper.host import use_cpu
 from temper.training.feed import to_device
 
 BATCH_SIZE, CORES = 64, len(os.sched_getaffinity(0))
 SPEC, CPU = AugmentSpec(), torch.device("cpu")
 SETS = ((32, 3000, ">= 3"), (224, 600, ">= 1.5"))
 """Pixels, images, goal."""
-STREAMED_EPOCHS = 5
+STREAMED_IMAGES = 15_000
+"""Over several epochs, about as many as the smallest set of 224 px that is streamed (2 GiB) has in one."""
 
 
 def rows(folder: Path) -> Iterator[Row]:
     """For each size an epoch that decodes, one that finds its images in memory, and one out of a stream."""
-    torch.set_num_threads(1)
+    use_cpu(1)
     _check_augmentation()
     for size, count, goal in SETS:
         photos = write_photos(folder / f"photos{size}", count, size)
@@ -67,14 +69,14 @@ class Ours:
         return ResidentBatches(images, batch_size=BATCH_SIZE, seed=0)
 
     def decoding(self) -> float:
-        return _speed(lambda: _augmented(self._load().epoch(0)), own_processes)
+        return _speed(lambda: _augmented(self._load().epoch(0)), own_process)
 
     def resident(self) -> float:
-        return _speed(lambda: _augmented(self._resident.epoch(1)), own_processes)
+        return _speed(lambda: _augmented(self._resident.epoch(1)), own_process)
 
 
 class Streamed:
-    """A few epochs that Ray Data decodes beside, with the start of its pipeline and what it has read ahead.
+    """Epochs that Ray Data decodes beside, with the start of its pipeline and what it has read ahead in vain.
 
     Ray's own processes count as well.
     """
@@ -90,7 +92,7 @@ class Streamed:
         batches = StreamedBatches(
             self._shards, image_size=self._size, fit="pad", batch_size=BATCH_SIZE, seed=0
         )
-        for epoch in range(STREAMED_EPOCHS):
+        for epoch in range(STREAMED_IMAGES // len(self._shards.rows("train"))):
             yield from batches.epoch(epoch)
         batches.close()
 
@@ -143,30 +145,14 @@ def _augmented(batches: Iterator[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
     return (to_device(batch, SPEC, CPU, seed) for seed, batch in enumerate(batches))
 
 
-def own_processes() -> list[psutil.Process]:
-    return [psutil.Process()]
-
-
-def all_processes() -> list[psutil.Process]:
-    return [psutil.Process(), *psutil.Process().children(recursive=True)]
-
-
 def _speed(epoch: Callable[[], Iterator[Any]], processes: Callable[[], list[psutil.Process]]) -> float:
     """Images per second of the processor over one epoch."""
-    before, count = cpu_s(processes()), 0
-    for images, labels in epoch():
-        assert images.dtype == torch.float32
-        count += len(labels)
-    return count / (cpu_s(processes()) - before)
-
-
-def cpu_s(processes: list[psutil.Process]) -> float:
-    total = 0.0
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
+    count = 0
+    with ProcessorTime(processes) as time:
+        for images, labels in epoch():
+            assert images.dtype == torch.float32
+            count += len(labels)
+    return count / time.seconds
 
 
 def _check_augmentation() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from temper.cluster.feeds import build_feed, decode_splits, open_data
 from temper.cluster.launch import launch
+from temper.cluster.pacing import STEP_S
 from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
 from temper.cluster.sweep import sweep
 from temper.data import ShardSet, load_images
@@ -90,6 +92,34 @@ def test_what_ray_s_processes_decode_with_imports_no_torch(
     numbers = json.loads(done.stdout)
     assert len(numbers) == 2
     assert min(numbers) > 0
+
+
+class Counted:
+    """Counts the steps of Ray Data's executor."""
+
+    num_steps = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: None
+
+    def on_execution_step(self, executor: Any) -> None:
+        Counted.num_steps += 1
+
+
+def test_a_stream_that_has_to_wait_leaves_the_processor_to_training(digits: dict[str, Path]) -> None:
+    """Ray's loop turns a thousand times a second where results are there that it may not take."""
+    context = ray.data.DataContext.get_current().copy()
+    context.custom_execution_callback_classes = [Counted]
+    context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=1e5)
+    batches = StreamedBatches(ShardSet.open(digits["target"]), image_size=8, fit="pad", batch_size=64, seed=0)
+    with ray.data.DataContext.current(context):
+        next(batches.epoch(0))
+        before = Counted.num_steps
+        time.sleep(2)
+        num_steps = Counted.num_steps - before
+    batches.close()
+    assert before > 0
+    assert num_steps <= 2 / STEP_S + 2
 
 
 DIVERGING = {"lr": 10.0, "weight_decay": 1.0}

@@ -19,7 +19,8 @@ from table import HEADINGS, Result, cells, merged, read_results, result_of, writ
 
 SCRIPTS = (
     "step_floor", "step_peers", "step_speed", "train_speed", "stream_speed", "input_speed", "resident",
-    "augment_speed", "evaluation_speed", "autoattack", "sweep_overhead", "command_speed", "growth", "gpu_speed",
+    "augment_speed", "evaluation_speed", "autoattack", "sweep_overhead", "command_speed", "growth",
+    "gpu_speed",
 )  # fmt: skip
 """Modules of bench/ that offer ``rows``, in the order of the table."""
 

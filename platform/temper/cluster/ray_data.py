@@ -1,7 +1,6 @@
 """Reading and decoding shards with Ray Data."""
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -35,8 +34,7 @@ def load_images_with_ray(shards: ShardSet, split: Split, image_size: int, fit: F
     # Each part goes to its place as it comes: all of them beside the whole would be twice its memory.
     images = np.empty((len(rows), 3, image_size, image_size), np.uint8)
     labels = np.empty(len(rows), np.int64)
-    with _paced():
-        decoded = ray.data.range(len(groups), override_num_blocks=len(groups)).map(decode_group)
+    decoded = ray.data.range(len(groups), override_num_blocks=len(groups)).map(decode_group)
     for item in decoded.iter_rows():
         start = int(np.searchsorted(rows, groups[int(item["id"])].start))
         part = slice(start, start + len(item["labels"]))
@@ -140,6 +138,10 @@ def _pipeline(windows: Windows, world_size: int, first: int, end: int) -> Iterat
     """The windows from number ``first`` up to ``end``, counted from epoch 0, decoded by Ray Data."""
     import ray
 
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, Paced]
+
     def decode_window(item: dict[str, Any]) -> dict[str, Any]:
         part = windows.decode(*divmod(int(item["position"]), len(windows)))
         return {"images": part.images, "labels": part.labels, "rows": part.rows}
@@ -147,21 +149,9 @@ def _pipeline(windows: Windows, world_size: int, first: int, end: int) -> Iterat
     decoders = max(1, min(MAX_DECODERS, num_cpus() // (2 * world_size)))
     # Items, because Ray reads a range, and looks into arrays, with tasks that ask for a CPU.
     items = [{"position": position} for position in range(first, end)]
-    with _paced() as context:
-        context.execution_options.preserve_order = True
+    with ray.data.DataContext.current(context):
         positions = ray.data.from_items(items, override_num_blocks=-(-len(items) // len(windows)))
         # The tasks ask for no CPU: where training holds them all, they would wait for ever.
         decoded = positions.map(decode_window, num_cpus=0, compute=ray.data.TaskPoolStrategy(decoders))
     for row in decoded.iter_rows():
         yield Images(np.asarray(row["images"]), np.asarray(row["labels"]), np.asarray(row["rows"]))
-
-
-@contextmanager
-def _paced() -> Iterator[Any]:
-    """The context of Ray Data for what is made within, which may be changed."""
-    import ray
-
-    context = ray.data.DataContext.get_current().copy()
-    context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, Paced]
-    with ray.data.DataContext.current(context):
-        yield context

@@ -33,11 +33,9 @@ class ProcessorTime:
     """
 
     def __init__(self, processes: Callable[[], list[psutil.Process]]) -> None:
-        self._processes, self._used, self._is_over = (
-            processes,
-            dict[psutil.Process, float](),
-            threading.Event(),
-        )
+        self._processes = processes
+        self._used = dict[psutil.Process, float]()
+        self._is_over = threading.Event()
 
     def __enter__(self) -> Self:
         self._look()
@@ -68,7 +66,7 @@ class ProcessorTime:
                 self._used[process] = times.user + times.system
 
 
-def own_process() -> list[psutil.Process]:
+def this_process() -> list[psutil.Process]:
     return [psutil.Process()]
 
 

@@ -21,7 +21,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
-from clock import ProcessorTime, all_processes, own_process
+from clock import ProcessorTime, all_processes, this_process
 from photos import write_photos
 from row import Row
 from temper.batches import Batch, ResidentBatches, warp
@@ -69,10 +69,10 @@ class Ours:
         return ResidentBatches(images, batch_size=BATCH_SIZE, seed=0)
 
     def decoding(self) -> float:
-        return _speed(lambda: _augmented(self._load().epoch(0)), own_process)
+        return _speed(lambda: _augmented(self._load().epoch(0)), this_process)
 
     def resident(self) -> float:
-        return _speed(lambda: _augmented(self._resident.epoch(1)), own_process)
+        return _speed(lambda: _augmented(self._resident.epoch(1)), this_process)
 
 
 class Streamed:

@@ -30,8 +30,10 @@ def rows(folder: Path) -> Iterator[Row]:
     ray.shutdown()
     ray.init(object_store_memory=STORE_BYTES, log_to_driver=False, logging_level="error")
     sides = (Training(folder, shards, is_resident=resident) for resident in (False, True))
-    yield Row("temper train, streamed", "resident batches", "s/epoch", "<= 1.15", *sides, rounds=3)
-    ray.shutdown()
+    try:
+        yield Row("temper train, streamed", "resident batches", "s/epoch", "<= 1.15", *sides, rounds=3)
+    finally:
+        ray.shutdown()  # the next script has to have a store of the usual size
 
 
 class Training:

@@ -107,7 +107,7 @@ class Counted:
 
 
 def test_a_stream_that_has_to_wait_leaves_the_processor_to_training(digits: dict[str, Path]) -> None:
-    """Ray's loop turns a thousand times a second where results are there that it may not take."""
+    """Ray's loop turns hundreds of times a second where results are there that it may not take."""
     context = ray.data.DataContext.get_current().copy()
     context.custom_execution_callback_classes = [Counted]
     context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=1e5)

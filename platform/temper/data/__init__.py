@@ -5,7 +5,7 @@ from temper.data.fingerprint import read_fingerprint
 from temper.data.folds import FoldSpec
 from temper.data.loose import find_images, read_image
 from temper.data.manifest import BadImage, Manifest, Split
-from temper.data.plan import Plan, balanced_order
+from temper.data.plan import Plan
 from temper.data.settings import AugmentSpec, DataSpec, MixSpec
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.data.shards import write_shards
@@ -26,7 +26,6 @@ __all__ = [
     "ShardSet",
     "Split",
     "Windows",
-    "balanced_order",
     "decode_rows",
     "decoded_bytes",
     "find_images",

@@ -9,7 +9,8 @@ import pytest
 
 from temper.batches import ResidentBatches
 from temper.cluster.feeds import build_feed, decode_splits, open_data
-from temper.data import Images, ShardSet, balanced_order, load_images
+from temper.data import Images, ShardSet, load_images
+from temper.data.plan import balanced_order
 from temper.errors import RecipeError
 
 

@@ -1,4 +1,4 @@
-"""timm's layers that do the work of two: what of them is a convolution, or a BatchNorm, and what is the rest."""
+"""timm's layers that do the work of two: the convolution or BatchNorm in them, and the rest."""
 
 from torch import fx, nn
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from pydantic import Field
+
 from temper.batches import Batch
 from temper.models import TaskModel, set_trainable
 from temper.optim import OptimSpec
@@ -19,16 +21,15 @@ from temper.training.worker import Worker
 
 BUDGET = 0.1
 """Share of the run's steps that the test may take at most."""
-MIN_STEPS, MAX_STEPS = 12, 60
+MIN_STEPS, MAX_STEPS = 20, 60
 RANGE = {"adamw": (1e-5, 3e-2), "sgd": (1e-4, 1.0)}
 """Rates that are tried, on a geometric scale."""
 UNMEASURED = {"adamw": 3e-4, "sgd": 1e-2}
 """Where a run is too short to measure (the rates that suited most of the sets in docs/adaptation.md)."""
 SMOOTHING = 0.7
 """Of the loss: share of the former mean."""
-FRACTION = 0.4
-"""Of the rate at which a cold start forgets what it knew, the rate to train at: with a warm-up a network takes
-more than it takes cold, and needs room above the mean (docs/adaptation.md)."""
+FRACTION = 0.2
+"""The rate to train at, as a share of that at which a cold start forgets what it knew (docs/adaptation.md)."""
 
 
 class RateTest(Spec):
@@ -38,8 +39,8 @@ class RateTest(Spec):
     """The rate that was chosen."""
     limit: float | None
     """The rate at which the loss rose by that of guessing; ``null``: none did, or nothing was measured."""
-    rates: list[float] = []
-    losses: list[float] = []
+    rates: list[float] = Field(default_factory=list)
+    losses: list[float] = Field(default_factory=list)
     """Smoothed; of the target, at each of ``rates``."""
 
     @property
@@ -51,8 +52,8 @@ def find_lr(recipe: Recipe, feed: Feed, plan: PhasePlan, model: TaskModel, worke
     """Choose the rate of ``plan``, a phase of ``recipe``, for ``model``, which stays as it is.
 
     A copy trains on clean batches at rates that rise geometrically (Smith 2017, arXiv:1506.01186) until its
-    loss has risen by that of guessing, ln(number of classes): there it has forgotten what it knew. The rate is
-    a fixed share of that. It takes at most a tenth of the run's steps; the same seed gives the same rate.
+    loss has risen by that of guessing, ln(number of classes): there it has forgotten what it knew. The rate
+    is a fixed share of that. It takes at most a tenth of the run's steps; the same seed gives the same rate.
     """
     optim = recipe.optim
     num_steps = min(MAX_STEPS, int(BUDGET * recipe.epochs * feed.target.num_batches))

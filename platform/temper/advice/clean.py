@@ -11,6 +11,8 @@ WORTH_A_WORD = 0.02
 """Points below the probe that are told, whether or not chance may explain them."""
 MAX_RECALL = 0.5
 """A class of which nothing is right counts as never recognised where more than that can be ruled out."""
+CONSTANT = 0.9
+"""Recall of the largest class from which a model that knows no other answers it nearly always."""
 MIN_TRAIN, MIN_TEST = 20, 10
 """Images of a class."""
 
@@ -31,7 +33,9 @@ def worse_than_majority(facts: Facts) -> AdviceRecord | None:
             f"Balanced accuracy is {percent(balanced)}, {better_than(balanced, facts.chance)} a guess "
             f"({percent(facts.chance)}); {percent(acc)} of the test images are right, {constant}."
         )
-        return advise("worse_than_majority", seen, more_accuracy(facts), figures | {"p": p})
+        is_constant = facts.is_ours and correct[is_largest].mean() >= CONSTANT and share > facts.chance
+        remedy = (even_classes(facts) if is_constant else None) or more_accuracy(facts)
+        return advise("worse_than_majority", seen, remedy, figures | {"p": p})
     if acc < share and p < LEVEL:
         seen = (
             f"{percent(acc)} of the test images are right, {constant} ({p_value(p)}); balanced accuracy is "

@@ -11,6 +11,8 @@ LAST_FRAC: Final = 0.2
 """The end of the run: its last fifth, compared with the fifth before it."""
 MIN_FALL: Final = 0.05
 """Relative to the loss before."""
+MIN_FALL_OF_TWO: Final = 0.15
+"""The same of two epochs, which show no noise."""
 NUM_ERRORS: Final = 2.0
 """Standard errors of the epochs' noise that a fall must exceed."""
 HIGH_FRAC: Final = 0.1
@@ -33,19 +35,19 @@ class Fall:
 def find_fall(losses: Sequence[float]) -> Fall | None:
     """The fall of ``losses`` (one per epoch) at the end of the run; ``None`` where it had settled.
 
-    The noise is what is left of a loss beside the line between its neighbours: from three epochs on the
-    median of |second differences|, of normal noise 0.6745 * sqrt(6) standard deviations. A curve that bends
-    counts as noise as well, so a run that is just settling is left in peace. One epoch tells nothing.
+    A loss that settles bends upwards, so second differences below 0 are noise: of normal noise with the
+    variance v, half of them, whose mean square over all is 3 v. One epoch tells nothing.
     """
     values = np.asarray(losses, float)
     num = max(1, round(len(values) * LAST_FRAC))
     if len(values) < 2 * num or not np.isfinite(values).all():
         return None
     fall = Fall(float(values[-2 * num : -num].mean()), float(values[-num:].mean()), num)
-    bends = np.abs(np.diff(values[len(values) // 2 - 1 :] if len(values) > 5 else values, 2))
-    noise = float(np.median(bends)) / (0.6745 * math.sqrt(6)) if len(bends) else 0.0
+    bends = np.diff(values[len(values) // 2 - 1 :] if len(values) > 5 else values, 2)
+    noise = math.sqrt(float(np.minimum(bends, 0.0) @ bends) / len(bends) / 3) if len(bends) else 0.0
     is_clear = fall.before - fall.after > NUM_ERRORS * noise * math.sqrt(2 / num)
-    return fall if fall.before > 0 and fall.relative >= MIN_FALL and is_clear else None
+    least = MIN_FALL if len(bends) else MIN_FALL_OF_TWO
+    return fall if fall.before > 0 and fall.relative >= least and is_clear else None
 
 
 def guess_loss(num_classes: int) -> float:

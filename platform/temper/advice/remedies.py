@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from temper.advice.facts import Facts
 from temper.advice.losses import HIGH_FRAC, Fall, find_fall, guess_loss, least_loss
@@ -105,15 +106,20 @@ def _closer_to_the_start(facts: Facts) -> Remedy:
 
 
 def _other_rate(facts: Facts) -> Remedy:
-    """Neither falling nor low: the rate does not fit, and from the loss alone nobody knows which way."""
+    """The loss is neither falling nor low, so the rate does not fit. A loss that only ever fell, if little,
+    speaks for a higher one; else a lower one is tried first.
+    """
     rate = facts.setting("optim.lr")
     if not isinstance(rate, int | float):
         return longer(facts)
     if facts.has_auto_lr:
         return Remedy("Let the learning rate be found on these images.", assign(optim__lr="auto"))
-    lower, higher = rate / RATE_FACTOR, min(10.0, rate * RATE_FACTOR)
-    words = f"Try another learning rate than {rate:g}: {lower:.2g}, and {higher:.2g}."
-    return Remedy(words, assign(optim__lr=f"{lower:.2g}"))
+    losses = facts.course.losses
+    only_fell = len(losses) > 1 and all(after < before for before, after in pairwise(losses))
+    rates = [f"{one:.2g}" for one in (rate / RATE_FACTOR, min(10.0, rate * RATE_FACTOR))]
+    first, second = reversed(rates) if only_fell else rates
+    words = f"Try another learning rate than {rate:g}: {first}, then {second}."
+    return Remedy(words, assign(optim__lr=first))
 
 
 def _height(facts: Facts, loss: float) -> float:

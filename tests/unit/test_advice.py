@@ -266,6 +266,16 @@ def test_loss_still_falling() -> None:
     )
 
 
+def test_epochs_are_counted_from_the_first_of_the_run() -> None:
+    """Five epochs were solved, not trained by steps; ten losses are known, and two are their last fifth."""
+    course = Course(losses=FALLING, first_epoch=5, best_epoch=14)
+    found = only(facts_of({**PLAIN, "epochs": 15}, *GOOD, course=course), "loss_still_falling")
+    assert "over the last 2 epochs of 15" in found.text
+    assert found.option == "--set epochs=30"
+    assert give_advice(facts_of(PLAIN, *GOOD, course=replace(course, best_epoch=9))) == []
+    assert only(facts_of(PLAIN, *GOOD, course=replace(course, best_epoch=None)), "loss_still_falling")
+
+
 @pytest.mark.parametrize(
     "course",
     [

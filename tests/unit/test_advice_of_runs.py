@@ -45,7 +45,7 @@ def test_a_command_ends_with_it(
 
 
 def test_without_a_log_nothing_is_said_of_the_training(evaluated_run: Path, tmp_path: Path) -> None:
-    """A log that lacks an epoch, or is cut short, is no reason to guess, nor to fail."""
+    """A log that lacks the epoch before the last, or is cut short, is no reason to guess, nor to fail."""
     for place, content in {
         "cut": '{"epoch": 0, "train/lo',
         "gap": '{"epoch": 1, "train/loss": 0.1}\n',

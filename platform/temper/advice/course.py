@@ -18,7 +18,7 @@ def loss_still_falling(facts: Facts) -> AdviceRecord | None:
     fall, course = too_few_epochs(facts), facts.course
     if fall is None:
         return None
-    total, num = len(course.losses), fall.num_epochs
+    total, num = course.num_epochs, fall.num_epochs
     last = "last epoch" if num == 1 else f"last {num} epochs"
     seen = (
         f"The training loss still fell by {percent(fall.relative)} over the {last} of {total} "

@@ -30,9 +30,11 @@ class Course:
     """How the training went, and what it was given."""
 
     losses: Sequence[float] = ()
-    """Mean training loss of the target, epoch by epoch."""
+    """Mean training loss of the target, epoch by epoch, to the last one."""
+    first_epoch: int = 0
+    """The epoch of the first of them: those before are not known, or were not trained by steps."""
     best_epoch: int | None = None
-    """The epoch that was kept, from 0."""
+    """The epoch that was kept, from 0; ``None`` where it is not known, or was none of them."""
     stopped: str | None = None
     """Why the run ended before its last epoch."""
     val_acc: float | None = None
@@ -43,6 +45,11 @@ class Course:
     """Of the linear probe on the frozen start, on the same images."""
     num_train: Mapping[str, int] = field(default_factory=dict)
     """Class -> training images."""
+
+    @property
+    def num_epochs(self) -> int:
+        """How many were trained."""
+        return self.first_epoch + len(self.losses)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,13 +37,13 @@ def too_few_epochs(facts: Facts) -> Fall | None:
     fall = find_fall(course.losses)
     if fall is None or course.stopped is not None or _height(facts, fall.after) < HIGH_FRAC:
         return None
-    is_late = course.best_epoch is None or course.best_epoch >= len(course.losses) - fall.num_epochs
+    is_late = course.best_epoch is None or course.best_epoch >= course.num_epochs - fall.num_epochs
     return fall if is_late else None
 
 
 def longer(facts: Facts) -> Remedy:
     """Twice as many epochs."""
-    epochs = facts.setting("epochs") or len(facts.course.losses)
+    epochs = facts.setting("epochs") or facts.course.num_epochs
     return Remedy("Train longer.", assign(epochs=2 * int(epochs)))
 
 

@@ -3,8 +3,8 @@
 import json
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,10 @@ def course_of(subject: Subject) -> Course:
     best, limit = state.best_metrics, subject.recipe.validation.max_images
     num_val = sum(target.class_counts("val"))
     probe: dict[str, float] = getattr(state, "probe_metrics", None) or {}
+    losses = _losses_of(subject.run, state)
     return Course(
-        losses=list(_losses_of(subject.run, state)),
+        losses=losses,
+        first_epoch=state.next_epoch - len(losses),
         best_epoch=state.best_epoch,
         stopped=state.stopped,
         val_acc=best.get("val/target/clean_acc"),
@@ -77,19 +79,18 @@ def course_of(subject: Subject) -> Course:
     )
 
 
-def _losses_of(run: RunFolder, state: TrainState) -> Iterator[float]:
-    """The target's training loss of each epoch; none where the log lacks an epoch, or is not readable."""
+def _losses_of(run: RunFolder, state: TrainState) -> list[float]:
+    """The target's training loss of every epoch up to the last, back to one that the log lacks."""
     found: dict[int, float] = {}
     try:
-        lines = run.metrics.read_text(encoding="utf-8").splitlines()
-        for row in map(json.loads, lines):
+        for row in map(json.loads, run.metrics.read_text(encoding="utf-8").splitlines()):
             loss = row.get(TARGET_LOSS, row.get(LOSS))
             if loss is not None and math.isfinite(loss):
                 found[int(row["epoch"])] = float(loss)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return
-    if sorted(found) == list(range(state.next_epoch)):
-        yield from (found[epoch] for epoch in sorted(found))
+        return []
+    epochs = list(takewhile(found.__contains__, reversed(range(state.next_epoch))))
+    return [found[epoch] for epoch in reversed(epochs)]
 
 
 def _plain_sibling(recipe: Recipe, record: EvaluationRecord) -> Facts | None:

@@ -15,7 +15,7 @@ import pytest
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.leaderboard.pdf import print_pdf
 from temper.leaderboard.serve import BoardServer
-from temper.records import CorruptionRecord, CurvePoint, ThreatRecord
+from temper.records import AdviceRecord, CorruptionRecord, CurvePoint, ThreatRecord
 from temper.spec import Threat
 from temper.statistics import wilson
 
@@ -66,6 +66,10 @@ def further(place: int, robust: np.ndarray, correct: np.ndarray) -> dict[str, An
         "curve": [
             CurvePoint(eps=eps, robust_acc=wilson(count, total))
             for eps, count in ((0.0, right), (0.05, (right + standing) // 2), (0.1, standing))
+        ],
+        "advice": [
+            AdviceRecord(kind="not_robust", text=f"{name} {'w' * 300}", option="--set epochs=24")
+            for name in HOSTILE[: place % 4]
         ],
         "created": f"2026-03-{20 - place:02d}T00:00:00+00:00",
     }

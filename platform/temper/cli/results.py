@@ -51,6 +51,8 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
     for gate in record.gates:
         if not gate.passed:
             say(f"blocked by the gate '{gate.name}': {gate.detail}")
+    for advice in record.advice:
+        say(f"advice: {advice.text}" + ("" if advice.option is None else f" {advice.option}"))
     say(f"record: {path}")
 
 

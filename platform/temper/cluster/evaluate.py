@@ -1,13 +1,16 @@
 """Evaluating a finished run: record.json and what it rests on, written exactly once."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from temper.cluster.evidence import track_evaluation, write_evidence
+from temper.cluster.facts import advised
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import make_record
 from temper.cluster.rejection import calibrate_opened, checkpoint_of, material_of, reject
@@ -95,6 +98,7 @@ def _evaluate(
         start.adaptability(evaluation.balanced_acc),
         reject(opened, evaluation, material, calibration),
     )
+    record = advised(record, evaluation, subject, start.probe_correct())
     write_once(written.record, record.model_dump_json(indent=2) + "\n")
     store.clear()
     track_evaluation(written, evaluation, recipe)
@@ -182,11 +186,21 @@ class Start:
         """What the target gained over the frozen start."""
         if self.model is None or self.probe is None:
             return None
-        test = self.subject.test
-        features: np.ndarray = predict_logits(
-            self.model.features, test.images, device=self.subject.device
-        ).numpy()
-        probed = self.probe.balanced_acc(features, test.labels)
+        probed = self.probe.balanced_acc(self._test_features, self.subject.test.labels)
         return Adaptability(
             frozen_start_balanced_acc=probed, balanced_acc=balanced_acc, gain=balanced_acc - probed
         )
+
+    def probe_correct(self) -> np.ndarray | None:
+        """(N,) bool: is the probe right on the test images?"""
+        if self.model is None or self.probe is None:
+            return None
+        answers = self.probe.logits(torch.from_numpy(self._test_features)).argmax(1).numpy()
+        return np.asarray(answers == self.subject.test.labels)
+
+    @cached_property
+    def _test_features(self) -> np.ndarray:
+        """Of the frozen start: (N,D)."""
+        assert self.model is not None
+        test = self.subject.test
+        return predict_logits(self.model.features, test.images, device=self.subject.device).numpy()

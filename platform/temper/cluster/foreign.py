@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from temper.cluster.evidence import write_evidence
+from temper.cluster.facts import advised
 from temper.cluster.foreign_models import SourceAnswers, build_foreign, digest_of_model
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import Claim, make_foreign_record
@@ -175,6 +176,7 @@ def _evaluate_into(
         )
     rejection = reject(opened, evaluation, material, calibration)
     record = make_foreign_record(claim, identity["model"], opened, evaluation, written, rejection)
+    record = advised(record, evaluation)
     if written is not None and store is not None:
         write_once(written.record, record.model_dump_json(indent=2) + "\n")
         store.clear()

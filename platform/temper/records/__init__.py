@@ -2,6 +2,7 @@
 
 from temper.records.accuracies import Interval, Metrics, MetricsRecord, Proportion
 from temper.records.adversarial import SavedImages, read_saved_images, write_saved_images
+from temper.records.advice import AdviceKind, AdviceRecord
 from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
 from temper.records.escaping import escape_markdown, spreadsheet_cell
@@ -45,6 +46,8 @@ from temper.records.rejection import (
 
 __all__ = [
     "SCHEMA_VERSION",
+    "AdviceKind",
+    "AdviceRecord",
     "AttackRecord",
     "Calibration",
     "CorruptionRecord",

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 from temper.errors import RecordError
 from temper.reading import read_json
 from temper.records.accuracies import MetricsRecord, Proportion
+from temper.records.advice import AdviceRecord
 from temper.records.corruptions import CorruptionRecord
 from temper.records.rejection import RejectionRecord
 from temper.spec import Spec, Threat
@@ -193,6 +194,10 @@ class EvaluationRecord(Spec):
     rejection: RejectionRecord | None = None
     promises: Promises
     gates: list[GateRecord]
+    advice: list[AdviceRecord] = Field(default_factory=list)
+    """Of bad results: what is seen, and which option to change. Empty where nothing is bad, and in older
+    records.
+    """
     model: ModelRecord
     cost: Cost
     environment: dict[str, Any]

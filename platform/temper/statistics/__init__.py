@@ -3,6 +3,7 @@
 All intervals are at 95 %, all p-values are two-sided.
 """
 
+from temper.statistics.balanced import balanced_proportion, paired_balanced_p
 from temper.statistics.folds import fold_spread
 from temper.statistics.paired import (
     NUM_RESAMPLES,
@@ -23,6 +24,7 @@ __all__ = [
     "NUM_RESAMPLES",
     "Cells",
     "PValues",
+    "balanced_proportion",
     "binomial_tail",
     "bootstrap_difference",
     "corrected_interval",
@@ -31,6 +33,7 @@ __all__ = [
     "holm",
     "mcnemar",
     "newcombe",
+    "paired_balanced_p",
     "pairwise_mid_p",
     "pairwise_unpaired_p",
     "shared_ranks",

@@ -30,6 +30,7 @@ NUMBERS: Final[tuple[Callable[[Evidence], Check], ...]] = (
 
 NOT_CHECKED = (
     "created, cost and environment, and the seconds of the attacks: nothing that was kept tells them",
+    "advice: words about numbers that are checked, and about a log of training that is not kept with it",
     "metrics.robust.auroc and metrics.robust.ece: logits under attack are not kept",
     "rejection.under_attack, where it was measured: logits under attack are not kept",
 )

@@ -1,0 +1,132 @@
+"""What to change where a model answers too few images rightly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from temper.advice.facts import Facts
+from temper.advice.losses import HIGH_FRAC, Fall, find_fall, guess_loss, least_loss
+from temper.advice.words import assign
+from temper.records import AdviceKind, AdviceRecord
+from temper.spec import format_ratio
+
+RATE_FACTOR = 3.0
+"""Between learning rates that are worth a try."""
+
+EARLY_FRAC = 2 / 3
+"""Of the epochs: where the best one is among them, more are not what is missing."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A sentence, and the option that does it."""
+
+    words: str
+    option: str | None
+
+
+def advise(kind: AdviceKind, seen: str, remedy: Remedy, values: Mapping[str, float]) -> AdviceRecord:
+    """What is seen, and what to change."""
+    return AdviceRecord(kind=kind, text=f"{seen} {remedy.words}", option=remedy.option, values=dict(values))
+
+
+def too_few_epochs(facts: Facts) -> Fall | None:
+    """The fall of the training loss, where more epochs are likely to help.
+
+    They are not where the run was ended early, where its best epoch came before its last third, or where
+    the loss is close to the least there is.
+    """
+    course = facts.course
+    fall = find_fall(course.losses)
+    if fall is None or course.stopped is not None or _height(facts, fall.after) < HIGH_FRAC:
+        return None
+    is_late = course.best_epoch is None or course.best_epoch + 1 > EARLY_FRAC * course.num_epochs
+    return fall if is_late else None
+
+
+def longer(facts: Facts) -> Remedy:
+    """Twice as many epochs."""
+    epochs = facts.setting("epochs") or facts.course.num_epochs
+    return Remedy("Train longer.", assign(epochs=2 * int(epochs)))
+
+
+def more_accuracy(facts: Facts) -> Remedy:
+    """For a model with too little clean accuracy, by what its training shows."""
+    if not facts.is_ours:
+        words = "See that its classes stand in the order of the shards, and that it normalises inside."
+        return Remedy(words, None)
+    if too_few_epochs(facts) is not None:
+        return longer(facts)
+    if facts.is_hardened:
+        return weaker_attack(facts)
+    losses = facts.course.losses
+    if losses and _height(facts, losses[-1]) < HIGH_FRAC:
+        return _closer_to_the_start(facts)
+    return _other_rate(facts)
+
+
+def weaker_attack(facts: Facts) -> Remedy:
+    """Less for the attack in training to take: weighed less, growing slowly, or smaller."""
+    adversary = "objective.adversary"
+    beta, eps = facts.setting(f"{adversary}.beta"), facts.setting(f"{adversary}.eps")
+    if beta is not None and beta > 1:
+        words = "Weigh the attack in training less against the clean images."
+        return Remedy(words, assign(objective__adversary__beta=f"{max(1.0, beta / 2):g}"))
+    if facts.setting(f"{adversary}.eps_schedule.kind") == "constant":
+        words = "Let the attack in training grow from nothing to its full size."
+        return Remedy(words, assign(objective__adversary__eps_schedule__kind="ramp"))
+    words = "Train within a smaller eps."
+    return Remedy(words, assign(objective__adversary__eps=format_ratio(eps / 2)))
+
+
+def smaller_eps(eps: float) -> str:
+    """Train and evaluate within ``eps``."""
+    written = format_ratio(eps)
+    return f"{assign(objective__adversary__eps=written)} {assign(threat__eps=written)}"
+
+
+def even_classes(facts: Facts) -> Remedy | None:
+    """Rare classes as often as common ones; ``None`` where that is done already, or not in our hands."""
+    if facts.setting("data.sampling") != "uniform" or facts.setting("objective.class_weights") is not None:
+        return None
+    words = "Show every class equally often."
+    if facts.setting("data.resident") is False:
+        return Remedy(words, assign(objective__class_weights="balanced"))
+    return Remedy(words, assign(data__sampling="balanced"))
+
+
+def _closer_to_the_start(facts: Facts) -> Remedy:
+    """It fits its training images and no others: change less of what it started with."""
+    kind = facts.setting("schedule.kind")
+    if kind in ("lp_ft", "roli"):
+        factor = facts.setting("schedule.full_lr_factor") or 0.1
+        words = "It fits its training images; change less of what it started with."
+        return Remedy(words, assign(schedule__full_lr_factor=f"{factor / RATE_FACTOR:.2g}"))
+    if kind == "full":
+        words = "It fits its training images; train the head before the rest, to keep what it started with."
+        return Remedy(words, assign(schedule__kind="lp_ft"))
+    return _other_rate(facts)
+
+
+def _other_rate(facts: Facts) -> Remedy:
+    """The loss is neither falling nor low, so the rate does not fit. A loss that only ever fell, if little,
+    speaks for a higher one; else a lower one is tried first.
+    """
+    rate = facts.setting("optim.lr")
+    if not isinstance(rate, int | float):
+        return longer(facts)
+    if facts.has_auto_lr:
+        return Remedy("Let the learning rate be found on these images.", assign(optim__lr="auto"))
+    losses = facts.course.losses
+    only_fell = len(losses) > 1 and all(after < before for before, after in pairwise(losses))
+    rates = [f"{one:.2g}" for one in (rate / RATE_FACTOR, min(10.0, rate * RATE_FACTOR))]
+    first, second = reversed(rates) if only_fell else rates
+    words = f"Try another learning rate than {rate:g}: {first}, then {second}."
+    return Remedy(words, assign(optim__lr=first))
+
+
+def _height(facts: Facts, loss: float) -> float:
+    """``loss`` above the least there is, as a share of a guess's."""
+    num_classes = max(2, len(facts.classes))
+    smoothing = facts.setting("objective.label_smoothing") or 0.0
+    return (loss - least_loss(num_classes, float(smoothing))) / guess_loss(num_classes)

@@ -1,0 +1,130 @@
+"""What advice is given on: a record, its outcomes, and how the run went that it is about."""
+
+import json
+import logging
+import math
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+from temper.advice import Answers, Course, Facts, give_advice
+from temper.cluster.subject import Subject
+from temper.errors import TemperError
+from temper.evaluation import Evaluation
+from temper.optim import OptimSpec
+from temper.recipe import Recipe
+from temper.records import EvaluationRecord, RunFolder, read_columns, read_record
+from temper.storage import fetched, named
+from temper.training import TrainState
+
+logger = logging.getLogger(__name__)
+TARGET_LOSS, LOSS = "train/target/loss", "train/loss"
+
+
+def advised(
+    record: EvaluationRecord,
+    evaluation: Evaluation,
+    subject: Subject | None = None,
+    probe_correct: np.ndarray | None = None,
+) -> EvaluationRecord:
+    """The record with its advice; without ``subject`` that of a model from elsewhere.
+
+    ``probe_correct`` (N,) bool: was a linear probe on the frozen start right on the test images?
+    """
+    facts = Facts.of(record, _answers_in(evaluation.outcomes))
+    if subject is not None:
+        facts = replace(
+            facts,
+            probe_correct=probe_correct,
+            course=course_of(subject),
+            has_auto_lr=_takes_auto_lr(),
+            plain=_plain_sibling(subject.recipe, record),
+        )
+    return record.model_copy(update={"advice": give_advice(facts)})
+
+
+def facts_of_run(run: RunFolder) -> Facts:
+    """What the record of a run tells, and its outcomes.
+
+    Raises:
+        RecordError: no record, or none that can be read.
+    """
+    record = read_record(run.record)
+    columns = read_columns(run.outcomes, ["row", "label", "correct", "robust"])
+    answers = Answers(columns["row"], columns["label"], columns["correct"], columns["robust"])
+    return Facts.of(record, answers)
+
+
+def course_of(subject: Subject) -> Course:
+    """How the run of ``subject`` went: its state, its log, and what it was trained and validated on."""
+    state, target = subject.state, subject.shards["target"]
+    best, limit = state.best_metrics, subject.recipe.validation.max_images
+    num_val = sum(target.class_counts("val"))
+    probe: dict[str, float] = getattr(state, "probe_metrics", None) or {}
+    losses = _losses_of(subject.run, state)
+    return Course(
+        losses=losses,
+        first_epoch=state.next_epoch - len(losses),
+        best_epoch=state.best_epoch,
+        stopped=state.stopped,
+        val_acc=best.get("val/target/clean_acc"),
+        val_balanced_acc=best.get("val/target/balanced_acc"),
+        num_val=num_val if limit is None else min(num_val, limit),
+        probe_val_acc=probe.get("val/target/clean_acc"),
+        num_train=dict(zip(target.classes, target.class_counts("train"), strict=True)),
+    )
+
+
+def _losses_of(run: RunFolder, state: TrainState) -> list[float]:
+    """The target's training loss of every epoch up to the last, back to one that the log lacks."""
+    found: dict[int, float] = {}
+    try:
+        for row in map(json.loads, run.metrics.read_text(encoding="utf-8").splitlines()):
+            loss = row.get(TARGET_LOSS, row.get(LOSS))
+            if loss is not None and math.isfinite(loss):
+                found[int(row["epoch"])] = float(loss)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    epochs = list(takewhile(found.__contains__, reversed(range(state.next_epoch))))
+    return [found[epoch] for epoch in reversed(epochs)]
+
+
+def _plain_sibling(recipe: Recipe, record: EvaluationRecord) -> Facts | None:
+    """The first of ``evaluation.siblings`` that is not hardened and was evaluated on the same images."""
+    for path in recipe.evaluation.siblings:
+        facts = _comparable(path, record)
+        if facts is not None and not facts.is_hardened:
+            return facts
+    return None
+
+
+def _comparable(path: Path, record: EvaluationRecord) -> Facts | None:
+    run = RunFolder(fetched(path))
+    if not run.record.exists():
+        return None
+    try:
+        other, facts = read_record(run.record), facts_of_run(run)
+    except TemperError as problem:
+        logger.warning("no advice beside the sibling %s: %s", named(path), problem)
+        return None
+    same = ("fingerprint", "split", "num_images", "image_size")
+    is_same = all(getattr(other.data, name) == getattr(record.data, name) for name in same)
+    return facts if is_same and other.threat == record.threat else None
+
+
+def _answers_in(outcomes: pa.Table) -> Answers:
+    rows, labels = (np.array(outcomes[name].to_pylist(), np.int64) for name in ("row", "label"))
+    correct, robust = (np.array(outcomes[name].to_pylist(), bool) for name in ("correct", "robust"))
+    return Answers(rows, labels, correct, robust)
+
+
+def _takes_auto_lr() -> bool:
+    try:
+        OptimSpec.model_validate({"lr": "auto"})
+    except ValidationError:
+        return False
+    return True

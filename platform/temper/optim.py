@@ -28,9 +28,10 @@ class OptimSpec(Spec):
     """Share of the run in which a constant or cosine rate rises from 0."""
     max_grad_norm: float | None = Field(default=None, gt=0)
 
-    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None = None
     """Averages the weights: after each step ``decay * average + (1 - decay) * weights`` (Izmailov et al.
     2018, arXiv:1803.05407). The average is what is validated, kept as the best epoch, and evaluated.
+    ``auto``: over about the last tenth of the run's steps.
     """
 
     def build(
@@ -59,6 +60,12 @@ class OptimSpec(Spec):
         if self.lr_schedule == "constant":
             return self.full_lr
         return self.full_lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def ema_decay_of(self, num_steps: int) -> float | None:
+        """The decay of a run of ``num_steps``; ``None``: nothing is averaged."""
+        if self.ema_decay == "auto":
+            return max(0.5, 1 - 10 / num_steps)
+        return None if self.ema_decay is None else float(self.ema_decay)
 
     @property
     def full_lr(self) -> float:

@@ -6,8 +6,8 @@ from typing import Any
 OPTIM = {"kind": "adamw", "lr": "auto", "warmup_frac": 0.1, "max_grad_norm": 1.0, "ema_decay": "auto"}
 """A rate that fits these images, reached slowly; weights that are averaged."""
 BATCH_NORM = "frozen"
-"""Statistics of a few hundred images are worse than those of the weights: with them EfficientNet-Lite0 forgets
-in one epoch what the probe knew."""
+"""Statistics of a few hundred images are worse than those of the weights: with them EfficientNet-Lite0
+forgets in one epoch what the probe knew."""
 
 
 def with_pretrained_defaults(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ class OptimSpec(Spec):
 
     kind: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[Ratio, Field(gt=0, le=10)] | Literal["auto"] = 0.05
-    """``auto``: found by a range test on the run's own images before its first step, which is the default where
-    the weights are pretrained.
+    """``auto``: found by a range test on the run's own images before its first step; the default where the
+    weights are pretrained.
     """
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """SGD only."""

@@ -35,7 +35,7 @@ FRACTION = 0.2
 def with_measured_rate(
     recipe: Recipe, state: TrainState, feed: Feed, plan: PhasePlan, model: TaskModel, worker: Worker
 ) -> tuple[Recipe, TrainState]:
-    """``recipe`` with a number in the place of ``optim.lr: auto``, measured once for the run, before its first step.
+    """``recipe`` with a number in the place of ``optim.lr: auto``, measured once, before the first step.
 
     The state keeps what was measured and counts what it took.
     """

@@ -84,7 +84,7 @@ class TrainState(Spec):
     """Why the run ended before its last epoch."""
     compute: Compute | None = None
     rate: RateTest | None = None
-    """What ``optim.lr: auto`` came to; ``null`` where the recipe names the rate, and before it is measured."""
+    """What ``optim.lr: auto`` came to; ``null`` where the recipe names a rate, or before it is measured."""
     adapter_ranks: dict[str, int] = Field(default_factory=dict)
     """Adapted layer -> its rank in the best epoch."""
     waiting: list[Waiting] = Field(default_factory=list)

@@ -48,7 +48,7 @@ def rate_line(rate: "RateTest") -> str:
     if not rate.was_measured:
         return f"learning rate {rate.lr:g}: the run is too short to measure one"
     if rate.limit is None:
-        return f"learning rate {rate.lr:g}: measured, nothing was forgotten at any rate up to {rate.rates[-1]:.2g}"
+        return f"learning rate {rate.lr:g}: measured, no rate made the start forget what it knew"
     return f"learning rate {rate.lr:g}: measured, at {rate.limit:.2g} the start forgets what it knew"
 
 

@@ -78,7 +78,7 @@ def _smoothed_losses(
 
     It ends early where the loss is hopeless.
     """
-    clean = replace(plan, is_attacked=False, caches_features=False)
+    clean = replace(plan, is_attacked=False)
     trial = copy.deepcopy(model)
     trainable = set_trainable(trial, plan.phase.trainable, recipe.objective.trained_heads)
     optimizer = _at(recipe.optim, rates[0]).build(trainable, plan.lr_factors)

@@ -66,9 +66,10 @@ def find_lr(
         return RateTest(lr=UNMEASURED, limit=None), Passes()
     low, high = RANGE[optim.kind]
     rates = [low * (high / low) ** (step / (num_steps - 1)) for step in range(num_steps)]
-    losses = _smoothed_losses(recipe, feed, plan, model, worker, rates)
+    losses, passes = _smoothed_losses(recipe, feed, plan, model, worker, rates)
     limit = limit_of(rates, losses, len(feed.classes["target"]))
-    return RateTest(lr=FRACTION * (limit or high), limit=limit, rates=rates[: len(losses)], losses=losses)
+    lr = float(f"{FRACTION * (limit or high):.2g}")
+    return RateTest(lr=lr, limit=limit, rates=rates[: len(losses)], losses=losses), passes
 
 
 def _smoothed_losses(

@@ -2,9 +2,9 @@
 
     TEMPER_DATA=... python bench/pretrained.py --out runs/pretrained --seeds 1
 
-Each line is a run of `temper train` without attacks (its record holds the figures), but the plain script: the
-same network, images and steps in a dozen lines of PyTorch, with AdamW at 1e-3 and OneCycle. Runs that are there
-already are kept. `--sets` and `--ways` choose among them.
+Each line is a run of `temper train` without attacks, whose record holds the figures. The plain script is the same
+network, images and steps in a dozen lines of PyTorch, with AdamW at 1e-3 and OneCycle. Finished runs are kept;
+`--sets` and `--ways` choose among them.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from sklearn.metrics import balanced_accuracy_score
 from temper.api.runs import train
 from temper.batches import augment
 from temper.data import ShardSet, load_images, write_shards
-from temper.models import ModelSpec, build_model
+from temper.models import build_model
 from temper.recipe import Recipe, build_recipe
 from temper.records import read_record
 

@@ -13,16 +13,16 @@ forgets in one epoch what the probe knew."""
 def with_pretrained_defaults(document: Mapping[str, Any]) -> dict[str, Any]:
     """``document``, a recipe as plain data, with the defaults of a pretrained start where it has one.
 
-    What it says itself stays. With an optimizer of its own it keeps that one's defaults but for the rate.
+    What it says itself stays. They belong together, so a recipe that names a rate of its own gets none of them;
+    one that names an optimizer alone keeps that one's other settings.
     """
     filled = dict(document)
-    model = filled.get("model")
-    if not isinstance(model, Mapping) or model.get("weights") is None:
+    model, optim = filled.get("model"), filled.get("optim", {})
+    if not isinstance(model, Mapping) or model.get("weights") is None or not isinstance(optim, Mapping):
         return filled
-    optim = filled.get("optim", {})
-    if isinstance(optim, Mapping):
-        defaults = OPTIM if "kind" not in optim and "lr" not in optim else {"lr": "auto"}
-        filled["optim"] = {**defaults, **optim}
+    if optim.get("lr", "auto") != "auto":
+        return filled
+    filled["optim"] = {**({"lr": "auto"} if "kind" in optim else OPTIM), **optim}
     schedule = filled.get("schedule", {"kind": "full"})
     if isinstance(schedule, Mapping) and schedule.get("kind") != "twins":
         filled["schedule"] = {"batch_norm": BATCH_NORM, **schedule}

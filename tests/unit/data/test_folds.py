@@ -162,6 +162,7 @@ def test_a_recipe_without_a_fold_keeps_the_hash_that_it_always_had() -> None:
     assert document["validation"].pop("is_asynchronous", "gone") is False
     assert document["workers"].pop("gpus_per_worker", "gone") == 1.0
     assert document["evaluation"].pop("rejection", "gone") is None
+    assert document["model"].pop("head", "gone") is None
     assert recipe.hash == content_hash(document)
     hashes = {
         load_recipe(ROOT / "jobs/recipes/tiny.yaml", {"data.fold": {"index": index, "count": 5}}).hash

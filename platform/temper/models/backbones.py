@@ -1,13 +1,22 @@
 """Backbones by name: torchvision's, timm's, and small networks for small images."""
 
 import difflib
+from collections.abc import Callable
 
 from temper.errors import ModelError
 from temper.models import timm_networks, torchvision_networks
 from temper.models.backbone import Backbone, MeanStd
+from temper.models.cifar_resnet import (
+    CifarResNet,
+    cifar_resnet20,
+    cifar_resnet32,
+    cifar_resnet44,
+    cifar_resnet56,
+)
+from temper.models.pinned_weights import load_pinned, pinned_file
 from temper.models.small_resnet import SmallResNet, preact_resnet18, resnet8, resnet20
 from temper.models.small_vit import SmallViT, small_vit
-from temper.models.torchvision_networks import TORCHVISION
+from temper.models.torchvision_networks import IMAGENET_MEAN_STD, TORCHVISION
 from temper.models.wide_resnet import (
     WideResNet,
     wide_resnet16_4,
@@ -16,6 +25,7 @@ from temper.models.wide_resnet import (
     wide_resnet34_20,
     wide_resnet70_16,
 )
+from temper.pretrained import find_network
 
 __all__ = [
     "Backbone",
@@ -40,7 +50,14 @@ WIDE_RESNETS = {
     "wide_resnet34_20": wide_resnet34_20,
     "wide_resnet70_16": wide_resnet70_16,
 }
-SMALL = (*RESNETS, *WIDE_RESNETS, "small_vit")
+CIFAR_RESNETS: dict[str, Callable[[], CifarResNet]] = {
+    "cifar_resnet20": cifar_resnet20,
+    "cifar_resnet32": cifar_resnet32,
+    "cifar_resnet44": cifar_resnet44,
+    "cifar_resnet56": cifar_resnet56,
+}
+"""Their checkpoints are of images normalised as for ImageNet."""
+SMALL = (*RESNETS, *CIFAR_RESNETS, *WIDE_RESNETS, "small_vit")
 
 
 def backbone_names() -> list[str]:
@@ -65,7 +82,7 @@ def explain_unknown(name: str) -> str:
 
 
 def build_backbone(name: str, image_size: int, *, pretrained: bool = False) -> Backbone:
-    """A backbone with random weights, or with torchvision's or timm's pretrained ones.
+    """A backbone with random weights, or with pretrained ones: pinned, torchvision's or timm's.
 
     Raises:
         ModelError: unknown name; no pretrained weights for it, or they cannot be downloaded; images of a
@@ -77,19 +94,32 @@ def build_backbone(name: str, image_size: int, *, pretrained: bool = False) -> B
         return torchvision_networks.build_torchvision(name, image_size, pretrained=pretrained)
     if name not in SMALL:
         raise ModelError(f"model.backbone: {explain_unknown(name)}")
-    if pretrained:
+    path = pinned_file(name, download=True) if pretrained else None
+    if pretrained and path is None:
         raise ModelError(
-            f"model.weights: there are no pretrained weights for '{name}'; use pretrain, a file or a run"
+            f"model.weights: there are no pretrained weights for '{name}'; use pretrain, a file or a run, "
+            "or another backbone: `temper models` lists them"
         )
-    mean_std = RAW_MEAN_STD if name in WIDE_RESNETS else SMALL_MEAN_STD
     small = _build_small(name, image_size)
-    return Backbone(small, small.num_features, small.groups(), mean_std)
+    classifier = load_pinned(small, path) if path is not None else None
+    return Backbone(small, small.num_features, small.groups(), _mean_std(name), classifier)
 
 
-def _build_small(name: str, image_size: int) -> SmallResNet | WideResNet | SmallViT:
+def _build_small(name: str, image_size: int) -> SmallResNet | CifarResNet | WideResNet | SmallViT:
     if name == "small_vit":
         return small_vit(image_size)
-    return RESNETS[name]() if name in RESNETS else WIDE_RESNETS[name]()
+    builders: dict[str, Callable[[], SmallResNet | CifarResNet | WideResNet]] = {
+        **RESNETS,
+        **CIFAR_RESNETS,
+        **WIDE_RESNETS,
+    }
+    return builders[name]()
+
+
+def _mean_std(name: str) -> MeanStd:
+    if name in CIFAR_RESNETS:
+        return IMAGENET_MEAN_STD
+    return RAW_MEAN_STD if name in WIDE_RESNETS else SMALL_MEAN_STD
 
 
 def classifier_path(name: str) -> str:
@@ -115,4 +145,7 @@ def pretrained_categories(name: str) -> list[str] | None:
     """
     if name.startswith(timm_networks.PREFIX):
         return timm_networks.pretrained_categories(name)
-    return torchvision_networks.pretrained_categories(name) if name in TORCHVISION else None
+    if name in TORCHVISION:
+        return torchvision_networks.pretrained_categories(name)
+    network = find_network(name)
+    return list(network.categories) if network is not None and network.categories else None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from temper.errors import ModelError
 from temper.models.backbone import Backbone, Groups, NoClassifier, groups_by_cuts, groups_by_name
+from temper.models.pinned_weights import HELP, load_pinned, pinned_file
 
 PREFIX = "timm/"
 
@@ -18,18 +19,24 @@ def build_timm(name: str, image_size: int, *, pretrained: bool) -> Backbone:
 
     Raises:
         ModelError: timm is not installed; it knows no such network, or has no weights for it; images of a
-            size that the network cannot take; weights that cannot be downloaded.
+            size that the network cannot take; weights that cannot be downloaded, or are damaged.
     """
     timm, config = _config(name)
+    file = pinned_file(name) if pretrained else None
+    is_download = pretrained and file is None
     options: dict[str, Any] = {}
     if config.fixed_input_size and config.input_size[-1] != image_size:
         options["img_size"] = image_size
     try:
-        network: nn.Module = timm.create_model(name.removeprefix(PREFIX), pretrained=pretrained, **options)
+        network: nn.Module = timm.create_model(name.removeprefix(PREFIX), pretrained=is_download, **options)
+    except OSError as problem:  # of the hub, and of all that is between it and us
+        raise _not_downloaded(name, config, problem) from None
     except Exception as problem:  # each family of timm has its own ways to refuse a size or a download
-        raise _refusal(name, image_size, config, problem, pretrained) from None
+        raise _refusal(name, image_size, config, problem, is_download) from None
     classifier = _cut_classifier(network, config.classifier)
     num_features = _width(network, name, image_size, config)
+    if file is not None:
+        classifier = load_pinned(network, file)
     if not (isinstance(classifier, nn.Linear) and classifier.in_features == num_features and pretrained):
         classifier = None
     return Backbone(
@@ -77,6 +84,15 @@ def _config(name: str) -> tuple[ModuleType, Any]:
             f"model.backbone: timm has no network '{theirs}'; {hint}timm.list_models() lists all"
         )
     return timm, config
+
+
+def _not_downloaded(name: str, config: Any, problem: OSError) -> ModelError:
+    reason = " ".join(str(problem).split())[:300]
+    return ModelError(
+        f"model.weights: the pretrained weights of '{name}' could not be downloaded ({reason}); download "
+        f"{config.hf_hub_id or config.url} elsewhere and set model.weights to the file's path, or to null: a "
+        f"random start; {HELP}"
+    )
 
 
 def _refusal(

@@ -6,26 +6,12 @@ from torch import nn
 
 from temper.errors import ModelError
 from temper.models.backbone import Backbone, MeanStd, NoClassifier, groups_by_cuts
+from temper.models.pinned_weights import HELP
+from temper.pretrained import TORCHVISION_WEIGHTS
 
 IMAGENET_MEAN_STD: MeanStd = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-# Spelled out because importing torchvision takes longer than reading a recipe may.
-TORCHVISION = (
-    "alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny", "densenet121",
-    "densenet161", "densenet169", "densenet201", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2",
-    "efficientnet_b3", "efficientnet_b4", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7",
-    "efficientnet_v2_l", "efficientnet_v2_m", "efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t",
-    "mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3", "mobilenet_v2", "mobilenet_v3_large",
-    "mobilenet_v3_small", "regnet_x_16gf", "regnet_x_1_6gf", "regnet_x_32gf", "regnet_x_3_2gf",
-    "regnet_x_400mf", "regnet_x_800mf", "regnet_x_8gf", "regnet_y_128gf", "regnet_y_16gf", "regnet_y_1_6gf",
-    "regnet_y_32gf", "regnet_y_3_2gf", "regnet_y_400mf", "regnet_y_800mf", "regnet_y_8gf", "resnet101",
-    "resnet152", "resnet18", "resnet34", "resnet50", "resnext101_32x8d", "resnext101_64x4d",
-    "resnext50_32x4d", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5",
-    "shufflenet_v2_x2_0", "squeezenet1_0", "squeezenet1_1", "swin_b", "swin_s", "swin_t", "swin_v2_b",
-    "swin_v2_s", "swin_v2_t", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19",
-    "vgg19_bn", "vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32", "wide_resnet101_2",
-    "wide_resnet50_2",
-)  # fmt: skip
+TORCHVISION = tuple(TORCHVISION_WEIGHTS)
 
 CLASSIFIERS = {
     "alexnet": "classifier.6", "convnext": "classifier.2", "densenet": "classifier",
@@ -158,7 +144,7 @@ def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
         raise ModelError(
             f"model.weights: the pretrained weights of '{name}' could not be downloaded ({problem}); "
             f"download {_weights(name).url} elsewhere and set model.weights to the file's path, or to the "
-            "folder of a former run of this backbone, or to null: a random start"
+            f"folder of a former run of this backbone, or to null: a random start; {HELP}"
         ) from None
     if name == "inception_v3":
         for part, nothing in (("aux_logits", False), ("AuxLogits", None)):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from temper.errors import ModelError
 from temper.models.backbone import NoClassifier
+from temper.models.efficientnet_names import rename_efficientnet
 
 WRAPPERS = ("module.", "model.", "backbone.", "_orig_mod.", "1.")
 """Put before names by DataParallel, by a class around the network, by torch.compile, or by a Sequential of
@@ -26,7 +27,7 @@ UNUSED = ("attacker.", "sub_block1.", "heads.source.")
 """Parts of files that take no part in the answer: a second copy of the network in those of the package
 ``robustness``, a stage that TRADES' Wide ResNet defines and never calls, and a head of ours."""
 
-CLASSIFIERS = ("fc", "linear", "classifier", "head", "logits", "heads.target", "heads.target.linear")
+CLASSIFIERS = ("fc", "_fc", "linear", "classifier", "head", "logits", "heads.target", "heads.target.linear")
 NORMALIZATION = re.compile(r"(?:(?:\w*norm\w*|0)\.)*(?:new_)?(mean|mu|std|sigma)")
 NORMALIZER = re.compile(r"normaliz\w*\.")
 
@@ -56,7 +57,7 @@ def sort_entries(tensors: Mapping[str, Tensor], network: nn.Module, where: str) 
         ModelError: two entries for one name; a normalization that is none of images in [0,1].
     """
     expected = network.state_dict()
-    bare = bare_names(tensors, expected, where)
+    bare = rename_efficientnet(bare_names(tensors, expected, where), network, where)
     cuts = [name for name, module in network.named_modules() if isinstance(module, NoClassifier)]
     # Two classifiers are averaged, as in distilled transformers: neither alone is the network's answer.
     classifier = find_classifier(bare, [*cuts, *CLASSIFIERS]) if len(cuts) < 2 else None

@@ -12,8 +12,9 @@ from temper.models.adapters.layers import fused_attention, packed_attention
 RESIDUAL_BLOCKS = frozenset(
     {
         "_efficientnet_blocks.DepthwiseSeparableConv", "_efficientnet_blocks.EdgeResidual",
-        "_efficientnet_blocks.InvertedResidual", "convnext.CNBlock", "convnext.ConvNeXtBlock",
-        "efficientnet.FusedMBConv", "efficientnet.MBConv", "mnasnet._InvertedResidual",
+        "_efficientnet_blocks.InvertedResidual", "cifar_resnet.CifarBlock", "convnext.CNBlock",
+        "convnext.ConvNeXtBlock", "efficientnet.FusedMBConv", "efficientnet.MBConv",
+        "mnasnet._InvertedResidual",
         "mobilenetv2.InvertedResidual", "mobilenetv3.InvertedResidual", "regnet.Bottleneck",
         "regnet.ResBottleneckBlock", "resnet.BasicBlock", "resnet.Bottleneck", "resnetv2.PreActBasic",
         "resnetv2.PreActBottleneck", "small_resnet.BasicBlock", "small_resnet.PreActBlock",

@@ -70,7 +70,7 @@ class Epoch:
         feed = feed_of(batch_size)
         model = build_model(recipe.model, feed.classes, image_size=SIZE, seed=0).to(device)
         worker = Worker(device)
-        chosen = choose_compute(recipe.compute, model, worker, batch_size=batch_size, image_size=SIZE)
+        chosen = choose_compute(recipe, model, worker)
         apply_compute(chosen, model)
         plan = plan_phases(recipe, model)[0]
         optimizer = recipe.optim.build(set_trainable(model, plan.phase.trainable, ("target",)))

@@ -63,7 +63,7 @@ def run_demo(
         watch=watch,
         verbose=verbose,
     )
-    summary = build_leaderboard([folder.trials], folder.leaderboard)
+    summary = build_leaderboard(folder.boarded, folder.leaderboard)
     report = build_report(folder.path).page
     return DemoResult(record, summary, folder.leaderboard / "index.html", report)
 

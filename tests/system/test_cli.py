@@ -218,13 +218,13 @@ def test_plan_shows_phases_without_training(command: Any, tiny: dict[str, Any]) 
     code, out, _ = command("plan", TINY, *overrides, *changes, "--json")
     assert code == 0
     probe, tune = json.loads(out)["phases"]
-    assert (probe["trainable_params"], probe["caches_features"]) == ({"head": 2 * (64 * 5 + 5)}, True)
+    assert (probe["trainable_params"], probe["is_solved"]) == ({"head": 2 * (64 * 5 + 5)}, True)
     assert (tune["epochs"], tune["is_attacked"]) == ([2, 2], True)
     rates = tune["learning_rates"]
     assert rates["head"] == pytest.approx(0.01)
     assert rates["layer3"] == pytest.approx(0.005)
     _, out, _ = command("plan", TINY, *overrides, *changes)
-    assert "cached" in out
+    assert "solved exactly" in out
     code, _, err = command("plan", TINY, *overrides, "--set", "schedule={kind: last_k, k: 9}")
     assert code == 2
     assert "schedule 'last_k': k is 9, this model has 5 groups" in err

@@ -153,7 +153,7 @@ def test_patience_ends_a_run_that_gets_no_better(tiny_recipe: Any, tmp_path: Pat
     """At a learning rate that changes nothing, no epoch is better than the first."""
     recipe = tiny_recipe(epochs=9, optim__lr=1e-9, validation__patience=2, validation__steps=0,
                          validation__metric="val/target/clean_acc", objective__adversary=None,
-                         schedule={"kind": "head_only"})  # fmt: skip
+                         schedule={"kind": "full", "batch_norm": "frozen"})  # fmt: skip
     state = launch(recipe, tmp_path / "run")
     assert (state.next_epoch, state.best_epoch, state.is_finished) == (3, 0, True)
     assert state.stopped == "no better val/target/clean_acc in 2 validations"

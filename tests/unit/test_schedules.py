@@ -41,6 +41,13 @@ def test_lp_ft_probes_then_trains_all_at_a_smaller_rate() -> None:
     assert (tune.trainable, tune.num_epochs, tune.lr_factor) == (tuple(GROUPS), 6, 0.1)
 
 
+def test_the_probe_of_lp_ft_takes_one_epoch_unless_a_share_is_asked_for() -> None:
+    assert [phase.num_epochs for phase in LPFT().plan(10, GROUPS)] == [1, 9]
+    assert [phase.num_epochs for phase in LPFT().plan(1, GROUPS)] == [1]
+    assert [phase.num_epochs for phase in RoLI().plan(10, GROUPS)] == [5, 5]
+    assert [LPFT().label, LPFT(head_frac=0.25).label, RoLI().label] == ["lp_ft", "lp_ft(0.25)", "roli(0.5)"]
+
+
 def test_gradual_may_begin_at_the_input() -> None:
     phases = Gradual(order="from_input").plan(4, GROUPS)
     assert [phase.trainable for phase in phases] == [

@@ -139,7 +139,7 @@ def test_what_is_auto_is_measured_once_and_kept(tiny_recipe: Any, tmp_path: Path
     recipe = tiny_recipe(compute__channels_last="auto", epochs=1)
     model = build_model(recipe.model, {"target": ["a", "b"]}, image_size=8, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    choice = choose_compute(recipe.compute, model, Worker(), batch_size=8, image_size=8)
+    choice = choose_compute(recipe, model, Worker())
     assert (choice.precision, choice.compile) == ("fp32", False)  # never bf16 by default on a CPU
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     state = launch(recipe, tmp_path / "run")

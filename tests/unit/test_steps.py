@@ -202,43 +202,35 @@ def test_free_steps_once_per_replay_and_carries_its_perturbation(tiny_recipe: An
     assert bench.step.state()["perturbations"].abs().max() <= 0.1 + 1e-6
 
 
-# --- features ---------------------------------------------------------------------------------
+# --- a head alone -----------------------------------------------------------------------------
 
 CLEAN = {"objective__adversary": None, "schedule": {"kind": "head_only"}}
 
 
-def test_cached_features_train_the_head_as_recomputed_ones_do(tiny_recipe: Any) -> None:
-    cached = Bench(tiny_recipe(**CLEAN))
-    assert cached.plan.caches_features
-    fresh = Bench(tiny_recipe(**CLEAN))
-    fresh.step.forget_features()
-    for epoch in range(2):
-        for number in range(2):
-            one, cost = cached.run(number, epoch)
-            two, _ = fresh.run(number, epoch)
-            assert one["loss"].item() == pytest.approx(two["loss"].item(), abs=1e-5)
-            assert cost.forward == 0
-    assert cached.step._features is not None
-    assert cached.step._features.num_computed == 4 * 64  # two batches of two tasks, once
-    after, expected = cached.weights(), fresh.weights()
-    assert all(torch.allclose(after[n], expected[n], atol=1e-5) for n in after)
-    assert changed(Bench(tiny_recipe(**CLEAN)).weights(), after) == {
-        f"heads.{task}.{part}" for task in ("target", "source") for part in ("weight", "bias")
-    }
-
-
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "is_solved"),
     [
-        {"objective__adversary": PGD},
-        {"data__augment": {}},
-        {"data__mixing": {"kind": "mixup"}},
-        {"schedule": {"kind": "last_k", "k": 2}},
+        ({}, True),
+        ({"data__augment": {}}, True),
+        ({"data__mixing": {"kind": "mixup"}}, True),
+        ({"schedule": {"kind": "gradual"}}, True),
+        ({"schedule": {"kind": "head_only", "batch_norm": "twin"}}, True),
+        ({"objective__adversary": PGD}, False),
+        ({"schedule": {"kind": "roli"}, "objective__adversary": PGD}, False),
+        ({"schedule": {"kind": "last_k", "k": 2}}, False),
     ],
     ids=str,
 )
-def test_features_that_change_are_not_cached(tiny_recipe: Any, overrides: Any) -> None:
-    assert not Bench(tiny_recipe(**{**CLEAN, **overrides})).plan.caches_features
+def test_a_clean_head_alone_is_solved(tiny_recipe: Any, overrides: Any, is_solved: bool) -> None:
+    assert Bench(tiny_recipe(**{**CLEAN, **overrides})).plan.is_solved == is_solved
+
+
+def test_a_head_with_losses_of_its_own_is_trained_by_steps_later_in_a_run(tiny_recipe: Any) -> None:
+    phases = [{"epochs": 1}, {"epochs": 1, "groups": []}]
+    for batch_norm, is_solved in (("train", True), ("twin", False)):
+        schedule = {"kind": "phases", "phases": phases, "batch_norm": batch_norm}
+        recipe = tiny_recipe(objective__adversary=None, schedule=schedule)
+        assert Bench(recipe, phase=1).plan.is_solved == is_solved
 
 
 def test_a_frozen_body_runs_without_gradients(tiny_recipe: Any) -> None:

@@ -16,7 +16,7 @@ from temper.models import build_model, set_trainable
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.tracking import NullTracker
-from temper.training import DistributedWorker, plan_phases, read_state, train
+from temper.training import DistributedWorker, Origin, Worker, plan_phases, read_state, train
 from temper.training.feed import Feed, paired_batches
 from temper.training.step import TrainStep
 
@@ -53,8 +53,15 @@ def test_missing_shards_and_diverging_losses(tiny_recipe: Any, tmp_path: Path) -
     broken = build_model(tiny_recipe().model, {"target": ["a"], "source": ["b"]}, image_size=8, seed=0)
     torch.nn.init.constant_(broken.backbone.conv1.weight, torch.nan)
     torch.save(broken.backbone.state_dict(), tmp_path / "nan.pth")
-    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 0, within \d+ steps; lower"):
+    with pytest.raises(
+        TrainingError, match=r"the features of the start are not finite.*take weights that fit"
+    ):
         launch(tiny_recipe(model__weights=str(tmp_path / "nan.pth")), tmp_path / "b")
+    recipe, origin = tiny_recipe(), Origin(str(tmp_path / "nan.pth"))
+    data = open_data(recipe)
+    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 0, within \d+ steps; lower"):
+        train(recipe, RunFolder(tmp_path / "c"), feed, worker=Worker(), tracker=NullTracker(), origin=origin)
 
 
 def test_pretraining_starts_the_run_and_is_kept(tiny_recipe: Any, tmp_path: Path) -> None:

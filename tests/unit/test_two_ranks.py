@@ -23,7 +23,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "free": {"objective__adversary": {"kind": "free", "eps": 0.1, "replays": 2}},
     "fast": {"objective__adversary": {"kind": "fast", "eps": 0.1}},
     "twins": {"schedule": {"kind": "twins"}, "objective__adversary": PGD},
-    "cached features": {"schedule": {"kind": "head_only"}, "objective__adversary": None},
+    "a solved head": {"schedule": {"kind": "head_only"}, "objective__adversary": None},
     "average, mixing, balanced": {
         "optim__ema_decay": 0.9, "data__mixing": {}, "data__sampling": "balanced",
     },

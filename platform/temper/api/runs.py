@@ -11,6 +11,7 @@ from temper.cluster.workers import OnEpoch
 from temper.evaluation.cascade import OnProgress
 from temper.recipe import Recipe, build_recipe, load_recipe
 from temper.records import EvaluationRecord, RunFolder, read_record
+from temper.storage import SMALL, fetched
 from temper.training import TrainState, read_state
 
 
@@ -24,6 +25,8 @@ class TrainedRun:
     """How its training went: the best epoch and its metrics, ``stopped`` where it ended early."""
     record: EvaluationRecord | None
     """``None`` where it was not evaluated."""
+    probe: EvaluationRecord | None = None
+    """That of the linear probe on the start: what a run of a moment reaches. ``None`` where there is none."""
 
 
 def train(
@@ -32,6 +35,7 @@ def train(
     *,
     overrides: Mapping[str, Any] | None = None,
     evaluate: bool = True,
+    probe: bool = True,
     go_on: bool = False,
     on_epoch: OnEpoch | None = None,
     on_trained: Callable[[TrainState], None] | None = None,
@@ -41,7 +45,8 @@ def train(
     """Train ``recipe``, a loaded one or a YAML file, into ``out`` (``runs/NAME``), and evaluate the result.
 
     ``overrides`` are dotted, as in ``{"objective.alpha": 0.3}``. An interrupted run goes on where it was; one
-    that is finished raises, but with ``go_on`` only what is left is done, be it nothing. ``on_epoch``,
+    that is finished raises, but with ``go_on`` only what is left is done, be it nothing. With ``probe``, the
+    linear probe that a run from a learned start begins with is evaluated too. ``on_epoch``,
     ``on_trained`` and ``on_progress`` (of the evaluation) tell how far it is.
 
     Raises:
@@ -50,13 +55,16 @@ def train(
     spec = _recipe_of(recipe, overrides)
     folder = Path(out) if out is not None else Path("runs") / spec.name
     state = _trained(folder, spec) if go_on else None
-    if state is not None and evaluate and RunFolder(folder).record.exists():
-        return TrainedRun(folder, state, read_record(RunFolder(folder).record))
+    done = RunFolder(folder).record
+    if state is not None and evaluate and done.exists():
+        return TrainedRun(folder, state, read_record(done), _probe(folder) if probe else None)
     state = state or launch(spec, folder, on_epoch=on_epoch, verbose=verbose)
     if on_trained is not None:
         on_trained(state)
-    record = evaluate_run(folder, on_progress=on_progress) if evaluate else None
-    return TrainedRun(folder, state, record)
+    if not evaluate:
+        return TrainedRun(folder, state, None)
+    record = evaluate_run(folder, on_progress=on_progress)
+    return TrainedRun(folder, state, record, _probe(folder) if probe else None)
 
 
 def evaluate_run(
@@ -80,6 +88,14 @@ def evaluate_run(
     from temper.cluster.evaluate import evaluate_run as evaluate_here
 
     return evaluate_here(run, changes, out=out, on_progress=on_progress)
+
+
+def _probe(folder: Path) -> EvaluationRecord | None:
+    """The record of the run's own linear probe, made where it is missing; ``None`` without a probe."""
+    run = RunFolder(fetched(RunFolder(folder).probe, names=SMALL))
+    if run.record.exists():
+        return read_record(run.record)
+    return evaluate_run(RunFolder(folder).probe) if run.recipe.exists() else None
 
 
 def _recipe_of(recipe: Recipe | str | Path, overrides: Mapping[str, Any] | None) -> Recipe:

@@ -97,9 +97,9 @@ def _changes(samples: int | None, max_minutes: float | None) -> dict[str, Any]:
 
 def _conclude(record: SweepRecord, folder: Path) -> SweepResult:
     """Both pages, and the sweep as a run of its own in W&B, where its trials have theirs."""
-    with mirrored(folder, without=("trials", "pretrain")) as place:
+    with mirrored(folder, without=("trials", "pretrain", "probe")) as place:
         paths = SweepFolder(place)
-        board = build_leaderboard([paths.trials], paths.leaderboard)
+        board = build_leaderboard(paths.boarded, paths.leaderboard)
         report = build_report(place)
         _track(paths, report.page)
     return SweepResult(folder, record, board, report, paths.leaderboard / "index.html")

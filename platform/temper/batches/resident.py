@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from temper.data import Images, Plan
+from temper.data import Images, Plan, stratified_subset
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ class Batches(Protocol):
         """Endless batches from number ``start`` on, counted from the first of epoch 0."""
         ...
 
+    def once(self, limit: int, seed: int) -> Iterator[Batch]:
+        """The part of this rank in all images, each of them once, or in ``limit`` of them.
+
+        In these, which follow from ``seed``, every class keeps its share.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of whatever is being read ahead."""
 
@@ -62,21 +70,30 @@ class ResidentBatches:
         is_balanced: bool = False,
         num_shares: int | None = None,
     ) -> None:
-        self._data = images
+        self._data, self._batch_size = images, batch_size
+        self._rank, self._world_size = rank, world_size
         labels = images.labels if is_balanced else None
         self._plan = Plan(len(images.labels), batch_size, seed, rank, world_size, labels, num_shares)
         self.num_batches = len(self._plan.sizes())
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         for positions in itertools.islice(self._plan.share(self._plan.order(epoch)), first, None):
-            yield Batch(
-                torch.from_numpy(self._data.images[positions]),
-                torch.from_numpy(self._data.labels[positions]),
-                torch.from_numpy(self._data.rows[positions]),
-            )
+            yield self._at(positions)
 
     def cycle(self, start: int) -> Iterator[Batch]:
         return cycle(self, start)
+
+    def once(self, limit: int, seed: int) -> Iterator[Batch]:
+        mine = stratified_subset(self._data.labels, limit, seed)[self._rank :: self._world_size]
+        for start in range(0, len(mine), self._batch_size):
+            yield self._at(mine[start : start + self._batch_size])
+
+    def _at(self, positions: np.ndarray) -> Batch:
+        return Batch(
+            torch.from_numpy(self._data.images[positions]),
+            torch.from_numpy(self._data.labels[positions]),
+            torch.from_numpy(self._data.rows[positions]),
+        )
 
     def close(self) -> None:
         """Nothing is read ahead."""

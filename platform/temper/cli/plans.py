@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 def plan_rows(plan: "PhasePlan", lr: float) -> list[list[object]]:
     """A line for each group that trains; what holds for the whole phase stands in the first."""
     phase = plan.phase
-    images = "attacked" if plan.is_attacked else "clean, features cached" if plan.caches_features else "clean"
+    images = "attacked" if plan.is_attacked else "clean, solved exactly" if plan.is_solved else "clean"
     rows: list[list[object]] = []
     for group, count in plan.num_params.items():
         rate = f"{lr * plan.lr_factors[group]:.2g}"
-        own = [group, f"{count:,}", rate]
+        own = [group, f"{count:,}", "–" if plan.is_solved else rate]
         if rows:
             rows.append(["", "", *own, "", ""])
         else:
@@ -37,5 +37,5 @@ def plan_summary(plan: "PhasePlan", lr: float) -> dict[str, Any]:
         "learning_rates": {group: lr * factor for group, factor in plan.lr_factors.items()},
         "batch_norm": phase.batch_norm,
         "is_attacked": plan.is_attacked,
-        "caches_features": plan.caches_features,
+        "is_solved": plan.is_solved,
     }

@@ -10,6 +10,7 @@ from temper.cli.show import finish, percent, progress_bar, say, table_of
 if TYPE_CHECKING:
     from temper.leaderboard import LeaderboardSummary
     from temper.records import EvaluationRecord, Proportion
+    from temper.training import TrainState
 
 
 def evaluate_somewhere(
@@ -54,6 +55,19 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
     for advice in record.advice:
         say(f"advice: {advice.text}" + ("" if advice.option is None else f" {advice.option}"))
     say(f"record: {path}")
+
+
+def best_of(state: "TrainState") -> str:
+    """Which model of a run is kept, such as ``best epoch 3``."""
+    return "linear probe" if state.best_is_probe else f"best epoch {(state.best_epoch or 0) + 1}"
+
+
+def probe_line(record: "EvaluationRecord", path: Path) -> str:
+    """What the linear probe on the start reaches, in a line."""
+    return (
+        f"linear probe on the start: clean {percent(record.clean_acc.value)}, balanced "
+        f"{percent(record.balanced_acc)}, robust {percent(record.robust_acc.value)}; record: {path}"
+    )
 
 
 def _further_rows(record: "EvaluationRecord") -> list[list[str]]:
@@ -106,7 +120,7 @@ def board_table(board: "LeaderboardSummary") -> Any:
     columns = ["model", "clean %", "robust %", "source %", "alpha", "schedule", "eps"]
     rows = [
         [
-            entry.name,
+            entry.name if entry.baseline is None else f"{entry.name} ({entry.baseline})",
             *(_bare(value) for value in (entry.clean_acc, entry.robust_acc, entry.source_acc)),
             "–" if entry.alpha is None else f"{entry.alpha:.3g}",
             entry.schedule,

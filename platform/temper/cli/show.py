@@ -74,7 +74,8 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
 
 def epoch_line(metrics: Mapping[str, Any], epochs: int) -> str:
     """One epoch in one line."""
-    shown = [f"{'pretrain ' if metrics.get('pretrain') else ''}epoch {int(metrics['epoch'])}/{epochs}"]
+    label = next((f"{word} " for word in ("pretrain", "probe") if metrics.get(word)), "")
+    shown = [f"{label}epoch {int(metrics['epoch'])}/{epochs}"]
     if metrics.get("train/loss") is not None:
         shown.append(f"loss {metrics['train/loss']:.3f}")
     for key, name in (

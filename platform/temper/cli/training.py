@@ -9,7 +9,7 @@ import typer
 
 from temper.cli.options import Json, Set, Verbose, app
 from temper.cli.plans import plan_rows, plan_summary
-from temper.cli.results import finish_record, show_attacks
+from temper.cli.results import best_of, finish_record, probe_line, show_attacks
 from temper.cli.show import epoch_line, finish, say, table_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def train(
     overrides: Set = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/NAME]")] = None,
     evaluate: Annotated[bool, typer.Option(help="Evaluate the best epoch into a record.")] = True,
+    probe: Annotated[bool, typer.Option(help="Evaluate the linear probe on the start as well.")] = True,
     go_on: Annotated[
         bool,
         typer.Option("--go-on", help="Do what is left of it, be it nothing; for jobs that are sent again."),
@@ -41,12 +42,13 @@ def train(
     say(f"training {spec.name} into {folder}")
 
     def on_epoch(metrics: Any) -> None:
-        epochs = spec.pretrain.epochs if metrics.get("pretrain") and spec.pretrain else spec.epochs
-        say(epoch_line(metrics, epochs))
+        say(epoch_line(metrics, int(metrics.get("num_epochs", spec.epochs))))
 
     def on_trained(state: "TrainState") -> None:
         if state.stopped is not None:
             say(f"stopped early: {state.stopped}")
+        if state.best_is_probe and not spec.is_probe:
+            say("no epoch is better than the linear probe on the start: the probe is kept")
         if evaluate:
             bars.append(stack.enter_context(show_attacks(str(folder))))
 
@@ -56,6 +58,7 @@ def train(
             spec,
             folder,
             evaluate=evaluate,
+            probe=probe,
             go_on=go_on,
             on_epoch=on_epoch,
             on_trained=on_trained,
@@ -64,12 +67,19 @@ def train(
         )
     if trained.record is not None:
         finish_record(trained.record, folder, as_json)
+        if trained.probe is not None:
+            say(probe_line(trained.probe, folder / "probe/record.json"))
         return
     state = trained.state
     rows = [[name, f"{value:.4f}"] for name, value in state.best_metrics.items()]
     finish(
-        {"run": str(folder), "best_epoch": state.best_epoch, "metrics": state.best_metrics},
-        table_of(f"{spec.name}, best epoch {(state.best_epoch or 0) + 1}", ["metric", "value"], rows),
+        {
+            "run": str(folder),
+            "best_epoch": state.best_epoch,
+            "best_is_probe": state.best_is_probe,
+            "metrics": state.best_metrics,
+        },
+        table_of(f"{spec.name}, {best_of(state)}", ["metric", "value"], rows),
         as_json=as_json,
     )
     say(f"run: {folder}")

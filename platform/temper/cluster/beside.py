@@ -23,7 +23,7 @@ from temper.tracking import JsonlTracker
 from temper.training import TrainState, finish_validation, read_state, validate_waiting
 from temper.training.later import read_answer
 
-PRETRAIN = frozenset({"pretrain"})
+STARTS = frozenset({"pretrain", "probe"})
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Beside:
         """
         hush()
         if epoch is None:  # nobody else writes the run folder
-            with mirrored(self.run, without=PRETRAIN) as folder:
+            with mirrored(self.run, without=STARTS) as folder:
                 self._validate(RunFolder(folder), None)
             return {}
         # Of a run in S3, the copy that the chief writes: on another host there is none, and what waits is
@@ -109,11 +109,11 @@ def validate_rest(beside: Beside, is_shared: bool) -> TrainState:
     import ray
 
     recipe = Recipe.model_validate(beside.recipe)
-    run = RunFolder(fetched(beside.run, names=SMALL, without=PRETRAIN))
+    run = RunFolder(fetched(beside.run, names=SMALL, without=STARTS))
     state = read_state(run.last)
     if state.waiting:
         result_of(ray.remote(_call).options(**resources(recipe, is_shared)).remote(beside))
-        with mirrored(beside.run, without=PRETRAIN):
+        with mirrored(beside.run, without=STARTS):
             state = finish_validation(recipe, run, state, JsonlTracker(run.metrics, state.num_epochs))
     if state.waiting:
         epochs = ", ".join(str(one.epoch) for one in state.waiting)

@@ -30,7 +30,7 @@ from temper.records import EvaluationRecord, Proportion, RunFolder, refuse_secon
 from temper.records.evaluation import Adaptability
 from temper.spec import content_hash
 from temper.storage import UNREAD, exists, fetched, mirrored, portable
-from temper.training import read_state
+from temper.training import read_head, read_state
 
 
 def evaluate_run(
@@ -150,9 +150,7 @@ class Start:
         if not (weights is None or weights == "pretrained" or exists(Path(weights))):
             return cls(subject, None, None, source)
         model = build_start(subject.recipe, subject.state.classes, weights).to(subject.device).eval()
-        train = subject.images("target", "train")
-        features = predict_logits(model.features, train.images, device=subject.device).numpy()
-        return cls(subject, model.requires_grad_(False), LinearProbe.fit(features, train.labels), source)
+        return cls(subject, model.requires_grad_(False), _probe_of(subject, model), source)
 
     def relatives(self) -> dict[str, Any]:
         """The start with its probe: what fools it may fool its descendant."""
@@ -204,3 +202,14 @@ class Start:
         assert self.model is not None
         test = self.subject.test
         return predict_logits(self.model.features, test.images, device=self.subject.device).numpy()
+
+
+def _probe_of(subject: Subject, start: TaskModel) -> LinearProbe:
+    """That of the run itself, or, of a run without one, a probe fitted here."""
+    run = subject.run
+    if run.probe_head.exists():
+        head = read_head(run.probe_head)
+        return LinearProbe.of_head(head.weight, head.bias)
+    train = subject.images("target", "train")
+    features = predict_logits(start.features, train.images, device=subject.device).numpy()
+    return LinearProbe.fit(features, train.labels)

@@ -9,11 +9,11 @@ from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OWN, OnEpoch, run_here, run_on_workers
 from temper.errors import CheckpointError
 from temper.models import build_model
-from temper.recipe import Recipe, pretrain_recipe
+from temper.recipe import Recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, write_atomic
 from temper.spec import dump_yaml
 from temper.storage import SMALL, fetched, mirrored, named, portable
-from temper.training import PhasePlan, TrainState, plan_phases, read_state
+from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_state
 
 
 def launch(
@@ -38,12 +38,13 @@ def launch(
         check_model(recipe, data)
         start = start_weights(recipe, pretrain or run.pretrain, on_epoch=on_epoch, verbose=verbose)
         write_atomic(run.recipe, dump_yaml(recipe.resolved()))
+        if recipe.workers.max_workers > 0:
+            start_ray(verbose=verbose)
+        decoded = decode_splits(recipe, data, with_ray=recipe.workers.max_workers > 0)
+        origin = start_probe(recipe, run.probe, data, decoded, start, on_epoch=on_epoch)
         if recipe.workers.max_workers == 0:
-            decoded = decode_splits(recipe, data, with_ray=False)
-            return run_here(recipe, run, data, decoded, start=start, report=on_epoch)
-    start_ray(verbose=verbose)
-    decoded = decode_splits(recipe, data, with_ray=True)
-    return run_on_workers(recipe, run, data, decoded, start, on_epoch=on_epoch)
+            return run_here(recipe, run, data, decoded, origin=origin, report=on_epoch)
+    return run_on_workers(recipe, run, data, decoded, origin, on_epoch=on_epoch)
 
 
 def claim(run: RunFolder, recipe: Recipe) -> None:
@@ -102,17 +103,57 @@ def start_weights(
         return str(Path(weights).resolve()) if weights and Path(weights).exists() else weights
     folder = portable(folder)
     first = pretrain_recipe(recipe)
+    if not is_trained(folder, first):
+        report = _labelled(on_epoch, "pretrain", first)
+        launch(first, folder, on_epoch=report, verbose=verbose)
+    return named(folder)
+
+
+def start_probe(
+    recipe: Recipe,
+    folder: Path,
+    data: OpenData,
+    decoded: dict[str, Any],
+    start: str | None,
+    *,
+    on_epoch: OnEpoch | None = None,
+) -> Origin:
+    """What the run begins with: ``start``, and where it has learned something, the linear probe on it.
+
+    The probe is a run of its own in ``folder``, and is made there unless it is there already.
+    """
+    if not recipe.has_start or recipe.is_probe:
+        return Origin(start)
+    folder, first = portable(folder), probe_recipe(recipe)
+    if not is_trained(folder, first):
+        report = _labelled(on_epoch, "probe", first)
+        with mirrored(folder, without=OWN) as place:
+            run = RunFolder(place)
+            claim(run, first)
+            write_atomic(run.recipe, dump_yaml(first.resolved()))
+            if first.workers.max_workers == 0:
+                run_here(first, run, data, decoded, origin=Origin(start), report=report)
+        if first.workers.max_workers > 0:
+            run_on_workers(first, run, data, decoded, Origin(start), on_epoch=report)
+    return Origin(start, named(folder))
+
+
+def is_trained(folder: Path, recipe: Recipe) -> bool:
+    """Whether ``folder`` holds a finished run of ``recipe``."""
     last = RunFolder(fetched(folder, names=SMALL, without=OWN)).last
-    if (
-        (last / "state.json").exists()
-        and read_state(last).recipe_hash == first.hash
-        and read_state(last).is_settled
-    ):
-        return named(folder)
+    if not (last / "state.json").exists():
+        return False
+    state = read_state(last)
+    return state.is_settled and state.recipe_hash == recipe.hash
+
+
+def _labelled(on_epoch: OnEpoch | None, label: str, recipe: Recipe) -> OnEpoch | None:
+    """Tells of the epochs of a run that comes before the one that was asked for."""
+    if on_epoch is None:
+        return None
+    told = on_epoch
 
     def report(metrics: Mapping[str, Any]) -> None:
-        if on_epoch is not None:
-            on_epoch({**metrics, "pretrain": 1.0, "num_epochs": float(first.epochs)})
+        told({**metrics, label: 1.0, "num_epochs": float(recipe.epochs)})
 
-    launch(first, folder, on_epoch=report, verbose=verbose)
-    return named(folder)
+    return report

@@ -67,5 +67,7 @@ def _merge(run: RunFolder, merged: RunFolder) -> Merged:
         merged.checkpoint / "state.json",
         state.model_copy(update={"recipe_hash": folded.hash, "adapter_ranks": {}}).model_dump_json(indent=2),
     )
+    if run.probe_head.exists():
+        write_atomic(merged.probe_head, run.probe_head.read_bytes())
     write_atomic(merged.recipe, dump_yaml(folded.resolved()))
     return Merged(adapter.label, count_params(adapted), count_params(plain), change)

@@ -62,6 +62,8 @@ class StreamedBatches:
         world_size: int = 1,
         num_shares: int | None = None,
     ) -> None:
+        self._shards, self._image_size, self._fit = shards, image_size, fit
+        self._batch_size, self._rank = batch_size, rank
         rows = len(shards.rows("train"))
         plan = Plan(rows, batch_size, seed, rank, world_size, shares=num_shares)
         self._sizes = [size * len(plan.own) for size in plan.sizes()]
@@ -85,7 +87,7 @@ class StreamedBatches:
                 pending.append(_part(next(self._pipeline), skip))
                 num_read, skip = num_read + 1, 0
             data = _take(pending, size)
-            yield Batch(*(torch.from_numpy(part) for part in (data.images, data.labels, data.rows)))
+            yield _batch(data)
         for _ in range(len(self._windows) - num_read):
             next(self._pipeline)
         self._next_epoch = epoch + 1
@@ -99,6 +101,16 @@ class StreamedBatches:
             self._cycle_position += 1
             yield batch
 
+    def once(self, limit: int, seed: int) -> Iterator[Batch]:
+        """Each rank decodes every ``world_size``-th window whole, so that no image is left out."""
+        shards = self._shards.training_subset(limit, seed)
+        plan = Plan(len(shards.rows("train")), batch_size=1, seed=seed)
+        windows = Windows(shards, plan, self._image_size, self._fit)
+        mine = range(self._rank, len(windows), self._world_size)
+        for images in _pipeline(windows, self._world_size, mine, num_blocks=len(mine)):
+            for start in range(0, len(images.labels), self._batch_size):
+                yield _batch(join([_part(images, start, start + self._batch_size)]))
+
     def close(self) -> None:
         self._stop_reading()
         self._cycle = None
@@ -107,6 +119,10 @@ class StreamedBatches:
         if isinstance(self._pipeline, Generator):
             self._pipeline.close()
         self._pipeline = None
+
+
+def _batch(images: Images) -> Batch:
+    return Batch(*(torch.from_numpy(part) for part in (images.images, images.labels, images.rows)))
 
 
 def _part(images: Images, start: int, end: int | None = None) -> Images:
@@ -129,14 +145,17 @@ def _take(pending: list[Images], count: int) -> Images:
 def _stream(windows: Windows, world_size: int, first_epoch: int, position: int) -> Iterator[Images]:
     """The windows of ``first_epoch`` from ``position`` on, then those of the next one, and so on."""
     for epoch in count(first_epoch, EPOCHS_PER_PIPELINE):
-        first, end = epoch * len(windows) + position, (epoch + EPOCHS_PER_PIPELINE) * len(windows)
-        yield from _pipeline(windows, world_size, first, end)
+        mine = range(epoch * len(windows) + position, (epoch + EPOCHS_PER_PIPELINE) * len(windows))
+        yield from _pipeline(windows, world_size, mine, num_blocks=-(-len(mine) // len(windows)))
         position = 0
 
 
-def _pipeline(windows: Windows, world_size: int, first: int, end: int) -> Iterator[Images]:
-    """The windows from number ``first`` up to ``end``, counted from epoch 0, decoded by Ray Data."""
+def _pipeline(windows: Windows, world_size: int, positions: range, num_blocks: int) -> Iterator[Images]:
+    """The windows at ``positions``, counted from epoch 0, decoded by Ray Data; a block is a task's work."""
     import ray
+
+    if not num_blocks:  # of a rank, where there are more ranks than windows
+        return
 
     context = ray.data.DataContext.get_current().copy()
     context.execution_options.preserve_order = True
@@ -148,10 +167,10 @@ def _pipeline(windows: Windows, world_size: int, first: int, end: int) -> Iterat
 
     decoders = max(1, min(MAX_DECODERS, num_cpus() // (2 * world_size)))
     # Items, because Ray reads a range, and looks into arrays, with tasks that ask for a CPU.
-    items = [{"position": position} for position in range(first, end)]
+    items = [{"position": position} for position in positions]
     with ray.data.DataContext.current(context):
-        positions = ray.data.from_items(items, override_num_blocks=-(-len(items) // len(windows)))
+        blocks = ray.data.from_items(items, override_num_blocks=num_blocks)
         # The tasks ask for no CPU: where training holds them all, they would wait for ever.
-        decoded = positions.map(decode_window, num_cpus=0, compute=ray.data.TaskPoolStrategy(decoders))
+        decoded = blocks.map(decode_window, num_cpus=0, compute=ray.data.TaskPoolStrategy(decoders))
     for row in decoded.iter_rows():
         yield Images(np.asarray(row["images"]), np.asarray(row["labels"]), np.asarray(row["rows"]))

@@ -19,6 +19,7 @@ from temper.storage import SMALL, fetched, local_path, mirrored, portable, publi
 from temper.tracking import build_tracker
 from temper.training import (
     DistributedWorker,
+    Origin,
     TrainState,
     ValidateLater,
     Validator,
@@ -35,8 +36,8 @@ START_LIMIT_S = 30.0
 """How long a changing number of workers may take to be placed, before Ray Train counts the nodes anew: it
 learns of a node's death later than its workers die.
 """
-OWN = frozenset({"pretrain"})
-"""In a run folder: a run of its own."""
+OWN = frozenset({"pretrain", "probe"})
+"""In a run folder: runs of their own."""
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
 """Called after each epoch with its metrics; ``pretrain`` in them tells a pretraining epoch."""
@@ -48,14 +49,14 @@ def run_here(
     data: OpenData,
     decoded: dict[str, Any],
     *,
-    start: str | None,
+    origin: Origin,
     report: OnEpoch | None,
 ) -> TrainState:
     """The loop in this very process, on one device."""
     use_gpu = recipe.workers.use_gpu
     device = "cuda" if use_gpu is True or (use_gpu == "auto" and torch.cuda.is_available()) else "cpu"
     with until_sigterm(run) as notice:
-        return _train(recipe, run, data, decoded, Worker(device, report, notice), start)
+        return _train(recipe, run, data, decoded, Worker(device, report, notice), origin)
 
 
 def _train(
@@ -64,7 +65,7 @@ def _train(
     data: OpenData,
     decoded: dict[str, Any],
     worker: Worker,
-    start: str | None,
+    origin: Origin,
     validator: Validator | None = None,
 ) -> TrainState:
     feed = build_feed(recipe, data, decoded, rank=worker.rank, world_size=worker.world_size)
@@ -78,9 +79,7 @@ def _train(
         is_chief=worker.is_chief,
     )
     try:
-        state = train(
-            recipe, run, feed, worker=worker, tracker=tracker, start_weights=start, validator=validator
-        )
+        state = train(recipe, run, feed, worker=worker, tracker=tracker, origin=origin, validator=validator)
         tracker.summary(state.best_metrics)
         return state
     finally:
@@ -96,7 +95,7 @@ def run_on_workers(
     run: RunFolder,
     data: OpenData,
     decoded: dict[str, Any],
-    start: str | None,
+    origin: Origin,
     *,
     on_epoch: OnEpoch | None = None,
     callbacks: Sequence[Any] = (),
@@ -111,7 +110,7 @@ def run_on_workers(
     beside = Beside(recipe.resolved(), portable(run.path), data, decoded)
     with follow_epochs(run.metrics, on_epoch), until_sigterm(run):
         if not _is_trained(run):
-            _fit(recipe, beside, start, callbacks)
+            _fit(recipe, beside, origin, callbacks)
         try:
             return validate_rest(beside, is_shared=bool(callbacks))
         except Exception as problem:
@@ -124,11 +123,11 @@ def _is_trained(run: RunFolder) -> bool:
     return (run.last / "state.json").exists() and read_state(run.last).is_finished
 
 
-def _fit(recipe: Recipe, beside: Beside, start: str | None, callbacks: Sequence[Any]) -> None:
+def _fit(recipe: Recipe, beside: Beside, origin: Origin, callbacks: Sequence[Any]) -> None:
     restarts, reached = 0, _position(beside.run)
     while True:
         try:
-            _trainer(recipe, beside, start, callbacks).fit()
+            _trainer(recipe, beside, origin, callbacks).fit()
             return
         except Exception as problem:
             own = _own_error(problem)
@@ -149,7 +148,7 @@ def _position(path: Path) -> tuple[int, int] | None:
     return state.next_epoch, 0 if state.underway is None else state.underway.step
 
 
-def _trainer(recipe: Recipe, beside: Beside, start: str | None, callbacks: Sequence[Any]) -> Any:
+def _trainer(recipe: Recipe, beside: Beside, origin: Origin, callbacks: Sequence[Any]) -> Any:
     from ray.train import RunConfig, ScalingConfig, ValidationConfig
     from ray.train.torch import TorchTrainer
 
@@ -167,7 +166,7 @@ def _trainer(recipe: Recipe, beside: Beside, start: str | None, callbacks: Seque
     }
     return TorchTrainer(
         _worker_loop,
-        train_loop_config={"beside": beside, "start": start},
+        train_loop_config={"beside": beside, "origin": origin},
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=use_gpu,
@@ -202,7 +201,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
         with _shared_folder(beside.run, worker) as folder:
             run = RunFolder(folder)
             later = ValidateLater(run) if recipe.validation.is_asynchronous else None
-            _train(recipe, run, beside.data, beside.decoded, worker, config["start"], later)
+            _train(recipe, run, beside.data, beside.decoded, worker, config["origin"], later)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from temper.data.integrity import AGAIN, check_content, check_files, check_splits, check_unchanged
 from temper.data.manifest import Manifest, ShardFile, Split
 from temper.data.remote_shards import copy_of, read_in_place, read_manifest, sizes_of
+from temper.data.splits import stratified_subset
 from temper.errors import RecipeError, ShardError
 from temper.storage import named
 
@@ -88,10 +89,21 @@ class ShardSet:
         labels = self.labels[rows]
         shuffled = np.random.default_rng(seed).permutation(len(rows))
         chosen = [shuffled[labels[shuffled] == label][:shots] for label in range(len(self.classes))]
-        kept = np.sort(rows[np.concatenate(chosen)]).tolist()
+        return self._trained_on(rows[np.concatenate(chosen)])
+
+    def training_subset(self, limit: int, seed: int) -> "ShardSet":
+        """The same shards with at most ``limit`` training images, drawn by ``seed``; classes keep shares."""
+        rows = self.rows("train")
+        if len(rows) <= limit:
+            return self
+        return self._trained_on(rows[stratified_subset(self.labels[rows], limit, seed)])
+
+    def _trained_on(self, rows: np.ndarray) -> "ShardSet":
+        """The same shards with ``rows`` as their training split."""
+        counts = np.bincount(self.labels[rows], minlength=len(self.classes)).tolist()
         update = {
-            "splits": {**self.manifest.splits, "train": kept},
-            "counts": {**self.manifest.counts, "train": dict.fromkeys(counts, shots)},
+            "splits": {**self.manifest.splits, "train": np.sort(rows).tolist()},
+            "counts": {**self.manifest.counts, "train": dict(zip(self.classes, counts, strict=True))},
         }
         return ShardSet(self.path, self.manifest.model_copy(update=update))
 

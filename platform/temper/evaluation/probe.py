@@ -38,6 +38,15 @@ class LinearProbe:
             weight, bias = (np.concatenate([np.zeros_like(part), part]) for part in (weight, bias))
         return cls(scaler.mean_, scaler.scale_, weight, bias, regression.classes_)
 
+    @classmethod
+    def of_head(cls, weight: Tensor, bias: Tensor) -> "LinearProbe":
+        """That of a head: weight (C,D) and bias (C,); a single logit is that of the second of two classes."""
+        if len(weight) == 1:
+            weight, bias = (torch.cat([torch.zeros_like(part), part]) for part in (weight, bias))
+        own = weight.detach().cpu().numpy(), bias.detach().cpu().numpy()
+        num_classes, width = weight.shape
+        return cls(np.zeros(width, np.float32), np.ones(width, np.float32), *own, np.arange(num_classes))
+
     def logits(self, features: Tensor) -> Tensor:
         """(N,K) for features (N,D), K = the largest label + 1; through which gradients flow."""
         mean, scale, weight, bias = (

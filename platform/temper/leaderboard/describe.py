@@ -49,6 +49,14 @@ def describe_schedule(schedule: Any) -> str:
     return kind if number is None else f"{kind}({number:g})"
 
 
+def describe_baseline(recipe: dict[str, Any]) -> str | None:
+    """``linear probe`` where a recipe fits a head to a start that has learned something, and does no more."""
+    model = _mapping(recipe.get("model"))
+    has_start = bool(model.get("weights") or recipe.get("pretrain"))
+    is_head = _mapping(recipe.get("schedule")).get("kind") == "head_only" and not model.get("adapter")
+    return "linear probe" if has_start and is_head and adversary_of(recipe) == "none" else None
+
+
 def describe_adversary(adversary: Any) -> str:
     """``pgd 8/255`` from a recipe's adversary, ``trades+awp l2 0.5``; ``none`` where there is none."""
     if not isinstance(adversary, dict) or not _number(adversary.get("eps")):

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from temper.leaderboard.collect import Found
-from temper.leaderboard.describe import adversary_of, alpha_of, describe_schedule
+from temper.leaderboard.describe import adversary_of, alpha_of, describe_baseline, describe_schedule
 from temper.records import (
     AttackRecord,
     CorruptionRecord,
@@ -78,6 +78,8 @@ class Entry(Spec):
     num_params: int
     num_trained_params: int
     adapter: str | None
+    baseline: str | None = None
+    """What kind of baseline it is, such as ``linear probe``; ``None`` for a model that competes."""
     train_s: float
     evaluate_s: float
     gpu_s: float
@@ -120,6 +122,7 @@ def build_entry(found: Found, status: Status, reasons: list[str]) -> Entry:
         num_params=record.model.num_params,
         num_trained_params=record.model.num_trained_params,
         adapter=record.model.adapter,
+        baseline=describe_baseline(record.recipe),
         train_s=record.cost.train_s,
         evaluate_s=record.cost.evaluate_s,
         gpu_s=record.cost.gpu_s,

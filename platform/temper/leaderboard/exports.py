@@ -17,8 +17,8 @@ COLUMNS = (
     "robust_high", "balanced_acc", "robust_balanced_acc", "macro_f1", "robust_macro_f1", "auroc",
     "robust_auroc", "ece", "robust_ece", "source_acc", "source_retention", "corruption_acc", "union_acc",
     "ood_auroc", "adversarial_auroc", "aurc",
-    "alpha", "schedule", "adversary", "backbone", "num_params", "num_trained_params", "adapter", "train_s",
-    "evaluate_s", "gpu_s", "created", "seed", "recipe_hash",
+    "alpha", "schedule", "adversary", "backbone", "num_params", "num_trained_params", "adapter", "baseline",
+    "train_s", "evaluate_s", "gpu_s", "created", "seed", "recipe_hash",
 )  # fmt: skip
 PLACE = ("data", "fingerprint", "norm", "eps", "suite", "suite_version")
 
@@ -64,11 +64,15 @@ def _md_board(board: Board) -> list[str]:
 def _md_row(entry: Entry) -> str:
     robust = f"{_percent(entry.robust_acc)} ({_percent(entry.robust_low)} to {_percent(entry.robust_high)})"
     cells = [
-        f"{'=' if entry.is_tied else ''}{entry.rank}", escape(entry.name), _percent(entry.clean_acc),
+        f"{'=' if entry.is_tied else ''}{entry.rank}", _md_name(entry), _percent(entry.clean_acc),
         robust, _percent(entry.corruption_acc), _percent(entry.source_acc),
         escape(entry.schedule), escape(entry.adversary),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
+
+
+def _md_name(entry: Entry) -> str:
+    return escape(entry.name if entry.baseline is None else f"{entry.name} ({entry.baseline})")
 
 
 def _md_reason(entry: Entry) -> str:

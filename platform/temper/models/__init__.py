@@ -1,6 +1,6 @@
 """Pretrained backbones with one head per task."""
 
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -9,8 +9,9 @@ from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
 from temper.models.backbones import backbone_names, build_backbone, explain_unknown, is_known_backbone
 from temper.models.folding import FoldedTwin, folded_copy, folded_twin
+from temper.models.heads import BinaryHead
 from temper.models.replayed import ReplayedFeatures, ReplayedModel, replayed_features, replayed_model
-from temper.models.start import load_source_head, load_start, start_classes
+from temper.models.start import load_head, load_source_head, load_start, start_classes
 from temper.models.statistics import StartStatistics, batch_norms
 from temper.models.task_model import (
     ForwardPass,
@@ -19,11 +20,14 @@ from temper.models.task_model import (
     set_trainable,
     train_modes,
 )
+from temper.models.weight_entries import Classifier
 from temper.models.weights import load_model_state, save_model
 from temper.seeds import derive_seed
 from temper.spec import Spec
 
 __all__ = [
+    "BinaryHead",
+    "Classifier",
     "FoldedTwin",
     "ForwardPass",
     "ModelSpec",
@@ -37,6 +41,7 @@ __all__ = [
     "count_params",
     "folded_copy",
     "folded_twin",
+    "load_head",
     "load_model_state",
     "replayed_features",
     "replayed_model",
@@ -62,6 +67,11 @@ class ModelSpec(Spec):
     """Trains in the place of the backbone's own parameters."""
     is_binary: bool = False
     """Gives a target of two classes one logit and the binary cross-entropy."""
+    head: Literal["probe", "start"] | None = None
+    """What the target head starts as. ``probe``: the linear probe, at its optimum on the frozen start.
+    ``start``: what the weights bring (a former run for the same classes its head), or else a random one.
+    ``null``: ``probe`` where ``weights`` are given, else ``start``.
+    """
 
     @field_validator("backbone")
     @classmethod

@@ -19,8 +19,7 @@ class ForwardPass:
     """One batch through the backbone: BatchNorm sees the images of all its tasks together."""
 
     images: Mapping[str, Tensor]
-    """Task -> images (B,3,H,W) in [0,1], or features (B,D) if ``are_features``."""
-    are_features: bool = False
+    """Task -> images (B,3,H,W) in [0,1]."""
     statistics: StartStatistics | None = None
     """BatchNorm statistics of this pass; ``None``: what each module's mode says."""
     recalls_source: bool = False
@@ -137,7 +136,7 @@ class TaskModel(nn.Module):
         together = torch.cat(list(one.images.values()))
         features_of = self.features if replayed is None or one.statistics else replayed
         with one.statistics.applied() if one.statistics else nullcontext():
-            features = together if one.are_features else features_of(together)
+            features = features_of(together)
         parts = dict(
             zip(one.images, torch.split(features, [len(part) for part in one.images.values()]), strict=True)
         )

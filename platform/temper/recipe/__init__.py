@@ -1,5 +1,6 @@
 """A recipe: one experiment, complete. The only description of a run that exists."""
 
+from temper.recipe.derived import pretrain_recipe, probe_recipe
 from temper.recipe.parts import (
     CheckpointSpec,
     ComputeSpec,
@@ -8,7 +9,7 @@ from temper.recipe.parts import (
     ValidationSpec,
     WorkersSpec,
 )
-from temper.recipe.recipe import Recipe, build_recipe, contradictions, load_recipe, pretrain_recipe
+from temper.recipe.recipe import Recipe, build_recipe, contradictions, load_recipe
 
 __all__ = [
     "CheckpointSpec",
@@ -22,4 +23,5 @@ __all__ = [
     "contradictions",
     "load_recipe",
     "pretrain_recipe",
+    "probe_recipe",
 ]

@@ -59,6 +59,31 @@ class Recipe(Spec):
         return adversary is not None and adversary.eps > 0 and "target" in adversary.attacked_tasks
 
     @property
+    def has_start(self) -> bool:
+        """Whether the run starts from something that has learned, and not from random weights."""
+        return self.model.weights is not None or self.pretrain is not None
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the run is a linear probe itself: a head alone, and nobody attacks."""
+        adversary = self.objective.adversary
+        return self.schedule.kind == "head_only" and (adversary is None or adversary.eps == 0)
+
+    @property
+    def starts_from_probe(self) -> bool:
+        """Whether the target head starts as the linear probe."""
+        if self.model.head is None:
+            return self.model.weights is not None
+        return self.model.head == "probe"
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every class counts the same, however many images it has."""
+        objective, metric = self.objective, self.validation.metric
+        is_asked_for = metric is not None and "balanced" in metric
+        return is_asked_for or objective.class_weights == "balanced" or self.data.sampling == "balanced"
+
+    @property
     def selection_metric(self) -> Metric:
         """The validation metric that chooses the best epoch."""
         if self.validation.metric is not None:
@@ -78,7 +103,6 @@ class Recipe(Spec):
 def contradictions(recipe: Recipe) -> Iterator[str]:
     """What in ``recipe`` cannot be meant together: what is wrong, and what to do."""
     objective, data = recipe.objective, recipe.data
-    has_start = recipe.model.weights is not None or recipe.pretrain is not None
     if data.source is None and objective.uses_source:
         yield "objective.alpha > 0 needs data.source; set alpha: 0 or name the source shards"
     if data.source is None and recipe.pretrain is not None:
@@ -86,7 +110,9 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
     if recipe.pretrain is not None and recipe.model.weights is not None:
         yield "pretrain and model.weights are two starts: keep one of them"
     yield from _contradictions_of_validation(recipe)
-    if objective.term.needs_start and not has_start:
+    if recipe.model.head == "probe" and not recipe.has_start:
+        yield "model.head: probe needs a start that has learned something: model.weights or pretrain"
+    if objective.term.needs_start and not recipe.has_start:
         yield f"objective.source_term: {objective.term.kind} needs a start: model.weights or pretrain"
     if objective.term.kind == "l2sp" and recipe.optim.weight_decay > 0:
         yield "objective.source_term: l2sp replaces weight decay; set optim.weight_decay: 0"
@@ -135,34 +161,3 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         RecipeError: no such file, not YAML, or one line for each field that is wrong.
     """
     return build_recipe(read_yaml(Path(path)), overrides, str(path))
-
-
-def pretrain_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of the start model: the same backbone trained on the source task alone."""
-    assert recipe.pretrain is not None
-    pretrain = recipe.pretrain
-    return recipe.model_copy(
-        update={
-            "name": f"{recipe.name[:90]}-pretrain",
-            "epochs": pretrain.epochs,
-            "pretrain": None,
-            "data": recipe.data.model_copy(
-                update={
-                    "target": recipe.data.source,
-                    "source": None,
-                    "batch_size": recipe.data.source_batch_size or recipe.data.batch_size,
-                    "shots_per_class": None,
-                    "fold": None,
-                    "sampling": "uniform",
-                }
-            ),
-            "model": recipe.model.model_copy(update={"adapter": None, "is_binary": False}),
-            "objective": Objective(adversary=pretrain.adversary),
-            "schedule": Full(),
-            "optim": recipe.optim.model_copy(update={"lr": pretrain.lr or recipe.optim.lr}),
-            "validation": recipe.validation.model_copy(
-                # An unhardened start is not robust: nothing is to be seen there.
-                update={"metric": None} | ({} if pretrain.adversary else {"steps": 0})
-            ),
-        }
-    )

@@ -58,6 +58,16 @@ class RunFolder:
         return self.path / "pretrain"
 
     @property
+    def probe(self) -> Path:
+        """The run folder of the linear probe on what the run starts from."""
+        return self.path / "probe"
+
+    @property
+    def probe_head(self) -> Path:
+        """The head of that probe, as far as this run needs it to be compared with."""
+        return self.checkpoint / "probe.safetensors"
+
+    @property
     def lineage(self) -> Path:
         """Of population-based training: one JSON line for each time that settings changed on the way."""
         return self.path / "lineage.jsonl"
@@ -158,6 +168,16 @@ class SweepFolder:
     def pretrain(self) -> Path:
         """Run folders of pretraining, by the hash of their recipe, shared by the trials."""
         return self.path / "pretrain"
+
+    @property
+    def probe(self) -> Path:
+        """Run folders of linear probes, by the hash of their recipe, shared by the trials."""
+        return self.path / "probe"
+
+    @property
+    def boarded(self) -> list[Path]:
+        """Folders with the runs of its leaderboard: trials, and the probes that they share."""
+        return [self.trials, *([self.probe] if self.probe.exists() else [])]
 
     @property
     def leaderboard(self) -> Path:

@@ -6,6 +6,8 @@ from typing import Any
 from temper.spec import content_hash
 
 NOT_HASHED = ("name", "tracking", "checkpoint")
+ADDED_LATER = (("data", "fold"), ("evaluation", "rejection"), ("model", "head"))
+"""Blocks and their fields that count only where they are not ``null``."""
 
 
 def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
@@ -13,15 +15,14 @@ def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
 
     Tracking, names, when validation is done, when a run is saved and who shares a GPU do not count: they
     change no number. Of workers that come and go the largest number counts, for which batches are cut.
-    Recipes from before there were folds, or rejection, keep the hash by which their records are known.
+    Recipes from before there were folds, rejection, or probes keep the hash by which their records are known.
     """
     hashed = {name: value for name, value in recipe.items() if name not in NOT_HASHED}
-    data, validation, workers = (hashed.get(name) for name in ("data", "validation", "workers"))
-    if isinstance(data, dict) and data.get("fold") is None:
-        hashed["data"] = {name: value for name, value in data.items() if name != "fold"}
-    evaluation = hashed.get("evaluation")
-    if isinstance(evaluation, dict) and evaluation.get("rejection") is None:
-        hashed["evaluation"] = {name: value for name, value in evaluation.items() if name != "rejection"}
+    validation, workers = (hashed.get(name) for name in ("validation", "workers"))
+    for block, field in ADDED_LATER:
+        own = hashed.get(block)
+        if isinstance(own, dict) and own.get(field) is None:
+            hashed[block] = {name: value for name, value in own.items() if name != field}
     if isinstance(validation, dict):
         hashed["validation"] = {
             name: value for name, value in validation.items() if name != "is_asynchronous"

@@ -11,16 +11,20 @@ from temper.schedules.base import Phase, Schedule, last_groups
 class LPFT(Schedule):
     """Probe the head on frozen features, then train everything at a smaller rate.
 
-    Kumar et al. 2022, arXiv:2202.10054. The probe sees clean images. A run of one epoch only probes.
+    Kumar et al. 2022, arXiv:2202.10054. The probe sees clean images, and is solved exactly in one epoch. A
+    run of one epoch only probes.
     """
 
     kind: Literal["lp_ft"] = "lp_ft"
-    head_frac: float = Field(default=0.5, gt=0, lt=1)
+    head_frac: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the run that belongs to the probe; ``null``: one epoch. Of a probe that is solved exactly, the
+    epochs after its first pass without a step, as recipes of earlier versions need them.
+    """
     full_lr_factor: float = Field(default=0.1, gt=0, le=1)
 
     @property
     def label(self) -> str:
-        return f"{self.kind}({self.head_frac:g})"
+        return self.kind if self.head_frac is None else f"{self.kind}({self.head_frac:g})"
 
     @property
     def probes_under_attack(self) -> bool:
@@ -28,10 +32,8 @@ class LPFT(Schedule):
         return False
 
     def plan(self, num_epochs: int, groups: Sequence[str]) -> list[Phase]:
-        num_probe = (
-            num_epochs if num_epochs == 1 else min(max(1, round(num_epochs * self.head_frac)), num_epochs - 1)
-        )
         head = last_groups(groups, 1, self.kind)
+        num_probe = min(max(1, round(num_epochs * (self.head_frac or 0))), max(1, num_epochs - 1))
         phases = [self.phase("probe", 0, num_probe, head, is_attacked=self.probes_under_attack)]
         if num_probe < num_epochs:
             phases.append(
@@ -49,6 +51,10 @@ class RoLI(LPFT):
     """
 
     kind: Literal["roli"] = "roli"  # type: ignore[assignment]
+    head_frac: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the run that belongs to the probe, which is trained by steps; without an adversary, as in
+    ``lp_ft``.
+    """
 
     @property
     def probes_under_attack(self) -> bool:

@@ -9,7 +9,7 @@ from temper.schedules.base import BatchNormPolicy, Phase, Schedule, last_groups
 
 
 class HeadOnly(Schedule):
-    """A linear probe: the backbone stays as it started."""
+    """A linear probe: the backbone stays as it started. Without an adversary one epoch is the whole run."""
 
     kind: Literal["head_only"] = "head_only"
 

@@ -18,7 +18,7 @@ SMALL = frozenset(
     }
 )  # fmt: skip
 """Files that say how far a run is, and what came of it."""
-UNREAD = frozenset({"last", "waiting", "evaluation", "pretrain", "wandb", "tensorboard"})
+UNREAD = frozenset({"last", "waiting", "evaluation", "pretrain", "probe", "wandb", "tensorboard"})
 """Folders of a run that only its training or its evaluation reads."""
 NUM_AT_ONCE = 8
 YOUNG_S = 5.0

@@ -1,9 +1,11 @@
 """The training loop: takes batches, a worker and a tracker from outside, and knows nothing of Ray."""
 
+from temper.training.candidate import Origin
 from temper.training.feed import Feed
 from temper.training.later import ValidateLater, Validator, validate_waiting
 from temper.training.loop import train
 from temper.training.plan import PhasePlan, plan_phases
+from temper.training.probe import read_head
 from temper.training.samples import read_samples
 from temper.training.settle import finish_validation
 from temper.training.state import TrainState, read_state
@@ -13,6 +15,7 @@ __all__ = [
     "DistributedWorker",
     "Feed",
     "Notice",
+    "Origin",
     "PhasePlan",
     "TrainState",
     "ValidateLater",
@@ -21,6 +24,7 @@ __all__ = [
     "Worker",
     "finish_validation",
     "plan_phases",
+    "read_head",
     "read_samples",
     "read_state",
     "train",

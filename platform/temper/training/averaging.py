@@ -18,6 +18,9 @@ class NoAverage:
     def update(self) -> None:
         """Called after each step."""
 
+    def restart(self) -> None:
+        """Begin anew with the weights as they are."""
+
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs beside the model; empty here."""
         return {}
@@ -39,6 +42,10 @@ class EMA(NoAverage):
 
     def update(self) -> None:
         self._average.update_parameters(self._current)  # type: ignore[operator]
+
+    def restart(self) -> None:
+        self.model.load_state_dict(self._current.state_dict())
+        self._average.n_averaged.zero_()  # type: ignore[operator]
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self._average.state_dict())

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from temper.models import TaskModel
+from temper.records import RunFolder
 from temper.training.averaging import NoAverage
 from temper.training.optimizer_state import load_optimizer, optimizer_tensors
-from temper.training.state import Parts
+from temper.training.plan import PhasePlan, phase_of
+from temper.training.state import Parts, TrainState, digest_of, read_parts, restore_model
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,25 @@ class Carried:
         load_optimizer(self.optimizer, self.names, parts.get("optimizer", {}))
         self.average.load_state_dict(parts.get("average", {}))
         self.model.controller.load_state_dict(parts.get("adapter", {}))
+
+
+def take_up(
+    run: RunFolder, state: TrainState, plans: list[PhasePlan], model: TaskModel, average: NoAverage
+) -> Parts:
+    """Go on with the weights of ``last/``, see that they were trained as the recipe says; the other parts.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another model.
+    """
+    restore_model(run, state, model)
+    if not state.has_begun:
+        return {}
+    parts = read_parts(run, state)
+    if "average" in parts:
+        average.load_state_dict(parts.pop("average"))
+    if "adapter" in parts:
+        model.controller.load_state_dict(parts.pop("adapter"))
+    if state.next_epoch > 0:
+        names = phase_of(plans, state.next_epoch - 1).names
+        assert state.trainable == digest_of(names), "the trainable set must follow from the epoch"
+    return parts

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from temper.host import use_gpu
 from temper.models import TaskModel
-from temper.recipe import ComputeSpec
+from temper.recipe import Recipe
 from temper.spec import Spec
 from temper.training.worker import Worker
 
@@ -26,13 +26,12 @@ class Compute(Spec):
     channels_last: bool
 
 
-def choose_compute(
-    spec: ComputeSpec, model: TaskModel, worker: Worker, *, batch_size: int, image_size: int
-) -> Compute:
+def choose_compute(recipe: Recipe, model: TaskModel, worker: Worker) -> Compute:
     """Resolve what is ``auto``: precision by the device, the rest by timing a few steps.
 
     ``model`` is used for the timing and left as it was. All ranks follow the chief.
     """
+    spec, data = recipe.compute, recipe.data
     precision = spec.precision
     if precision == "auto":
         has_bf16 = worker.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -44,7 +43,8 @@ def choose_compute(
     if len(choices) == 1:
         return choices[0]
     times = [
-        _time(choice, model, worker, batch_size, image_size) if worker.is_chief else 0.0 for choice in choices
+        _time(choice, model, worker, data.batch_size, data.image_size) if worker.is_chief else 0.0
+        for choice in choices
     ]
     # Only the chief has timed, so the sum over the ranks is its measurement.
     totals = worker.sum(torch.tensor(times, dtype=torch.float64)).tolist()

@@ -90,8 +90,8 @@ def run_epoch(
     tally = Tally.of(epoch, begun, step.worker)
     uses_source = step.recipe.objective.uses_source
     feed = paired_batches(step.feed, epoch, uses_source, tally.num_steps)
-    for batches in sent_ahead(feed, step.worker.device) if step.reads_images else feed:
-        progress = (epoch + tally.num_steps / step.feed.target.num_batches) / step.recipe.epochs
+    for batches in sent_ahead(feed, step.worker.device):
+        progress = step.plan.progress(epoch, tally.num_steps / step.feed.target.num_batches)
         tally.add(*step(batches, epoch, tally.num_steps, progress))
         if tally.num_steps % CHECK_STEPS == 0:
             tally.check()

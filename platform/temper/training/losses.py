@@ -18,7 +18,7 @@ Losses = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class StepImages:
-    """What one update sees. Images float (B,3,H,W) in [0,1], or features (B,D) if ``are_features``."""
+    """What one update sees. Images float (B,3,H,W) in [0,1]."""
 
     clean: Mapping[str, Tensor]
     """Task -> images."""
@@ -26,7 +26,6 @@ class StepImages:
     """Task -> classes (B,) or, mixed, their shares (B,C)."""
     attacked: Mapping[str, Tensor]
     """Task -> adversarial examples of those tasks that are attacked."""
-    are_features: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class StepLoss:
         else:
             batches = [dict(images.clean), dict(images.attacked)]
         own = [
-            ForwardPass(batch, images.are_features, recalls_source=is_lwf and index == 0)
-            for index, batch in enumerate(batches)
+            ForwardPass(batch, recalls_source=is_lwf and index == 0) for index, batch in enumerate(batches)
         ]
         if self.phase.batch_norm != "twin":
             return own

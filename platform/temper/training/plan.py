@@ -1,6 +1,6 @@
 """The phases of a run on its model: what trains when, and how fast."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from temper.errors import RecipeError
 from temper.models import TaskModel, batch_norms
@@ -21,13 +21,21 @@ class PhasePlan:
     """Group -> factor of the recipe's learning rate."""
     is_attacked: bool
     """Whether the recipe's adversary takes part."""
-    caches_features: bool
-    """Whether the features of the frozen body are computed once per image."""
+    is_solved: bool
+    """Whether the head, which trains alone, is put at its optimum, and no step is taken."""
+    num_solved: int = 0
+    """Epochs before this phase that belong to solved ones."""
+    num_stepped: int = 1
+    """Epochs of the whole run that are trained by steps."""
 
     @property
     def names(self) -> list[str]:
         """All parameters that train, in the order of the groups."""
         return [name for own in self.trainable.values() for name in own]
+
+    def progress(self, epoch: int, done: float = 0.0) -> float:
+        """How far the run is when ``done`` of ``epoch`` is: 0..1 of all that is trained by steps."""
+        return (epoch - self.num_solved + done) / self.num_stepped
 
 
 def plan_phases(recipe: Recipe, model: TaskModel) -> list[PhasePlan]:
@@ -37,7 +45,13 @@ def plan_phases(recipe: Recipe, model: TaskModel) -> list[PhasePlan]:
         RecipeError: the schedule does not fit the run, its model or its adversary.
     """
     phases = recipe.schedule.plan(recipe.epochs, model.group_names)
-    return [_plan(recipe, model, phase) for phase in phases]
+    plans = [_plan(recipe, model, phase) for phase in phases]
+    lengths = [plan.phase.num_epochs if plan.is_solved else 0 for plan in plans]
+    num_stepped = max(1, recipe.epochs - sum(lengths))
+    return [
+        replace(plan, num_solved=sum(lengths[:index]), num_stepped=num_stepped)
+        for index, plan in enumerate(plans)
+    ]
 
 
 def phase_of(plans: list[PhasePlan], epoch: int) -> PhasePlan:
@@ -64,12 +78,15 @@ def _plan(recipe: Recipe, model: TaskModel, phase: Phase) -> PhasePlan:
         num_params={g: sum(parameters[name].numel() for name in own) for g, own in trainable.items()},
         lr_factors={g: f for g, f in phase.lr_factors(model.group_names).items() if g in trainable},
         is_attacked=is_attacked,
-        caches_features=not is_attacked and _has_fixed_features(recipe, trainable, phase),
+        is_solved=not is_attacked and _is_head_alone(recipe, trainable, phase),
     )
 
 
-def _has_fixed_features(recipe: Recipe, trainable: dict[str, list[str]], phase: Phase) -> bool:
-    """Whether an image's features are the same in every step of the phase."""
-    is_still = list(trainable) == ["head"] and phase.batch_norm != "twin"
-    is_same_image = recipe.data.augment is None and recipe.data.mixing is None
-    return is_still and is_same_image and recipe.objective.term.kind != "lwf"
+def _is_head_alone(recipe: Recipe, trainable: dict[str, list[str]], phase: Phase) -> bool:
+    """Whether only heads train, and the best of them follow from one pass over the images.
+
+    At the start of a run, BatchNorm's statistics are those of its twin, and the source head answers as
+    ``lwf`` wants it to. Later these are further losses, for which there is no such solution.
+    """
+    has_own_losses = phase.batch_norm == "twin" or recipe.objective.term.kind == "lwf"
+    return list(trainable) == ["head"] and (phase.start_epoch == 0 or not has_own_losses)

@@ -9,7 +9,7 @@ from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
 from temper.tracking import Tracker
 from temper.training.later import discard, read_answer, weights_of
-from temper.training.progress import is_better
+from temper.training.progress import considered
 from temper.training.state import TrainState, Waiting, save_state
 
 Answers = Mapping[int, dict[str, float]]
@@ -59,14 +59,10 @@ def finish_validation(recipe: Recipe, run: RunFolder, state: TrainState, tracker
 
 def _choose(recipe: Recipe, state: TrainState, waiting: Waiting, answer: dict[str, float]) -> dict[str, Any]:
     metrics = waiting.metrics | answer
-    if not is_better(state, recipe.selection_metric, metrics, waiting.epoch):
-        return {"since_best": state.since_best + 1}
-    return {
-        "best_epoch": waiting.epoch,
-        "best_metrics": metrics,
-        "adapter_ranks": waiting.adapter_ranks,
-        "since_best": 0,
-    }
+    update = considered(state, recipe.selection_metric, metrics, waiting.epoch)
+    if "best_epoch" in update:
+        update["adapter_ranks"] = waiting.adapter_ranks
+    return update
 
 
 def _keep(run: RunFolder, epoch: int) -> None:

@@ -62,7 +62,10 @@ class TrainState(Spec):
     parts: list[str] | None = None
     """Files of weights beside this one under ``last/``; ``null``: from before they were noted."""
     best_epoch: int | None = None
+    """``null`` before the first one, and while the linear probe is better than each."""
     best_metrics: dict[str, float] = Field(default_factory=dict)
+    probe_metrics: dict[str, float] | None = None
+    """Of the linear probe on the start, where there is one: the first candidate for the best model."""
     num_trained_params: int = 0
     """Parameters that were trainable in any phase so far."""
     train_s: float = 0.0
@@ -73,7 +76,9 @@ class TrainState(Spec):
     guarded_acc: list[float] = Field(default_factory=list)
     """Robust accuracy of the latest epochs that the guard against catastrophic overfitting let pass."""
     since_best: int = 0
-    """Validations since the best one."""
+    """Validations since the best one; the probe does not count."""
+    best_of_epochs: float | None = None
+    """The selection metric of that validation."""
     stopped: str | None = None
     """Why the run ended before its last epoch."""
     compute: Compute | None = None
@@ -91,6 +96,11 @@ class TrainState(Spec):
     def has_begun(self) -> bool:
         """Whether there are weights to go on from."""
         return self.next_epoch > 0 or self.underway is not None
+
+    @property
+    def best_is_probe(self) -> bool:
+        """Whether no epoch is better than the linear probe, which is the model that is kept."""
+        return self.probe_metrics is not None and self.best_metrics == self.probe_metrics
 
     @property
     def stem(self) -> str:
@@ -128,18 +138,18 @@ Parts = dict[str, dict[str, Tensor]]
 """Name of a file under ``last/`` -> its tensors."""
 
 
-def save_checkpoint(run: RunFolder, state: TrainState, kept: TaskModel, parts: Parts) -> None:
-    """Write the newest position under ``last/`` and, if it ends the best epoch so far, ``checkpoint/``.
+def save_checkpoint(run: RunFolder, state: TrainState, parts: Parts, best: TaskModel | None = None) -> None:
+    """Write the newest position under ``last/`` and, where an epoch has ended, ``checkpoint/``.
 
-    ``kept`` is the model as it is validated; ``parts`` is all that the next step goes on from. The state is
-    written after the weights it speaks of, each file by rename, and the weights carry their position in their
-    name: a crash at any moment leaves the former checkpoint whole.
+    ``parts`` is all that the next step goes on from; ``best`` is the model as it is validated, where the
+    epoch is the best so far. The state is written after the weights it speaks of, each file by rename, and
+    the weights carry their position in their name: a crash at any moment leaves the former checkpoint whole.
     """
     written = {name: tensors for name, tensors in parts.items() if tensors}
     state = state.model_copy(update={"parts": sorted(written)})
+    if best is not None:
+        save_model(best, run.checkpoint / "model.safetensors")
     if state.underway is None:
-        if state.best_epoch == state.next_epoch - 1 and state.stopped is None:
-            save_model(kept, run.checkpoint / "model.safetensors")
         _write_state(run.checkpoint, state)
     for name, tensors in written.items():
         packed = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -154,10 +164,15 @@ def _part_of(run: RunFolder, state: TrainState, name: str) -> Path:
     return run.last / f"{state.stem}.{name}.safetensors"
 
 
+def save_last(run: RunFolder, state: TrainState) -> None:
+    """Write how far a run is that has trained no further."""
+    _write_state(run.last, state)
+
+
 def save_state(run: RunFolder, state: TrainState) -> None:
     """Write what has become known of a run that has trained no further."""
     _write_state(run.checkpoint, state)
-    _write_state(run.last, state)
+    save_last(run, state)
 
 
 def _write_state(folder: Path, state: TrainState) -> None:

@@ -20,7 +20,6 @@ from temper.seeds import derive_seed
 from temper.training.adversaries import AttackedModel, attack_tasks
 from temper.training.anchor import Anchor
 from temper.training.averaging import NoAverage
-from temper.training.features import FeatureCache
 from temper.training.feed import Feed, to_device
 from temper.training.guard import guarded_accuracy
 from temper.training.losses import Losses, StepImages, StepLoss
@@ -53,12 +52,10 @@ class TrainStep:
         weights = recipe.objective.target_class_weights(feed.class_counts)
         class_weights = None if weights is None else weights.to(worker.device)
         self.loss = StepLoss(recipe.objective, plan.phase, model, anchor or Anchor(), class_weights)
-        # Found once: looking for what is frozen takes longer than a step on cached features.
         self._modes = train_modes(model, freeze_batch_norm=plan.phase.batch_norm == "frozen")
         self.first_images: list[StepImages] = []
         """What the first step of the latest epoch saw, before any attack: of each share."""
         self._attacked = AttackedModel(model)
-        self._features = FeatureCache(model, worker.device) if plan.caches_features else None
         # With several workers DDP sends gradients while others are computed: a recording has no such parts.
         model.replayed = replayed_features(model, worker.device) if worker.world_size == 1 else None
 
@@ -87,15 +84,6 @@ class TrainStep:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from ``state``."""
-
-    @property
-    def reads_images(self) -> bool:
-        """Whether each step needs the images themselves, and not features that are known."""
-        return self._features is None
-
-    def forget_features(self) -> None:
-        """From now on the frozen body runs again in every step."""
-        self._features = None
 
     def adversary(self, progress: float) -> Adversary | None:
         """Who attacks at ``progress`` of the run: nobody in a clean phase, or while eps is 0."""
@@ -131,7 +119,8 @@ class TrainStep:
         self.optimizer.step()
         if self._average is not None:
             self._average.update()
-        self.model.controller.after_step(epoch * self.feed.target.num_batches + step)
+        num_epochs = epoch - self.plan.num_solved
+        self.model.controller.after_step(num_epochs * self.feed.target.num_batches + step)
 
     def prepare(self, batches: dict[str, Batch], epoch: int, step: int) -> list[StepImages]:
         """The images of each of our shares on the device, augmented and mixed."""
@@ -142,11 +131,8 @@ class TrainStep:
         ]
 
     def _prepare(self, batches: dict[str, Batch], epoch: int, step: int, share: int) -> StepImages:
-        """Those of one share; or the features of images that never change."""
+        """Those of one share."""
         device, data = self.worker.device, self.recipe.data
-        if self._features is not None:
-            labels = {task: batch.labels.to(device) for task, batch in batches.items()}
-            return StepImages(self._features.of(batches), labels, {}, are_features=True)
         images: dict[str, Tensor] = {}
         labels = {}
         for task, batch in batches.items():
@@ -230,7 +216,7 @@ class TrainStep:
             for one in self.loss.passes(own, adversary)
             for part in one.images.values()
         )
-        times = 0 if images[0].are_features else 1 if awp is None else 2
+        times = 1 if awp is None else 2
         return losses, passes + Passes(forward=times * num_images, backward=times * num_images)
 
     def _ascents(

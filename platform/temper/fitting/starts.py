@@ -45,7 +45,7 @@ def find_starts(request: FitRequest, long_side: int) -> list[Start]:
 
 
 def networks_here() -> list[Network]:
-    """Those whose weights need no download and that a processor can train; recommended and small ones first."""
+    """Those whose weights need no download and that a processor can train, recommended ones first."""
     known = {one.name: one for one in (*cached_timm_networks(), *list_networks())}
     here = [
         one

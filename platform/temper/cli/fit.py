@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     from temper.records import LedgerRow, Proportion
 
 TELL_EVERY_S = 30.0
-NAMES = {
-    "probe": "linear probe",
-    "plain": "plain (trained without attacks)",
-    "hardened": "hardened (trained under attack)",
-}
+NAMES = {"probe": "linear probe", "plain": "plain", "hardened": "hardened"}
 
 
 @app.command(epilog="Example: temper fit photos --eps 2/255 --minutes 20")
@@ -202,7 +198,7 @@ def _show(result: "FitResult", as_json: bool) -> None:
         for model in outcome.models
     ]
     threat = outcome.models[-1].record.threat.label if outcome.models else ""
-    columns = ["model", "clean %", "balanced %", "robust %", "balanced %"]
+    columns = ["model", "clean %", "balanced", "robust %", "balanced"]
     finish(
         _summary(result, outcome), table_of(f"{result.look.name}, {threat}", columns, rows), as_json=as_json
     )

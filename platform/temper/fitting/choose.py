@@ -70,7 +70,7 @@ def choose(material: Material, started: float, say: Say, *, verbose: bool = Fals
     start_ray(verbose=verbose)
     load = load_of(material, max_concurrent(WorkersSpec()))
     deadline = started + 60 * request.minutes
-    say(_announced(starts, material.look))
+    say(_announced(request, starts, material.look))
     measured = _measure(material, starts, load, started, say)
     left = deadline - time.monotonic()
     plan = choose_plan(measured, load, left)
@@ -145,7 +145,9 @@ def _is_worth_it(before: Measured, size: int, material: Material, load: Load) ->
     return choose_plan([expected], load, 60 * material.request.minutes) is not None
 
 
-def _announced(starts: Sequence[Start], look: Look) -> str:
+def _announced(request: FitRequest, starts: Sequence[Start], look: Look) -> str:
+    if starts[0].weights is None and request.backbone is not None:
+        return f"{starts[0].backbone} starts from random weights; the images have {look.long_side} px"
     if starts[0].weights is None:
         return (
             f"no pretrained weights are here (`temper models` lists what there is to install): "

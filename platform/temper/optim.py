@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -15,7 +15,10 @@ class OptimSpec(Spec):
     """An optimizer and its learning-rate schedule over the whole run."""
 
     kind: Literal["sgd", "adamw"] = "sgd"
-    lr: Ratio = Field(default=0.05, gt=0, le=10)
+    lr: Annotated[Ratio, Field(gt=0, le=10)] | Literal["auto"] = 0.05
+    """``auto``: found by a range test on the run's own images before its first step; the default where the
+    weights are pretrained.
+    """
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """SGD only."""
     weight_decay: Ratio = Field(default=5e-4, ge=0, le=1)
@@ -25,9 +28,10 @@ class OptimSpec(Spec):
     """Share of the run in which a constant or cosine rate rises from 0."""
     max_grad_norm: float | None = Field(default=None, gt=0)
 
-    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None = None
     """Averages the weights: after each step ``decay * average + (1 - decay) * weights`` (Izmailov et al.
     2018, arXiv:1803.05407). The average is what is validated, kept as the best epoch, and evaluated.
+    ``auto``: over about the last tenth of the run's steps.
     """
 
     def build(
@@ -36,13 +40,13 @@ class OptimSpec(Spec):
         """An optimizer of the parameters of each group, at the full rate times the group's factor."""
         factors = dict.fromkeys(groups, 1.0) | dict(lr_factors or {})
         packed = [
-            {"params": list(own), "lr": self.lr * factors[name], "lr_factor": factors[name]}
+            {"params": list(own), "lr": self.full_lr * factors[name], "lr_factor": factors[name]}
             for name, own in groups.items()
         ]
         # On a GPU one kernel updates all parameters. The CPU's saves less than 1 % of a step, and would move
         # every seeded run.
         is_fused = all(parameter.is_cuda for own in groups.values() for parameter in own) or None
-        common: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": is_fused}
+        common: dict[str, Any] = {"lr": self.full_lr, "weight_decay": self.weight_decay, "fused": is_fused}
         if self.kind == "sgd":
             return torch.optim.SGD(packed, momentum=self.momentum, **common)
         return torch.optim.AdamW(packed, **common)
@@ -50,9 +54,25 @@ class OptimSpec(Spec):
     def lr_at(self, progress: float) -> float:
         """The learning rate at ``progress`` 0..1 of the run."""
         if self.lr_schedule == "cyclic":
-            return self.lr * (1 - abs(2 * progress - 1))
+            return self.full_lr * (1 - abs(2 * progress - 1))
         if progress < self.warmup_frac:
-            return self.lr * progress / self.warmup_frac
+            return self.full_lr * progress / self.warmup_frac
         if self.lr_schedule == "constant":
-            return self.lr
-        return self.lr * 0.5 * (1 + math.cos(math.pi * progress))
+            return self.full_lr
+        return self.full_lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def ema_decay_of(self, num_steps: int) -> float | None:
+        """The decay of a run of ``num_steps``; ``None``: nothing is averaged."""
+        if self.ema_decay == "auto":
+            return max(0.5, 1 - 10 / num_steps)
+        return None if self.ema_decay is None else float(self.ema_decay)
+
+    @property
+    def full_lr(self) -> float:
+        """The rate as a number; ``auto`` must have been measured by now (``measured``)."""
+        assert self.lr != "auto", "the rate has not been measured"
+        return float(self.lr)
+
+    def measured(self, lr: float) -> "OptimSpec":
+        """The same with ``lr`` where it was ``auto``."""
+        return self if self.lr != "auto" else self.model_copy(update={"lr": lr})

@@ -339,7 +339,7 @@ def test_three_images_do_not_make_a_class_unrecognised() -> None:
 def test_few_training_images() -> None:
     course = Course(num_train={"a": 300, "b": 7})
     found = only(facts_of(PLAIN, *GOOD, course=course), "few_images")
-    assert found.text.startswith("'b' has 7 training images: few to learn from, where 20 are little.")
+    assert found.text.startswith("'b' has 7 training images; 20 are few to learn a class from.")
     assert found.option == "--set data.sampling=balanced"
     asked_for = {**PLAIN, "data": {**PLAIN["data"], "shots_per_class": 7}}
     assert give_advice(facts_of(asked_for, *GOOD, course=course)) == []
@@ -353,6 +353,8 @@ def test_hardened_but_not_robust() -> None:
     assert "2.5 % at Linf 8/255, no better than a constant answer (25.0 %)" in found.text
     assert found.option == "--set objective.adversary.eps_schedule.kind=ramp"
     assert give_advice(facts_of(PLAIN, *classes)) == []  # nobody expects it of a plain model
+    constant = facts_of(HARDENED, (100, 100, 100), (100, 0, 0))
+    assert only(constant, "worse_than_majority")  # which says it all
     assert give_advice(facts_of(HARDENED, (100, 90, 60), (100, 80, 60), (100, 80, 40), (100, 90, 40))) == []
 
 

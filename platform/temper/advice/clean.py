@@ -122,7 +122,7 @@ def few_images(facts: Facts) -> AdviceRecord | None:
         found = Remedy(words, None)
         if remedy is not None:
             found = Remedy(f"{words} {remedy.words}", remedy.option)
-        return _few(rare, "training", "to learn from", found, MIN_TRAIN)
+        return _few(rare, "training", "to learn a class from", found, MIN_TRAIN)
     if unmeasured:
         return _few(unmeasured, "test", "to measure a class by", _measure_more(facts), MIN_TEST)
     return None
@@ -134,7 +134,7 @@ def _few(counts: dict[str, int], split: str, purpose: str, remedy: Remedy, least
     names = sorted(counts, key=lambda name: (counts[name], name))
     seen = (
         f"{named(names)} {'have' if len(names) > 1 else 'has'} {numbers} {split} "
-        f"image{'' if numbers == '1' else 's'}: few {purpose}, where {least} are little."
+        f"image{'' if numbers == '1' else 's'}; {least} are few {purpose}."
     )
     return advise("few_images", seen, remedy, {f"num_{split}": float(low), "num_classes": float(len(names))})
 

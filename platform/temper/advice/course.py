@@ -14,7 +14,7 @@ MIN_GAP = 0.03
 
 
 def loss_still_falling(facts: Facts) -> AdviceRecord | None:
-    """The training loss fell to the end, and the kept epoch is one of the last."""
+    """The training loss fell to the end, and the kept epoch is in the last third."""
     fall, course = too_few_epochs(facts), facts.course
     if fall is None:
         return None

@@ -13,6 +13,9 @@ from temper.spec import format_ratio
 RATE_FACTOR = 3.0
 """Between learning rates that are worth a try."""
 
+EARLY_FRAC = 2 / 3
+"""Of the epochs: where the best one is among them, more are not what is missing."""
+
 
 @dataclass(frozen=True)
 class Remedy:
@@ -30,14 +33,14 @@ def advise(kind: AdviceKind, seen: str, remedy: Remedy, values: Mapping[str, flo
 def too_few_epochs(facts: Facts) -> Fall | None:
     """The fall of the training loss, where more epochs are likely to help.
 
-    They are not where the run was ended early, where its best epoch came before its last fifth, or where
+    They are not where the run was ended early, where its best epoch came before its last third, or where
     the loss is close to the least there is.
     """
     course = facts.course
     fall = find_fall(course.losses)
     if fall is None or course.stopped is not None or _height(facts, fall.after) < HIGH_FRAC:
         return None
-    is_late = course.best_epoch is None or course.best_epoch >= course.num_epochs - fall.num_epochs
+    is_late = course.best_epoch is None or course.best_epoch + 1 > EARLY_FRAC * course.num_epochs
     return fall if is_late else None
 
 

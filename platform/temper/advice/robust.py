@@ -35,13 +35,14 @@ def blocked(facts: Facts) -> AdviceRecord | None:
 
 
 def not_robust(facts: Facts) -> AdviceRecord | None:
-    """A hardened model that is next to nothing under attack, or no better than a constant answer."""
+    """It knows clean images, but under attack hardly any, or no more than a constant answer."""
     if not facts.is_hardened or facts.is_blocked or facts.threat is None:
         return None
     if facts.answers is None or facts.chance is None or facts.robust is None:
         return None
     value, interval = balanced_proportion(facts.answers.robust, facts.answers.labels)
-    if interval.low > max(facts.chance, MIN_ROBUST):
+    knows = balanced_proportion(facts.answers.correct, facts.answers.labels)[1].low > facts.chance
+    if not knows or interval.low > max(facts.chance, MIN_ROBUST):
         return None
     values = {"robust_balanced_acc": value, "chance": facts.chance, "robust_acc": facts.robust.value}
     smaller = _holding_point(facts)
@@ -56,8 +57,8 @@ def not_robust(facts: Facts) -> AdviceRecord | None:
         return advise("eps_too_large", seen, remedy, values | {"eps": smaller.eps, "robust_at_eps": held})
     if value > facts.chance and interval.low > facts.chance:
         seen = (
-            f"Balanced robust accuracy of the hardened model is {percent(value)} at {facts.threat.label}: "
-            "next to none."
+            f"Balanced robust accuracy of the hardened model is only {percent(value)} at "
+            f"{facts.threat.label}."
         )
         return advise("not_robust", seen, _of_hardening(facts), values)
     seen = (

@@ -3,17 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from temper.training import PhasePlan
+    from temper.training import PhasePlan, RateTest
 
 
-def plan_rows(plan: "PhasePlan", lr: float) -> list[list[object]]:
+def plan_rows(plan: "PhasePlan", lr: float | str) -> list[list[object]]:
     """A line for each group that trains; what holds for the whole phase stands in the first."""
     phase = plan.phase
     images = "attacked" if plan.is_attacked else "clean, solved exactly" if plan.is_solved else "clean"
     rows: list[list[object]] = []
     for group, count in plan.num_params.items():
-        rate = f"{lr * plan.lr_factors[group]:.2g}"
-        own = [group, f"{count:,}", "–" if plan.is_solved else rate]
+        own = [group, f"{count:,}", "–" if plan.is_solved else _rate(lr, plan.lr_factors[group])]
         if rows:
             rows.append(["", "", *own, "", ""])
         else:
@@ -27,15 +26,34 @@ def plan_rows(plan: "PhasePlan", lr: float) -> list[list[object]]:
     return rows
 
 
-def plan_summary(plan: "PhasePlan", lr: float) -> dict[str, Any]:
+def plan_summary(plan: "PhasePlan", lr: float | str) -> dict[str, Any]:
     """The same as plain data."""
     phase = plan.phase
     return {
         "name": phase.name,
         "epochs": [phase.start_epoch + 1, phase.end_epoch],
         "trainable_params": plan.num_params,
-        "learning_rates": {group: lr * factor for group, factor in plan.lr_factors.items()},
+        "learning_rates": {
+            group: _rate(lr, factor) if isinstance(lr, str) else lr * factor
+            for group, factor in plan.lr_factors.items()
+        },
         "batch_norm": phase.batch_norm,
         "is_attacked": plan.is_attacked,
         "is_solved": plan.is_solved,
     }
+
+
+def rate_line(rate: "RateTest") -> str:
+    """What ``optim.lr: auto`` came to."""
+    if not rate.was_measured:
+        return f"learning rate {rate.lr:g}: the run is too short to measure one"
+    if rate.limit is None:
+        return f"learning rate {rate.lr:g}: measured, no rate made the start forget what it knew"
+    return f"learning rate {rate.lr:g}: measured, at {rate.limit:.2g} the start forgets what it knew"
+
+
+def _rate(lr: float | str, factor: float) -> str:
+    """The rate of a group; one that is yet to be measured has its factor alone."""
+    if isinstance(lr, str):
+        return lr if factor == 1 else f"{lr} × {factor:.2g}"
+    return f"{lr * factor:.2g}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from temper.cli.options import Json, Set, Verbose, app
-from temper.cli.plans import plan_rows, plan_summary
+from temper.cli.plans import plan_rows, plan_summary, rate_line
 from temper.cli.results import best_of, finish_record, probe_line, show_attacks
 from temper.cli.show import epoch_line, finish, say, table_of
 
@@ -45,6 +45,8 @@ def train(
         say(epoch_line(metrics, int(metrics.get("num_epochs", spec.epochs))))
 
     def on_trained(state: "TrainState") -> None:
+        if state.rate is not None:
+            say(rate_line(state.rate))
         if state.stopped is not None:
             say(f"stopped early: {state.stopped}")
         if state.best_is_probe and not spec.is_probe:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from temper.models.eval_norm import EvalNorm
+from temper.models.fused_layers import LayerTracer, is_conv, is_norm, rest_of
 from temper.models.in_place import average_globally, relu_
 from temper.models.stem import is_strided_stem, strided_stem
 
@@ -147,12 +148,13 @@ class FoldedTwin(nn.Module):
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        folded = strided_stem(conv) if is_strided_stem(conv) else copy.deepcopy(conv)
+        is_stem = type(conv) is nn.Conv2d and is_strided_stem(conv)
+        folded = strided_stem(conv) if is_stem else copy.deepcopy(conv)
         # In bf16 each pass would cast them anew.
         dtype = torch.bfloat16 if getattr(model, "is_bf16", False) else conv.weight.dtype
         _give_weights(folded, conv, dtype, has_bias=True)
         self.module.set_submodule(conv_name, folded.eval())
-        self.module.set_submodule(norm_name, nn.Identity().eval())
+        self.module.set_submodule(norm_name, rest_of(self.module.get_submodule(norm_name)).eval())
         return Fold(conv, norm, folded)
 
 
@@ -185,7 +187,7 @@ def _give_weights(own: nn.Conv2d, conv: nn.Conv2d, dtype: torch.dtype, *, has_bi
 def _graphs(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, fx.Graph]]:
     """The graph of ``module``, where its forward can be traced, or else those of its children."""
     try:
-        graph = fx.Tracer(autowrap_functions=(relu_, average_globally)).trace(module)
+        graph = LayerTracer(autowrap_functions=(relu_, average_globally)).trace(module)
     except Exception:  # tracing fails in many ways; what cannot be traced is looked at part by part
         for name, child in module.named_children():
             yield from _graphs(child, f"{prefix}{name}.")
@@ -204,7 +206,7 @@ def _pairs(prefix: str, module: nn.Module, graph: fx.Graph) -> Iterator[tuple[st
         conv, norm = module.get_submodule(str(before.target)), module.get_submodule(str(node.target))
         is_once = targets.count(before.target) == targets.count(node.target) == 1
         # Exactly these classes: a subclass may compute something else.
-        if is_once and type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and _is_plain(conv, norm):
+        if is_once and is_conv(conv) and is_norm(norm) and _is_plain(conv, norm):
             yield f"{prefix}{before.target}", f"{prefix}{node.target}"
 
 

@@ -19,6 +19,7 @@ from temper.recipe.parts import (
     ValidationSpec,
     WorkersSpec,
 )
+from temper.recipe.pretrained import with_pretrained_defaults
 from temper.records import hash_of_recipe
 from temper.schedules import AnySchedule, Full
 from temper.spec import BallThreat, Spec, apply_overrides, read_yaml, refuse_secrets, validate
@@ -45,6 +46,11 @@ class Recipe(Spec):
     workers: WorkersSpec = WorkersSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
     compute: ComputeSpec = ComputeSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, document: Any) -> Any:
+        return with_pretrained_defaults(document) if isinstance(document, Mapping) else document
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -6,6 +6,7 @@ from temper.training.later import ValidateLater, Validator, validate_waiting
 from temper.training.loop import train
 from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import read_head
+from temper.training.rate import RateTest
 from temper.training.samples import read_samples
 from temper.training.settle import finish_validation
 from temper.training.state import TrainState, read_state
@@ -17,6 +18,7 @@ __all__ = [
     "Notice",
     "Origin",
     "PhasePlan",
+    "RateTest",
     "TrainState",
     "ValidateLater",
     "Validator",

@@ -145,7 +145,7 @@ def _kept_model(recipe: Recipe, state: TrainState, device: torch.device | str) -
     """What the loop validates, made in the loop's own order: an average is copied before it is changed."""
     spec = recipe.model.model_copy(update={"weights": None})
     model = build_model(spec, state.classes, image_size=recipe.data.image_size, seed=recipe.seed).to(device)
-    average = build_average(model, recipe.optim.ema_decay)
+    average = build_average(model, recipe.optim.ema_decay_of(recipe.epochs))
     if state.compute is not None:
         # Compiling takes longer than what it would save here.
         apply_compute(state.compute.model_copy(update={"compile": False}), model)

@@ -24,6 +24,8 @@ from temper.training.optimizer_state import load_optimizer
 from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import Probe, head_of, solve_heads
 from temper.training.progress import advance, fresh_state, noted, reported
+from temper.training.range_test import with_measured_rate
+from temper.training.rate import UNMEASURED
 from temper.training.samples import build_sample_log
 from temper.training.settle import close, finish_validation, settle
 from temper.training.state import Parts, Passes, TrainState, restore, save_checkpoint
@@ -83,7 +85,8 @@ class Training:
         self.model = start_model(recipe, feed, weights, self.probe).to(worker.device)
         self.plans = plan_phases(recipe, self.model)
         self.anchor = Anchor.of(self.model, recipe, self.plans)
-        self.average = build_average(self.model, recipe.optim.ema_decay)
+        self.num_steps = self.plans[0].num_stepped * feed.target.num_batches
+        self.average = build_average(self.model, recipe.optim.ema_decay_of(self.num_steps))
         self.state = restore(run, fresh_state(recipe, feed, weights, worker))
         if self.state.compute is None:
             compute = choose_compute(recipe, self.model, worker)
@@ -91,7 +94,7 @@ class Training:
         assert self.state.compute is not None
         apply_compute(self.state.compute, self.model)
         replays = getattr(recipe.objective.adversary, "replays", 1)
-        self.model.controller.begin(self.plans[0].num_stepped * feed.target.num_batches * replays)
+        self.model.controller.begin(self.num_steps * replays)
         self._resumed = take_up(run, self.state, self.plans, self.model, self.average)
         self.watch = Watch(recipe.checkpoint, worker)
         self.samples = build_sample_log(recipe.tracking.samples, run, worker)
@@ -116,7 +119,11 @@ class Training:
         """The epochs of ``plan`` still to come: one trainable set, one optimizer, one DDP wrapper."""
         trainable = set_trainable(self.model, plan.phase.trainable, self.recipe.objective.trained_heads)
         assert {n for n, p in self.model.named_parameters() if p.requires_grad} == set(plan.names)
-        optimizer = self.recipe.optim.build(trainable, plan.lr_factors)
+        if not plan.is_solved:
+            self.recipe, self.state = with_measured_rate(
+                self.recipe, self.state, self.feed, plan, self.model, self.worker
+            )
+        optimizer = self.recipe.optim.measured(UNMEASURED).build(trainable, plan.lr_factors)
         if self.state.next_epoch > plan.phase.start_epoch or self.state.underway is not None:
             load_optimizer(optimizer, plan.names, self._resumed.get("optimizer", {}))
         carried = Carried(self.model, optimizer, plan.names, self.average)

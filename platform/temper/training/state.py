@@ -15,6 +15,7 @@ from temper.reading import read_json
 from temper.records import RunFolder, write_atomic
 from temper.spec import Spec, content_hash
 from temper.training.compute import Compute
+from temper.training.rate import RateTest
 
 
 class Passes(Spec):
@@ -82,6 +83,8 @@ class TrainState(Spec):
     stopped: str | None = None
     """Why the run ended before its last epoch."""
     compute: Compute | None = None
+    rate: RateTest | None = None
+    """What ``optim.lr: auto`` came to; ``null`` where the recipe names a rate, or before it is measured."""
     adapter_ranks: dict[str, int] = Field(default_factory=dict)
     """Adapted layer -> its rank in the best epoch."""
     waiting: list[Waiting] = Field(default_factory=list)

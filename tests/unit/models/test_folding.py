@@ -150,3 +150,21 @@ def test_lora_in_every_convolution_leaves_nothing_to_fold() -> None:
 def test_a_vision_transformer_has_no_twin() -> None:
     """LayerNorm's statistics are those of each image: they cannot become weights."""
     assert folded_twin(network("small_vit").eval(), images(4)) is None
+
+
+@pytest.mark.parametrize(
+    "backbone", ["timm/tf_efficientnet_lite0", "timm/efficientnet_lite0", "timm/test_efficientnet"]
+)
+def test_layers_of_timm_that_normalise_and_activate_are_folded(backbone: str) -> None:
+    pytest.importorskip("timm")
+    model, batch = network(backbone).eval(), images(8)
+    twin = folded_twin(model, batch[:4])
+    assert twin is not None
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert len(twin._folds) == len(norms)
+    train_a_little(model)
+    twin.refresh()
+    with attack_mode(model):
+        assert torch.allclose(twin(batch), model(batch), atol=1e-4)
+        own, theirs = gradient(twin, batch), gradient(model, batch)
+        assert (own - theirs).norm() < 0.02 * theirs.norm()  # rounding moves a value past a kink of ReLU6

@@ -1,0 +1,41 @@
+"""A learning rate that was measured."""
+
+import math
+
+from pydantic import Field
+
+from temper.spec import Spec
+
+UNMEASURED = 3e-4
+"""Where a run is too short to measure."""
+
+
+class RateTest(Spec):
+    """What the range test found."""
+
+    lr: float
+    """The rate that was chosen."""
+    limit: float | None
+    """The rate at which the loss rose by that of guessing; ``null``: none did, or nothing was measured."""
+    rates: list[float] = Field(default_factory=list)
+    losses: list[float] = Field(default_factory=list)
+    """Smoothed; of the target, at each of ``rates``."""
+
+    @property
+    def was_measured(self) -> bool:
+        return bool(self.rates)
+
+
+def limit_of(rates: list[float], losses: list[float], num_classes: int) -> float | None:
+    """The rate, between two of ``rates``, at which ``losses`` have risen by ln(``num_classes``)."""
+    before: tuple[float, float] | None = None
+    for rate, loss in zip(rates, losses, strict=False):
+        rise = loss - min(losses[: max(1, len(losses) // 4)])
+        allowed = math.log(num_classes)
+        if not math.isfinite(rise) or rise > allowed:
+            if before is None or not math.isfinite(rise):
+                return before[0] if before else rate
+            share = (allowed - before[1]) / (rise - before[1])
+            return float(before[0] * (rate / before[0]) ** share)
+        before = rate, rise
+    return None

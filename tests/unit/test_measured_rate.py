@@ -1,0 +1,110 @@
+"""``optim.lr: auto``: a range test on the run's own images; and the defaults of a pretrained start."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.launch import launch
+from temper.models import build_model
+from temper.optim import OptimSpec
+from temper.recipe import Recipe, build_recipe
+from temper.training import Worker, plan_phases, read_state
+from temper.training.range_test import BUDGET, FRACTION, find_lr
+from temper.training.rate import UNMEASURED, limit_of
+
+MEASURED = {"optim": {"kind": "adamw", "lr": "auto"}, "data__batch_size": 16}
+
+
+def test_the_limit_lies_where_the_loss_has_risen_by_that_of_guessing() -> None:
+    rates = [1e-4, 1e-3, 1e-2, 1e-1]
+    rise = math.log(4)
+    assert limit_of(rates, [0.5, 0.5, 0.5 + rise, 9.0], 4) == pytest.approx(1e-2)
+    # Half way up on the scale of the loss is half way on the logarithmic scale of the rates.
+    assert limit_of(rates, [0.5, 0.5, 0.5 + 2 * rise], 4) == pytest.approx(10**-2.5)
+    assert limit_of(rates, [0.5, 0.4, 0.5, 0.6], 4) is None
+    assert limit_of(rates, [0.5, 0.5, math.nan], 4) == 1e-3
+
+
+def found(recipe: Recipe) -> Any:
+    data = open_data(recipe)
+    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False), rank=0, world_size=1)
+    model = build_model(recipe.model, data.classes, image_size=recipe.data.image_size, seed=recipe.seed)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    rate, passes = find_lr(recipe, feed, plan_phases(recipe, model)[0], model, Worker())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    return rate, passes, feed
+
+
+def test_the_rate_is_that_of_the_seed_and_takes_a_tenth_of_the_run(tiny_recipe: Any) -> None:
+    recipe = tiny_recipe(**MEASURED, epochs=8)
+    rate, passes, feed = found(recipe)
+    assert rate.was_measured
+    assert len(rate.rates) == len(rate.losses) <= BUDGET * 8 * feed.target.num_batches
+    assert passes.backward == len(rate.rates) * 16 * (1 + recipe.objective.uses_source)
+    assert rate.limit is None or rate.lr == pytest.approx(FRACTION * rate.limit, rel=0.05)
+    assert found(recipe)[0] == rate
+    assert found(tiny_recipe(**MEASURED, epochs=8, seed=1))[0] != rate
+
+
+def test_a_run_too_short_to_measure(tiny_recipe: Any) -> None:
+    rate, passes, _ = found(tiny_recipe(**MEASURED, epochs=1))
+    assert (rate.lr, rate.was_measured, passes.forward) == (UNMEASURED, False, 0)
+
+
+def test_what_was_measured_stays_with_the_run(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipe = tiny_recipe(**MEASURED, epochs=8)
+    launch(recipe, tmp_path / "run")
+    state = read_state(tmp_path / "run/checkpoint")
+    assert state.rate is not None
+    assert state.rate.was_measured
+    by_hand = tiny_recipe(**{**MEASURED, "optim": {"kind": "adamw", "lr": state.rate.lr}}, epochs=8)
+    launch(by_hand, tmp_path / "by hand")
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "by hand"), abs=1e-6)
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["train/loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    data = {"target": "shards/x", "image_size": 32}
+    return {
+        "name": "x", "epochs": 2, "threat": {"norm": "linf", "eps": 0.1}, "data": data,
+        "model": {"backbone": "resnet18", "weights": "pretrained"}, **changes,
+    }  # fmt: skip
+
+
+def test_defaults_of_a_pretrained_start_are_written_out() -> None:
+    recipe = build_recipe(document())
+    optim = recipe.optim
+    assert (optim.kind, optim.lr, optim.ema_decay, optim.max_grad_norm) == ("adamw", "auto", "auto", 1.0)
+    assert recipe.schedule.batch_norm == "frozen"
+    assert build_recipe(recipe.resolved()) == recipe
+    own = build_recipe(document(optim={"lr": 0.1}, schedule={"kind": "lp_ft", "batch_norm": "train"}))
+    assert (own.optim.kind, own.optim.lr, own.optim.ema_decay) == ("sgd", 0.1, None)
+    assert own.schedule.batch_norm == "train"
+    assert build_recipe(document(optim={"kind": "sgd"})).optim.lr == "auto"
+    assert build_recipe(document(schedule={"kind": "twins"})).schedule.batch_norm == "twin"
+
+
+def test_a_random_start_keeps_the_defaults_that_it_had() -> None:
+    recipe = build_recipe(document(model={"backbone": "resnet18"}))
+    assert recipe.optim == OptimSpec()
+    assert (recipe.optim.lr, recipe.schedule.batch_norm) == (0.05, "train")
+
+
+def test_a_rate_is_a_number_a_ratio_or_auto() -> None:
+    assert build_recipe(document(optim={"lr": "1/100"})).optim.lr == 0.01
+    with pytest.raises(Exception, match=r"optim\.lr"):
+        build_recipe(document(optim={"lr": "fast"}))
+
+
+@pytest.mark.parametrize(("decay", "expected"), [(None, None), (0.9, 0.9), ("auto", 0.99)])
+def test_the_average_follows_the_length_of_the_run(decay: Any, expected: Any) -> None:
+    assert OptimSpec(ema_decay=decay).ema_decay_of(1000) == expected
+    assert OptimSpec(ema_decay="auto").ema_decay_of(5) == 0.5

@@ -22,6 +22,7 @@ COMMANDS = [
     "plan",
     "train",
     "merge",
+    "models",
     "sweep",
     "crossval",
     "evaluate",

@@ -33,8 +33,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted([*(ROOT / "jobs/recipes").glob("*.yaml"), *(ROOT / "search_spaces").glob("*.yaml")])
 SHELLS = ("bash", "sh", "shell", "console")
 
-RUN = {"plan", "doctor", "schema", "completion", "examples", "shards", "compare", "verify", "leaderboard",
-       "submit-entry", "check-board", "calibrate", "predict", "export"}  # fmt: skip
+RUN = {"plan", "doctor", "models", "schema", "completion", "examples", "shards", "compare", "verify",
+       "leaderboard", "submit-entry", "check-board", "calibrate", "predict", "export"}  # fmt: skip
 """Commands that are run as they stand, in a folder that has what they need; ``sweep --dry-run`` is, too."""
 CHECKED = {
     "train": "trains; the tutorial's are run by `make test-long`",

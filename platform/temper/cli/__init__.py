@@ -12,6 +12,7 @@ import temper.cli.examples
 import temper.cli.fit
 import temper.cli.job
 import temper.cli.leaderboard
+import temper.cli.models
 import temper.cli.schema
 import temper.cli.sweep
 import temper.cli.training

@@ -55,7 +55,7 @@ __all__ = [
 class ModelSpec(Spec):
     """A backbone by name, where its weights come from, and what adapts it.
 
-    ``weights``: ``null`` for a random start, ``pretrained`` for torchvision's (or timm's) own, a URL, a
+    ``weights``: ``null`` for a random start, ``pretrained`` for a network's own (``temper models``), a URL, a
     ``.safetensors`` or state-dict file, or the folder or ``record.json`` of a former run.
     """
 

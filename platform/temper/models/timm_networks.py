@@ -10,8 +10,16 @@ from torch import Tensor, nn
 from temper.errors import ModelError
 from temper.models.backbone import Backbone, Groups, NoClassifier, groups_by_cuts, groups_by_name
 from temper.models.pinned_weights import HELP, load_pinned, pinned_file
+from temper.pretrained import Network
 
 PREFIX = "timm/"
+SPDX = {
+    "apache-2.0": "Apache-2.0",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "mit": "MIT",
+}
+"""Licences as timm writes them, and as their identifiers are written."""
 
 
 def build_timm(name: str, image_size: int, *, pretrained: bool) -> Backbone:
@@ -66,14 +74,42 @@ def pretrained_categories(name: str) -> list[str] | None:
     return descriptions
 
 
-def _config(name: str) -> tuple[ModuleType, Any]:
-    """The package, and what it knows of the network's pretrained weights."""
+def list_pretrained() -> list[Network]:
+    """Every network that timm has pretrained weights for; their parameters are not counted.
+
+    Raises:
+        ModelError: timm is not installed.
+    """
+    timm = _timm("timm/<name>")
+    configs = {name: timm.get_pretrained_cfg(name) for name in timm.list_models()}
+    return [
+        Network(
+            f"{PREFIX}{name}",
+            None,
+            config.input_size[-1],
+            SPDX.get(config.license, config.license),
+            torch_file=None if config.hf_hub_id or not config.url else config.url.rpartition("/")[2],
+            hub_repo=config.hf_hub_id or None,
+        )
+        for name, config in configs.items()
+        if config is not None and config.has_weights
+    ]
+
+
+def _timm(name: str) -> ModuleType:
+    """The package, which a backbone ``name`` needs."""
     try:
         import timm
     except ImportError:
         raise ModelError(
             f"model.backbone: '{name}' needs the package timm: pip install 'temper[timm]'"
         ) from None
+    return timm
+
+
+def _config(name: str) -> tuple[ModuleType, Any]:
+    """The package, and what it knows of the network's pretrained weights."""
+    timm = _timm(name)
     theirs = name.removeprefix(PREFIX)
     config = timm.get_pretrained_cfg(theirs) if timm.is_model(theirs) else None
     if config is None:

@@ -11,11 +11,12 @@ RECOMMENDED = frozenset(
     {"mobilenet_v3_small", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny", "vit_b_16"}
 )
 """Of torchvision's: what a processor or a single GPU can train, and what papers compare with."""
-TORCHVISION_LICENCE = "BSD-3-Clause (code); weights: terms of ImageNet may apply"
-"""torchvision: "pre-trained models [...] may have their own licenses or terms and conditions derived from the
-dataset used for training"."""
+TORCHVISION_LICENCE = "BSD-3-Clause (code)"
+"""Its "pre-trained models [...] may have their own licenses or terms and conditions derived from the dataset
+used for training"."""
 SWAG = ("regnet_y_128gf", "vit_h_14")
-SWAG_LICENCE = "github.com/facebookresearch/SWAG/blob/main/LICENSE"
+SWAG_LICENCE = "LICENSE of facebookresearch/SWAG"
+"""Which torchvision refers to."""
 
 LITE = {
     0: ("57934424", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
@@ -24,10 +25,10 @@ LITE = {
 }
 """EfficientNet-Lites that there are packages of: the suffix of the file, and its SHA-256."""
 CIFAR = {
-    "cifar_resnet20": (272_474, "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"),
-    "cifar_resnet32": (466_906, "d509ac1820d7f25398913559d7e81a13229b1e7adc5648e3bfa5e22dc137f850"),
-    "cifar_resnet44": (661_338, "014dd6541728a1c700b1642ab640e211dc6eb8ed507d70697458dc8f8a0ae2e4"),
-    "cifar_resnet56": (855_770, "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367"),
+    "cifar_resnet20": (269_722, "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"),
+    "cifar_resnet32": (464_154, "d509ac1820d7f25398913559d7e81a13229b1e7adc5648e3bfa5e22dc137f850"),
+    "cifar_resnet44": (658_586, "014dd6541728a1c700b1642ab640e211dc6eb8ed507d70697458dc8f8a0ae2e4"),
+    "cifar_resnet56": (853_018, "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367"),
 }
 """Parameters, and the SHA-256 of the file in the repository of Y. Idelbayev."""
 CIFAR_FILES = (

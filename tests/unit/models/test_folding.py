@@ -57,7 +57,8 @@ def test_a_refreshed_twin_follows_the_weights(adapter: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "num_left"), [("resnet8", 0), ("resnet20", 0), ("resnet18", 0), ("preact_resnet18", 9)]
+    ("backbone", "num_left"),
+    [("resnet8", 0), ("resnet20", 0), ("resnet18", 0), ("preact_resnet18", 9), ("cifar_resnet56", 0)],
 )
 def test_every_batch_norm_behind_a_convolution_is_folded(backbone: str, num_left: int) -> None:
     model = network(backbone).eval()

@@ -11,13 +11,13 @@ from temper.models import ModelSpec, build_model, folded_twin
 from temper.models.in_place import average_globally, relu_
 
 CLASSES = {"target": ["a", "b", "c"]}
-NETWORKS = ["resnet8", "resnet20", "preact_resnet18", "wide_resnet16_4"]
+NETWORKS = ["resnet8", "resnet20", "preact_resnet18", "wide_resnet16_4", "cifar_resnet20"]
 ADAPTERS = [None, {"kind": "lora", "rank": 2}, {"kind": "bottleneck"}, {"kind": "norm_bias"}]
 
 
 def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put torch's own functions into the networks."""
-    for module in ("small_resnet", "wide_resnet"):
+    for module in ("small_resnet", "wide_resnet", "cifar_resnet"):
         monkeypatch.setattr(f"temper.models.{module}.relu_", F.relu)
         monkeypatch.setattr(
             f"temper.models.{module}.average_globally",
@@ -60,13 +60,14 @@ def test_answers_and_gradients_are_those_of_torch(
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS[1:], ids=lambda adapter: adapter["kind"])
+@pytest.mark.parametrize("backbone", ["resnet8", "cifar_resnet20"])
 def test_so_they_are_where_adapters_read_the_activations(
-    monkeypatch: pytest.MonkeyPatch, adapter: object
+    monkeypatch: pytest.MonkeyPatch, adapter: object, backbone: str
 ) -> None:
     """Weights' gradients of a convolution without BatchNorm depend on the layout, by rounding."""
-    ours = gradients(built("resnet8", adapter).train(), IMAGES)
+    ours = gradients(built(backbone, adapter).train(), IMAGES)
     plainly(monkeypatch)
-    theirs = gradients(built("resnet8", adapter).train(), IMAGES)
+    theirs = gradients(built(backbone, adapter).train(), IMAGES)
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(ours, theirs, strict=True))
 
 

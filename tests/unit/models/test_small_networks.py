@@ -102,7 +102,7 @@ def test_attention_is_torchs() -> None:
     assert torch.allclose(ours(tokens), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["wide_resnet16_4", "preact_resnet18", "small_vit"])
+@pytest.mark.parametrize("name", ["wide_resnet16_4", "preact_resnet18", "small_vit", "cifar_resnet20"])
 def test_every_parameter_takes_part(name: str) -> None:
     torch.manual_seed(0)
     network = build_backbone(name, 8).module

@@ -320,8 +320,15 @@ def test_a_folder_holds_one_fit(tmp_path: Path) -> None:
     folder.claim(request)
     folder.claim(request)
     assert folder.read_request() == request
+    longer = FitRequest(images="photos", minutes=60)
+    folder.claim(longer)  # nothing was planned yet
+    assert folder.read_request() == longer
     with pytest.raises(CheckpointError, match=r"holds another fit .* `temper fit --resume"):
-        folder.claim(FitRequest(images="photos", minutes=60))
+        folder.claim(FitRequest(images="others", minutes=60))
+    folder.plan.touch()
+    folder.claim(longer)
+    with pytest.raises(CheckpointError, match="holds another fit"):
+        folder.claim(request)
     folder.request.write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read"):
         folder.read_request()

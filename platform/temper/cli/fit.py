@@ -80,9 +80,8 @@ def _request(
     source: Path | None,
 ) -> "FitRequest":
     from temper.fitting import FitRequest
-    from temper.spec import BallThreat, validate
+    from temper.spec import validate
 
-    validate(BallThreat, {"norm": norm, "eps": eps}, "--eps, --norm")
     document = {
         "images": str(images),
         "eps": eps,

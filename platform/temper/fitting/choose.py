@@ -17,6 +17,7 @@ from temper.fitting.measure import measure
 from temper.fitting.plan import FitPlan, Load, Measured, choose_plan, make_plan, needed_s
 from temper.fitting.request import FitRequest
 from temper.fitting.starts import Start, find_starts
+from temper.models import build_model
 from temper.recipe import WorkersSpec, build_recipe
 
 MEASURING_SHARE = 0.15
@@ -64,9 +65,7 @@ def choose(material: Material, started: float, say: Say, *, verbose: bool = Fals
     """
     request = material.request
     starts = find_starts(request, material.look.long_side)
-    for start in starts:
-        for size in start.sizes[:1]:  # what cannot be meant is refused before Ray is started
-            build_recipe(material.document(start.backbone, start.weights, size))
+    _check(material, starts)
     start_ray(verbose=verbose)
     load = load_of(material, max_concurrent(WorkersSpec()))
     deadline = started + 60 * request.minutes
@@ -84,6 +83,20 @@ def choose(material: Material, started: float, say: Say, *, verbose: bool = Fals
             "--backbone"
         )
     return plan
+
+
+def _check(material: Material, starts: Sequence[Start]) -> None:
+    """Refuse what cannot be meant, before Ray is started and weights are read.
+
+    Raises:
+        ModelError: the network that was asked for needs images of another size.
+    """
+    for start in starts:
+        recipe = build_recipe(material.document(start.backbone, start.weights, start.sizes[0]))
+        if material.request.backbone is not None:
+            bare = recipe.model.model_copy(update={"weights": None})
+            classes = {"target": list(material.look.classes)}
+            build_model(bare, classes, image_size=recipe.data.image_size, seed=recipe.seed)
 
 
 def load_of(material: Material, num_slots: int) -> Load:
@@ -121,8 +134,7 @@ def _measure(
             try:
                 before = measure(document, shards, is_balanced=material.look.is_imbalanced)
             except ModelError as problem:
-                problems.append(str(problem))
-                say(f"{label}: cannot be started from ({problem})")
+                problems.append(f"{label}: cannot be started from ({problem})")
                 continue
             measured.append(before)
             say(_described(before))
@@ -130,6 +142,8 @@ def _measure(
                 return measured
     if not measured:
         raise ModelError(problems[0])
+    for told in problems:
+        say(told)
     return measured
 
 

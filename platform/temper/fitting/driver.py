@@ -8,7 +8,7 @@ from pathlib import Path
 from temper.cluster.sweep import Watch, resume, sweep
 from temper.data import ShardSet
 from temper.data.shards import Progress
-from temper.errors import TrainingError
+from temper.errors import DataError, TrainingError
 from temper.explain import build_report
 from temper.fitting.choose import Material, choose
 from temper.fitting.documents import fit_space, planned_document
@@ -16,6 +16,7 @@ from temper.fitting.look import Look, look_at, make_shards
 from temper.fitting.outcome import Outcome, read_outcome
 from temper.fitting.plan import FitPlan
 from temper.fitting.request import FitFolder, FitRequest
+from temper.fitting.starts import find_starts
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.reading import read_json
 from temper.records import SweepRecord, read_ledger, write_atomic
@@ -60,6 +61,10 @@ def run_fit(
     """
     started = time.monotonic()
     folder, watch = FitFolder(out), watch or FitWatch()
+    for path in (request.images, request.source):
+        if path is not None and not Path(path).is_dir():
+            raise DataError(f"{path}: no such folder")
+    find_starts(request, 0)  # so that a wrong name is told before images are read
     folder.claim(request)
     material = _material(folder, request, watch)
     plan = _plan(folder, material, started, watch, verbose)

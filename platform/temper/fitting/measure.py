@@ -13,7 +13,7 @@ from temper.cluster.feeds import OpenData, build_feed, decode_splits
 from temper.cluster.subject import choose_device
 from temper.data import Images, ShardSet
 from temper.evaluation.evaluate import predict_logits
-from temper.fitting.plan import VALIDATION_STEPS, Measured
+from temper.fitting.plan import Measured
 from temper.host import use_cpu
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe, build_recipe
@@ -59,7 +59,7 @@ def measure(document: Mapping[str, Any], shards: Mapping[str, ShardSet], *, is_b
     step_s = seconds_per_step(plain, data, decoded, device)
     attacked_step_s = max(seconds_per_step(hardened, data, decoded, device), step_s)
     batch_size = min(hardened.data.batch_size, len(decoded["target/train"].labels))
-    extra = (attacked_step_s - step_s) / VALIDATION_STEPS
+    extra = (attacked_step_s - step_s) / getattr(hardened.objective.adversary, "steps", 1)
     return Measured(
         backbone=hardened.model.backbone,
         weights=hardened.model.weights,

@@ -28,6 +28,8 @@ FEWEST_TESTED = 100
 """Images to evaluate on, at least: with fewer the intervals say nothing."""
 CROWD = 1.25
 """Times longer that a step takes beside another on the same memory."""
+RATE_TEST = 1.05
+"""Times longer that a training takes that measures its learning rate first."""
 EPOCH_S, TRIAL_S, FIT_S = 0.3, 6.0, 15.0
 """What an epoch, a process, and a fit take beside their steps."""
 LATE = 1.3
@@ -178,12 +180,14 @@ def plan_evaluation(start: Measured, load: Load, seconds: float) -> tuple[float,
 
 def training_s(start: Measured, load: Load, epochs: int, *, is_hardened: bool) -> float:
     """Of a whole run: its steps, its validations, and what it takes to begin."""
-    crowd = CROWD if load.num_slots > 1 else 1.0
+    slower = (CROWD if load.num_slots > 1 else 1.0) * (1.0 if start.weights is None else RATE_TEST)
     step_s = start.attacked_step_s if is_hardened else start.step_s
     validations = math.ceil(epochs / validated_every(epochs, is_hardened=is_hardened))
     validation_s = load.num_val * (VALIDATION_STEPS + 1) * start.pass_s
     return (
-        crowd * (epochs * load.num_batches * step_s + validations * validation_s) + epochs * EPOCH_S + TRIAL_S
+        slower * (epochs * load.num_batches * step_s + validations * validation_s)
+        + epochs * EPOCH_S
+        + TRIAL_S
     )
 
 

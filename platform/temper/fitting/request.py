@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from temper.errors import CheckpointError
 from temper.reading import read_json
 from temper.records import SweepFolder, write_atomic
-from temper.spec import BallThreat, Norm, Ratio, Spec
+from temper.spec import BallThreat, Norm, Ratio, Spec, check_eps
 
 
 class FitRequest(Spec):
@@ -28,6 +28,15 @@ class FitRequest(Spec):
     source: str | None = None
     """Class folders or shards of a source task."""
     seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @field_validator("images", "source")
+    @classmethod
+    def _from_anywhere(cls, path: str | None) -> str | None:
+        """Absolute, so that the fit can be resumed from another folder."""
+        return None if path is None else str(Path(path).resolve())
+
+    def model_post_init(self, _context: object) -> None:
+        check_eps(self.norm, self.eps)
 
     @property
     def threat(self) -> BallThreat:
@@ -66,17 +75,19 @@ class FitFolder:
     def claim(self, request: FitRequest) -> None:
         """Write the request down, or see that this very one was begun here.
 
+        Until something was planned, another one for the same images takes its place.
+
         Raises:
             CheckpointError: the folder holds something else.
         """
         if self.request.exists():
-            if self.read_request() != request:
+            before = self.read_request()
+            if before != request and (self.plan.exists() or not _same_images(before, request)):
                 raise CheckpointError(
                     f"{self.path}: holds another fit (see {self.request.name}); "
                     f"`temper fit --resume {self.path}` goes on with that one, another --out begins this one"
                 )
-            return
-        if self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(self.path.iterdir()):
             raise CheckpointError(f"{self.path}: exists already; remove it, or choose another --out")
         write_atomic(self.request, request.model_dump_json(indent=2) + "\n")
 
@@ -92,3 +103,9 @@ class FitFolder:
             return FitRequest.model_validate(read_json(self.request))
         except (OSError, ValueError, ValidationError) as problem:
             raise CheckpointError(f"{self.request}: cannot be read ({problem})") from None
+
+
+def _same_images(one: FitRequest, other: FitRequest) -> bool:
+    """Whether both make the same shards."""
+    names = ("images", "source", "seed", "size")
+    return all(getattr(one, name) == getattr(other, name) for name in names)

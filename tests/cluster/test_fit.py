@@ -41,7 +41,7 @@ def stages() -> list[str]:
 def fitted(
     images: Path, planned: list[tuple[Look, FitPlan]], stages: list[str], ray_cluster: None
 ) -> FitResult:
-    request = FitRequest(images=str(images), eps=0.1, minutes=3, backbone="resnet8", weights="random")
+    request = FitRequest(images=str(images), eps=0.1, minutes=1, backbone="resnet8", weights="random")
     watch = FitWatch(Watch(on_stage=stages.append), on_plan=lambda look, plan: planned.append((look, plan)))
     return run_fit(request, images.parents[1] / "fit", watch=watch)
 

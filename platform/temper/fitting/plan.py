@@ -30,10 +30,10 @@ CROWD = 1.25
 """Times longer that a step takes beside another on the same memory."""
 RATE_TEST = 1.05
 """Times longer that a training takes that measures its learning rate first."""
-EPOCH_S, TRIAL_S, FIT_S = 0.3, 6.0, 15.0
+EPOCH_S, TRIAL_S, FIT_S = 0.2, 6.0, 15.0
 """What an epoch, a process, and a fit take beside their steps."""
-LATE = 1.3
-"""Times the planned time that trainings may take before they are ended."""
+LATE, LATE_S = 1.3, 120.0
+"""Times the planned time that trainings may take before they are ended, and seconds more at least."""
 VALIDATION_STEPS = 3
 """Of PGD, as in the recipe."""
 
@@ -135,7 +135,7 @@ def make_plan(start: Measured, load: Load, seconds: float, *, min_steps: int = 1
         sweep_s=FIT_S + makespan([plain_s] + count * [hardened_s], load.num_slots),
         evaluation_s=evaluation_s,
         test_images=test_images,
-        max_sweep_s=LATE * max(seconds - evaluation_s, 2 * FIT_S),
+        max_sweep_s=max(LATE * (seconds - evaluation_s), seconds - evaluation_s + LATE_S),
     )
 
 

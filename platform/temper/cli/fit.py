@@ -51,21 +51,24 @@ def fit(
     It chooses network, image size, epochs and hardening by what it finds in the images and measures on this
     machine within the time, and says so before it trains. The same command goes on where it was interrupted.
     """
+    if resume is not None and (images is not None or out is not None):
+        raise UsageError("--resume needs the fit's folder alone; everything else is in its fit.json")
+    if resume is None and images is None:
+        raise UsageError("temper fit needs a folder of images, or --resume OUT")
+    request = images and _request(here(images), eps, norm, minutes, size, backbone, weights, seed, source)
+    _show(_run(request, resume or out, verbose), as_json)
+
+
+def _run(request: "FitRequest | None", folder: Path | None, verbose: bool) -> "FitResult":
+    """Begin ``request`` in ``folder``, or go on with what is there."""
     from temper.fitting import resume_fit, run_fit
 
-    if resume is not None:
-        if images is not None or out is not None:
-            raise UsageError("--resume needs the fit's folder alone; everything else is in its fit.json")
-        with _watching() as watch:
-            result = resume_fit(here(resume), watch=watch, verbose=verbose)
-    else:
-        if images is None:
-            raise UsageError("temper fit needs a folder of images, or --resume OUT")
-        request = _request(here(images), eps, norm, minutes, size, backbone, weights, seed, source)
-        folder = here(out) if out is not None else Path("runs") / f"{images.resolve().name}-fit"
-        with _watching() as watch:
-            result = run_fit(request, folder, watch=watch, verbose=verbose)
-    _show(result, as_json)
+    with _watching() as watch:
+        if request is None:
+            assert folder is not None
+            return resume_fit(here(folder), watch=watch, verbose=verbose)
+        place = folder or Path("runs") / f"{Path(request.images).name}-fit"
+        return run_fit(request, here(place), watch=watch, verbose=verbose)
 
 
 def _request(
@@ -202,7 +205,9 @@ def _show(result: "FitResult", as_json: bool) -> None:
         _summary(result, outcome), table_of(f"{result.look.name}, {threat}", columns, rows), as_json=as_json
     )
     for advice in outcome.advice:
-        say(f"advice: {advice.text}" + ("" if advice.option is None else f" {advice.option}"))
+        say(f"advice: {advice.text}")
+        if (command := outcome.command_of(advice)) is not None:
+            say(f"  {command}")
     say("next:")
     for step in outcome.next_steps:
         say(f"  {step}")

@@ -40,6 +40,16 @@ class Outcome:
     def model(self, kind: str) -> Model | None:
         return next((one for one in self.models if one.kind == kind), None)
 
+    def command_of(self, advice: AdviceRecord) -> str | None:
+        """What to type to follow an advice on the hardened model; ``None`` where no option helps."""
+        hardened = self.model("hardened")
+        if advice.option is None or hardened is None:
+            return None
+        recipe = str(hardened.run / "recipe.yaml")
+        if advice.option.startswith("--set"):
+            return f"temper train {recipe} {advice.option} --out {hardened.run.parents[2] / 'again'}"
+        return advice.option.replace("RECIPE", recipe)
+
 
 def read_outcome(
     folder: FitFolder, request: FitRequest, look: Look, plan: FitPlan, sweep: SweepRecord

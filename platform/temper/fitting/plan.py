@@ -20,10 +20,10 @@ EVALUATION_SHARE = 0.25
 """Of the time."""
 PLAIN_SHARE = 0.3
 """Of the time for trainings that the one without attacks takes at most, on one core."""
-EVALUATION_PASSES = 60
-"""Of an image, forward and backward: suite ``quick`` and its gates."""
-NUM_EVALUATED = 3
-"""Probe, plain and hardened model."""
+EVALUATION_PASSES = (80, 30, 20)
+"""Of an image, forward and backward: suite ``quick`` and its gates, on the hardened model, the plain one and
+the probe, which fall to the first attacks.
+"""
 FEWEST_TESTED = 100
 """Images to evaluate on, at least: with fewer the intervals say nothing."""
 CROWD = 1.25
@@ -239,8 +239,8 @@ def _most(limit: int, fits: Callable[[int], bool]) -> int:
 
 def _evaluation_s(start: Measured, load: Load, images: int) -> float:
     crowd = CROWD if load.num_slots > 1 else 1.0
-    one = TRIAL_S + crowd * images * EVALUATION_PASSES * start.pass_s
-    return makespan(NUM_EVALUATED * [one], load.num_slots)
+    times = [TRIAL_S + crowd * images * passes * start.pass_s for passes in EVALUATION_PASSES]
+    return makespan(times, load.num_slots)
 
 
 def _score(plan: FitPlan) -> float:

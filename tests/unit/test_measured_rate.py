@@ -14,7 +14,7 @@ from temper.models import build_model
 from temper.optim import OptimSpec
 from temper.recipe import Recipe, build_recipe
 from temper.training import Worker, plan_phases, read_state
-from temper.training.range_test import BUDGET, FRACTION, find_lr
+from temper.training.range_test import ATTACKED_FRACTION, BUDGET, FRACTION, find_lr
 from temper.training.rate import UNMEASURED, limit_of
 
 MEASURED = {"optim": {"kind": "adamw", "lr": "auto"}, "data__batch_size": 16}
@@ -46,7 +46,10 @@ def test_the_rate_is_that_of_the_seed_and_takes_a_tenth_of_the_run(tiny_recipe: 
     assert rate.was_measured
     assert len(rate.rates) == len(rate.losses) <= BUDGET * 8 * feed.target.num_batches
     assert passes.backward == len(rate.rates) * 16 * (1 + recipe.objective.uses_source)
-    assert rate.limit is None or rate.lr == pytest.approx(FRACTION * rate.limit, rel=0.05)
+    assert rate.limit is None or rate.lr == pytest.approx(ATTACKED_FRACTION * rate.limit, rel=0.05)
+    plain = found(tiny_recipe(**MEASURED, epochs=8, objective__adversary=None))[0]
+    assert plain.losses == rate.losses  # attacks take no part in the test
+    assert plain.limit is None or plain.lr == pytest.approx(FRACTION * plain.limit, rel=0.05)
     assert found(recipe)[0] == rate
     assert found(tiny_recipe(**MEASURED, epochs=8, seed=1))[0] != rate
 

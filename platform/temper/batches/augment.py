@@ -1,4 +1,4 @@
-"""Random rotation, shift and flip of a whole batch at once, with parameters per image."""
+"""Random rotation, shift, flip, zoom and light of a whole batch at once, with parameters per image."""
 
 import math
 
@@ -30,12 +30,32 @@ def augment(images: Tensor, spec: AugmentSpec | None, generator: torch.Generator
     flips = torch.ones(count, device=device)
     if spec.horizontal_flip:
         flips = 1 - 2 * torch.randint(0, 2, (count,), device=device, generator=generator).float()
-    return warp(images, angles, shifts, flips)
+    zooms = 1 + uniform(spec.zoom_frac) if spec.zoom_frac else None
+    warped = warp(images, angles, shifts, flips, zooms)
+    if spec.contrast_frac or spec.brightness or spec.gamma:
+        relight(warped, 1 + uniform(spec.contrast_frac), uniform(spec.brightness), uniform(spec.gamma).exp())
+    return warped
 
 
 @torch.no_grad()
-def warp(images: Tensor, angles: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-    """Rotate (radians), shift (B,2; 2 is the whole side) and flip (-1 or 1) each of (B,3,H,W).
+def relight(images: Tensor, contrasts: Tensor, shifts: Tensor, powers: Tensor) -> None:
+    """Change the light of images (B,3,H,W) in [0,1], in place.
+
+    Of each, by its own number (B,): the distance from its mean is multiplied, a constant is added, and the
+    result, back in [0,1], is raised to a power.
+    """
+    contrasts, shifts, powers = (part.view(-1, 1, 1, 1) for part in (contrasts, shifts, powers))
+    means = images.mean(dim=(1, 2, 3), keepdim=True)
+    images.sub_(means).mul_(contrasts).add_(means + shifts).clamp_(0, 1).pow_(powers)
+
+
+@torch.no_grad()
+def warp(
+    images: Tensor, angles: Tensor, shifts: Tensor, flips: Tensor, zooms: Tensor | None = None
+) -> Tensor:
+    """Rotate (radians), shift (B,2; 2 is the whole side), flip (-1 or 1) and zoom each of (B,3,H,W).
+
+    A zoom (B,) of 1.1 shows a tenth more on each axis.
 
     Of uint8 or of float32 in [0,1]; the result is the latter. On a CPU a few images at a time, whose grid and
     pixels stay in its cache.
@@ -44,6 +64,8 @@ def warp(images: Tensor, angles: Tensor, shifts: Tensor, flips: Tensor) -> Tenso
     cos, sin = angles.cos(), angles.sin()
     across = torch.stack([flips * cos, sin * width / height], dim=1)
     down = torch.stack([-flips * sin * height / width, cos], dim=1)
+    if zooms is not None:
+        across, down = across * zooms[:, None], down * zooms[:, None]
     warped = torch.empty(images.shape, device=images.device)
     count = len(images)
     if images.device.type == "cpu":

@@ -55,7 +55,9 @@ def fit(
         raise UsageError("--resume needs the fit's folder alone; everything else is in its fit.json")
     if resume is None and images is None:
         raise UsageError("temper fit needs a folder of images, or --resume OUT")
-    request = images and _request(here(images), eps, norm, minutes, size, backbone, weights, seed, source)
+    request = None
+    if images is not None:
+        request = _request(here(images), eps, norm, minutes, size, backbone, weights, seed, source)
     _show(_run(request, resume or out, verbose), as_json)
 
 

@@ -18,6 +18,14 @@ class AugmentSpec(Spec):
     shift_frac: float = Field(default=0.2, ge=0, le=1)
     """Uniform in plus and minus this share of the side, in each direction."""
     horizontal_flip: bool = True
+    zoom_frac: float = Field(default=0.0, ge=0, lt=1)
+    """Seen at a scale uniform in 1 plus and minus this."""
+    contrast_frac: float = Field(default=0.0, ge=0, lt=1)
+    """The distance from the image's mean is multiplied by 1 plus and minus this."""
+    brightness: float = Field(default=0.0, ge=0, lt=1)
+    """Added to every value: uniform in plus and minus this, of the range [0,1]."""
+    gamma: float = Field(default=0.0, ge=0, lt=2)
+    """Values are raised to the power exp(u), u uniform in plus and minus this: films and lamps differ so."""
 
 
 class MixSpec(Spec):

@@ -8,6 +8,8 @@ from temper.spec import content_hash
 NOT_HASHED = ("name", "tracking", "checkpoint")
 ADDED_LATER = (("data", "fold"), ("evaluation", "rejection"), ("model", "head"))
 """Blocks and their fields that count only where they are not ``null``."""
+AUGMENTS_ADDED_LATER = ("zoom_frac", "contrast_frac", "brightness", "gamma")
+"""Fields of ``data.augment`` that count only where they are not 0."""
 
 
 def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
@@ -23,6 +25,14 @@ def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
         own = hashed.get(block)
         if isinstance(own, dict) and own.get(field) is None:
             hashed[block] = {name: value for name, value in own.items() if name != field}
+    data = hashed.get("data")
+    if isinstance(data, dict) and isinstance(data.get("augment"), dict):
+        counted = {
+            name: value
+            for name, value in data["augment"].items()
+            if value or name not in AUGMENTS_ADDED_LATER
+        }
+        hashed["data"] = {**data, "augment": counted}
     if isinstance(validation, dict):
         hashed["validation"] = {
             name: value for name, value in validation.items() if name != "is_asynchronous"

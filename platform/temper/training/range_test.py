@@ -23,13 +23,15 @@ from temper.training.worker import Worker
 
 BUDGET = 0.1
 """Share of the run's steps that the test may take at most."""
-MIN_STEPS, MAX_STEPS = 20, 60
+MIN_STEPS, MAX_STEPS = 20, 40
 RANGE = {"adamw": (1e-5, 3e-2), "sgd": (1e-4, 1.0)}
 """Rates that are tried, on a geometric scale."""
 SMOOTHING = 0.7
 """Of the loss: share of the former mean."""
 FRACTION = 0.2
 """The rate to train at, as a share of that at which a cold start forgets what it knew."""
+ATTACKED_FRACTION = 0.5
+"""The same under attack: such runs are longer, and what they start from is to be forgotten (docs/log.md)."""
 
 
 def with_measured_rate(
@@ -68,7 +70,8 @@ def find_lr(
     rates = [low * (high / low) ** (step / (num_steps - 1)) for step in range(num_steps)]
     losses, passes = _smoothed_losses(recipe, feed, plan, model, worker, rates)
     limit = limit_of(rates, losses, len(feed.classes["target"]))
-    lr = float(f"{FRACTION * (limit or high):.2g}")
+    fraction = ATTACKED_FRACTION if plan.is_attacked else FRACTION
+    lr = float(f"{fraction * (limit or high):.2g}")
     return RateTest(lr=lr, limit=limit, rates=rates[: len(losses)], losses=losses), passes
 
 

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 import torchvision.transforms.v2.functional as tvf
 
 from temper.batches import ResidentBatches, augment, warp
+from temper.batches.augment import relight
 from temper.data import AugmentSpec, Images, Plan
+from temper.records import hash_of_recipe
 
 
 @pytest.mark.parametrize("num_rows", [7, 64, 65, 100])
@@ -133,3 +135,42 @@ def test_warp_of_images_that_are_not_square_samples_where_affine_grid_says() -> 
     grid = F.affine_grid(maps, [2, 3, 12, 20], align_corners=False)
     expected = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
     assert torch.allclose(warp(pixels, angles, shifts, none), expected, atol=1e-5)
+
+
+def test_a_zoom_shows_more_on_each_axis() -> None:
+    pixels = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    zooms, none = torch.tensor([1.25, 0.8]), torch.zeros(2)
+    maps = torch.zeros(2, 2, 3)
+    maps[:, 0, 0] = maps[:, 1, 1] = zooms
+    grid = F.affine_grid(maps, [2, 3, 16, 16], align_corners=False)
+    expected = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    assert torch.allclose(warp(pixels, none, torch.zeros(2, 2), torch.ones(2), zooms), expected, atol=1e-5)
+
+
+def test_light_changes_contrast_then_brightness_then_gamma() -> None:
+    images = torch.tensor([0.2, 0.4]).view(1, 1, 1, 2).repeat(2, 3, 1, 1)
+    relight(images, torch.tensor([2.0, 1.0]), torch.tensor([0.1, -0.3]), torch.tensor([1.0, 2.0]))
+    assert torch.allclose(images[0, 0, 0], torch.tensor([0.2, 0.6]), atol=1e-6)
+    assert torch.allclose(images[1, 0, 0], torch.tensor([0.0, 0.01]), atol=1e-6)
+
+
+def test_light_and_zoom_are_drawn_after_what_was_drawn_before_there_were_any() -> None:
+    pixels = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    lit = AugmentSpec(contrast_frac=0.3, brightness=0.2, gamma=0.3)
+
+    def drawn(spec: AugmentSpec) -> torch.Tensor:
+        return augment(pixels, spec, torch.Generator().manual_seed(0))
+
+    assert torch.equal(drawn(lit), drawn(lit))
+    assert drawn(lit).min() >= 0
+    assert drawn(lit).max() <= 1
+    assert not torch.allclose(drawn(lit), drawn(AugmentSpec()), atol=1e-2)
+    assert torch.allclose(drawn(AugmentSpec(gamma=1e-9)), drawn(AugmentSpec()), atol=1e-6)
+
+
+def test_recipes_from_before_light_and_zoom_keep_their_hash() -> None:
+    old = {"data": {"augment": {"rotation_degrees": 5.0, "shift_frac": 0.0, "horizontal_flip": True}}}
+    new = {"data": {"augment": {**AugmentSpec().model_dump(), **old["data"]["augment"]}}}
+    assert hash_of_recipe(old) == hash_of_recipe(new)
+    new["data"]["augment"]["gamma"] = 0.2
+    assert hash_of_recipe(old) != hash_of_recipe(new)

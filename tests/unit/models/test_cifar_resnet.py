@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from temper.attacks import attack_mode
+from temper.deployment.programs import run_program, to_program
 from temper.errors import ModelError
 from temper.models import ModelSpec, TaskModel, build_model, folded_twin, start_classes
 from temper.models.backbones import build_backbone
@@ -111,6 +112,13 @@ def test_all_adapters_for_convolutions_fit() -> None:
     kinds: list[dict[str, Any]] = [{"kind": "bottleneck"}, {"kind": "norm_bias"}]
     for adapter in kinds:
         assert torch.allclose(build(adapter=adapter)(images), expected, atol=1e-5)
+
+
+def test_an_export_answers_alike_for_batches_of_any_size() -> None:
+    model, images = build(), torch.rand(5, 3, 32, 32)
+    program = run_program(to_program(model, images[:2]))
+    with torch.no_grad():
+        assert torch.allclose(program(images), model(images), atol=1e-5)
 
 
 def published(name: str) -> Path:

@@ -129,6 +129,16 @@ def test_more_time_gives_longer_trainings_and_then_more_of_them() -> None:
     assert [plan.is_short for plan in plans if plan is not None] == [True, True, True, False, False]
 
 
+def test_a_short_plan_says_how_long_would_be_enough() -> None:
+    plan = make_plan(network(), LOAD, 600)
+    assert plan is not None
+    assert plan.is_short
+    assert plan.enough_minutes > 10
+    longer = make_plan(network(), LOAD, 60 * plan.enough_minutes * 1.1)
+    assert longer is not None
+    assert not longer.is_short
+
+
 def test_the_best_probe_that_can_be_trained_wins() -> None:
     small, large = network(32, 0.7, 0.05, "cifar_resnet20"), network(96, 0.9, 0.4)
     chosen = choose_plan([small, large], LOAD, 1200)

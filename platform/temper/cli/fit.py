@@ -126,6 +126,12 @@ def _watching() -> "Iterator[FitWatch]":
         def on_plan(look: "Look", plan: "FitPlan") -> None:
             clock.plan(plan)
             console.print(_plan_table(look, plan))
+            if plan.is_short:
+                steps = plan.hardened_epochs * plan.num_batches
+                say(
+                    f"the time is short: {steps} steps under attack may not make the model robust; "
+                    f"--minutes {plan.enough_minutes} would give them enough"
+                )
 
         watch = replace(shown, on_stage=on_stage, on_result=on_result, on_trial=on_trial)
         with progress_bar("images") as update:

@@ -1,5 +1,6 @@
 """What came out of a fit: its three models side by side, and in words what to do next."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,7 +102,7 @@ def next_steps(outcome: Outcome, request: FitRequest, look: Look, plan: FitPlan)
     if count < FEW:
         yield f"The class '{name}' has {count} training images: more of them help before anything else."
     if plan.is_short:
-        minutes = max(1, round(2 * request.minutes))
+        minutes = max(plan.enough_minutes, math.ceil(request.minutes) + 1)
         yield (
             f"The time was short ({plan.hardened_epochs} epochs under attack): --minutes {minutes} and "
             "another --out train longer."

@@ -102,6 +102,13 @@ class FitPlan(Spec):
         steps = self.hardened_epochs * self.num_batches
         return steps < ENOUGH_STEPS and self.hardened_epochs < MAX_EPOCHS
 
+    @property
+    def enough_minutes(self) -> int:
+        """About what hardening needs on this machine: for a training of ``ENOUGH_STEPS`` steps."""
+        factor = max(1.0, ENOUGH_STEPS / (self.hardened_epochs * self.num_batches))
+        more = (factor - 1) * self.hardened_s / (1 - EVALUATION_SHARE)
+        return math.ceil((self.total_s + more) / 60)
+
     def every_epochs(self, is_hardened: bool) -> int:
         """How often a training is validated."""
         epochs = self.hardened_epochs if is_hardened else self.plain_epochs

@@ -13,7 +13,7 @@ ENOUGH_STEPS = 1000
 """Of a hardened training, below which time goes into longer trainings, and above into more of them."""
 MIN_STEPS = 100
 """Of a training, below which another network or size is taken, if there is one that fits."""
-MAX_EPOCHS = 100
+MAX_EPOCHS = 60
 PLAIN_VALIDATIONS, HARDENED_VALIDATIONS = 4, 8
 """How often a whole training is validated."""
 EVALUATION_SHARE = 0.25
@@ -32,7 +32,7 @@ RATE_TEST = 1.05
 """Times longer that a training takes that measures its learning rate first."""
 EPOCH_S, TRIAL_S, FIT_S = 0.2, 6.0, 15.0
 """What an epoch, a process, and a fit take beside their steps."""
-LATE, LATE_S = 1.3, 120.0
+LATE, LATE_S = 1.3, 240.0
 """Times the planned time that trainings may take before they are ended, and seconds more at least."""
 VALIDATION_STEPS = 3
 """Of PGD, as in the recipe."""

@@ -2,9 +2,9 @@
 
     TEMPER_DATA=... python bench/pretrained.py --out runs/pretrained --seeds 1
 
-Each line is a run of `temper train` without attacks, whose record holds the figures. The plain script is the same
-network, images and steps in a dozen lines of PyTorch, with AdamW at 1e-3 and OneCycle. Finished runs are kept;
-`--sets` and `--ways` choose among them.
+Each line is a run of `temper train` without attacks, whose record holds the figures. The plain script is the
+same network, images and steps in a dozen lines of PyTorch, with AdamW at 1e-3 and OneCycle. Finished runs are
+kept; `--sets` and `--ways` choose among them.
 """
 
 import argparse

@@ -110,6 +110,7 @@ def test_only_what_is_missing_is_repeated_with_the_same_result(
         "target/fold-0-seed-1/record.json",
         "target/fold-1-seed-0/record.json",
         "target/fold-1-seed-0/checkpoint/model.safetensors",
+        "target/fold-1-seed-0/probe/checkpoint/model.safetensors",
     }, "neither the start nor a finished run is trained again"
     assert not copy.run("target", 1, 0).error.exists()
     assert again.targets == record.targets

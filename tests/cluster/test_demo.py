@@ -35,7 +35,9 @@ def demo(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory, seen: list
 
 def test_the_best_hardened_model_beats_the_baseline_by_20_points(demo: DemoResult) -> None:
     entries = {entry.name: entry for entry in demo.leaderboard.boards[0].entries}
-    baseline = entries.pop("digits-baseline")
+    baseline, probe = entries.pop("digits-baseline"), entries.pop("digits-probe")
+    assert probe.baseline == "linear probe"
+    assert probe.robust_acc <= baseline.robust_acc + 0.1
     best = demo.leaderboard.boards[0].entries[0]
     assert best.name in entries
     assert best.robust_acc >= baseline.robust_acc + 0.2
@@ -49,7 +51,7 @@ def test_the_sweep_leaves_a_ledger_and_records_that_agree(demo: DemoResult, seen
     assert sorted(row.trial for row in rows) == sorted(row.trial for row in seen)
     assert [row.trial for row in rows].count("baseline") == 1
     assert {row.status for row in rows} <= {"finished", "stopped"}
-    assert len(list(folder.pretrain.iterdir())) == 1
+    assert len(list(folder.pretrain.iterdir())) == len(list(folder.probe.iterdir())) == 1
     for name in demo.sweep.finalists:
         record = read_record(folder.trial(name).record)
         assert record.recipe_hash == next(row.recipe_hash for row in rows if row.trial == name)

@@ -67,7 +67,9 @@ def fast(shards: Path, start: Path, guard: dict[str, Any] | None) -> Recipe:
     """Single steps of eps from the image itself, at a rate that rises over the first nine epochs."""
     adversary = {"kind": "fast", "eps": EPS, "random_start": False, "guard": guard}
     optim = {"lr": 0.1, "lr_schedule": "constant", "warmup_frac": 0.3}
-    return recipe(shards, adversary, model={"backbone": "resnet8", "weights": str(start)}, optim=optim)
+    return recipe(
+        shards, adversary, model={"backbone": "resnet8", "weights": str(start), "head": "start"}, optim=optim
+    )
 
 
 def rows_of(run: Path) -> list[dict[str, float]]:

@@ -41,7 +41,7 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "trades with awp": {"objective__adversary": {"kind": "trades", "eps": 0.1, "steps": 2, "awp": {}}},
     "twins": {"schedule": {"kind": "twins"}},
-    "lp_ft": {"schedule": {"kind": "lp_ft", "head_frac": 0.75}},
+    "lp_ft": {"schedule": {"kind": "lp_ft"}},
     "mixing, balanced": {"data__mixing": {}, "data__sampling": "balanced"},
     "lora": {"model__adapter": {"kind": "lora", "rank": 2}},
     "adalora": {  # a transformer is dear: as many steps as the others, on fewer images

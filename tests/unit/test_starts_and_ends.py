@@ -105,7 +105,8 @@ def test_one_logit_for_two_classes(tiny_recipe: Any, digits: dict[str, Path], tm
 def test_a_merged_run_answers_as_the_adapted_one(
     tiny_recipe: Any, source_run: Path, tmp_path: Path, backbone: str, adapter: dict[str, Any]
 ) -> None:
-    recipe = tiny_recipe(model__backbone=backbone, model__adapter=adapter, model__weights=str(source_run))
+    model = {"backbone": backbone, "adapter": adapter, "weights": str(source_run)}
+    recipe = tiny_recipe(model=model, optim__lr=0.01)
     launch(recipe, tmp_path / "run")
     before = evaluate_run(tmp_path / "run")
     assert before.model.adapter is not None

@@ -21,6 +21,7 @@ from temper.attacks.near_pgd import NearPGD
 from temper.attacks.patch import PatchAttack, PatchPGD
 from temper.attacks.patch_search import PatchSearch
 from temper.attacks.pgd import PGD
+from temper.attacks.portions import cut, fitting, images_at_once, in_portions
 from temper.attacks.square import Square
 
 AnyAttack = Annotated[FGSM | PGD | NearPGD | PatchPGD, Field(discriminator="kind")]
@@ -52,6 +53,10 @@ __all__ = [
     "apgd",
     "attack_mode",
     "check_loss",
+    "cut",
+    "fitting",
+    "images_at_once",
+    "in_portions",
     "kept_statistics",
     "minimum_norm",
     "smallest_num_classes",

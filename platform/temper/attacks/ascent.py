@@ -13,6 +13,7 @@ from torch import Tensor
 from temper.attacks.base import LogitsFn
 from temper.attacks.losses import LossName, is_fooled, losses_of
 from temper.attacks.norms import project, steepest
+from temper.attacks.portions import images_at_once, portions
 from temper.spec import Norm
 
 REPACK_FRAC = 0.25
@@ -34,7 +35,7 @@ class Problem:
     goal_labels: Tensor | None = None
     """(B,) int64, or ``None``: any wrong class."""
 
-    def rows(self, rows: Tensor) -> "Problem":
+    def rows(self, rows: Tensor | slice) -> "Problem":
         """The same for some of the images."""
         goals = None if self.goal_labels is None else self.goal_labels[rows]
         return replace(
@@ -173,6 +174,15 @@ def look(problem: Problem, points: Tensor, *, with_gradient: bool = True) -> tup
     The gradient is zero where it isn't asked for, and where the model lets none through: that such a model
     looks robust is for the health gates to see.
     """
+    size = images_at_once(problem.logits_fn, points) if with_gradient else len(points)
+    if len(points) <= size:
+        return _look(problem, points, with_gradient)
+    parts = [_look(problem.rows(rows), points[rows], True) for rows in portions(len(points), size)]
+    logits, losses, gradients = (torch.cat(same) for same in zip(*parts, strict=True))
+    return logits, losses, gradients
+
+
+def _look(problem: Problem, points: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
     points = points.detach().requires_grad_(with_gradient)
     with torch.set_grad_enabled(with_gradient):
         logits = problem.logits_fn(points)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
@@ -10,13 +11,24 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from temper.attacks.norms import project, steepest
+from temper.attacks.portions import images_at_once, portions
 from temper.spec import Norm, Ratio, Spec, check_eps, format_ratio
 
 LogitsFn = Callable[[Tensor], Tensor]
-"""Images (B,3,H,W) in [0,1] to logits (B,C)."""
+"""Images (B,3,H,W) in [0,1] to logits (B,C), each row from its image alone (or see ``images_at_once``)."""
 
-LossFn = Callable[[Tensor], Tensor]
-"""Images (B,3,H,W) in [0,1] to the sum of their losses, a scalar that an attack raises."""
+
+@dataclass(frozen=True)
+class AttackLoss:
+    """What an attack raises: a loss of each image's logits."""
+
+    logits_fn: LogitsFn
+    loss_of: Callable[[Tensor, slice], Tensor]
+    """Logits (K,C) of some images, and which of them these are, to the sum of their losses, a scalar."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The sum over all ``images`` (B,3,H,W)."""
+        return self.loss_of(self.logits_fn(images), slice(0, len(images)))
 
 
 class Attack(Spec):
@@ -52,20 +64,24 @@ class Attack(Spec):
         return self if factor == 1 else self.model_copy(update={"eps": self.eps * factor, **steps})
 
 
-def cross_entropy_of(logits_fn: LogitsFn, labels: Tensor) -> LossFn:
+def cross_entropy_of(logits_fn: LogitsFn, labels: Tensor) -> AttackLoss:
     """The loss of an untargeted attack on ``labels``."""
-    return lambda images: F.cross_entropy(logits_fn(images), labels, reduction="sum")
+    return AttackLoss(logits_fn, lambda logits, rows: F.cross_entropy(logits, labels[rows], reduction="sum"))
 
 
-def image_gradient(loss_fn: LossFn, images: Tensor) -> Tensor:
+def image_gradient(loss: AttackLoss, images: Tensor) -> Tensor:
     """The gradient of each image's loss with respect to that image; parameters get none."""
+    gradients: list[Tensor] = []
     with torch.enable_grad():
-        images = images.detach().requires_grad_()
-        return torch.autograd.grad(loss_fn(images), images)[0]
+        for rows in portions(len(images), images_at_once(loss.logits_fn, images)):
+            part = images[rows].detach().requires_grad_()
+            summed = loss.loss_of(loss.logits_fn(part), rows)
+            gradients += torch.autograd.grad(summed, part)
+    return gradients[0] if len(gradients) == 1 else torch.cat(gradients)
 
 
 def ascend(
-    loss_fn: LossFn,
+    loss: AttackLoss,
     norm: Norm,
     start: Tensor,
     images: Tensor,
@@ -76,7 +92,7 @@ def ascend(
     """``steps`` along the steepest direction of the loss, each projected back; detached."""
     perturbed = start
     for _ in range(steps):
-        direction = steepest(norm, image_gradient(loss_fn, perturbed), perturbed)
+        direction = steepest(norm, image_gradient(loss, perturbed), perturbed)
         perturbed = project(norm, perturbed + step_size * direction, images, eps)
     return perturbed.detach()
 

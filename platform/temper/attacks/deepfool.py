@@ -13,6 +13,7 @@ from temper.attacks.ascent import where
 from temper.attacks.base import Attack, LogitsFn
 from temper.attacks.losses import is_fooled, likely_goals
 from temper.attacks.norms import project
+from temper.attacks.portions import cut
 
 CARRY = 1e-4
 """Added to each step's length, so that steps to a boundary do not end just short of it for ever."""
@@ -48,6 +49,9 @@ class DeepFool(Attack):
 
     def nearest(self, logits_fn: LogitsFn, images: Tensor, labels: Tensor) -> Tensor:
         """Points (B,3,H,W) in [0,1] at any distance: the first that fooled, else where the steps ended."""
+        return torch.cat([self._nearest(logits_fn, images[rows], labels[rows]) for rows in cut(images)])
+
+    def _nearest(self, logits_fn: LogitsFn, images: Tensor, labels: Tensor) -> Tensor:
         found, moved = images.clone(), torch.zeros_like(images)
         rows = torch.arange(len(images), device=images.device)
         goals = rows.new_empty(0)

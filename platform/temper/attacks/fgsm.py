@@ -28,5 +28,5 @@ class FGSM(Attack):
     ) -> Tensor:
         start = random_point(self.norm, images, self.eps, generator) if self.random_start else images
         rel_step = self.rel_step or (1.25 if self.random_start else 1.0)
-        loss_fn = cross_entropy_of(logits_fn, labels)
-        return ascend(loss_fn, self.norm, start, images, self.eps, rel_step * self.eps, steps=1)
+        loss = cross_entropy_of(logits_fn, labels)
+        return ascend(loss, self.norm, start, images, self.eps, rel_step * self.eps, steps=1)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from temper.attacks.base import Attack, LogitsFn, LossFn, ascend, cross_entropy_of
+from temper.attacks.base import Attack, AttackLoss, LogitsFn, ascend, cross_entropy_of
 from temper.attacks.norms import project
 from temper.spec import Ratio
 
@@ -35,12 +35,14 @@ class NearPGD(Attack):
         start = project(self.norm, images + noise, images, self.eps)
         step_size = self.step_size or self.eps * 0.007 / (8 / 255)
         is_divergence = self.raises == "divergence"
-        loss_fn = divergence_from(logits_fn, images) if is_divergence else cross_entropy_of(logits_fn, labels)
-        return ascend(loss_fn, self.norm, start, images, self.eps, step_size, self.steps)
+        loss = divergence_from(logits_fn, images) if is_divergence else cross_entropy_of(logits_fn, labels)
+        return ascend(loss, self.norm, start, images, self.eps, step_size, self.steps)
 
 
-def divergence_from(logits_fn: LogitsFn, images: Tensor) -> LossFn:
+def divergence_from(logits_fn: LogitsFn, images: Tensor) -> AttackLoss:
     """How far the answer has moved from that to ``images``: the sum of KL(f(x) || f(x'))."""
     with torch.no_grad():
         clean = logits_fn(images).softmax(1)
-    return lambda perturbed: F.kl_div(logits_fn(perturbed).log_softmax(1), clean, reduction="sum")
+    return AttackLoss(
+        logits_fn, lambda logits, rows: F.kl_div(logits.log_softmax(1), clean[rows], reduction="sum")
+    )

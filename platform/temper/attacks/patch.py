@@ -162,6 +162,6 @@ class PatchPGD(PGD):
         start = images
         if self.random_start:
             start = torch.where(masks > 0, torch.empty_like(images).uniform_(generator=generator), images)
-        loss_fn = cross_entropy_of(logits_fn, labels)
+        loss = cross_entropy_of(logits_fn, labels)
         step_size = self.step_size or min(1.0, 2.5 / self.steps)
-        return ascend(loss_fn, "linf", start, images, masks, step_size, self.steps)
+        return ascend(loss, "linf", start, images, masks, step_size, self.steps)

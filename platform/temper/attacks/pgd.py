@@ -45,8 +45,8 @@ class PGD(Attack):
     ) -> Tensor:
         start = random_point(self.norm, images, self.eps, generator) if self.random_start else images
         step_size = self.step_size or 2.5 * self.eps / self.steps
-        loss_fn = cross_entropy_of(logits_fn, labels)
-        return ascend(loss_fn, self.norm, start, images, self.eps, step_size, self.steps)
+        loss = cross_entropy_of(logits_fn, labels)
+        return ascend(loss, self.norm, start, images, self.eps, step_size, self.steps)
 
 
 @torch.no_grad()

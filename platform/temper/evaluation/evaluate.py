@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from temper.attacks import in_portions
 from temper.data import stratified_subset
 from temper.evaluation.cascade import LabelledImages, OnProgress
 from temper.evaluation.chunk import evaluate_chunk
@@ -132,7 +133,7 @@ def predict_logits(
     parts = []
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))
-        parts.append(model(batch.to(device).float() / 255).cpu())
+        parts.append(in_portions(model, batch.to(device).float() / 255).cpu())
     return torch.cat(parts)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from temper.attacks import attack_mode
+from temper.attacks import attack_mode, images_at_once, in_portions
 from temper.errors import ModelError
 from temper.models import folded_copy
 
@@ -33,12 +33,31 @@ class CountedModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.answer(images)[0]
 
+    def images_at_once(self, images: Tensor) -> int:
+        """How many of ``images`` (B,3,H,W) an attack sends through at once."""
+        return images_at_once(self.model, images)
+
     def answer(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B,C), and whether each row was finite (B,) bool.
 
         Raises:
             ModelError: something else than logits of at least two classes came out.
         """
+        needs_graph = images.requires_grad and torch.is_grad_enabled()
+        logits = self._logits(images) if needs_graph else in_portions(self._logits, images)
+        self.num_forward += len(images)
+        finite = torch.isfinite(logits).all(1)
+        # Without a look at whether any is not finite: a GPU would be waited for at each step.
+        self._not_finite = self._not_finite + (~finite.detach()).sum()
+        logits = torch.where(finite[:, None], logits, 0.0)
+        if needs_graph and not logits.requires_grad:
+            # The model lets no gradient through. Attacks find none, instead of failing; a gate blocks.
+            logits = logits + 0 * images.flatten(1).sum(1, keepdim=True)
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
+        return logits, finite
+
+    def _logits(self, images: Tensor) -> Tensor:
         logits = self.model(images)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -46,17 +65,7 @@ class CountedModel(nn.Module):
                 f"the model answered {len(images)} images with {shape}; expected logits "
                 f"({len(images)}, classes) with at least 2 classes"
             )
-        self.num_forward += len(images)
-        finite = torch.isfinite(logits).all(1)
-        # Without a look at whether any is not finite: a GPU would be waited for at each step.
-        self._not_finite = self._not_finite + (~finite.detach()).sum()
-        logits = torch.where(finite[:, None], logits, 0.0)
-        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
-            # The model lets no gradient through. Attacks find none, instead of failing; a gate blocks.
-            logits = logits + 0 * images.flatten(1).sum(1, keepdim=True)
-        if logits.requires_grad:
-            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
-        return logits, finite
+        return logits
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.num_backward += len(gradient)

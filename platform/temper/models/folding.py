@@ -2,16 +2,14 @@
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from temper.models.eval_norm import EvalNorm
-from temper.models.fused_layers import LayerTracer, is_conv, is_norm, rest_of
-from temper.models.in_place import average_globally, relu_
 from temper.models.stem import is_strided_stem, strided_stem
+from temper.models.tracing import after_norm, convolutions, graphs, pairs, plain_norms
 
 TOLERANCE = 1e-4
 """By which logits of the twin may differ, relative to the largest."""
@@ -78,16 +76,14 @@ class FoldedTwin(nn.Module):
         super().__init__()
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.module = copy.deepcopy(model, shared).eval()
-        graphs = list(_graphs(model))
-        pairs = [pair for prefix, module, graph in graphs for pair in _pairs(prefix, module, graph)]
-        self._folds = [self._fold(model, *names) for names in pairs]
+        parts = list(graphs(model))
+        found = [pair for part in parts for pair in pairs(*part)]
+        self._folds = [self._fold(model, *names) for names in found]
         self._casts = list[Cast]()
         if getattr(model, "is_bf16", False):
-            called = [
-                name for prefix, module, graph in graphs for name in _convolutions(prefix, module, graph)
-            ]
-            self._casts = [self._cast(model, name) for name in called if name not in dict(pairs)]
-        self._norms = [self._hold_still(name) for name in _plain_norms(self.module)]
+            called = [name for part in parts for name in convolutions(*part)]
+            self._casts = [self._cast(model, name) for name in called if name not in dict(found)]
+        self._norms = [self._hold_still(name) for name in plain_norms(self.module)]
         strides = [math.prod(module.stride) for module in model.modules() if isinstance(module, nn.Conv2d)]
         self._first_stride = strides[0] if strides else 1
         self.refresh()
@@ -96,7 +92,7 @@ class FoldedTwin(nn.Module):
 
     def forward(self, images: Tensor, *task: str) -> Tensor:
         """Logits (B,C) of ``images`` (B,3,H,W) in [0,1]."""
-        size = self._slice_of(images)
+        size = self.images_at_once(images)
         if len(images) <= size:
             logits: Tensor = self.module(images, *task)
             return logits
@@ -122,8 +118,8 @@ class FoldedTwin(nn.Module):
         # Not finite is not near: such a model is judged by itself.
         return bool((expected - answered).abs().max() <= tolerance * expected.abs().max().clamp_min(1.0))
 
-    def _slice_of(self, images: Tensor) -> int:
-        """Images that go through at once."""
+    def images_at_once(self, images: Tensor) -> int:
+        """How many of ``images`` (B,3,H,W) go through at once."""
         if images.device.type != "cpu":
             return len(images)
         positions = max(1, math.prod(images.shape[-2:]) // self._first_stride)
@@ -148,13 +144,16 @@ class FoldedTwin(nn.Module):
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        is_stem = type(conv) is nn.Conv2d and is_strided_stem(conv)
-        folded = strided_stem(conv) if is_stem else copy.deepcopy(conv)
+        is_same_padded = type(conv) is not nn.Conv2d  # timm's, the only other kind that is known
+        folded = copy.deepcopy(conv)
+        if is_strided_stem(conv):
+            folded = strided_stem(conv, is_same_padded=is_same_padded)
         # In bf16 each pass would cast them anew.
         dtype = torch.bfloat16 if getattr(model, "is_bf16", False) else conv.weight.dtype
         _give_weights(folded, conv, dtype, has_bias=True)
         self.module.set_submodule(conv_name, folded.eval())
-        self.module.set_submodule(norm_name, rest_of(self.module.get_submodule(norm_name)).eval())
+        rest = after_norm(self.module.get_submodule(norm_name))
+        self.module.set_submodule(norm_name, rest.eval())
         return Fold(conv, norm, folded)
 
 
@@ -182,50 +181,3 @@ def _give_weights(own: nn.Conv2d, conv: nn.Conv2d, dtype: torch.dtype, *, has_bi
     weight = torch.empty_like(conv.weight, dtype=dtype)
     own.weight = nn.Parameter(weight, requires_grad=False)
     own.bias = nn.Parameter(weight.new_empty(len(weight)), requires_grad=False) if has_bias else None
-
-
-def _graphs(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, fx.Graph]]:
-    """The graph of ``module``, where its forward can be traced, or else those of its children."""
-    try:
-        graph = LayerTracer(autowrap_functions=(relu_, average_globally)).trace(module)
-    except Exception:  # tracing fails in many ways; what cannot be traced is looked at part by part
-        for name, child in module.named_children():
-            yield from _graphs(child, f"{prefix}{name}.")
-    else:
-        yield prefix, module, graph
-
-
-def _pairs(prefix: str, module: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
-    """Names of convolutions, each with that of the BatchNorm that alone reads it."""
-    calls = [node for node in graph.nodes if node.op == "call_module"]
-    targets = [node.target for node in calls]
-    for node in calls:
-        before = node.args[0]
-        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
-            continue
-        conv, norm = module.get_submodule(str(before.target)), module.get_submodule(str(node.target))
-        is_once = targets.count(before.target) == targets.count(node.target) == 1
-        # Exactly these classes: a subclass may compute something else.
-        if is_once and is_conv(conv) and is_norm(norm) and _is_plain(conv, norm):
-            yield f"{prefix}{before.target}", f"{prefix}{node.target}"
-
-
-def _convolutions(prefix: str, module: nn.Module, graph: fx.Graph) -> Iterator[str]:
-    """Names of those that are called as they are, and whose weights nobody else reads."""
-    calls = {str(node.target) for node in graph.nodes if node.op == "call_module"}
-    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
-    for name in sorted(calls - read):
-        conv = module.get_submodule(name)
-        if type(conv) is nn.Conv2d and not (conv._forward_hooks or conv._forward_pre_hooks):
-            yield f"{prefix}{name}"
-
-
-def _is_plain(*modules: nn.Module) -> bool:
-    """Whether nobody listens in between, and the statistics are the running ones."""
-    hooks = [own for module in modules for own in (module._forward_hooks, module._forward_pre_hooks)]
-    return not any(hooks) and getattr(modules[-1], "running_mean", None) is not None
-
-
-def _plain_norms(module: nn.Module) -> list[str]:
-    """Names of the BatchNorm layers that are left when others are folded."""
-    return [name for name, part in module.named_modules() if type(part) is nn.BatchNorm2d and _is_plain(part)]

@@ -26,6 +26,18 @@ class StridedStem(nn.Conv2d):
         return answered
 
 
+class SamePaddedStem(StridedStem):
+    """One that pads the images first, as TensorFlow's ``SAME`` does: more at the end, where it is uneven."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        sides = zip(images.shape[-2:], self.kernel_size, self.stride, strict=True)
+        rows, columns = (
+            max((-(-side // step) - 1) * step + kernel - side, 0) for side, kernel, step in sides
+        )
+        padded = F.pad(images, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+        return super().forward(padded)
+
+
 def is_strided_stem(conv: nn.Conv2d) -> bool:
     """Whether ``conv`` is of the kind that ``StridedStem`` is faster for."""
     return (
@@ -38,11 +50,12 @@ def is_strided_stem(conv: nn.Conv2d) -> bool:
     )
 
 
-def strided_stem(conv: nn.Conv2d) -> StridedStem:
+def strided_stem(conv: nn.Conv2d, *, is_same_padded: bool = False) -> StridedStem:
     """One like ``conv``, whose weights have yet to be set."""
     (height, width), (down, right), (above, left) = conv.kernel_size, conv.stride, map(int, conv.padding)
     kernel, stride, padding = (height, width), (down, right), (above, left)
-    return StridedStem(conv.in_channels, conv.out_channels, kernel, stride, padding, device="meta")
+    kind = SamePaddedStem if is_same_padded else StridedStem
+    return kind(conv.in_channels, conv.out_channels, kernel, stride, padding, device="meta")
 
 
 class _Strided(torch.autograd.Function):

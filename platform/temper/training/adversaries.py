@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from temper.attacks import attack_mode
+from temper.attacks import attack_mode, images_at_once
 from temper.hardening import Adversary
 from temper.models import FoldedTwin, ReplayedModel, TaskModel, folded_twin, replayed_model
 from temper.seeds import derive_seed
@@ -53,7 +53,7 @@ def attack_tasks(
     passes = Passes()
     with attacked_model.held_still(adversary, images[adversary.attacked_tasks[0]]) as model:
         for task in adversary.attacked_tasks:
-            counted = CountedLogits(model, task)
+            counted = CountedLogits(model, task, needs_whole_batch=adversary.attack_batch_norm == "train")
             # The target's own seed is the step's: attacking the source as well does not change it.
             own = seed if task == "target" else derive_seed(seed, task)
             generator = torch.Generator(images[task].device).manual_seed(own)
@@ -65,8 +65,8 @@ def attack_tasks(
 class CountedLogits:
     """Logits of a task, counting the images that go forward and whose gradients come back."""
 
-    def __init__(self, model: nn.Module, task: str) -> None:
-        self._model, self._task = model, task
+    def __init__(self, model: nn.Module, task: str, *, needs_whole_batch: bool = False) -> None:
+        self._model, self._task, self._needs_whole_batch = model, task, needs_whole_batch
         self.num_forward = 0
         self.num_backward = 0
 
@@ -76,6 +76,10 @@ class CountedLogits:
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
+
+    def images_at_once(self, images: Tensor) -> int:
+        """How many of ``images`` (B,3,H,W) an attack sends through at once."""
+        return len(images) if self._needs_whole_batch else images_at_once(self._model, images)
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.num_backward += len(gradient)

@@ -30,7 +30,7 @@ SMOOTHING = 0.7
 """Of the loss: share of the former mean."""
 FRACTION = 0.2
 """The rate to train at, as a share of that at which a cold start forgets what it knew."""
-ATTACKED_FRACTION = 0.5
+ATTACKED_FRACTION = 0.3
 """The same under attack: such runs are longer, and what they start from is to be forgotten (docs/log.md)."""
 
 

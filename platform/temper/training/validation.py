@@ -1,12 +1,13 @@
 """How good an epoch is: clean and robust accuracy on the validation split, over all ranks."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from temper.attacks import PGD, PatchPGD, attack_mode
+from temper.attacks import PGD, PatchPGD, attack_mode, in_portions
 from temper.data import Images, stratified_subset
 from temper.models import TaskModel, folded_copy
 from temper.recipe import Recipe
@@ -111,7 +112,7 @@ def _count(
         if perturb is not None:
             batch = perturb(batch, labels, start)
         with torch.no_grad():
-            correct = model(batch, task=task).argmax(1) == labels
+            correct = in_portions(partial(model, task=task), batch).argmax(1) == labels
         counts[0] += torch.bincount(labels[correct].cpu(), minlength=num_classes)
         counts[1] += torch.bincount(labels.cpu(), minlength=num_classes)
     return counts

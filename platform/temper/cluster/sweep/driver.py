@@ -157,7 +157,7 @@ def _run_trials(
     deadline = None if minutes is None else started + 60 * minutes
     watch.on_stage("pretraining the start on the source task" if recipe.pretrain else "decoding images")
     decoded = decode_splits(recipe, data, with_ray=True)
-    shared = Shared(data, decoded, _origins(book, data, decoded, watch, verbose))
+    shared = Shared(data, decoded, _origins(book, recipe.name, data, decoded, watch, verbose))
     num_ended = len(book.rows)
     again = f", {num_ended} have ended already" if num_ended else ""
     watch.on_stage(f"running {book.total} trials{again}")
@@ -175,9 +175,12 @@ def _run_trials(
 
 
 def _origins(
-    book: SweepBook, data: OpenData, decoded: dict[str, Any], watch: Watch, verbose: bool
+    book: SweepBook, name: str, data: OpenData, decoded: dict[str, Any], watch: Watch, verbose: bool
 ) -> dict[str, Origin]:
-    """What trials start from, by ``origin_key``: those that can be foreseen, trained once each."""
+    """What trials start from, by ``origin_key``: those that can be foreseen, trained once each.
+
+    Probes, which belong to no single trial, are named after the sweep's recipe, ``name``.
+    """
     starts: dict[str, str | None] = {}
     origins: dict[str, Origin] = {}
     for trial in book.known_trials:
@@ -187,8 +190,9 @@ def _origins(
             starts[key] = start_weights(recipe, target, on_epoch=watch.on_epoch, verbose=verbose)
         if origin_key(recipe) not in origins:
             folder = book.folder.probe / probe_recipe(recipe).hash
+            shared = recipe.model_copy(update={"name": name})
             origins[origin_key(recipe)] = start_probe(
-                recipe, folder, data, decoded, starts[key], on_epoch=watch.on_epoch
+                shared, folder, data, decoded, starts[key], on_epoch=watch.on_epoch
             )
     return origins
 

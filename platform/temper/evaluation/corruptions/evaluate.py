@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from temper.attacks import attack_mode
+from temper.attacks import attack_mode, fitting
 from temper.errors import DataError, ModelError, UsageError
 from temper.evaluation.corruptions.catalogue import GROUPS, corrupt, find_corruption
 from temper.evaluation.corruptions.draws import Draws
@@ -115,11 +115,13 @@ def evaluate_corruptions(
         chosen = ranks.argsort(stable=True)[:max_images].sort().values
         pixels, targets, numbers = pixels[chosen], targets[chosen], numbers[chosen]
 
+    at_once = min(batch_size, fitting(pixels)) if torch.device(device).type == "cpu" else batch_size
+
     def correct_under(kind: str | None, severity: int) -> Tensor:
         parts = []
-        for start in range(0, len(pixels), batch_size):
+        for start in range(0, len(pixels), at_once):
             batch, row, label = (
-                whole[start : start + batch_size].to(device) for whole in (pixels, numbers, targets)
+                whole[start : start + at_once].to(device) for whole in (pixels, numbers, targets)
             )
             if kind is not None:
                 batch = corrupt(kind, severity, batch, row, seed)

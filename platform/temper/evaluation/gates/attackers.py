@@ -7,7 +7,7 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
 
 from temper.attacks import LogitsFn, PatchAttack, PatchPGD, PatchSearch, Square, apgd
-from temper.attacks.base import ascend, cross_entropy_of
+from temper.attacks.base import AttackLoss, ascend, cross_entropy_of
 from temper.attacks.losses import losses_of
 from temper.attacks.norms import random_point
 from temper.attacks.patches import corners_of, masks_at, patch_side, shares_of_places
@@ -167,7 +167,7 @@ class Transfer(GateMember):
         start = random_point(norm, images, eps, generator)
         step_size = 2.5 * eps / self.steps
         return ascend(
-            lambda points: losses_of("margin", self._logits_fn(points), labels).sum(),
+            self._margin(labels),
             norm,
             start,
             images,
@@ -176,13 +176,18 @@ class Transfer(GateMember):
             self.steps,
         )
 
+    def _margin(self, labels: Tensor) -> AttackLoss:
+        return AttackLoss(
+            self._logits_fn, lambda logits, rows: losses_of("margin", logits, labels[rows]).sum()
+        )
+
     def patched(self, model: Any, images: Any, labels: Any, area: float, generator: Any) -> Tensor:
         side = patch_side(area, *images.shape[-2:])
         places = corners_of(shares_of_places(images, generator), 0, side, images)
         masks = masks_at(places, side, images)
         start = torch.where(masks > 0, torch.empty_like(images).uniform_(generator=generator), images)
         return ascend(
-            lambda points: losses_of("margin", self._logits_fn(points), labels).sum(),
+            self._margin(labels),
             "linf",
             start,
             images,

@@ -1,9 +1,8 @@
 """A gate on the gradients themselves."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from temper.attacks.base import LossFn, image_gradient
+from temper.attacks.base import AttackLoss, cross_entropy_of, image_gradient
 from temper.evaluation.gates.base import Scene, doubt, gate
 from temper.evaluation.threats import margins
 from temper.records import GateRecord
@@ -28,13 +27,8 @@ def zero_gradients(scene: Scene) -> GateRecord:
         return gate(name, True, "no image is classified correctly, so none was looked at", "")
     model = scene.held.twin
 
-    def margin(points: Tensor) -> Tensor:
-        return margins(model(points), labels).sum()
-
-    def cross_entropy(points: Tensor) -> Tensor:
-        return F.cross_entropy(model(points), labels, reduction="sum")
-
-    share, of_ce = (_share_without(loss, images) for loss in (margin, cross_entropy))
+    margin = AttackLoss(model, lambda logits, rows: margins(logits, labels[rows]).sum())
+    share, of_ce = (_share_without(loss, images) for loss in (margin, cross_entropy_of(model, labels)))
     seen = (
         f"{100 * share:.0f} % of {len(labels)} images have no gradient of the margin, "
         f"{100 * of_ce:.0f} % none of the cross-entropy"
@@ -49,7 +43,7 @@ def zero_gradients(scene: Scene) -> GateRecord:
     )
 
 
-def _share_without(loss: LossFn, images: Tensor) -> float:
+def _share_without(loss: AttackLoss, images: Tensor) -> float:
     gradient = image_gradient(loss, images).flatten(1)
     zeros = ((gradient == 0) | ~gradient.isfinite()).double().mean(1)
     return float((zeros > MAX_ZERO_PIXELS).double().mean())

@@ -8,6 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from temper.attacks import cut
+from temper.seeds import derive_seed
 from temper.spec import Geometry, Spec, Threat
 
 Sees = Literal["gradients", "scores", "decisions"]
@@ -67,11 +69,15 @@ class SearchMember(Member):
 
 
 class FoolboxMember(Member):
-    """An attack of Foolbox, with its defects mended."""
+    """An attack of Foolbox, with its defects mended. It sees as many images at once as fit."""
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
-        with as_foolbox(model, images, seed) as fmodel:
-            return self.attack(fmodel, images.clamp(0, 1), labels, threat)
+        found = []
+        for rows in cut(images):
+            own = seed if rows.start == 0 else derive_seed(seed, "portion", rows.start)
+            with as_foolbox(model, images[rows], own) as fmodel:
+                found.append(self.attack(fmodel, images[rows].clamp(0, 1), labels[rows], threat))
+        return torch.cat(found)
 
     def attack(self, fmodel: Any, images: Tensor, labels: Tensor, threat: Threat) -> Tensor:
         """Perturbed images. Foolbox's raw ones may leave the ball, so the clipped ones are taken."""
@@ -87,9 +93,12 @@ class FoolboxSearchMember(SearchMember):
     """An attack of Foolbox that looks for the smallest perturbation, with its defects mended."""
 
     def search(self, model: nn.Module, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
-        with as_foolbox(model, images, seed=0) as fmodel:
-            found, _, _ = self.build(norm)(fmodel, images.clamp(0, 1), labels, epsilons=None)
-        return found  # type: ignore[no-any-return]
+        parts = []
+        for rows in cut(images):
+            with as_foolbox(model, images[rows], seed=0) as fmodel:
+                found, _, _ = self.build(norm)(fmodel, images[rows].clamp(0, 1), labels[rows], epsilons=None)
+            parts.append(found)
+        return torch.cat(parts)
 
     def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
         clipped: Tensor = self.build(threat.norm).distance.clip_perturbation(images, found, threat.eps)

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from temper.attacks.base import LossFn, image_gradient
+from temper.attacks.base import AttackLoss, image_gradient
 from temper.evaluation.members.base import Member, Sees
 from temper.evaluation.members.pixels import project_pixels
 from temper.evaluation.members.queries import per_image, scores, seeded
@@ -42,7 +42,7 @@ class PGDL0Member(Member):
             clean, chosen = images[active], labels[active]
             logits: list[Tensor] = []
             gradient = image_gradient(_margin_loss(model, chosen, logits), points)
-            standing = tracker.update(active, points, logits[0])
+            standing = tracker.update(active, points, torch.cat(logits))
             active, points, clean, gradient = (x[standing] for x in (active, points, clean, gradient))
             if not len(active):
                 return tracker.points
@@ -53,14 +53,14 @@ class PGDL0Member(Member):
         return tracker.points
 
 
-def _margin_loss(model: nn.Module, labels: Tensor, logits: list[Tensor]) -> LossFn:
+def _margin_loss(model: nn.Module, labels: Tensor, logits: list[Tensor]) -> AttackLoss:
     """The negative margin; what ``model`` said is left in ``logits``."""
 
-    def loss(points: Tensor) -> Tensor:
-        logits.append(model(points))
-        return -margins(logits[0], labels).sum()
+    def loss_of(answered: Tensor, rows: slice) -> Tensor:
+        logits.append(answered.detach())
+        return -margins(answered, labels[rows]).sum()
 
-    return loss
+    return AttackLoss(model, loss_of)
 
 
 class SparseRSMember(Member):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from temper.attacks import in_portions
 from temper.errors import ModelError
 
 SCORES: Final = ("confidence", "energy", "squeezing")
@@ -58,7 +59,7 @@ def score_images(
     for start in range(0, len(images), batch_size):
         part = torch.as_tensor(np.ascontiguousarray(images[start : start + batch_size])).to(device)
         batch = part.float() / 255 if part.dtype == torch.uint8 else part.float()
-        answer = model(batch).double()
+        answer = in_portions(model, batch).double()
         if not torch.isfinite(answer).all():
             raise ModelError("the model's logits are not finite (NaN or infinity): they mean nothing")
         logits.append(answer.cpu())
@@ -74,7 +75,7 @@ def squeezing_distance(model: Callable[[Tensor], Tensor], images: Tensor, logits
     """
     answer = logits.softmax(1)
     moved = [
-        (model(squeezed).double().softmax(1) - answer).abs().sum(1)
+        (in_portions(model, squeezed).double().softmax(1) - answer).abs().sum(1)
         for squeezed in (reduce_depth(images), median_smooth(images))
     ]
     return torch.maximum(*moved)

@@ -18,6 +18,7 @@ COMMANDS = [
     "doctor",
     "examples",
     "demo",
+    "fit",
     "shards",
     "plan",
     "train",

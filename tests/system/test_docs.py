@@ -40,6 +40,7 @@ CHECKED = {
     "train": "trains; the tutorial's are run by `make test-long`",
     "sweep": "trains, on a cluster of its own; the tutorial's is run by `make test-long`",
     "crossval": "trains fifteen models",
+    "fit": "trains, on a cluster of its own; run in tests/cluster/test_fit.py",
     "demo": "trains, on a cluster of its own; run by `make test-long`",
     "evaluate": "attacks for minutes; the tutorial's is run by `make test-long`",
     "merge": "needs a run with an adapter; run in tests/unit/models",

@@ -1,6 +1,7 @@
 """What ``import temper`` offers to code: the verbs of the command line, as functions that return records."""
 
 from temper.api.evaluation import evaluate
+from temper.api.fits import FitResult, fit
 from temper.api.runs import TrainedRun, train
 from temper.api.sweeps import SweepResult, resume_sweep, sweep
 from temper.deployment import calibrate, export, predict
@@ -8,11 +9,13 @@ from temper.leaderboard import leaderboard
 from temper.recipe import load_recipe
 
 __all__ = [
+    "FitResult",
     "SweepResult",
     "TrainedRun",
     "calibrate",
     "evaluate",
     "export",
+    "fit",
     "leaderboard",
     "load_recipe",
     "predict",

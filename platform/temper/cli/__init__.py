@@ -9,6 +9,7 @@ import temper.cli.completion
 import temper.cli.crossval
 import temper.cli.evaluation
 import temper.cli.examples
+import temper.cli.fit
 import temper.cli.job
 import temper.cli.leaderboard
 import temper.cli.models

@@ -81,7 +81,7 @@ class TrialTable:
         if left <= 0 or len(self._rows) < LEAST_ENDED:
             return ""
         seconds = (time.monotonic() - self._started) / len(self._rows) * left
-        return f"about {_duration(seconds)} left"
+        return f"about {duration(seconds)} left"
 
     def _refresh(self) -> None:
         if self._live is not None:
@@ -125,7 +125,8 @@ def _value(value: Any) -> str:
     return format_ratio(value) if isinstance(value, float) else str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """As people say it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -47,6 +47,14 @@ class Scene:
         """Of the main threat model, which must be a ball or a patch."""
         return "patch" if self.main.threat.norm == "patch" else ball_norm(self.main.threat)
 
+    @property
+    def stands(self) -> bool:
+        """Whether a number may be too high by more than ``MAX_MISSED``, in any threat model."""
+        if self.found.minimum_norms is not None:
+            return True
+        counts = [int(cascade.standing.sum()) for cascade in self.found.cascades]
+        return any(count > NUM_LUCKY and count > MAX_MISSED * len(self.data.labels) for count in counts)
+
     def some(self, mask: Tensor, limit: int) -> Tensor:
         """(N,) bool: at most ``limit`` of the images in ``mask`` (N,), drawn in the same order each time."""
         order = torch.randperm(len(mask), generator=self.generator("images", torch.device("cpu")))
@@ -86,6 +94,16 @@ class Scene:
 def gate(name: str, passed: bool, good: str, bad: str) -> GateRecord:
     """A gate's record: ``good`` says what holds, ``bad`` what is wrong and what to do."""
     return GateRecord(name=name, passed=passed, detail=good if passed else bad)
+
+
+def doubt(scene: Scene, name: str, holds: bool, seen: str, bad: str) -> GateRecord:
+    """A gate that doubts the attacks: ``bad`` says what follows where what was ``seen`` does not hold.
+
+    It blocks only where something stands: what the attacks broke, they broke, and 0 % cannot be too high.
+    """
+    if not holds and not scene.stands:
+        return gate(name, True, f"{seen}; but next to nothing stands, so no number is too high", "")
+    return gate(name, holds, seen, f"{seen}{bad}")
 
 
 def missed_at_least(num_fallen: int, num_checked: int, num_standing: int, num_images: int) -> float:

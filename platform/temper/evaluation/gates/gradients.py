@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from temper.attacks.base import AttackLoss, cross_entropy_of, image_gradient
-from temper.evaluation.gates.base import Scene, gate
+from temper.evaluation.gates.base import Scene, doubt, gate
 from temper.evaluation.threats import margins
 from temper.records import GateRecord
 
@@ -33,11 +33,12 @@ def zero_gradients(scene: Scene) -> GateRecord:
         f"{100 * share:.0f} % of {len(labels)} images have no gradient of the margin, "
         f"{100 * of_ce:.0f} % none of the cross-entropy"
     )
-    return gate(
+    return doubt(
+        scene,
         name,
         share <= MAX_WITHOUT_GRADIENT,
         seen,
-        f"{seen}: gradients are cut off. Look in forward for rounding, clamping, saturation, detach() "
+        ": gradients are cut off. Look in forward for rounding, clamping, saturation, detach() "
         "or NumPy, and attack the model without it, or a differentiable stand-in (BPDA, arXiv:1802.00420)",
     )
 

@@ -1,10 +1,11 @@
 """A gate on the input: temper's images are in [0,1], and the model itself normalises them."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from temper.evaluation.gates.base import Scene, gate
-from temper.evaluation.metrics import balanced
+from temper.evaluation.metrics import auroc, balanced
+from temper.models import TaskModel
 from temper.records import GateRecord
 from temper.statistics import mcnemar
 
@@ -21,6 +22,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def normalization_inside(scene: Scene) -> GateRecord:
     """Images as they are must suit the model best."""
     name = "normalization inside"
+    if _normalizes(scene.held.model.model):
+        return gate(name, True, "a model of temper, which normalises images itself and was trained so", "")
     chosen = scene.some(torch.ones_like(scene.main.standing), NUM_IMAGES)
     labels, plain = scene.data.labels[chosen], scene.found.clean.correct[chosen]
     accuracy = float(plain.double().mean())
@@ -28,12 +31,11 @@ def normalization_inside(scene: Scene) -> GateRecord:
         return gate(name, True, f"accuracy on images in [0,1] is {100 * accuracy:.1f} %", "")
     found: dict[float, GateRecord] = {}
     for how, code in _ways().items():
-        other = _correct(scene, chosen, how)
+        logits, finite = _answers(scene, chosen, how)
+        other = finite & (logits.argmax(1) == labels)
         gain = float(other.double().mean()) - accuracy
-        num_classes = scene.found.clean.logits.shape[1]
-        even_gain = balanced(other, labels, num_classes) - balanced(plain, labels, num_classes)
-        p = mcnemar(int((other & ~plain).sum()), int((plain & ~other).sum())).exact
-        if min(gain, even_gain) > MIN_GAIN and p < MAX_P:
+        is_better = gain > MIN_GAIN and _is_better(other, plain, labels, logits.shape[1])
+        if is_better and _ranks_as_well(logits, scene.found.clean.logits[chosen], labels):
             detail = (
                 f"accuracy is {100 * accuracy:.1f} % on images in [0,1], but {100 * (accuracy + gain):.1f} % "
                 f"when they are {how}: the model expects that to be done outside. Attacks, and eps, need "
@@ -41,6 +43,32 @@ def normalization_inside(scene: Scene) -> GateRecord:
             )
             found[gain] = GateRecord(name=name, passed=False, detail=detail)
     return found[max(found)] if found else gate(name, True, "images in [0,1] suit the model best", "")
+
+
+def _is_better(other: Tensor, plain: Tensor, labels: Tensor, num_classes: int) -> bool:
+    """Whether ``other`` (N,) bool beats ``plain`` in balanced accuracy, and beyond chance."""
+    gain = balanced(other, labels, num_classes) - balanced(plain, labels, num_classes)
+    p = mcnemar(int((other & ~plain).sum()), int((plain & ~other).sum())).exact
+    return gain > MIN_GAIN and p < MAX_P
+
+
+def _ranks_as_well(other: Tensor, plain: Tensor, labels: Tensor) -> bool:
+    """Whether the area under the ROC curves of logits ``other`` (N,C) is no smaller than that of ``plain``.
+
+    More contrast moves a poor model across its thresholds, and so up in both accuracies, while its logits
+    tell the classes apart worse than before. A model whose scale it is tells them apart better.
+    """
+    classes, numbers = labels.unique(return_inverse=True)
+    areas = [auroc(logits[:, classes], numbers) or 0.0 for logits in (plain, other)]
+    return len(classes) > 1 and areas[1] >= areas[0]
+
+
+def _normalizes(model: nn.Module) -> bool:
+    """A model of temper is trained on images in [0,1] with its mean and deviation inside.
+
+    Without these it may hold someone's weights that expect another range.
+    """
+    return isinstance(model, TaskModel) and bool((model.mean != 0).any() or (model.std != 1).any())
 
 
 def _ways() -> dict[str, str]:
@@ -62,11 +90,12 @@ def _apply(how: str, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _correct(scene: Scene, chosen: Tensor, how: str) -> Tensor:
-    images, labels = scene.pixels(chosen)
+def _answers(scene: Scene, chosen: Tensor, how: str) -> tuple[Tensor, Tensor]:
+    """Logits (N,C) of the images in ``chosen`` once they are changed, and which rows are finite (N,)."""
+    images, _ = scene.pixels(chosen)
     parts = []
     for start in range(0, len(images), scene.batching.batch_size):
-        rows = slice(start, start + scene.batching.batch_size)
-        logits, finite = scene.held.model.answer(_apply(how, images[rows]))
-        parts.append((finite & (logits.argmax(1) == labels[rows])).cpu())
-    return torch.cat(parts)
+        changed = _apply(how, images[start : start + scene.batching.batch_size])
+        parts.append(scene.held.model.answer(changed))
+    logits, finite = (torch.cat(same).cpu() for same in zip(*parts, strict=True))
+    return logits.float(), finite

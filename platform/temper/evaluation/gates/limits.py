@@ -5,7 +5,7 @@ from torch import Tensor
 
 from temper.evaluation.found import CascadeOutcome
 from temper.evaluation.gates.attackers import ManySteps
-from temper.evaluation.gates.base import Scene, gate
+from temper.evaluation.gates.base import Scene, doubt, gate
 from temper.evaluation.members import Member
 from temper.records import GateRecord
 from temper.spec import Norm, Threat
@@ -98,9 +98,5 @@ def huge_eps(scene: Scene) -> GateRecord:
         if is_constant
         else "gradients are masked; look for what hides them in forward"
     )
-    return gate(
-        name,
-        num_standing <= MAX_STANDING_AT_HUGE * len(labels),
-        seen,
-        f"{seen}, where all must fall: {cause}",
-    )
+    all_fall = num_standing <= MAX_STANDING_AT_HUGE * len(labels)
+    return doubt(scene, name, all_fall, seen, f", where all must fall: {cause}")

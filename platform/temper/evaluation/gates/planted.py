@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from temper.attacks.patches import corners_of, masks_at, patch_side, shares_of_places
 from temper.evaluation.gates.attackers import ball_norm
-from temper.evaluation.gates.base import Scene, gate
+from temper.evaluation.gates.base import Scene, doubt, gate
 from temper.evaluation.gates.limits import kinds_of
+from temper.evaluation.members import Member
 from temper.evaluation.members.pixels import pixels_changed
 from temper.evaluation.threats import is_valid, margins
 from temper.records import GateRecord
@@ -17,7 +18,7 @@ from temper.spec import Threat
 
 NUM_PLANTED = 8
 MIN_FOUND = 0.85
-"""Share of planted examples that a member must find: one of eight may escape, as minimum-norm attacks may
+"""Share of planted examples that a suite must find: one of eight may escape, as minimum-norm attacks may
 stop just short of a boundary."""
 
 REACH = 0.6
@@ -116,7 +117,11 @@ def has_room(threat: Threat, images: Tensor) -> bool:
 
 
 def planted_found(scene: Scene) -> GateRecord:
-    """Each kind of attack that follows gradients, with the suite's own settings."""
+    """The suite finds what is planted: each example by at least one of its attacks that follow gradients.
+
+    A single attack proves nothing: one step of the full eps flies past examples on a steep network, and that
+    is why there are others.
+    """
     name = "planted adversarial"
     chosen = scene.some(scene.found.clean.correct, min(NUM_PLANTED, scene.batching.batch_size))
     images, labels = scene.pixels(chosen)
@@ -127,20 +132,48 @@ def planted_found(scene: Scene) -> GateRecord:
     there = _plant(planted, labels)
     if not there.any():
         return gate(name, True, "nothing could be planted: the model drowns any other signal", "")
-    missed = []
-    for member in kinds_of(scene):
-        found = member.run(planted, images, labels, threat, scene.generator(member.name).initial_seed())
-        with torch.no_grad():
-            fooled = planted(found).argmax(1) != labels
-        share = float((fooled & is_valid(images, found, threat))[there].double().mean())
-        if share < MIN_FOUND:
-            missed.append(f"{member.name} found {100 * share:.0f} %")
-    return gate(
+    found, listed = _search(scene, planted, labels, threat, there)
+    if not listed:
+        return gate(name, True, "no attack of the suite follows gradients, so none was tried", "")
+    share = float(found[there].double().mean())
+    seen = f"the suite found {100 * share:.0f} % of the {int(there.sum())} planted ({', '.join(listed)})"
+    return doubt(
+        scene,
         name,
-        not missed,
-        f"every kind of attack found the adversarial examples planted beside {int(there.sum())} images",
-        f"of planted adversarial examples {', '.join(missed)}: that attack does not work; mend or replace it",
+        share >= MIN_FOUND,
+        seen,
+        ": it misses adversarial examples that are there. Mend the attack that finds too few, or take a "
+        "stronger suite (standard, full)",
     )
+
+
+def _search(
+    scene: Scene, planted: Planted, labels: Tensor, threat: Threat, there: Tensor
+) -> tuple[Tensor, list[str]]:
+    """(K,) bool: what the suite found; and how much of it each kind of attack found, in words.
+
+    The same attack with other settings is for what is still missing then.
+    """
+    found, listed = torch.zeros_like(there), []
+    first = kinds_of(scene)
+    for member in first:
+        fooled = _fooled(scene, planted, labels, threat, member)
+        listed.append(f"{member.name} {100 * float(fooled[there].double().mean()):.0f} %")
+        found = found | fooled
+    names = {member.name for member in first}
+    for member in scene.suite.members_for(scene.found.clean.logits.shape[1]):
+        if member.sees == "gradients" and member.name not in names and not found[there].all():
+            found = found | _fooled(scene, planted, labels, threat, member)
+    return found, listed
+
+
+def _fooled(scene: Scene, planted: Planted, labels: Tensor, threat: Threat, member: Member) -> Tensor:
+    """(K,) bool: ``member`` fools the planted model within ``threat``."""
+    seed = scene.generator(member.name).initial_seed()
+    perturbed = member.run(planted, planted.images, labels, threat, seed)
+    with torch.no_grad():
+        is_wrong = planted(perturbed).argmax(1) != labels
+    return is_wrong & is_valid(planted.images, perturbed, threat)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from temper.evaluation.found import MemberOutcome
 from temper.evaluation.gates.attackers import ManySteps, Noise, OneStep, Queries, Transfer
 from temper.evaluation.gates.base import (
     Scene,
+    doubt,
     gate,
     inherit,
     judge,
@@ -64,11 +65,12 @@ def one_step(scene: Scene) -> GateRecord:
     inherit(scene.main, one, "gate-one-step")
     alone = int((by_one & ~by_many).sum())
     seen = f"of {num_checked} images one step fooled {int(by_one.sum())}, {alone} of which many steps did not"
-    return gate(
+    return doubt(
+        scene,
         name,
         wilson(alone, num_checked).low <= MAX_ONE_STEP_SHARE,
         seen,
-        f"{seen}: gradients lead away from adversarial examples. Look for what hides them in forward",
+        ": gradients lead away from adversarial examples. Look for what hides them in forward",
     )
 
 

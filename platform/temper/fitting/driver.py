@@ -1,0 +1,130 @@
+"""A fit from class folders to the page, by the verbs that there are: shards, sweep, leaderboard."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from temper.cluster.sweep import Watch, resume, sweep
+from temper.data import ShardSet
+from temper.data.shards import Progress
+from temper.errors import DataError, TrainingError
+from temper.explain import build_report
+from temper.fitting.choose import Material, choose
+from temper.fitting.documents import fit_space, planned_document
+from temper.fitting.look import Look, look_at, make_shards
+from temper.fitting.outcome import Outcome, read_outcome
+from temper.fitting.plan import FitPlan
+from temper.fitting.request import FitFolder, FitRequest
+from temper.fitting.starts import find_starts
+from temper.leaderboard import LeaderboardSummary, build_leaderboard
+from temper.reading import read_json
+from temper.records import SweepRecord, read_ledger, write_atomic
+
+
+@dataclass(frozen=True)
+class FitWatch:
+    """Who is told what goes on."""
+
+    sweep: Watch = field(default_factory=Watch)
+    """Its ``on_stage`` hears of the fit's own stages too."""
+    on_images: Progress = lambda _done, _total: None
+    """Images are written into shards."""
+    on_plan: Callable[[Look, FitPlan], None] = lambda _look, _plan: None
+    """What is going to be trained; from here on it takes minutes."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit came to."""
+
+    path: Path
+    request: FitRequest
+    look: Look
+    plan: FitPlan
+    sweep: SweepRecord
+    leaderboard: LeaderboardSummary
+    outcome: Outcome
+    page: Path
+    report: Path
+    """What the search found, as a page."""
+
+
+def run_fit(
+    request: FitRequest, out: Path, *, watch: FitWatch | None = None, verbose: bool = False
+) -> FitResult:
+    """Everything from images to the page, in ``out``; what is done there already is not done again.
+
+    Raises:
+        TemperError: images, network or time that cannot be used, all before anything is trained.
+        Interrupted: by Ctrl-C; the same call goes on.
+    """
+    started = time.monotonic()
+    folder, watch = FitFolder(out), watch or FitWatch()
+    for path in (request.images, request.source):
+        if path is not None and not Path(path).is_dir():
+            raise DataError(f"{path}: no such folder")
+    find_starts(request, 0)  # so that a wrong name is told before images are read
+    folder.claim(request)
+    material = _material(folder, request, watch)
+    plan = _plan(folder, material, started, watch, verbose)
+    watch.on_plan(material.look, plan)
+    record = _sweep(folder, material, plan, watch, verbose)
+    board = build_leaderboard(folder.sweep.boarded, folder.sweep.leaderboard)
+    report = build_report(folder.sweep.path).page
+    outcome = read_outcome(folder, request, material.look, plan, record)
+    page = folder.sweep.leaderboard / "index.html"
+    return FitResult(out, request, material.look, plan, record, board, outcome, page, report)
+
+
+def resume_fit(out: Path, *, watch: FitWatch | None = None, verbose: bool = False) -> FitResult:
+    """Go on with the fit in ``out``, of which nothing but the folder is needed.
+
+    Raises:
+        CheckpointError: no fit here.
+        TemperError: as ``run_fit``.
+    """
+    return run_fit(FitFolder(out).read_request(), out, watch=watch, verbose=verbose)
+
+
+def _material(folder: FitFolder, request: FitRequest, watch: FitWatch) -> Material:
+    watch.sweep.on_stage(f"reading the images in {request.images}")
+    size, seed = request.size, request.seed
+    shards = make_shards(
+        Path(request.images), folder.shards, size=size, seed=seed, on_progress=watch.on_images
+    )
+    source = None
+    if request.source is not None:
+        source = make_shards(
+            Path(request.source), folder.source, size=size, seed=seed, on_progress=watch.on_images
+        )
+    return Material(request, look_at(ShardSet.open(shards)), shards, source)
+
+
+def _plan(folder: FitFolder, material: Material, started: float, watch: FitWatch, verbose: bool) -> FitPlan:
+    """What was chosen before, or is chosen now."""
+    if folder.plan.exists():
+        return FitPlan.model_validate(read_json(folder.plan))
+    plan = choose(material, started, watch.sweep.on_stage, verbose=verbose)
+    write_atomic(folder.plan, plan.model_dump_json(indent=2) + "\n")
+    return plan
+
+
+def _sweep(
+    folder: FitFolder, material: Material, plan: FitPlan, watch: FitWatch, verbose: bool
+) -> SweepRecord:
+    path, start = folder.sweep.path, plan.start
+    try:
+        if folder.sweep.points.exists() or folder.sweep.summary.exists():
+            return resume(path, watch=watch.sweep, verbose=verbose)
+        document = material.document(start.backbone, start.weights, start.image_size)
+        has_source = material.source is not None
+        space = fit_space(material.request, material.look, plan, has_source=has_source)
+        return sweep(planned_document(document, plan), space, path, watch=watch.sweep, verbose=verbose)
+    except TrainingError:
+        if any(row.status != "finished" for row in read_ledger(folder.sweep.ledger)):
+            raise
+        raise TrainingError(
+            f"{folder.path}: {material.request.minutes:g} minutes were too short, for the machine became "
+            f"slower; nothing is lost: `temper fit --resume {folder.path}` goes on where it was"
+        ) from None

@@ -1,0 +1,113 @@
+"""What the images are like: how many, how large, how even their classes."""
+
+import io
+import statistics
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from temper.data import ShardSet, write_shards
+from temper.data.encode import FORMATS
+from temper.data.folders import scan_folders
+from temper.data.shards import Progress
+from temper.errors import DataError
+from temper.fitting.sizes import LARGEST
+from temper.spec import Spec
+
+IMBALANCED = 1.5
+"""The largest class, as a multiple of the smallest, from which every class is to count the same."""
+NUM_SIZED = 200
+"""Images whose size is looked at."""
+FEWEST = 3
+"""Splits, in each of which every class has an image."""
+
+
+class Look(Spec):
+    """What a set of images is like."""
+
+    name: str
+    num_train: int
+    num_val: int
+    num_test: int
+    classes: dict[str, int]
+    """Class -> training images."""
+    long_side: int
+    """The median, in pixels."""
+
+    @property
+    def is_imbalanced(self) -> bool:
+        """Whether some classes have so many more images that accuracy would be theirs alone."""
+        counts = self.classes.values()
+        return max(counts) > IMBALANCED * min(counts)
+
+
+def make_shards(
+    images: Path, destination: Path, *, size: int | None, seed: int, on_progress: Progress | None = None
+) -> Path:
+    """The folder of shards to use: ``images`` itself where it is one, else ``destination``, made of them.
+
+    Raises:
+        DataError: no such folder, no class folders, or a class with too few images.
+        ShardError: too many images that cannot be read.
+    """
+    if (images / "manifest.json").exists():
+        return images
+    if not (destination / "manifest.json").exists():
+        check_classes(images)
+        write_shards(images, destination, size=max(LARGEST, size or 0), seed=seed, on_progress=on_progress)
+    return destination
+
+
+def check_classes(images: Path) -> None:
+    """Refuse classes that cannot be shared out, before any image is read.
+
+    Raises:
+        DataError: no class folders, or a class with too few images.
+    """
+    classes, files = scan_folders(images)
+    splits = {file.split for file in files}
+    counts = Counter(file.label for file in files if file.split == "train")
+    needed = 1 + FEWEST - len(splits)
+    few = {classes[label]: count for label, count in counts.items() if count < needed}
+    if few:
+        name, count = min(few.items(), key=lambda item: item[1])
+        others = f" (and {len(few) - 1} more classes too few)" if len(few) > 1 else ""
+        raise DataError(
+            f"{images}: the class '{name}' has {count} training image{'s' if count > 1 else ''}{others}; "
+            f"each needs {needed} or more, for training, validation and test: add images, or remove the class"
+        )
+
+
+def look_at(shards: ShardSet) -> Look:
+    """Count and size the images of ``shards``.
+
+    Raises:
+        ShardError: images that cannot be read.
+    """
+    counts = {split: sum(shards.class_counts(split)) for split in shards.manifest.splits}
+    return Look(
+        name=shards.manifest.name,
+        num_train=counts["train"],
+        num_val=counts["val"],
+        num_test=counts["test"],
+        classes=dict(shards.manifest.counts["train"]),
+        long_side=_median_long_side(shards),
+    )
+
+
+def _median_long_side(shards: ShardSet) -> int:
+    smallest, largest = shards.manifest.long_side
+    if smallest == largest:
+        return smallest
+    sides: list[int] = []
+    for group in shards.row_groups:
+        contents = shards.read(group, ["image.bytes"])["image"].combine_chunks().field("bytes")
+        some = np.linspace(0, len(contents) - 1, min(len(contents), NUM_SIZED)).astype(int)
+        for index in some[: NUM_SIZED - len(sides)]:
+            with Image.open(io.BytesIO(contents[int(index)].as_py()), formats=FORMATS) as opened:
+                sides.append(max(opened.size))
+        if len(sides) >= NUM_SIZED:
+            break
+    return int(statistics.median(sides))

@@ -1,0 +1,355 @@
+"""What `temper fit` decides before it trains: sizes, starts, epochs, trials, images; and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from temper.data import ShardSet
+from temper.errors import CheckpointError, DataError, UsageError
+from temper.fitting.documents import batch_size, fit_document, fit_space, num_points, planned_document
+from temper.fitting.look import Look, check_classes, look_at, make_shards
+from temper.fitting.measure import MAX_IMAGES, measure
+from temper.fitting.plan import (
+    FEWEST_TESTED,
+    FitPlan,
+    Load,
+    Measured,
+    choose_plan,
+    epochs_of,
+    make_plan,
+    makespan,
+    needed_s,
+    training_s,
+    validated_every,
+)
+from temper.fitting.progress import Remaining
+from temper.fitting.request import FitFolder, FitRequest
+from temper.fitting.sizes import size_at_random, sizes_for
+from temper.fitting.starts import find_starts, networks_here
+from temper.recipe import build_recipe
+from temper.search import build_trials
+
+LOAD = Load(num_batches=25, num_val=150, num_test=300, num_slots=2, max_hardened=4)
+
+
+def network(
+    size: int = 96,
+    score: float | None = 0.8,
+    step_s: float = 0.4,
+    backbone: str = "timm/tf_efficientnet_lite0",
+) -> Measured:
+    return Measured(
+        backbone=backbone,
+        weights="pretrained" if score is not None else None,
+        image_size=size,
+        score=score,
+        step_s=step_s,
+        attacked_step_s=3.5 * step_s,
+        pass_s=step_s / 40,
+    )
+
+
+def look(**fields: Any) -> Look:
+    known = {"name": "my photos", "num_train": 800, "num_val": 150, "num_test": 300, "long_side": 96}
+    return Look.model_validate({**known, "classes": {"a": 700, "b": 100}, **fields})
+
+
+def draw(folder: Path, counts: dict[str, int], size: tuple[int, int] = (40, 24)) -> Path:
+    generator = np.random.default_rng(0)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("long_side", "own_size", "sizes"),
+    [
+        (96, 224, [96, 128]),
+        (64, 224, [96]),  # its own least size counts, however small the images are
+        (224, 224, [96, 128, 160, 224]),
+        (500, None, [96, 128, 160, 224]),
+        (32, 32, [32]),
+        (64, 32, [32, 64]),
+        (224, 32, [32, 64]),
+    ],
+)
+def test_sizes_are_near_those_of_the_images(long_side: int, own_size: int | None, sizes: list[int]) -> None:
+    assert sizes_for(long_side, own_size) == sizes
+
+
+@pytest.mark.parametrize(("long_side", "size"), [(4, 8), (8, 8), (28, 32), (32, 32), (64, 64), (500, 64)])
+def test_small_networks_see_small_images(long_side: int, size: int) -> None:
+    assert size_at_random(long_side) == size
+
+
+def test_trainings_begin_as_slots_are_free() -> None:
+    assert makespan([10, 4, 4, 4], 2) == 12
+    assert makespan([10, 4, 4, 4], 1) == 22
+    assert makespan([1], 8) == 1
+
+
+def test_epochs_follow_from_steps_and_the_size_of_the_set() -> None:
+    assert [epochs_of(600, batches) for batches in (1, 25, 600, 5000)] == [60, 24, 1, 1]
+    assert [validated_every(epochs, is_hardened=True) for epochs in (1, 8, 9, 60)] == [1, 1, 2, 8]
+
+
+@pytest.mark.parametrize("num_slots", [1, 2, 8])
+@pytest.mark.parametrize("minutes", [4, 10, 20, 60, 240])
+@pytest.mark.parametrize("step_s", [0.05, 0.4, 1.0])
+def test_a_plan_fits_into_its_time_and_gives_most_of_it_to_hardening(
+    num_slots: int, minutes: int, step_s: float
+) -> None:
+    load = Load(num_batches=25, num_val=150, num_test=300, num_slots=num_slots, max_hardened=4)
+    plan = make_plan(network(step_s=step_s), load, 60 * minutes)
+    if plan is None:
+        assert minutes < needed_s([network(step_s=step_s)], load) / 60 * 1.5
+        return
+    assert plan.total_s <= 60 * minutes
+    assert plan.num_hardened * plan.hardened_s >= plan.plain_s * 0.9
+    assert 1 <= plan.num_hardened <= 4
+    assert plan.hardened_s == training_s(plan.start, load, plan.hardened_epochs, is_hardened=True)
+    assert plan.test_images is None or FEWEST_TESTED <= plan.test_images < 300
+
+
+def test_more_time_gives_longer_trainings_and_then_more_of_them() -> None:
+    plans = [make_plan(network(), LOAD, 60 * minutes) for minutes in (6, 12, 25, 60, 240)]
+    assert all(plan is not None for plan in plans)
+    found = [(plan.hardened_epochs, plan.num_hardened) for plan in plans if plan is not None]
+    assert [epochs for epochs, _ in found] == sorted(epochs for epochs, _ in found)
+    assert [count for _, count in found] == sorted(count for _, count in found)
+    assert found[0][1] == 1
+    assert found[-1] == (60, 4)  # all that the set needs, and all that the space offers
+    assert [plan.is_short for plan in plans if plan is not None] == [True, True, True, False, False]
+
+
+def test_a_short_plan_says_how_long_would_be_enough() -> None:
+    plan = make_plan(network(), LOAD, 600)
+    assert plan is not None
+    assert plan.is_short
+    assert plan.enough_minutes > 10
+    longer = make_plan(network(), LOAD, 60 * plan.enough_minutes * 1.1)
+    assert longer is not None
+    assert not longer.is_short
+
+
+def test_the_best_probe_that_can_be_trained_wins() -> None:
+    small, large = network(32, 0.7, 0.05, "cifar_resnet20"), network(96, 0.9, 0.4)
+    chosen = choose_plan([small, large], LOAD, 1200)
+    assert chosen is not None
+    assert chosen.start == large
+    # Too slow for a training worth the name: the other one.
+    chosen = choose_plan([small, network(224, 0.95, 5.0)], LOAD, 1200)
+    assert chosen is not None
+    assert chosen.start == small
+    # Within a point the faster one.
+    chosen = choose_plan([network(128, 0.905, 0.8), large], LOAD, 3600)
+    assert chosen is not None
+    assert chosen.start == large
+    # Nothing is known of networks at random: the first that fits.
+    slow, fast = network(64, None, 0.2, "resnet20"), network(64, None, 0.05, "resnet8")
+    chosen = choose_plan([slow, fast], LOAD, 1200)
+    assert chosen is not None
+    assert chosen.start == slow
+    assert choose_plan([large], LOAD, 60) is None
+    assert needed_s([large, small], LOAD) < needed_s([large], LOAD)
+
+
+def test_the_remaining_time_is_the_plan_s_at_first_and_then_the_measured() -> None:
+    plan = make_plan(network(), LOAD, 1200)
+    assert plan is not None
+    remaining = Remaining(plan)
+    assert remaining.seconds(0) == pytest.approx(plan.total_s)
+    remaining.result("000", plan.hardened_epochs / 2)
+    assert 0 < remaining.share < 1
+    slow, fast = remaining.seconds(2 * plan.sweep_s), remaining.seconds(0.1 * plan.sweep_s)
+    assert slow > fast > plan.evaluation_s
+    for trial in ("baseline", *(f"{number:03d}" for number in range(plan.num_hardened))):
+        remaining.ended(trial)
+    assert remaining.seconds(1000) == pytest.approx(plan.evaluation_s)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(("has_source", "weights"), [(False, "pretrained"), (False, None), (True, None)])
+def test_the_recipe_and_the_space_are_as_strong_as_asked_for(
+    norm: Any, has_source: bool, weights: str | None, tmp_path: Path
+) -> None:
+    eps = 4 / 255 if norm == "linf" else 0.5
+    request = FitRequest(images="photos", eps=eps, norm=norm, seed=3)
+    plan = make_plan(network(score=0.8 if weights else None), LOAD, 3600)
+    assert plan is not None
+    document = fit_document(
+        request,
+        look(),
+        tmp_path / "shards",
+        tmp_path / "source" if has_source else None,
+        backbone="resnet20",
+        weights=weights,
+        image_size=96,
+    )
+    document = planned_document(document, plan)
+    recipe = build_recipe(document)
+    assert (recipe.threat, recipe.seed) == (request.threat, 3)
+    assert recipe.name == "my-photos"
+    assert recipe.data.sampling == "balanced"
+    assert recipe.selection_metric == "val/target/robust_balanced_acc"
+    assert (recipe.pretrain is not None) == has_source
+    space = fit_space(request, look(), plan, has_source=has_source)
+    trials = build_trials(space, document, "space")
+    assert len(trials) == min(plan.num_hardened, num_points(has_source))
+    strengths = [trial.recipe.objective.adversary for trial in trials]
+    assert strengths[0] is not None
+    assert strengths[0].eps == pytest.approx(eps)
+    assert strengths[0].norm == norm
+    assert space.baseline is not None
+    assert space.baseline["objective.adversary"] is None
+    assert space.baseline["epochs"] == plan.plain_epochs
+    assert space.max_minutes is not None
+
+
+def test_even_classes_are_sampled_as_they_are(tmp_path: Path) -> None:
+    assert not look(classes={"a": 15, "b": 10}).is_imbalanced
+    even = look(classes={"a": 100, "b": 100})
+    document = fit_document(
+        FitRequest(images="x"), even, tmp_path, None, backbone="resnet8", weights=None, image_size=32
+    )
+    recipe = build_recipe(document)
+    assert recipe.data.sampling == "uniform"
+    assert recipe.selection_metric == "val/target/robust_acc"
+    assert [batch_size(count) for count in (6, 60, 5000)] == [2, 15, 32]
+
+
+def test_a_look_at_images_counts_and_sizes_them(tmp_path: Path) -> None:
+    images = draw(tmp_path / "images", {"cup": 20, "plate": 40})
+    shards = make_shards(images, tmp_path / "shards", size=None, seed=0)
+    found = look_at(ShardSet.open(shards))
+    assert (found.name, found.long_side, found.is_imbalanced) == ("images", 40, True)
+    assert found.num_train + found.num_val + found.num_test == 60
+    assert make_shards(shards, tmp_path / "other", size=None, seed=0) == shards
+    assert make_shards(images, tmp_path / "shards", size=None, seed=0) == shards
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("counts", "problem"),
+    [
+        ({"cup": 1, "plate": 9}, r"the class 'cup' has 1 training image; each needs 3 or more"),
+        ({"cup": 2, "pan": 1, "plate": 9}, r"the class 'pan' has 1 training image \(and 1 more"),
+        ({"cup": 9}, "at least two classes"),
+        ({}, "at least two classes"),
+    ],
+)
+def test_images_that_cannot_be_shared_out_are_refused(
+    counts: dict[str, int], problem: str, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    draw(tmp_path / "images", counts)
+    with pytest.raises(DataError, match=problem):
+        check_classes(tmp_path / "images")
+
+
+def test_a_class_may_have_one_training_image_where_the_other_splits_have_folders(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        draw(tmp_path / "images" / split, {"cup": 1, "plate": 9})
+    check_classes(tmp_path / "images")
+
+
+def test_starts_are_what_is_here_or_what_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("TORCH_HOME", "HF_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "empty"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    monkeypatch.setenv("TEMPER_WEIGHTS", str(weights))
+    assert "cifar_resnet20" not in [one.name for one in networks_here()]
+    (weights / "resnet20-12fca82f.th").write_bytes(b"its content is looked at when it is read")
+    here = [one.name for one in networks_here()]
+    assert here[0] == "cifar_resnet20"
+    starts = find_starts(FitRequest(images="x"), 64)
+    assert (starts[0].backbone, starts[0].weights, starts[0].sizes) == (
+        "cifar_resnet20",
+        "pretrained",
+        (32, 64),
+    )
+    (own,) = find_starts(FitRequest(images="x", backbone="cifar_resnet20", weights="random", size=48), 64)
+    assert (own.weights, own.sizes) == (None, (48,))
+    (own,) = find_starts(FitRequest(images="x", backbone="resnet8"), 64)
+    assert own.weights is None
+    (own,) = find_starts(FitRequest(images="x", backbone="resnet8", weights="runs/old"), 64)
+    assert own.weights == "runs/old"
+    at_random = find_starts(FitRequest(images="x", weights="random"), 28)
+    assert [(one.backbone, one.sizes) for one in at_random] == [("resnet20", (32,)), ("resnet8", (32,))]
+    with pytest.raises(UsageError, match=r"no backbone 'resnet9' \(did you mean"):
+        find_starts(FitRequest(images="x", backbone="resnet9"), 64)
+    with pytest.raises(UsageError, match="--backbone has to say"):
+        find_starts(FitRequest(images="x", weights="old.pth"), 64)
+
+
+def test_measuring_times_steps_and_scores_the_probe(digits: dict[str, Path], evaluated_run: Path) -> None:
+    shards = ShardSet.open(digits["target"])
+    request = FitRequest(images="x", eps=0.1)
+    found = {}
+    for weights in (None, str(evaluated_run)):
+        document = fit_document(
+            request,
+            look_at(shards),
+            digits["target"],
+            None,
+            backbone="resnet8",
+            weights=weights,
+            image_size=8,
+        )
+        found[weights] = measure(document, {"target": shards}, is_balanced=False)
+    at_random, known = found.values()
+    assert at_random.score is None
+    assert known.score is not None
+    assert known.score > 0.9
+    for one in (at_random, known):
+        assert 0 < one.step_s < one.attacked_step_s
+        assert one.pass_s > 0
+
+
+def test_a_large_set_is_measured_on_a_part(tmp_path: Path) -> None:
+    shards = ShardSet.open(
+        make_shards(draw(tmp_path / "images", {"a": 30, "b": 60}), tmp_path / "shards", size=None, seed=0)
+    )
+    assert shards.training_subset(MAX_IMAGES, 0) is shards
+
+
+def test_a_folder_holds_one_fit(tmp_path: Path) -> None:
+    request, folder = FitRequest(images="photos"), FitFolder(tmp_path / "fit")
+    with pytest.raises(CheckpointError, match=r"holds no fit \(fit.json is needed\)"):
+        folder.read_request()
+    folder.claim(request)
+    folder.claim(request)
+    assert folder.read_request() == request
+    longer = FitRequest(images="photos", minutes=60)
+    folder.claim(longer)  # nothing was planned yet
+    assert folder.read_request() == longer
+    with pytest.raises(CheckpointError, match=r"holds another fit .* `temper fit --resume"):
+        folder.claim(FitRequest(images="others", minutes=60))
+    folder.plan.touch()
+    folder.claim(longer)
+    with pytest.raises(CheckpointError, match="holds another fit"):
+        folder.claim(request)
+    folder.request.write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        folder.read_request()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/notes.txt").touch()
+    with pytest.raises(CheckpointError, match="exists already"):
+        FitFolder(tmp_path / "taken").claim(request)
+
+
+def test_a_plan_can_be_read_again() -> None:
+    plan = make_plan(network(), LOAD, 1200)
+    assert plan is not None
+    assert FitPlan.model_validate(json.loads(plan.model_dump_json())) == plan

@@ -13,8 +13,8 @@ forgets in one epoch what the probe knew."""
 def with_pretrained_defaults(document: Mapping[str, Any]) -> dict[str, Any]:
     """``document``, a recipe as plain data, with the defaults of a pretrained start where it has one.
 
-    What it says itself stays. They belong together, so a recipe that names a rate of its own gets none of them;
-    one that names an optimizer alone keeps that one's other settings.
+    What it says itself stays. They belong together, so a recipe that names a rate of its own gets none of
+    them; one that names an optimizer alone keeps that one's other settings.
     """
     filled = dict(document)
     model, optim = filled.get("model"), filled.get("optim", {})

@@ -58,7 +58,7 @@ def _ranks_as_well(other: Tensor, plain: Tensor, labels: Tensor) -> bool:
     More contrast moves a poor model across its thresholds, and so up in both accuracies, while its logits
     tell the classes apart worse than before. A model whose scale it is tells them apart better.
     """
-    classes, numbers = labels.unique(return_inverse=True)
+    classes, numbers = labels.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     areas = [auroc(logits[:, classes], numbers) or 0.0 for logits in (plain, other)]
     return len(classes) > 1 and areas[1] >= areas[0]
 

@@ -173,7 +173,8 @@ def _fooled(scene: Scene, planted: Planted, labels: Tensor, threat: Threat, memb
     perturbed = member.run(planted, planted.images, labels, threat, seed)
     with torch.no_grad():
         is_wrong = planted(perturbed).argmax(1) != labels
-    return is_wrong & is_valid(planted.images, perturbed, threat)
+    fooled: Tensor = is_wrong & is_valid(planted.images, perturbed, threat)
+    return fooled
 
 
 @torch.no_grad()

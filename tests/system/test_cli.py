@@ -226,7 +226,7 @@ def test_plan_shows_phases_without_training(command: Any, tiny: dict[str, Any]) 
     assert rates["head"] == pytest.approx(0.01)
     assert rates["layer3"] == pytest.approx(0.005)
     _, out, _ = command("plan", TINY, *overrides, *changes)
-    assert "solved exactly" in out
+    assert "solved" in out
     code, _, err = command("plan", TINY, *overrides, "--set", "schedule={kind: last_k, k: 9}")
     assert code == 2
     assert "schedule 'last_k': k is 9, this model has 5 groups" in err

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 def plan_rows(plan: "PhasePlan", lr: float | str) -> list[list[object]]:
     """A line for each group that trains; what holds for the whole phase stands in the first."""
     phase = plan.phase
-    images = "attacked" if plan.is_attacked else "clean, solved exactly" if plan.is_solved else "clean"
+    images = "attacked" if plan.is_attacked else "solved exactly" if plan.is_solved else "clean"
     rows: list[list[object]] = []
     for group, count in plan.num_params.items():
         own = [group, f"{count:,}", "–" if plan.is_solved else _rate(lr, plan.lr_factors[group])]

@@ -11,8 +11,12 @@ PLAIN_STEPS, HARDENED_STEPS = 600, 1500
 """Steps after which more gain little."""
 ENOUGH_STEPS = 1000
 """Of a hardened training, below which time goes into longer trainings, and above into more of them."""
-MIN_STEPS = 100
-"""Of a training, below which another network or size is taken, if there is one that fits."""
+MIN_STEPS = 500
+"""Of a training under attack, below which another network or size is taken, if there is one that fits: a
+pretrained start that was hardened for 100 steps has lost what it knew and gained nothing.
+"""
+EQUAL_SCORES = 0.03
+"""Accuracy 0..1 within which probes differ by chance on a few hundred images."""
 MAX_EPOCHS = 60
 PLAIN_VALIDATIONS, HARDENED_VALIDATIONS = 4, 8
 """How often a whole training is validated."""
@@ -150,7 +154,7 @@ def choose_plan(measured: Sequence[Measured], load: Load, seconds: float) -> Fit
     """Of the networks that have time for a training worth the name the one whose probe is best, or else the
     first that fits at all. ``None``: none does.
 
-    A point of accuracy is within what a probe varies by: of such equals the one with the faster steps wins.
+    Of those whose probes are equal (``EQUAL_SCORES``) the one with the faster steps wins.
     """
     for min_steps in (MIN_STEPS, 1):
         plans = [
@@ -160,7 +164,7 @@ def choose_plan(measured: Sequence[Measured], load: Load, seconds: float) -> Fit
         ]
         if plans:
             best = max(_score(plan) for plan in plans)
-            equals = [plan for plan in plans if _score(plan) >= best - 0.01]
+            equals = [plan for plan in plans if _score(plan) >= best - EQUAL_SCORES]
             scored = all(plan.start.score is not None for plan in equals)
             return min(equals, key=lambda plan: plan.start.attacked_step_s) if scored else equals[0]
     return None

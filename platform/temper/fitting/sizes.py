@@ -8,7 +8,7 @@ LARGEST = SIZES[-1]
 """What shards keep of larger images."""
 STRETCH = 1.4
 """Times the images' own long side that a network may see: beyond it there is nothing more to be seen."""
-SMALLEST_OF_LARGE = 96
+SMALLEST_OF_LARGE = 64
 """For networks of larger images, whose first layers reduce them at once."""
 LARGE = 128
 LARGEST_AT_RANDOM = 64

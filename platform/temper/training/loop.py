@@ -24,7 +24,7 @@ from temper.training.optimizer_state import load_optimizer
 from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import Probe, head_of, solve_heads
 from temper.training.progress import advance, fresh_state, noted, reported
-from temper.training.range_test import with_measured_rate
+from temper.training.range_test import measure_rate
 from temper.training.rate import UNMEASURED
 from temper.training.samples import build_sample_log
 from temper.training.settle import close, finish_validation, settle
@@ -119,10 +119,9 @@ class Training:
         """The epochs of ``plan`` still to come: one trainable set, one optimizer, one DDP wrapper."""
         trainable = set_trainable(self.model, plan.phase.trainable, self.recipe.objective.trained_heads)
         assert {n for n, p in self.model.named_parameters() if p.requires_grad} == set(plan.names)
-        if not plan.is_solved:
-            self.recipe, self.state = with_measured_rate(
-                self.recipe, self.state, self.feed, plan, self.model, self.worker
-            )
+        self.recipe, self.state = measure_rate(
+            self.recipe, self.state, self.feed, plan, self.model, self.worker
+        )
         optimizer = self.recipe.optim.measured(UNMEASURED).build(trainable, plan.lr_factors)
         if self.state.next_epoch > plan.phase.start_epoch or self.state.underway is not None:
             load_optimizer(optimizer, plan.names, self._resumed.get("optimizer", {}))

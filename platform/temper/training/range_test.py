@@ -34,14 +34,14 @@ ATTACKED_FRACTION = 0.3
 """The same under attack: such runs are longer, and what they start from is to be forgotten (docs/log.md)."""
 
 
-def with_measured_rate(
+def measure_rate(
     recipe: Recipe, state: TrainState, feed: Feed, plan: PhasePlan, model: TaskModel, worker: Worker
 ) -> tuple[Recipe, TrainState]:
     """``recipe`` with a number in the place of ``optim.lr: auto``, measured once, before the first step.
 
     The state keeps what was measured and counts what it took.
     """
-    if recipe.optim.lr != "auto":
+    if recipe.optim.lr != "auto" or plan.is_solved:
         return recipe, state
     rate = state.rate
     if rate is None:

@@ -59,6 +59,31 @@ def test_streamed_batches_hold_every_image_once_over_two_ranks(digits: dict[str,
     assert len(pixels) - len(seen) <= 3
 
 
+def test_a_stream_shows_every_image_once_to_whoever_solves_a_head(digits: dict[str, Path]) -> None:
+    """Over ranks of which the last has nothing to read, and of a subset the same images for any number."""
+    shards = ShardSet.open(digits["target"])
+    resident = load_images(shards, "train", 8, "pad")
+    pixels = dict(zip(resident.rows.tolist(), resident.images, strict=True))
+
+    def rows(world_size: int, limit: int) -> list[int]:
+        seen: list[int] = []
+        for rank in range(world_size):
+            batches = StreamedBatches(
+                shards, image_size=8, fit="pad", batch_size=64, seed=0, rank=rank, world_size=world_size
+            )
+            for batch in batches.once(limit, 0):
+                seen += batch.rows.tolist()
+                assert all(
+                    np.array_equal(image, pixels[row])
+                    for row, image in zip(batch.rows.tolist(), batch.images.numpy(), strict=True)
+                )
+        return sorted(seen)
+
+    assert rows(3, 10_000) == sorted(pixels)
+    assert rows(2, 50) == rows(1, 50)
+    assert len(rows(1, 50)) == 50
+
+
 DECODE = """
 import pickle, sys
 functions = pickle.load(open(sys.argv[1], "rb"))

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from temper.api.sweeps import sweep as sweep_and_rank
 from temper.cluster.sweep import Watch, resume, sweep
 from temper.errors import CheckpointError, SearchSpaceError, TrainingError
 from temper.recipe import load_recipe
 from temper.records import SweepFolder, read_ledger, read_record
 from temper.search import BASELINE, SearchSpace
+from temper.training import read_state
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -61,6 +63,21 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(
     assert epochs.count(1.0) == 1
     lines = (tmp_path / "sweep/trials/000/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(6))
+
+
+def test_trials_from_one_start_share_a_probe_that_is_evaluated_once(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipe = tiny_recipe(**QUICK, pretrain={"epochs": 1}, objective__alpha=0.0, epochs=1)
+    result = sweep_and_rank(recipe, space(samples=2, finalists=2), tmp_path / "sweep")
+    folder = SweepFolder(result.path)
+    (probe,) = folder.probe.iterdir()
+    expected = read_state(probe / "checkpoint").best_metrics
+    for trial in ("000", "001"):
+        assert read_state(folder.trial(trial).checkpoint).probe_metrics == expected
+        assert not folder.trial(trial).probe.exists()
+    assert [path.parent for path in folder.probe.rglob("record.json")] == [probe]
+    entries = result.leaderboard.boards[0].entries
+    assert [entry.name for entry in entries if entry.baseline == "linear probe"] == ["tiny-probe"]
+    assert {"tiny-000", "tiny-001"} < {entry.name for entry in entries}
 
 
 def test_failing_trials_are_recorded_and_the_others_go_on(tiny_recipe: Any, tmp_path: Path) -> None:

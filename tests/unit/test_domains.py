@@ -53,7 +53,7 @@ def test_a_domain_has_spaces_around_its_recipe(name: str, is_factorial: bool) ->
 @pytest.mark.parametrize(("start", "target"), [("clothing", "manufacturing"), ("objects", "medical")])
 def test_a_domain_can_start_from_a_hardened_source_model(start: str, target: str) -> None:
     source = load_recipe(ROOT / f"jobs/recipes/{start}.yaml")
-    changes = {"model.backbone": "resnet8", "model.weights": f"runs/{start}"}
+    changes = {"pretrain": None, "model.backbone": "resnet8", "model.weights": f"runs/{start}"}
     recipe = load_recipe(ROOT / f"jobs/recipes/{target}.yaml", changes)
     assert recipe.model.backbone == source.model.backbone
     assert recipe.data.source == source.data.target

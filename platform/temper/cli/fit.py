@@ -231,7 +231,6 @@ def _interval(value: "Proportion") -> str:
 
 
 def _summary(result: "FitResult", outcome: "Outcome") -> dict[str, Any]:
-    """As plain data."""
     return {
         "out": str(result.path),
         "request": result.request.model_dump(mode="json"),
@@ -247,5 +246,5 @@ def _summary(result: "FitResult", outcome: "Outcome") -> dict[str, Any]:
 
 
 def _figures(record: Any) -> dict[str, Any]:
-    names = ("clean_acc", "balanced_acc", "robust_acc", "robust_balanced_acc", "status")
-    return {name: record.model_dump(mode="json")[name] for name in names}
+    names = {"clean_acc", "balanced_acc", "robust_acc", "robust_balanced_acc", "status"}
+    return dict(record.model_dump(mode="json", include=names))

@@ -1,9 +1,10 @@
 """From measured times to epochs, trials and images: what fits into the minutes. Pure functions."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from temper.fitting.slots import makespan, most_that_fits
 from temper.spec import Spec
 
 BATCH_SIZE = 32
@@ -207,15 +208,6 @@ def validated_every(epochs: int, *, is_hardened: bool) -> int:
     return max(1, math.ceil(epochs / (HARDENED_VALIDATIONS if is_hardened else PLAIN_VALIDATIONS)))
 
 
-def makespan(times: Sequence[float], num_slots: int) -> float:
-    """When the last of some jobs is done that begin in their order, as soon as a slot is free."""
-    free = [0.0] * num_slots
-    for seconds in times:
-        first = free.index(min(free))
-        free[first] += seconds
-    return max(free)
-
-
 def epochs_of(steps: int, num_batches: int) -> int:
     """Whole epochs with at least so many steps."""
     return min(MAX_EPOCHS, max(1, math.ceil(steps / num_batches)))
@@ -224,7 +216,7 @@ def epochs_of(steps: int, num_batches: int) -> int:
 def _plain_epochs(start: Measured, load: Load, room: float) -> int:
     share = PLAIN_SHARE * room * min(load.num_slots, 2)
     return (
-        _most(
+        most_that_fits(
             epochs_of(PLAIN_STEPS, load.num_batches),
             lambda epochs: training_s(start, load, epochs, is_hardened=False) <= share,
         )
@@ -240,12 +232,7 @@ def _hardened_epochs(start: Measured, load: Load, room: float, plain: int, count
         hardened_s = training_s(start, load, epochs, is_hardened=True)
         return makespan([plain_s] + count * [hardened_s], load.num_slots) <= room
 
-    return _most(epochs_of(HARDENED_STEPS, load.num_batches), fits)
-
-
-def _most(limit: int, fits: Callable[[int], bool]) -> int:
-    """The largest of 1 to ``limit`` that fits, 0 where none does."""
-    return next((epochs for epochs in range(limit, 0, -1) if fits(epochs)), 0)
+    return most_that_fits(epochs_of(HARDENED_STEPS, load.num_batches), fits)
 
 
 def _evaluation_s(start: Measured, load: Load, images: int) -> float:

@@ -93,8 +93,7 @@ class Training:
             self.state = self.state.model_copy(update={"compute": compute})
         assert self.state.compute is not None
         apply_compute(self.state.compute, self.model)
-        replays = getattr(recipe.objective.adversary, "replays", 1)
-        self.model.controller.begin(self.num_steps * replays)
+        self.model.controller.begin(self.num_steps * getattr(recipe.objective.adversary, "replays", 1))
         self._resumed = take_up(run, self.state, self.plans, self.model, self.average)
         self.watch = Watch(recipe.checkpoint, worker)
         self.samples = build_sample_log(recipe.tracking.samples, run, worker)

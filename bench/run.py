@@ -18,9 +18,9 @@ from row import Row, Rows, Skipped
 from table import HEADINGS, Result, cells, merged, read_results, result_of, write_results
 
 SCRIPTS = (
-    "step_floor", "step_peers", "step_speed", "train_speed", "stream_speed", "input_speed", "resident",
-    "augment_speed", "evaluation_speed", "autoattack", "sweep_overhead", "command_speed", "growth",
-    "gpu_speed",
+    "step_floor", "step_peers", "step_speed", "train_speed", "large_network", "stream_speed",
+    "input_speed", "resident", "augment_speed", "evaluation_speed", "autoattack", "sweep_overhead",
+    "command_speed", "growth", "gpu_speed",
 )  # fmt: skip
 """Modules of bench/ that offer ``rows``, in the order of the table."""
 

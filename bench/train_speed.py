@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,7 @@ def rows(folder: Path) -> Iterator[Row]:
     """Seconds per epoch without and with an attack, and the worker's memory."""
     photos = write_photos(folder / "photos", NUM_IMAGES, SIZE)
     write_shards(photos, folder / "shards", val_frac=0.02, test_frac=0.02)
-    train = load_images(ShardSet.open(folder / "shards"), "train", SIZE, "pad")
-    np.savez(folder / "train.npz", images=train.images, labels=train.labels)
+    save_images(folder / "shards", SIZE, folder / "train.npz")
     pgd = {"kind": "pgd", "eps": 8 / 255, "steps": 7}
     for name, adversary, epochs, goal in (("PGD-7", pgd, 5, "<= 1.05"), ("clean", None, 16, "<= 1.15")):
         recipe = write_recipe(folder / f"{name}.yaml", folder / "shards", adversary, epochs)
@@ -56,8 +55,19 @@ def rows(folder: Path) -> Iterator[Row]:
     yield Difference(label, "bare loop", "MB", "<= 300", *sides.latest("peak_mb"), **once)
 
 
-def write_recipe(path: Path, shards: Path, adversary: dict[str, Any] | None, epochs: int) -> Path:
-    """A recipe of the target alone on one worker of Ray Train, validated at the end only."""
+def save_images(shards: Path, size: int, file: Path) -> None:
+    """The training images, decoded, for the bare loop."""
+    train = load_images(ShardSet.open(shards), "train", size, "pad")
+    np.savez(file, images=train.images, labels=train.labels)
+
+
+def write_recipe(
+    path: Path, shards: Path, adversary: dict[str, Any] | None, epochs: int, **sections: dict[str, Any]
+) -> Path:
+    """A recipe of the target alone on one worker of Ray Train, validated at the end only.
+
+    ``sections`` change some of it.
+    """
     document = {
         "name": path.stem,
         "epochs": epochs,
@@ -71,7 +81,8 @@ def write_recipe(path: Path, shards: Path, adversary: dict[str, Any] | None, epo
         "compute": {"precision": "fp32"},
         "tracking": {"wandb": False},
     }
-    path.write_text(dump_yaml(document), encoding="utf-8")
+    changed = {**document, **{name: {**document[name], **own} for name, own in sections.items()}}
+    path.write_text(dump_yaml(changed), encoding="utf-8")
     return path
 
 
@@ -100,14 +111,20 @@ class Sides:
     ours_run: Run
     bare_run: Run
 
-    def __init__(self, recipe: Path, folder: Path, tolerance: float) -> None:
+    def __init__(self, recipe: Path, folder: Path, tolerance: float, find: "Find | None" = None) -> None:
         self._recipe, self._folder, self._tolerance = recipe, folder, tolerance
+        self._find = find or find_worker
         self._count = 0
+
+    @property
+    def out(self) -> Path:
+        """The run of the latest training of ours."""
+        return self._folder / f"{self._recipe.stem}-{self._count}"
 
     def ours(self) -> float:
         self._count += 1
-        out = self._folder / f"{self._recipe.stem}-{self._count}"
-        self.ours_run = follow([*COMMAND, str(self._recipe), "--no-evaluate", "--out", str(out)], out)
+        command = [*COMMAND, str(self._recipe), "--no-evaluate", "--out", str(self.out)]
+        self.ours_run = follow(command, self.out, self._find)
         return self.ours_run.epoch_s
 
     def peer(self) -> float:
@@ -137,12 +154,16 @@ class Sides:
         return ours, lambda: float(getattr(self.bare_run, what))
 
 
-def follow(command: list[str], out: Path) -> Run:
-    """Run ``temper train`` and watch its ``metrics.jsonl`` and its worker."""
+Find = Callable[[int], psutil.Process | None]
+"""The process that trains, or none yet, from the number of the command's."""
+
+
+def follow(command: list[str], out: Path, find: Find) -> Run:
+    """Run ``temper train`` and watch its ``metrics.jsonl`` and the process that trains."""
     started, ends, peak, worker = time.time(), list[tuple[float, float]](), 0.0, None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         while process.poll() is None:
-            worker = worker or find_worker(process.pid)
+            worker = worker or find(process.pid)
             cpu_s, mb = usage_of(worker)
             peak = max(peak, mb)
             ends += [(time.time(), cpu_s)] * (count_lines(out / "metrics.jsonl") - len(ends))

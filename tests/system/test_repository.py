@@ -43,6 +43,20 @@ def test_every_recipe_loads_and_names_its_command(path: Path) -> None:
     assert f"temper train jobs/recipes/{path.name}" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_no_recipe_counts_on_more_than_one_idle_core(path: Path) -> None:
+    """Two threads on a busy machine wait for each other: a pass took 15 times as long."""
+    recipe = load_recipe(path)
+    assert recipe.workers.cpus_per_worker == 1
+    assert recipe.workers.max_workers <= 1
+    assert recipe.evaluation.num_workers <= 1
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
+def test_no_search_space_counts_on_more_than_one_idle_core(path: Path) -> None:
+    assert "cpus_per_worker" not in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
 def test_every_search_space_makes_trials_of_the_digits_recipe(path: Path) -> None:
     document = read_yaml(ROOT / "jobs/recipes/digits.yaml")

@@ -21,7 +21,7 @@ from temper.attacks.near_pgd import NearPGD
 from temper.attacks.patch import PatchAttack, PatchPGD
 from temper.attacks.patch_search import PatchSearch
 from temper.attacks.pgd import PGD
-from temper.attacks.portions import cut, fitting, images_at_once, in_portions
+from temper.attacks.portions import MOST_PIXELS, cut, fitting, images_at_once, in_portions
 from temper.attacks.square import Square
 
 AnyAttack = Annotated[FGSM | PGD | NearPGD | PatchPGD, Field(discriminator="kind")]
@@ -33,6 +33,7 @@ AnyStrongAttack = Annotated[
 __all__ = [
     "APGD",
     "FGSM",
+    "MOST_PIXELS",
     "PGD",
     "AnyAttack",
     "AnyStrongAttack",

@@ -22,7 +22,7 @@ and 400 MB without.
 """
 
 
-def fitting(images: Tensor, pixels: int = MOST_PIXELS) -> int:
+def fitting(images: Tensor, pixels: int) -> int:
     """How many of ``images`` (B,C,H,W) make up at most so many ``pixels``; on a GPU all of them."""
     if images.device.type != "cpu":
         return max(1, len(images))
@@ -46,7 +46,7 @@ def portions(count: int, size: int) -> list[slice]:
 
 def cut(images: Tensor) -> list[slice]:
     """The rows of ``images`` (B,C,H,W): all at once up to ``MOST_PIXELS``, beyond them in portions."""
-    is_small = len(images) <= fitting(images)
+    is_small = len(images) <= fitting(images, MOST_PIXELS)
     return portions(len(images), len(images) or 1 if is_small else fitting(images, PORTION_PIXELS))
 
 

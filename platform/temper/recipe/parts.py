@@ -65,7 +65,9 @@ class WorkersSpec(Spec):
     more or fewer as nodes come and go. Each global batch is cut for the largest number, so it is the same.
     """
     cpus_per_worker: int = Field(default=1, ge=1, le=256)
-    """Also the number of torch threads, so that a run is the same wherever it runs."""
+    """Also the number of torch threads: other numbers add in another order, so it is no machine's own and the
+    same seed gives the same result everywhere. More than 1 pays only on cores that are idle.
+    """
     use_gpu: bool | Literal["auto"] = "auto"
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
     """Below 1, several trials of a sweep share a GPU; they must fit into its memory together."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from temper.attacks import attack_mode
 from temper.models import ModelSpec, build_model, folded_twin
-from temper.models.stem import StridedStem, is_strided_stem
+from temper.models.stem import SamePaddedStem, StridedStem, is_strided_stem
 
 
 def gradient(conv: nn.Module, images: Tensor) -> Tensor:
@@ -23,6 +23,18 @@ def gradient(conv: nn.Module, images: Tensor) -> Tensor:
 def test_the_gradient_is_pytorchs(side: int, kernel: int, stride: int, padding: int) -> None:
     plain = nn.Conv2d(3, 8, kernel, stride, padding).double().requires_grad_(False)
     ours = StridedStem(3, 8, kernel, stride, padding).double().requires_grad_(False)
+    ours.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, side, side + 3, generator=torch.Generator().manual_seed(0)).double()
+    assert torch.equal(ours(images), plain(images))
+    assert torch.allclose(gradient(ours, images), gradient(plain, images), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [13, 16, 17])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (7, 2), (4, 4)])
+def test_the_gradient_is_timms_where_it_pads_as_tensorflow_does(side: int, kernel: int, stride: int) -> None:
+    layers = pytest.importorskip("timm.layers")
+    plain = layers.Conv2dSame(3, 8, kernel, stride).double().requires_grad_(False)
+    ours = SamePaddedStem(3, 8, kernel, stride).double().requires_grad_(False)
     ours.load_state_dict(plain.state_dict())
     images = torch.rand(2, 3, side, side + 3, generator=torch.Generator().manual_seed(0)).double()
     assert torch.equal(ours(images), plain(images))

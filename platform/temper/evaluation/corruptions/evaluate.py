@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from temper.attacks import attack_mode, fitting
+from temper.attacks import MOST_PIXELS, attack_mode, fitting
 from temper.errors import DataError, ModelError, UsageError
 from temper.evaluation.corruptions.catalogue import GROUPS, corrupt, find_corruption
 from temper.evaluation.corruptions.draws import Draws
@@ -115,7 +115,8 @@ def evaluate_corruptions(
         chosen = ranks.argsort(stable=True)[:max_images].sort().values
         pixels, targets, numbers = pixels[chosen], targets[chosen], numbers[chosen]
 
-    at_once = min(batch_size, fitting(pixels)) if torch.device(device).type == "cpu" else batch_size
+    is_on_cpu = torch.device(device).type == "cpu"
+    at_once = min(batch_size, fitting(pixels, MOST_PIXELS)) if is_on_cpu else batch_size
 
     def correct_under(kind: str | None, severity: int) -> Tensor:
         parts = []

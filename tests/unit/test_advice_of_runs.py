@@ -89,7 +89,7 @@ def test_a_run_below_its_probe(tiny_recipe: Any, tmp_path: Path) -> None:
     assert found["worse_than_probe"].values["gain"] == adaptability.gain < -0.2
     assert found["worse_than_probe"].values["p"] < 0.001
     assert found["worse_than_probe"].option == "--set optim.lr=auto"
-    assert "0.0003: 0.0009, then 0.0001." in found["worse_than_probe"].text
+    assert "Let the learning rate be found on these images." in found["worse_than_probe"].text
 
 
 class Constant(torch.nn.Module):

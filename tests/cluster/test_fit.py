@@ -13,7 +13,8 @@ from temper.fitting import FitPlan, FitRequest, FitResult, FitWatch, Look, resum
 from temper.records import read_ledger, read_record
 from temper.search import BASELINE
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+# Its plan follows from times that are measured: on a busy machine a training of a minute may be ended early.
+pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,16 @@ from temper.recipe import CheckpointSpec, Recipe
 from temper.records import RunFolder
 from temper.seeds import derive_seed
 from temper.tracking import JsonlTracker, NullTracker
-from temper.training import DistributedWorker, Feed, TrainState, Worker, read_samples, read_state, train
+from temper.training import (
+    DistributedWorker,
+    Feed,
+    Origin,
+    TrainState,
+    Worker,
+    read_samples,
+    read_state,
+    train,
+)
 from temper.training.samples import Row
 
 NUM_KILLS = 20
@@ -94,6 +104,8 @@ def fork(work: Callable[[], Any]) -> int:
         try:
             work()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return child
@@ -203,7 +215,7 @@ def test_sigterm_saves_at_the_next_step_and_ends_in_order(tiny_recipe: Any, tmp_
 
     def work() -> None:
         try:
-            workers.run_here(recipe, run, data, decoded, start=None, report=None)
+            workers.run_here(recipe, run, data, decoded, origin=Origin(), report=None)
         except Interrupted as stop:
             said.write_text(str(stop))
 

@@ -10,9 +10,10 @@ from PIL import Image
 
 from temper.data import ShardSet
 from temper.errors import CheckpointError, DataError, UsageError
+from temper.fitting.choose import FITS, Material, best_fit
 from temper.fitting.documents import batch_size, fit_document, fit_space, num_points, planned_document
 from temper.fitting.look import Look, check_classes, look_at, make_shards
-from temper.fitting.measure import MAX_IMAGES, measure
+from temper.fitting.measure import MAX_IMAGES, measure, stratified_folds
 from temper.fitting.plan import (
     FEWEST_TESTED,
     FitPlan,
@@ -29,7 +30,7 @@ from temper.fitting.plan import (
 from temper.fitting.progress import Remaining
 from temper.fitting.request import FitFolder, FitRequest
 from temper.fitting.sizes import size_at_random, sizes_for
-from temper.fitting.starts import find_starts, networks_here
+from temper.fitting.starts import Start, find_starts, networks_here
 from temper.recipe import build_recipe
 from temper.search import build_trials
 
@@ -315,6 +316,34 @@ def test_measuring_times_steps_and_scores_the_probe(digits: dict[str, Path], eva
     for one in (at_random, known):
         assert 0 < one.step_s < one.attacked_step_s
         assert one.pass_s > 0
+
+
+def test_folds_share_out_every_class_evenly() -> None:
+    labels = np.repeat([0, 1, 2], [40, 9, 2])
+    folds = stratified_folds(labels, seed=3)
+    counts = [np.bincount(folds[labels == label], minlength=4).tolist() for label in range(3)]
+    assert counts == [[10, 10, 10, 10], [3, 2, 2, 2], [1, 1, 0, 0]]
+    assert np.array_equal(folds, stratified_folds(labels, seed=3))
+    assert not np.array_equal(folds, stratified_folds(labels, seed=4))
+
+
+def test_long_images_are_stretched_where_that_shows_more(tmp_path: Path, evaluated_run: Path) -> None:
+    """Stripes that padding would leave in less than half of the image."""
+    images = draw(tmp_path / "images", {"cup": 20, "plate": 20}, size=(60, 20))
+    shards = make_shards(images, tmp_path / "shards", size=None, seed=0)
+    found = look_at(ShardSet.open(shards))
+    assert (found.aspect, found.is_square) == (3.0, False)
+    material = Material(FitRequest(images=str(images), backbone="resnet8"), found, shards, None)
+    start = Start("resnet8", str(evaluated_run), (8,))
+    fits = {fit: build_recipe(material.document(start, 8, fit)).data.fit for fit in FITS}
+    assert fits == {"pad": "pad", "stretch": "stretch"}
+    best = best_fit(material, start, 8, FITS, material.open())
+    scores = {
+        fit: measure(material.document(start, 8, fit), material.open(), is_balanced=False).score
+        for fit in FITS
+    }
+    assert best.score == max(scores.values())
+    assert scores[best.fit] == best.score
 
 
 def test_a_large_set_is_measured_on_a_part(tmp_path: Path) -> None:

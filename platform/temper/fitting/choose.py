@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from temper.cluster.placing import max_concurrent
 from temper.cluster.runtime import start_ray
-from temper.data import ShardSet
+from temper.data import Fit, ShardSet
 from temper.errors import ModelError, TrainingError
 from temper.fitting.documents import batch_size, fit_document, num_points
 from temper.fitting.look import Look
@@ -24,6 +24,8 @@ MEASURING_SHARE = 0.15
 """Of the time, after which nothing more is measured."""
 MAX_VALIDATED = 300
 """Images, as in the recipe."""
+FITS: tuple[Fit, ...] = ("pad", "stretch")
+"""Ways to make images square that lose nothing of them."""
 
 Say = Callable[[str], None]
 
@@ -42,16 +44,17 @@ class Material:
         opened = {"target": ShardSet.open(self.shards)}
         return opened if self.source is None else {**opened, "source": ShardSet.open(self.source)}
 
-    def document(self, backbone: str, weights: str | None, image_size: int) -> dict[str, Any]:
+    def document(self, start: Start, image_size: int, fit: Fit = "pad") -> dict[str, Any]:
         """The recipe with this network, but for its epochs."""
         return fit_document(
             self.request,
             self.look,
             self.shards,
             self.source,
-            backbone=backbone,
-            weights=weights,
+            backbone=start.backbone,
+            weights=start.weights,
             image_size=image_size,
+            fit=fit,
         )
 
 
@@ -92,7 +95,7 @@ def _check(material: Material, starts: Sequence[Start]) -> None:
         ModelError: the network that was asked for needs images of another size.
     """
     for start in starts:
-        recipe = build_recipe(material.document(start.backbone, start.weights, start.sizes[0]))
+        recipe = build_recipe(material.document(start, start.sizes[0]))
         if material.request.backbone is not None:
             bare = recipe.model.model_copy(update={"weights": None})
             classes = {"target": list(material.look.classes)}
@@ -122,6 +125,7 @@ def _measure(
     problems: list[str] = []
     for start in starts:
         before: Measured | None = None
+        fits = ("pad",) if material.look.is_square or start.weights is None else FITS
         for size in start.sizes:
             label = f"{start.backbone} at {size} px"
             if measured and time.monotonic() > limit:
@@ -130,12 +134,12 @@ def _measure(
             if before is not None and not _is_worth_it(before, size, material, load):
                 say(f"{label}: not measured, for its steps would take too long")
                 continue
-            document = material.document(start.backbone, start.weights, size)
             try:
-                before = measure(document, shards, is_balanced=material.look.is_imbalanced)
+                before = best_fit(material, start, size, fits, shards)
             except ModelError as problem:
                 problems.append(f"{label}: cannot be started from ({problem})")
                 continue
+            fits = (before.fit,)
             measured.append(before)
             say(_described(before))
             if before.score is None and make_plan(before, load, _seconds(material, started)) is not None:
@@ -145,6 +149,19 @@ def _measure(
     for told in problems:
         say(told)
     return measured
+
+
+def best_fit(
+    material: Material, start: Start, size: int, fits: Sequence[Fit], shards: Mapping[str, ShardSet]
+) -> Measured:
+    """Of the ways to make images square the one whose features know more.
+
+    Raises:
+        ModelError: weights that cannot be used.
+    """
+    is_balanced = material.look.is_imbalanced
+    found = [measure(material.document(start, size, fit), shards, is_balanced=is_balanced) for fit in fits]
+    return max(found, key=lambda one: one.score or 0.0)
 
 
 def _seconds(material: Material, started: float) -> float:
@@ -172,6 +189,6 @@ def _announced(request: FitRequest, starts: Sequence[Start], look: Look) -> str:
 
 
 def _described(one: Measured) -> str:
-    probe = "" if one.score is None else f"linear probe {100 * one.score:.1f} % on validation images, "
+    probe = "" if one.score is None else f"linear probe {100 * one.score:.1f} % (cross-validated), "
     attacked = f"{1000 * one.attacked_step_s:.0f} ms under attack"
     return f"{one.label}: {probe}{1000 * one.step_s:.0f} ms a step, {attacked}"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from temper.data import Fit
 from temper.demo import example
 from temper.fitting.look import Look
 from temper.fitting.plan import BATCH_SIZE, FitPlan
@@ -29,6 +30,7 @@ def fit_document(
     backbone: str,
     weights: str | None,
     image_size: int,
+    fit: Fit = "pad",
 ) -> dict[str, Any]:
     """The recipe of the hardened model, but for its epochs."""
     is_trained = weights is not None
@@ -41,6 +43,7 @@ def fit_document(
         "threat": {"norm": request.norm, "eps": request.eps},
         "data.target": str(shards),
         "data.image_size": image_size,
+        "data.fit": fit,
         "data.batch_size": batch_size(look.num_train),
         "data.sampling": "balanced" if look.is_imbalanced else "uniform",
         "model": {"backbone": backbone, "weights": weights},

@@ -16,7 +16,7 @@ from temper.fitting.look import Look, look_at, make_shards
 from temper.fitting.outcome import Outcome, read_outcome
 from temper.fitting.plan import FitPlan
 from temper.fitting.request import FitFolder, FitRequest
-from temper.fitting.starts import find_starts
+from temper.fitting.starts import Start, find_starts
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.reading import read_json
 from temper.records import SweepRecord, read_ledger, write_atomic
@@ -117,7 +117,8 @@ def _sweep(
     try:
         if folder.sweep.points.exists() or folder.sweep.summary.exists():
             return resume(path, watch=watch.sweep, verbose=verbose)
-        document = material.document(start.backbone, start.weights, start.image_size)
+        chosen = Start(start.backbone, start.weights, (start.image_size,))
+        document = material.document(chosen, start.image_size, start.fit)
         has_source = material.source is not None
         space = fit_space(material.request, material.look, plan, has_source=has_source)
         return sweep(planned_document(document, plan), space, path, watch=watch.sweep, verbose=verbose)

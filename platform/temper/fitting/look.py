@@ -3,6 +3,7 @@
 import io
 import statistics
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from temper.spec import Spec
 
 IMBALANCED = 1.5
 """The largest class, as a multiple of the smallest, from which every class is to count the same."""
+SQUARE = 1.1
+"""The aspect up to which images count as square."""
 NUM_SIZED = 200
 """Images whose size is looked at."""
 FEWEST = 3
@@ -35,6 +38,13 @@ class Look(Spec):
     """Class -> training images."""
     long_side: int
     """The median, in pixels."""
+    aspect: float = 1.0
+    """Long side over short side, the median."""
+
+    @property
+    def is_square(self) -> bool:
+        """Whether hardly anything would be padded."""
+        return self.aspect <= SQUARE
 
     @property
     def is_imbalanced(self) -> bool:
@@ -87,27 +97,27 @@ def look_at(shards: ShardSet) -> Look:
         ShardError: images that cannot be read.
     """
     counts = {split: sum(shards.class_counts(split)) for split in shards.manifest.splits}
+    sides = list(_sides(shards))
     return Look(
         name=shards.manifest.name,
         num_train=counts["train"],
         num_val=counts["val"],
         num_test=counts["test"],
         classes=dict(shards.manifest.counts["train"]),
-        long_side=_median_long_side(shards),
+        long_side=int(statistics.median(max(pair) for pair in sides)),
+        aspect=round(statistics.median(max(pair) / min(pair) for pair in sides), 3),
     )
 
 
-def _median_long_side(shards: ShardSet) -> int:
-    smallest, largest = shards.manifest.long_side
-    if smallest == largest:
-        return smallest
-    sides: list[int] = []
+def _sides(shards: ShardSet) -> Iterator[tuple[int, int]]:
+    """Width and height of the first images."""
+    left = NUM_SIZED
     for group in shards.row_groups:
         contents = shards.read(group, ["image.bytes"])["image"].combine_chunks().field("bytes")
-        some = np.linspace(0, len(contents) - 1, min(len(contents), NUM_SIZED)).astype(int)
-        for index in some[: NUM_SIZED - len(sides)]:
+        some = np.linspace(0, len(contents) - 1, min(len(contents), left)).astype(int)
+        for index in some:
             with Image.open(io.BytesIO(contents[int(index)].as_py()), formats=FORMATS) as opened:
-                sides.append(max(opened.size))
-        if len(sides) >= NUM_SIZED:
+                yield opened.size
+        left -= len(some)
+        if left <= 0:
             break
-    return int(statistics.median(sides))

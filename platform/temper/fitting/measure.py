@@ -11,7 +11,7 @@ import torch
 from temper.batches import Batch
 from temper.cluster.feeds import OpenData, build_feed, decode_splits
 from temper.cluster.subject import choose_device
-from temper.data import Images, ShardSet
+from temper.data import Images, ShardSet, join
 from temper.evaluation.evaluate import predict_logits
 from temper.fitting.plan import Measured
 from temper.host import use_cpu
@@ -26,6 +26,8 @@ from temper.training.step import TrainStep
 
 MAX_IMAGES = 1000
 """Of a training split that a probe is fitted to and steps are timed on."""
+FOLDS = 4
+"""Of the cross-validation of a probe."""
 MAX_TIMED = 20
 """Steps, after one that is not timed."""
 ENOUGH_S = 2.0
@@ -55,7 +57,10 @@ def measure(document: Mapping[str, Any], shards: Mapping[str, ShardSet], *, is_b
     decoded = decode_splits(hardened, data, with_ray=False)
     score = None
     if hardened.model.weights is not None:
-        score = probe_score(model, decoded["target/train"], decoded["target/val"], device, is_balanced)
+        known = join([decoded["target/train"], decoded["target/val"]])
+        seed = derive_seed(hardened.seed, "fit", "folds")
+        count = len(data.classes["target"])
+        score = probe_score(model, known, device, num_classes=count, is_balanced=is_balanced, seed=seed)
     step_s = seconds_per_step(plain, data, decoded, device)
     attacked_step_s = max(seconds_per_step(hardened, data, decoded, device), step_s)
     batch_size = min(hardened.data.batch_size, len(decoded["target/train"].labels))
@@ -64,6 +69,7 @@ def measure(document: Mapping[str, Any], shards: Mapping[str, ShardSet], *, is_b
         backbone=hardened.model.backbone,
         weights=hardened.model.weights,
         image_size=hardened.data.image_size,
+        fit=hardened.data.fit,
         score=score,
         step_s=step_s,
         attacked_step_s=attacked_step_s,
@@ -72,18 +78,32 @@ def measure(document: Mapping[str, Any], shards: Mapping[str, ShardSet], *, is_b
 
 
 def probe_score(
-    model: TaskModel, train: Images, val: Images, device: torch.device, is_balanced: bool
+    model: TaskModel, images: Images, device: torch.device, *, num_classes: int, is_balanced: bool, seed: int
 ) -> float:
-    """Validation accuracy 0..1 of the best linear head on the features of ``model``."""
-    fitted, known = (
-        Examples(predict_logits(model.eval().features, part.images, device=device).numpy(), part.labels)
-        for part in (train, val)
-    )
-    count = 1 + int(max(train.labels.max(), val.labels.max()))
-    head = solve_head(fitted, known, count, is_balanced=is_balanced)
-    answers = (known.features @ head.weight.T + head.bias).argmax(1)
-    counts = np.bincount(val.labels)[val.labels]
-    return float(np.average(answers == val.labels, weights=1 / counts if is_balanced else None))
+    """Cross-validated accuracy 0..1 of the best linear head on the features of ``model``.
+
+    A validation split of a few hundred images would tell sizes apart by chance.
+    """
+    features = predict_logits(model.eval().features, images.images, device=device).numpy()
+    examples = Examples(features, images.labels)
+    folds = stratified_folds(images.labels, seed)
+    right = np.zeros(len(folds), bool)
+    for fold in range(FOLDS):
+        fitted, held = (examples.where(part) for part in (folds != fold, folds == fold))
+        head = solve_head(fitted, held, num_classes, is_balanced=is_balanced)
+        right[folds == fold] = (held.features @ head.weight.T + head.bias).argmax(1) == held.labels
+    counts = np.bincount(images.labels)[images.labels]
+    return float(np.average(right, weights=1 / counts if is_balanced else None))
+
+
+def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
+    """A fold (N,) for each image, with every class shared out evenly."""
+    rng = np.random.default_rng(seed)
+    folds = np.zeros(len(labels), int)
+    for label in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        folds[own] = np.arange(len(own)) % FOLDS
+    return folds
 
 
 def seconds_per_step(recipe: Recipe, data: OpenData, decoded: dict[str, Any], device: torch.device) -> float:

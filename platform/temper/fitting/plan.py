@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from temper.data import Fit
 from temper.fitting.slots import makespan, most_that_fits
 from temper.spec import Spec
 
@@ -12,7 +13,7 @@ PLAIN_STEPS, HARDENED_STEPS = 600, 1500
 """Steps after which more gain little."""
 ENOUGH_STEPS = 1000
 """Of a hardened training, below which time goes into longer trainings, and above into more of them."""
-MIN_STEPS = 500
+MIN_STEPS = 800
 """Of a training under attack, below which another network or size is taken, if there is one that fits: a
 pretrained start that was hardened for 100 steps has lost what it knew and gained nothing.
 """
@@ -49,8 +50,10 @@ class Measured(Spec):
     backbone: str
     weights: str | None
     image_size: int
+    fit: Fit = "pad"
+    """How images that are not square become so."""
     score: float | None = None
-    """Validation accuracy 0..1 of the linear probe; ``None`` at random weights."""
+    """Accuracy 0..1 of the linear probe on images that it was not fitted to; ``None`` at random weights."""
     step_s: float
     """A step of a batch, without attacks."""
     attacked_step_s: float
@@ -59,7 +62,8 @@ class Measured(Spec):
 
     @property
     def label(self) -> str:
-        return f"{self.backbone} at {self.image_size} px"
+        fitted = "" if self.fit == "pad" else " (stretched)"
+        return f"{self.backbone} at {self.image_size} px{fitted}"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class Examples:
     features: np.ndarray
     labels: np.ndarray
 
+    def where(self, chosen: np.ndarray) -> Self:
+        """Those of ``chosen``, bool (N,)."""
+        return type(self)(self.features[chosen], self.labels[chosen])
+
 
 @dataclass(frozen=True)
 class LinearHead:

@@ -164,6 +164,10 @@ def test_a_constant_answer_does_not_pass_for_robustness() -> None:
     assert evaluation.robust_acc.value == 1
     assert "huge eps" in failed(evaluation)
     assert "the same answer whatever the image" in detail(evaluation, "huge eps")
+    several = evaluate(model, labels=np.arange(len(images_of())) % 3)
+    assert several.robust_acc.value == pytest.approx(1 / 3, abs=0.02)
+    assert "huge eps" not in failed(several)
+    assert "no number is too high" in detail(several, "huge eps")
 
 
 def test_noise_that_fools_where_gradients_do_not_blocks() -> None:

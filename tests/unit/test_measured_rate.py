@@ -20,9 +20,9 @@ from temper.training.rate import UNMEASURED, limit_of
 MEASURED = {"optim": {"kind": "adamw", "lr": "auto"}, "data__batch_size": 16}
 
 
-def test_the_limit_lies_where_the_loss_has_risen_by_that_of_guessing() -> None:
+def test_the_limit_lies_where_the_loss_has_risen_by_half_of_that_of_guessing() -> None:
     rates = [1e-4, 1e-3, 1e-2, 1e-1]
-    rise = math.log(4)
+    rise = math.log(4) / 2
     assert limit_of(rates, [0.5, 0.5, 0.5 + rise, 9.0], 4) == pytest.approx(1e-2)
     # Half way up on the scale of the loss is half way on the logarithmic scale of the rates.
     assert limit_of(rates, [0.5, 0.5, 0.5 + 2 * rise], 4) == pytest.approx(10**-2.5)

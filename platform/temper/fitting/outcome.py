@@ -17,6 +17,9 @@ from temper.spec import format_ratio
 FEW = 50
 """Training images of a class, below which more of them help before anything else."""
 
+NOTICEABLE = 0.02
+"""Of balanced accuracy 0..1: less than that is chance on a few hundred test images."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -112,8 +115,8 @@ def next_steps(outcome: Outcome, request: FitRequest, look: Look, plan: FitPlan)
 
 
 def _is_better(plain: Model, hardened: Model) -> bool:
-    """On clean images."""
-    return plain.record.balanced_acc > hardened.record.balanced_acc
+    """On clean images, by more than chance may do."""
+    return plain.record.balanced_acc > hardened.record.balanced_acc + NOTICEABLE
 
 
 def _trade(plain: EvaluationRecord, hardened: EvaluationRecord) -> str:

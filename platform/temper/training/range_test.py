@@ -28,9 +28,9 @@ RANGE = {"adamw": (1e-5, 3e-2), "sgd": (1e-4, 1.0)}
 """Rates that are tried, on a geometric scale."""
 SMOOTHING = 0.7
 """Of the loss: share of the former mean."""
-FRACTION = 0.2
+FRACTION = 0.25
 """The rate to train at, as a share of that at which a cold start forgets what it knew."""
-ATTACKED_FRACTION = 0.3
+ATTACKED_FRACTION = 0.4
 """The same under attack: such runs are longer, and what they start from is to be forgotten (docs/log.md)."""
 
 
@@ -58,7 +58,7 @@ def find_lr(
     """Choose the rate of ``plan``, a phase of ``recipe``, for ``model``, which stays as it is.
 
     A copy trains on clean batches at rates that rise geometrically (Smith 2017, arXiv:1506.01186) until its
-    loss has risen by that of guessing, ln(number of classes): there it has forgotten what it knew. The rate
+    loss has risen by half of that of guessing, ln(number of classes): there it forgets what it knew. The rate
     is a fixed share of that. It takes at most a tenth of the run's steps, whose passes are counted; the same
     seed gives the same rate.
     """

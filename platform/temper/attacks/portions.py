@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST_PIXELS = 2**20
+MOST_PIXELS = 2**19
 """Of a batch that a CPU takes whole where no gradient is wanted, or where what an attack draws depends on the
-batch: 256 images at 64 px, 64 at 128 px.
+batch: 128 images at 64 px, 32 at 128 px. They should need no more memory than a training step left behind.
 """
 PORTION_PIXELS = 2**18
 """Of a portion on a CPU, where the model does not say how many images it takes at once: 64 images at 64 px,

@@ -1,5 +1,6 @@
 """How good an epoch is: clean and robust accuracy on the validation split, over all ranks."""
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -16,6 +17,8 @@ from temper.training.feed import Feed
 from temper.training.worker import Substitute, Worker
 
 BATCH_SIZE = 256
+MOST_PIXELS = 2**20
+"""Of a batch on a CPU, where an attack holds several copies of it: 256 images at 64 px, 64 at 128 px."""
 BALANCED = {"target/clean": "val/target/balanced_acc", "target/robust": "val/target/robust_balanced_acc"}
 
 Counts = dict[str, Tensor]
@@ -94,6 +97,13 @@ def metrics_of(counts: Counts) -> dict[str, float]:
     return metrics
 
 
+def _batch_size(images: Images, device: torch.device) -> int:
+    """Fewer where images are large."""
+    if device.type != "cpu":
+        return BATCH_SIZE
+    return max(1, min(BATCH_SIZE, MOST_PIXELS // math.prod(images.images.shape[-2:])))
+
+
 def _count(
     model: TaskModel,
     images: Images,
@@ -105,8 +115,9 @@ def _count(
     """(2,C): images classified correctly, and images in all, of each class in this rank's share."""
     counts = torch.zeros(2, num_classes, dtype=torch.float64)
     mine = np.arange(worker.rank, len(images.labels), worker.world_size)
-    for start in range(0, len(mine), BATCH_SIZE):
-        rows = mine[start : start + BATCH_SIZE]
+    size = _batch_size(images, worker.device)
+    for start in range(0, len(mine), size):
+        rows = mine[start : start + size]
         batch = torch.from_numpy(images.images[rows]).to(worker.device).float() / 255
         labels = torch.from_numpy(images.labels[rows]).to(worker.device)
         if perturb is not None:

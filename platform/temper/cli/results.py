@@ -120,7 +120,7 @@ def board_table(board: "LeaderboardSummary") -> Any:
     columns = ["model", "clean %", "robust %", "source %", "alpha", "schedule", "eps"]
     rows = [
         [
-            entry.name if entry.baseline is None else f"{entry.name} ({entry.baseline})",
+            _board_name(entry.name, entry.baseline),
             *(_bare(value) for value in (entry.clean_acc, entry.robust_acc, entry.source_acc)),
             "–" if entry.alpha is None else f"{entry.alpha:.3g}",
             entry.schedule,
@@ -131,6 +131,12 @@ def board_table(board: "LeaderboardSummary") -> Any:
     ]
     title = "; ".join(f"{part.data_name}, {part.threat.label}, suite {part.suite}" for part in board.boards)
     return table_of(title, columns, rows)
+
+
+def _board_name(name: str, baseline: str | None) -> str:
+    """What kind of baseline it is stands behind a name that does not say so, for there is little room."""
+    says_so = baseline is None or name.endswith(baseline.split()[-1])
+    return name if says_so else f"{name} ({baseline})"
 
 
 def _bare(value: float | None) -> str:

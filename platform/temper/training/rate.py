@@ -9,8 +9,8 @@ from temper.spec import Spec
 UNMEASURED = 3e-4
 """Where a run is too short to measure."""
 RISE = 0.5
-"""Of the loss of guessing: a rise of all of it comes late and at rates that differ threefold by chance, for with
-many classes the loss waits long at the level of guessing.
+"""Of the loss of guessing: a rise of all of it comes late and at rates that differ threefold by chance, for
+with many classes the loss waits long at the level of guessing.
 """
 
 
@@ -20,7 +20,9 @@ class RateTest(Spec):
     lr: float
     """The rate that was chosen."""
     limit: float | None
-    """The rate at which the loss had risen by half of that of guessing; ``null``: none did, or nothing was measured."""
+    """The rate at which the loss had risen by half of that of guessing; ``null``: none did, or nothing was
+    measured.
+    """
     rates: list[float] = Field(default_factory=list)
     losses: list[float] = Field(default_factory=list)
     """Smoothed; of the target, at each of ``rates``."""
@@ -31,7 +33,7 @@ class RateTest(Spec):
 
 
 def limit_of(rates: list[float], losses: list[float], num_classes: int) -> float | None:
-    """The rate, between two of ``rates``, at which ``losses`` have risen by ``RISE`` * ln(``num_classes``)."""
+    """The rate, between two of ``rates``, where ``losses`` have risen by ``RISE`` * ln(``num_classes``)."""
     before: tuple[float, float] | None = None
     for rate, loss in zip(rates, losses, strict=False):
         rise = loss - min(losses[: max(1, len(losses) // 4)])

@@ -68,7 +68,7 @@ def _unmoved(outcome: CascadeOutcome, correct: Tensor, logits: Tensor) -> bool:
 
 
 def _answers_alike(scene: Scene) -> bool:
-    """Whether the images of several classes have one answer, which is then right as often as that class comes.
+    """Whether images of several classes have one answer, which is right as often as that class comes.
 
     So it answers an untrained network, and one that was trained too little or at too high a rate.
     """

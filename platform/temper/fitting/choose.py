@@ -14,14 +14,12 @@ from temper.errors import ModelError, TrainingError
 from temper.fitting.documents import batch_size, fit_document, num_points
 from temper.fitting.look import Look
 from temper.fitting.measure import measure
-from temper.fitting.plan import FitPlan, Load, Measured, choose_plan, make_plan, needed_s
+from temper.fitting.plan import MEASURING_SHARE, FitPlan, Load, Measured, choose_plan, make_plan, needed_s
 from temper.fitting.request import FitRequest
 from temper.fitting.starts import Start, find_starts
 from temper.models import build_model
 from temper.recipe import WorkersSpec, build_recipe
 
-MEASURING_SHARE = 0.15
-"""Of the time, after which nothing more is measured."""
 MAX_VALIDATED = 300
 """Images, as in the recipe."""
 FITS: tuple[Fit, ...] = ("pad", "stretch")

@@ -115,7 +115,7 @@ class FitPlan(Spec):
 
     @property
     def enough_minutes(self) -> int:
-        """About what all needs on this machine, from the images on, for ``ENOUGH_STEPS`` steps of hardening."""
+        """About what it all needs on this machine for ``ENOUGH_STEPS`` steps of hardening."""
         factor = max(1.0, ENOUGH_STEPS / (self.hardened_epochs * self.num_batches))
         more = (factor - 1) * self.hardened_s / (1 - EVALUATION_SHARE)
         return math.ceil((self.total_s + more) / (1 - MEASURING_SHARE) / 60)

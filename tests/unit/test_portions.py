@@ -82,7 +82,7 @@ def test_portions_find_what_the_whole_batch_finds(attack: Any, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("count", "side", "sizes"), [(256, 64, [256]), (70, 128, [16, 16, 16, 16, 6]), (64, 128, [64])]
+    ("count", "side", "sizes"), [(128, 64, [128]), (70, 128, [16, 16, 16, 16, 6]), (32, 128, [32])]
 )
 def test_what_needs_no_gradient_is_cut_where_images_are_many_and_large(
     count: int, side: int, sizes: list[int]

@@ -14,9 +14,7 @@ PLAIN_STEPS, HARDENED_STEPS = 600, 1500
 ENOUGH_STEPS = 1000
 """Of a hardened training, below which time goes into longer trainings, and above into more of them."""
 MIN_STEPS = 800
-"""Of a training under attack, below which another network or size is taken, if there is one that fits: a
-pretrained start that was hardened for 100 steps has lost what it knew and gained nothing.
-"""
+"""Of a training under attack, below which another network or size is taken, if there is one that fits."""
 EQUAL_SCORES = 0.03
 """Accuracy 0..1 within which probes differ by chance on a few hundred images."""
 MAX_EPOCHS = 60

@@ -328,7 +328,7 @@ def test_folds_share_out_every_class_evenly() -> None:
 
 
 def test_long_images_are_stretched_where_that_shows_more(tmp_path: Path, evaluated_run: Path) -> None:
-    """Stripes that padding would leave in less than half of the image."""
+    """The one of both ways whose probe is better, by the scores that each gets alone."""
     images = draw(tmp_path / "images", {"cup": 20, "plate": 20}, size=(60, 20))
     shards = make_shards(images, tmp_path / "shards", size=None, seed=0)
     found = look_at(ShardSet.open(shards))

@@ -17,7 +17,7 @@ from temper.training.feed import Feed
 from temper.training.worker import Substitute, Worker
 
 BATCH_SIZE = 256
-MOST_PIXELS = 2**20
+VALIDATED_PIXELS = 2**20
 """Of a batch on a CPU, where an attack holds several copies of it: 256 images at 64 px, 64 at 128 px."""
 BALANCED = {"target/clean": "val/target/balanced_acc", "target/robust": "val/target/robust_balanced_acc"}
 
@@ -101,7 +101,7 @@ def _batch_size(images: Images, device: torch.device) -> int:
     """Fewer where images are large."""
     if device.type != "cpu":
         return BATCH_SIZE
-    return max(1, min(BATCH_SIZE, MOST_PIXELS // math.prod(images.images.shape[-2:])))
+    return max(1, min(BATCH_SIZE, VALIDATED_PIXELS // math.prod(images.images.shape[-2:])))
 
 
 def _count(

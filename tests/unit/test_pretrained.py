@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
+from temper.cluster.launch import start_weights
 from temper.models.backbones import SMALL, backbone_names, build_backbone, is_known_backbone
 from temper.pretrained import (
     TORCHVISION_WEIGHTS,
@@ -21,6 +22,7 @@ from temper.pretrained import (
 )
 from temper.pretrained.caches import hub_cache, torch_checkpoints
 from temper.pretrained.networks import CIFAR, RANDOM, TIMM
+from temper.recipe import build_recipe
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs temper[timm]")
 
@@ -172,3 +174,15 @@ def test_searching() -> None:
     names = {network.name for network in search_networks("Lite0", list_networks())}
     assert names == {"timm/tf_efficientnet_lite0", "timm/efficientnet_lite0"}
     assert find_network("resnet19") is None
+
+
+def test_a_folder_called_pretrained_does_not_stand_for_the_pretrained_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pretrained").mkdir()
+    asked = {name: build_recipe({"data": {"target": "shards", "image_size": 32}, "threat": {"eps": 0.1},
+             "name": "a", "epochs": 1, "model": {"backbone": "resnet18", "weights": name}})
+             for name in ("pretrained", "./pretrained")}  # fmt: skip
+    found = {name: start_weights(recipe, tmp_path) for name, recipe in asked.items()}
+    assert found == {"pretrained": "pretrained", "./pretrained": str(tmp_path / "pretrained")}

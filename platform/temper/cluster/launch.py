@@ -100,7 +100,10 @@ def start_weights(
     """
     if recipe.pretrain is None:
         weights = recipe.model.weights
-        return str(Path(weights).resolve()) if weights and Path(weights).exists() else weights
+        # A folder that happens to bear the keyword's name is ./pretrained.
+        if weights is None or weights == "pretrained" or not Path(weights).exists():
+            return weights
+        return str(Path(weights).resolve())
     folder = portable(folder)
     first = pretrain_recipe(recipe)
     if not is_trained(folder, first):

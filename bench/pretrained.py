@@ -88,11 +88,17 @@ def plain_script(recipe: Recipe) -> float:
     return float(balanced_accuracy_score(splits["test"].labels, answers))
 
 
-def measured(name: str, way: str, seed: int, out: Path) -> tuple[float, float]:
-    """Balanced accuracy on the test images, and that of the linear probe."""
+def shards_of(name: str, out: Path) -> Path:
+    """The shards of a set, written where they are not there yet."""
     shards = out / "shards" / name
     if not shards.exists():
         write_shards(Path(os.environ["TEMPER_DATA"]) / name, shards, size=128)
+    return shards
+
+
+def measured(name: str, way: str, seed: int, out: Path) -> tuple[float, float]:
+    """Balanced accuracy on the test images, and that of the linear probe."""
+    shards = shards_of(name, out)
     if way == PLAIN:
         kept = out / f"{name}-plain-{seed}.txt"
         if not kept.exists():

@@ -93,6 +93,16 @@ def test_leaderboard_as_json(command: Any, evaluated_run: Path, tmp_path: Path) 
     assert "index.html" in err
 
 
+def test_a_board_of_which_every_record_was_left_out_is_an_error(command: Any, tmp_path: Path) -> None:
+    for name in ("old", "older"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "record.json").write_text('{"schema_version": 0}')
+    code, out, err = command("leaderboard", tmp_path, "--out", tmp_path / "board", "--json")
+    assert code == 1
+    assert len(json.loads(out)["skipped"]) == 2
+    assert "the board is empty: all 2 records were left out" in err
+
+
 def test_doctor_finds_what_is_installed(command: Any) -> None:
     code, out, err = command("doctor")
     assert code == 0, err

@@ -52,6 +52,9 @@ def leaderboard(
         as_json=as_json,
     )
     say(f"leaderboard: {published.page}")
+    if not (board.boards or board.crossvals):
+        say(f"error: the board is empty: all {len(board.skipped)} records were left out")
+        raise typer.Exit(1)
     if pdf:
         from temper.leaderboard.pdf import print_pdf
 

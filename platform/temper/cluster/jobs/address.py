@@ -1,5 +1,6 @@
 """Where a head is, whether it answers there, and its errors in one line each."""
 
+import ipaddress
 import logging
 import os
 import socket
@@ -7,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from temper.errors import JobError, UsageError
@@ -23,18 +25,33 @@ PATIENCE_S = 10
 
 
 def takes_anyone(address: str) -> bool:
-    """Whether the head answers about jobs without any token: whoever reaches it may run code there."""
+    """Whether the head answers about jobs without any token: whoever reaches it may run code there.
+
+    Raises:
+        JobError: it did not say. A head that is late may be one that takes anyone.
+    """
     try:
         with urllib.request.urlopen(f"{address}/api/jobs/", timeout=PATIENCE_S) as answer:  # noqa: S310  # checked
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.HTTPError):
-        return False
+            return bool(answer.status < HTTPStatus.BAD_REQUEST)
+    except urllib.error.HTTPError as problem:
+        if problem.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return False
+        said = f"HTTP {problem.code}"
+    except OSError as problem:
+        said = str(problem)
+    raise JobError(
+        f"{address}: does not say whether it asks for a token ({said}); is it busy? Try again later"
+    )
 
 
 def is_near(address: str) -> bool:
     """Whether the address is this machine's own: a local head, or a tunnel that SSH keeps."""
     host = urlsplit(address).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        # A name that begins like an address is somebody else's: 127.example.org.
+        return False
 
 
 def hush() -> None:

@@ -149,7 +149,12 @@ def _evaluate_into(
     on_progress: OnProgress | None,
 ) -> tuple[Evaluation, EvaluationRecord]:
     plan = settings.plan(claim.threat, claim.seed)
-    identity = {"model": digest_of_model(opened.model), "images": claim.data.fingerprint, "plan": plan.hash}
+    identity = {
+        "model": digest_of_model(opened.model),
+        "images": fingerprint_of(opened.test),
+        "rows": content_hash(opened.test.rows.tolist()),
+        "plan": plan.hash,
+    }
     store = ChunkStore(out / EVALUATION, identity) if out is not None else None
     calibration = calibrate_opened(opened, material, identity["model"])
     evaluation = measure(

@@ -6,7 +6,15 @@ from typing import Any
 from temper.cluster.chunks import evaluate_on_actors
 from temper.cluster.runtime import start_ray
 from temper.cluster.subject import Opened, Opener
-from temper.evaluation import ChunkStore, Evaluation, EvaluationPlan, conclude, evaluate_images, prepare
+from temper.evaluation import (
+    ChunkStore,
+    Evaluation,
+    EvaluationPlan,
+    conclude,
+    drop_outdated,
+    evaluate_images,
+    prepare,
+)
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
 
@@ -33,6 +41,9 @@ def measure(
         TemperError: the model does not answer with logits, or cannot be opened on a worker.
     """
     test = opened.test
+    data, _ = prepare(test.images, test.labels, plan)
+    if store is not None:
+        drop_outdated(store, opened.model, data, plan, opened.device)
     if num_workers == 0:
         return evaluate_images(
             opened.model,
@@ -57,7 +68,6 @@ def measure(
         store=store,
         on_chunk=None if on_progress is None else lambda *done: on_progress("chunks", *done),
     )
-    data, _ = prepare(test.images, test.labels, plan)
     return conclude(
         opened.model,
         data,

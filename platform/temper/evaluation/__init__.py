@@ -7,6 +7,7 @@ from temper.evaluation.evaluate import accuracy_of, conclude, evaluate_images, p
 from temper.evaluation.plan import CascadePlan, EvaluationPlan
 from temper.evaluation.probe import LinearProbe
 from temper.evaluation.result import Evaluation
+from temper.evaluation.resuming import drop_outdated
 from temper.evaluation.settings import EvaluationSpec
 from temper.evaluation.statistics import wilson
 from temper.evaluation.store import ChunkStore
@@ -23,6 +24,7 @@ __all__ = [
     "Suite",
     "accuracy_of",
     "conclude",
+    "drop_outdated",
     "evaluate_images",
     "predict_logits",
     "prepare",

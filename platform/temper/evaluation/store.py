@@ -1,7 +1,7 @@
 """Finished chunks on a disk, so that a killed evaluation does not repeat them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from temper.evaluation.found import (
 )
 from temper.records import write_atomic
 from temper.spec import Threat, content_hash
+
+BEHAVIOUR = "behaviour.safetensors"
 
 
 class ChunkStore:
@@ -46,6 +48,28 @@ class ChunkStore:
     def write(self, index: int, found: Found) -> None:
         """Keep a chunk."""
         write_atomic(self._path(index), pack(found))
+
+    def indices(self) -> list[int]:
+        """Numbers of the chunks that are here, readable or not."""
+        return sorted(
+            int(path.stem.removeprefix("chunk-")) for path in self.folder.glob("chunk-*.safetensors")
+        )
+
+    def drop(self, indices: Iterable[int]) -> None:
+        """Remove some of the chunks."""
+        for index in indices:
+            self._path(index).unlink(missing_ok=True)
+
+    def read_behaviour(self) -> dict[str, Tensor] | None:
+        """What ``write_behaviour`` kept; ``None`` where that is not there, or damaged."""
+        try:
+            return load((self.folder / BEHAVIOUR).read_bytes())
+        except (OSError, SafetensorError):
+            return None
+
+    def write_behaviour(self, tensors: dict[str, Tensor]) -> None:
+        """Keep how the model behaves, by which it is known again."""
+        write_atomic(self.folder / BEHAVIOUR, save(tensors))
 
     def clear(self) -> None:
         """Remove the chunks, once what they add up to is written elsewhere."""

@@ -12,7 +12,7 @@ import temper
 from temper.cluster.foreign import ForeignSpec, evaluate_foreign
 from temper.cluster.foreign_models import build_foreign
 from temper.data import ShardSet, load_images
-from temper.errors import DataError, ModelError, RecipeError, RecordError, UsageError
+from temper.errors import CheckpointError, DataError, ModelError, RecipeError, RecordError, UsageError
 from temper.leaderboard import build_leaderboard
 from temper.models import ModelSpec, build_model
 from temper.records import RunFolder, read_outcomes, read_record
@@ -186,3 +186,15 @@ def test_wrong_arguments_are_explained(data: Any, changes: Any, error: Any, mess
 def test_a_model_must_be_one() -> None:
     with pytest.raises(UsageError, match=r"expected a torch.nn.Module, or the folder of a run, got function"):
         temper.evaluate(lambda images: images, (IMAGES, LABELS), eps=0.1)  # type: ignore[arg-type]
+
+
+def test_what_fools_a_sibling_is_tried_on_a_model_from_elsewhere(
+    zoo: Path, digits: dict[str, Path], evaluated_run: Path, tmp_path: Path
+) -> None:
+    asked = {"suite": "quick", "max_images": 40, "siblings": [evaluated_run]}
+    record = evaluate_foreign(spec(zoo, digits, evaluation=asked), tmp_path / "run")
+    assert f"lineage: sibling {evaluated_run.name}" in [gate.name for gate in record.gates]
+    with pytest.raises(CheckpointError, match="nowhere"):
+        evaluate_foreign(
+            spec(zoo, digits, evaluation={**asked, "siblings": [tmp_path / "nowhere"]}), tmp_path / "other"
+        )

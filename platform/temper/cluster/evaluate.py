@@ -14,7 +14,7 @@ from temper.cluster.facts import advised
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import make_record
 from temper.cluster.rejection import calibrate_opened, checkpoint_of, material_of, reject
-from temper.cluster.subject import Opened, OpenRun, Subject, answers_of, build_start
+from temper.cluster.subject import Opened, OpenRun, Subject, build_start, siblings_of
 from temper.data import Images
 from temper.errors import CheckpointError
 from temper.evaluation import (
@@ -68,14 +68,16 @@ def _evaluate(
     store = ChunkStore(written.path / EVALUATION, {**_identity(subject), "plan": plan.hash})
     start = Start.of(subject)
     opened = Opened(subject.model, subject.test, subject.device)
+    classes = subject.shards["target"].classes
+    siblings = siblings_of(recipe.evaluation.siblings, classes, recipe.data.image_size, subject.device)
     calibration = calibrate_opened(opened, material, checkpoint_of(subject))
     evaluation = measure(
         opened,
         OpenRun(portable(run.path), overrides or {}),
         plan,
-        classes=subject.shards["target"].classes,
+        classes=classes,
         store=store,
-        relatives=start.relatives() | _siblings(subject),
+        relatives=start.relatives() | siblings,
         num_workers=recipe.evaluation.num_workers,
         num_threads=recipe.workers.cpus_per_worker,
         use_gpu=recipe.workers.use_gpu,
@@ -122,15 +124,6 @@ def _identity(subject: Subject) -> dict[str, str]:
         "images": subject.shards["target"].fingerprint,
         "rows": content_hash(subject.test.rows.tolist()),
         "image_size": str(subject.recipe.data.image_size),
-    }
-
-
-def _siblings(subject: Subject) -> dict[str, Any]:
-    """Other runs whose adversarial examples are tried on this one."""
-    classes, size = subject.shards["target"].classes, subject.recipe.data.image_size
-    return {
-        f"sibling {path.name}": answers_of(path, classes, size, subject.device)
-        for path in subject.recipe.evaluation.siblings
     }
 
 

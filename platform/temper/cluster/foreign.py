@@ -15,7 +15,7 @@ from temper.cluster.foreign_models import SourceAnswers, build_foreign, digest_o
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import Claim, make_foreign_record
 from temper.cluster.rejection import Material, calibrate_opened, material_from, reject
-from temper.cluster.subject import Opened, Opener, choose_device
+from temper.cluster.subject import Opened, Opener, choose_device, siblings_of
 from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
 from temper.errors import ModelError, RecipeError
 from temper.evaluation import ChunkStore, Evaluation, EvaluationSpec
@@ -149,6 +149,8 @@ def _evaluate_into(
     on_progress: OnProgress | None,
 ) -> tuple[Evaluation, EvaluationRecord]:
     plan = settings.plan(claim.threat, claim.seed)
+    data = claim.data
+    siblings = siblings_of(settings.siblings, data.classes, data.image_size, opened.device)
     identity = {
         "model": digest_of_model(opened.model),
         "images": fingerprint_of(opened.test),
@@ -161,9 +163,9 @@ def _evaluate_into(
         opened,
         opener,
         plan,
-        classes=claim.data.classes,
+        classes=data.classes,
         store=store,
-        relatives=relatives,
+        relatives={**(relatives or {}), **siblings},
         num_workers=settings.num_workers,
         num_threads=num_threads,
         use_gpu=use_gpu,

@@ -1,6 +1,6 @@
 """What is evaluated: a trained model and its images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,3 +112,14 @@ def answers_of(
         return logits
 
     return answer
+
+
+def siblings_of(
+    paths: Sequence[Path], classes: list[str], image_size: int, device: torch.device
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Other runs whose adversarial examples are tried on a model for ``classes``, by what a gate calls them.
+
+    Raises:
+        CheckpointError: as ``answers_of``.
+    """
+    return {f"sibling {path.name}": answers_of(path, classes, image_size, device) for path in paths}

@@ -12,7 +12,7 @@ from temper.evaluation.cascade import OnProgress
 from temper.recipe import Recipe, build_recipe, load_recipe
 from temper.records import EvaluationRecord, RunFolder, read_record
 from temper.storage import SMALL, fetched
-from temper.training import TrainState, read_state
+from temper.training import TrainState, read_last
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,5 @@ def _recipe_of(recipe: Recipe | str | Path, overrides: Mapping[str, Any] | None)
 
 def _trained(folder: Path, recipe: Recipe) -> TrainState | None:
     """The state of the same recipe's run in ``folder``, if its training has ended."""
-    last = RunFolder(folder).last
-    if not (last / "state.json").exists():
-        return None
-    state = read_state(last)
-    return state if state.is_settled and state.recipe_hash == recipe.hash else None
+    state = read_last(RunFolder(folder))
+    return state if state is not None and state.is_settled and state.recipe_hash == recipe.hash else None

@@ -1,5 +1,7 @@
 """One run, from its recipe to a trained checkpoint: in this process, or on Ray Train's workers."""
 
+import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OWN, OnEpoch, run_here, run_on_workers
 from temper.errors import CheckpointError
 from temper.models import build_model
-from temper.recipe import Recipe, pretrain_recipe, probe_recipe
+from temper.recipe import Recipe, load_recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, write_atomic
 from temper.spec import dump_yaml
 from temper.storage import SMALL, fetched, mirrored, named, portable
-from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_state
+from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_last
+
+logger = logging.getLogger(__name__)
 
 
 def launch(
@@ -53,11 +57,10 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
     Raises:
         CheckpointError: it holds something else, or this run is finished already.
     """
-    if not (run.last / "state.json").exists():
-        if run.record.exists() or run.checkpoint.exists():
-            raise CheckpointError(f"{run.path}: holds another run; choose another --out, or remove it")
+    state = read_last(run)
+    if state is None:
+        _begin(run, recipe)
         return
-    state = read_state(run.last)
     if state.recipe_hash != recipe.hash:
         raise CheckpointError(
             f"{run.path}: holds a run of another recipe; choose another --out, or remove it"
@@ -67,6 +70,21 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
             f"{run.path}: this run is finished; `temper evaluate {run.path}` evaluates it, "
             "another --out repeats it"
         )
+
+
+def _begin(run: RunFolder, recipe: Recipe) -> None:
+    """See that nothing of another run lies in a folder where no epoch was saved to its end.
+
+    Raises:
+        CheckpointError: as ``claim``.
+    """
+    if not (run.record.exists() or run.checkpoint.exists()):
+        return
+    is_same = run.recipe.exists() and load_recipe(run.recipe).hash == recipe.hash
+    if run.record.exists() or not is_same:
+        raise CheckpointError(f"{run.path}: holds another run; choose another --out, or remove it")
+    logger.warning("%s: was ended before an epoch was saved; it begins anew", run.path)
+    shutil.rmtree(run.checkpoint)
 
 
 def check_model(recipe: Recipe, data: OpenData) -> None:
@@ -143,11 +161,8 @@ def start_probe(
 
 def is_trained(folder: Path, recipe: Recipe) -> bool:
     """Whether ``folder`` holds a finished run of ``recipe``."""
-    last = RunFolder(fetched(folder, names=SMALL, without=OWN)).last
-    if not (last / "state.json").exists():
-        return False
-    state = read_state(last)
-    return state.is_settled and state.recipe_hash == recipe.hash
+    state = read_last(RunFolder(fetched(folder, names=SMALL, without=OWN)))
+    return state is not None and state.is_settled and state.recipe_hash == recipe.hash
 
 
 def _labelled(on_epoch: OnEpoch | None, label: str, recipe: Recipe) -> OnEpoch | None:

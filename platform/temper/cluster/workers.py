@@ -24,7 +24,7 @@ from temper.training import (
     ValidateLater,
     Validator,
     Worker,
-    read_state,
+    read_last,
     train,
 )
 
@@ -69,7 +69,8 @@ def _train(
     validator: Validator | None = None,
 ) -> TrainState:
     feed = build_feed(recipe, data, decoded, rank=worker.rank, world_size=worker.world_size)
-    start_epoch = read_state(run.last).next_epoch if (run.last / "state.json").exists() else 0
+    former = read_last(run)
+    start_epoch = 0 if former is None else former.next_epoch
     tracker = build_tracker(
         recipe.tracking,
         run,
@@ -120,7 +121,8 @@ def run_on_workers(
 def _is_trained(run: RunFolder) -> bool:
     """Whether there is nothing to do but to validate."""
     fetched(run.path, names=SMALL, without=OWN)
-    return (run.last / "state.json").exists() and read_state(run.last).is_finished
+    state = read_last(run)
+    return state is not None and state.is_finished
 
 
 def _fit(recipe: Recipe, beside: Beside, origin: Origin, callbacks: Sequence[Any]) -> None:
@@ -142,9 +144,9 @@ def _fit(recipe: Recipe, beside: Beside, origin: Origin, callbacks: Sequence[Any
 def _position(path: Path) -> tuple[int, int] | None:
     """Epochs and steps of which the weights are saved."""
     run = RunFolder(fetched(path, names=SMALL, without=OWN))
-    if not (run.last / "state.json").exists():
+    state = read_last(run)
+    if state is None:
         return None
-    state = read_state(run.last)
     return state.next_epoch, 0 if state.underway is None else state.underway.step
 
 

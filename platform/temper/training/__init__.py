@@ -8,6 +8,7 @@ from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import read_head
 from temper.training.rate import RateTest
 from temper.training.samples import read_samples
+from temper.training.saving import read_last
 from temper.training.settle import finish_validation
 from temper.training.state import TrainState, read_state
 from temper.training.worker import DistributedWorker, Notice, Wish, Worker
@@ -27,6 +28,7 @@ __all__ = [
     "finish_validation",
     "plan_phases",
     "read_head",
+    "read_last",
     "read_samples",
     "read_state",
     "train",

@@ -7,7 +7,8 @@ from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.training.feed import Feed
 from temper.training.probe import Probe, head_of, put_head, save_head
-from temper.training.state import TrainState, save_last, save_state
+from temper.training.saving import save_last, save_state
+from temper.training.state import TrainState
 from temper.training.worker import Worker
 
 

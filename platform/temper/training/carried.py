@@ -10,7 +10,8 @@ from temper.records import RunFolder
 from temper.training.averaging import NoAverage
 from temper.training.optimizer_state import load_optimizer, optimizer_tensors
 from temper.training.plan import PhasePlan, phase_of
-from temper.training.state import Parts, TrainState, digest_of, read_parts, restore_model
+from temper.training.saving import Parts, read_parts, restore_model
+from temper.training.state import TrainState, digest_of
 
 
 @dataclass(frozen=True)

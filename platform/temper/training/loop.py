@@ -27,8 +27,9 @@ from temper.training.progress import advance, fresh_state, noted, reported
 from temper.training.range_test import measure_rate
 from temper.training.rate import UNMEASURED
 from temper.training.samples import build_sample_log
+from temper.training.saving import Parts, restore, save_checkpoint
 from temper.training.settle import close, finish_validation, settle
-from temper.training.state import Parts, Passes, TrainState, restore, save_checkpoint
+from temper.training.state import Passes, TrainState
 from temper.training.step import TrainStep
 from temper.training.validation import validate_epoch
 from temper.training.watch import Watch

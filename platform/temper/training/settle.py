@@ -10,7 +10,8 @@ from temper.records import RunFolder, write_atomic
 from temper.tracking import Tracker
 from temper.training.later import discard, read_answer, weights_of
 from temper.training.progress import considered
-from temper.training.state import TrainState, Waiting, save_state
+from temper.training.saving import save_state
+from temper.training.state import TrainState, Waiting
 
 Answers = Mapping[int, dict[str, float]]
 """Epoch -> ``val/<task>/<metric>``."""

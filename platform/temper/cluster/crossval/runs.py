@@ -14,7 +14,7 @@ from temper.credentials import mask
 from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
 from temper.storage import SMALL, fetched, local_path, mirrored
-from temper.training import read_state
+from temper.training import read_last
 
 
 def side_by_side(
@@ -94,7 +94,8 @@ def _finish(recipe: Recipe, folder: Path, pretrain: Path | None) -> None:
     run = RunFolder(fetched(folder, names=SMALL, without=OWN))
     if run.record.exists():  # of a task that died after it had written it
         return
-    if not ((run.last / "state.json").exists() and read_state(run.last).is_settled):
+    state = read_last(run)
+    if state is None or not state.is_settled:
         launch(recipe, folder, pretrain=pretrain)
     if recipe.workers.num_workers == 0:
         evaluate_run(folder)

@@ -1,0 +1,136 @@
+"""What a run goes on from: how its newest position is saved under ``last/``, and restored."""
+
+import hashlib
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from temper.errors import CheckpointError
+from temper.models import TaskModel, load_model_state, save_model
+from temper.records import RunFolder, write_atomic
+from temper.training.state import TrainState, read_state
+
+Parts = dict[str, dict[str, Tensor]]
+"""Name of a file under ``last/`` -> its tensors."""
+
+
+def read_last(run: RunFolder) -> TrainState | None:
+    """Where the run stands; ``None`` where no epoch has been saved.
+
+    Raises:
+        CheckpointError: its state is damaged.
+    """
+    if not (run.last / "state.json").exists():
+        return None
+    try:
+        return read_state(run.last)
+    except CheckpointError as problem:
+        raise CheckpointError(f"{problem}; {_anew(run)}") from None
+
+
+def save_checkpoint(run: RunFolder, state: TrainState, parts: Parts, best: TaskModel | None = None) -> None:
+    """Write the newest position under ``last/`` and, where an epoch has ended, ``checkpoint/``.
+
+    ``parts`` is all that the next step goes on from; ``best`` is the model as it is validated, where the
+    epoch is the best so far. The state is written after the weights it speaks of, each file by rename, and
+    the weights carry their position in their name: a crash at any moment leaves the former checkpoint whole.
+    """
+    written = {name: tensors for name, tensors in parts.items() if tensors}
+    state = state.model_copy(update={"parts": sorted(written), "sha256": {}})
+    if best is not None:
+        save_model(best, run.checkpoint / "model.safetensors")
+    if state.underway is None:
+        _write_state(run.checkpoint, state)
+    for name, tensors in written.items():
+        content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+        state.sha256[name] = hashlib.sha256(content).hexdigest()
+        write_atomic(_part_of(run, state, name), content)
+    _write_state(run.last, state)
+    for path in run.last.glob("epoch-*"):
+        if not path.name.startswith(f"{state.stem}."):
+            path.unlink(missing_ok=True)
+
+
+def _part_of(run: RunFolder, state: TrainState, name: str) -> Path:
+    return run.last / f"{state.stem}.{name}.safetensors"
+
+
+def save_last(run: RunFolder, state: TrainState) -> None:
+    """Write how far a run is that has trained no further."""
+    former = read_last(run)
+    if former is not None and former.stem == state.stem:
+        files = {"parts": former.parts, "sha256": former.sha256}
+    else:
+        files = {"parts": None, "sha256": {}}
+    _write_state(run.last, state.model_copy(update=files))
+
+
+def save_state(run: RunFolder, state: TrainState) -> None:
+    """Write what has become known of a run that has trained no further."""
+    _write_state(run.checkpoint, state)
+    save_last(run, state)
+
+
+def _write_state(folder: Path, state: TrainState) -> None:
+    write_atomic(folder / "state.json", state.model_dump_json(indent=2))
+
+
+def restore(run: RunFolder, fresh: TrainState) -> TrainState:
+    """The state from which to go on: that of ``last/`` if there is one, else ``fresh``.
+
+    Raises:
+        CheckpointError: the folder holds another run, or the images have changed since.
+    """
+    state = read_last(run)
+    if state is None:
+        return fresh
+    if state.recipe_hash != fresh.recipe_hash:
+        raise CheckpointError(
+            f"{run.path}: holds a run of another recipe; choose another --out, or remove it"
+        )
+    if state.fingerprints != fresh.fingerprints:
+        raise CheckpointError(
+            f"{run.path}: the images have changed since this run began; choose another --out"
+        )
+    return state
+
+
+def restore_model(run: RunFolder, state: TrainState, model: TaskModel) -> None:
+    """Give ``model`` the weights of ``state``, where there are any.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another model.
+    """
+    if state.has_begun:
+        _read_part(run, state, "model")
+        load_model_state(model, _part_of(run, state, "model"))
+
+
+def read_parts(run: RunFolder, state: TrainState) -> Parts:
+    """All parts of ``last/`` but the model, by their names; what had no tensors is not among them.
+
+    Raises:
+        CheckpointError: missing, or damaged.
+    """
+    names = state.parts
+    if names is None:
+        found = run.last.glob(f"{state.stem}.*.safetensors")
+        names = [path.name.removeprefix(f"{state.stem}.").removesuffix(".safetensors") for path in found]
+    return {name: _read_part(run, state, name) for name in names if name != "model"}
+
+
+def _read_part(run: RunFolder, state: TrainState, name: str) -> dict[str, Tensor]:
+    path = _part_of(run, state, name)
+    try:
+        content = path.read_bytes()
+        if state.sha256.get(name, digest := hashlib.sha256(content).hexdigest()) != digest:
+            raise SafetensorError("other bytes than were saved")
+        return load(content)
+    except (OSError, SafetensorError) as problem:
+        raise CheckpointError(f"{path}: missing or damaged ({problem}); {_anew(run)}") from None
+
+
+def _anew(run: RunFolder) -> str:
+    return f"remove {run.last}, and the same command begins the run anew"

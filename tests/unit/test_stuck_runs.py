@@ -1,0 +1,80 @@
+"""Runs that were killed, or whose files were damaged, go on or begin anew; nothing is stuck."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from temper.cluster.launch import launch
+from temper.errors import CheckpointError
+from temper.records import RunFolder
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing is tidied up for it."""
+
+
+def killed_after(number: int) -> Any:
+    def report(metrics: Mapping[str, Any]) -> None:
+        if metrics["epoch"] >= number:
+            raise Killed
+
+    return report
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["train/loss"] for line in RunFolder(run).metrics.read_text().splitlines()]
+
+
+@pytest.fixture
+def interrupted(tiny_recipe: Any, tmp_path: Path) -> Path:
+    """A run of three epochs that was ended after the second."""
+    with pytest.raises(Killed):
+        launch(tiny_recipe(epochs=3), tmp_path / "run", on_epoch=killed_after(1))
+    return tmp_path / "run"
+
+
+def test_a_run_killed_before_its_first_epoch_was_saved_begins_anew(
+    tiny_recipe: Any, interrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(interrupted / "last")  # checkpoint/ is written first
+    state = launch(tiny_recipe(epochs=3), interrupted)
+    assert state.is_settled
+    assert "begins anew" in caplog.text
+    launch(tiny_recipe(epochs=3), tmp_path / "fresh")
+    assert losses(interrupted) == losses(tmp_path / "fresh")
+
+
+def test_the_start_of_another_recipe_is_left_alone(tiny_recipe: Any, interrupted: Path) -> None:
+    shutil.rmtree(interrupted / "last")
+    with pytest.raises(CheckpointError, match="holds another run"):
+        launch(tiny_recipe(epochs=3, seed=9), interrupted)
+    assert (interrupted / "checkpoint/model.safetensors").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"next_epoch": 1}', "\ud800"])
+def test_a_damaged_state_says_what_to_do(tiny_recipe: Any, interrupted: Path, content: str) -> None:
+    (interrupted / "last/state.json").write_text(content, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(CheckpointError, match=r"remove .*/last, and the same command begins the run anew"):
+        launch(tiny_recipe(epochs=3), interrupted)
+    shutil.rmtree(interrupted / "last")
+    assert launch(tiny_recipe(epochs=3), interrupted).is_settled
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+def test_a_flipped_bit_is_noticed(tiny_recipe: Any, interrupted: Path, part: str) -> None:
+    (path,) = (interrupted / "last").glob(f"epoch-*.{part}.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{part}.safetensors: missing or damaged \(other bytes"):
+        launch(tiny_recipe(epochs=3), interrupted)
+
+
+def test_what_was_not_damaged_goes_on(tiny_recipe: Any, interrupted: Path, tmp_path: Path) -> None:
+    launch(tiny_recipe(epochs=3), interrupted)
+    launch(tiny_recipe(epochs=3), tmp_path / "fresh")
+    assert losses(interrupted) == losses(tmp_path / "fresh")

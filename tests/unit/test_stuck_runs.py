@@ -2,14 +2,17 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import temper.cluster.launch
 from temper.cluster.launch import launch
-from temper.errors import CheckpointError
+from temper.errors import CheckpointError, TemperError
 from temper.records import RunFolder
 
 
@@ -78,3 +81,36 @@ def test_what_was_not_damaged_goes_on(tiny_recipe: Any, interrupted: Path, tmp_p
     launch(tiny_recipe(epochs=3), interrupted)
     launch(tiny_recipe(epochs=3), tmp_path / "fresh")
     assert losses(interrupted) == losses(tmp_path / "fresh")
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from temper.cluster.holding import hold
+with hold(Path(sys.argv[1]), "training this run"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_do_not_train_in_one_folder_and_a_dead_owner_holds_nothing(
+    tiny_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(temper.cluster.launch, "PATIENCE_S", 0.3)
+    run = RunFolder(tmp_path / "run")
+    command = [sys.executable, "-c", OWNER, str(run.lock)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "held\n"
+        with pytest.raises(CheckpointError, match="run: another process is training this run"):
+            launch(tiny_recipe(), run.path)
+        assert [path.name for path in run.path.iterdir()] == [".lock"]
+        owner.kill()
+    assert launch(tiny_recipe(), run.path).is_settled
+    assert not run.lock.exists()
+
+
+def test_a_refused_run_leaves_no_folder(tiny_recipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(TemperError, match="no shards here"):
+        launch(tiny_recipe(data__target=str(tmp_path / "nowhere")), tmp_path / "deep/run")
+    assert list(tmp_path.iterdir()) == []

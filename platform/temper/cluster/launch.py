@@ -3,10 +3,12 @@
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from temper.cluster.feeds import OpenData, decode_splits, open_data
+from temper.cluster.holding import hold
 from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OWN, OnEpoch, run_here, run_on_workers
 from temper.errors import CheckpointError
@@ -14,8 +16,12 @@ from temper.models import build_model
 from temper.recipe import Recipe, load_recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, write_atomic
 from temper.spec import dump_yaml
-from temper.storage import SMALL, fetched, mirrored, named, portable
+from temper.storage import SMALL, fetched, is_remote, mirrored, named, portable
 from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_last
+
+BUSY = "training this run"
+PATIENCE_S = 20.0
+"""For a process that was told to end, or whose end has not been noticed everywhere."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +41,14 @@ def launch(
     Raises:
         TemperError: shards, weights or the folder are not usable, or the run cannot go on.
     """
+    lock = nullcontext() if is_remote(out) else hold(RunFolder(out).lock, BUSY, patience_s=PATIENCE_S)
+    with lock:
+        return _launch(recipe, out, pretrain, on_epoch, verbose)
+
+
+def _launch(
+    recipe: Recipe, out: Path, pretrain: Path | None, on_epoch: OnEpoch | None, verbose: bool
+) -> TrainState:
     with mirrored(out, without=OWN) as folder:
         run = RunFolder(folder)
         claim(run, recipe)

@@ -18,6 +18,11 @@ class RunFolder:
         return self.path / "recipe.yaml"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains the run; gone afterwards."""
+        return self.path / ".lock"
+
+    @property
     def metrics(self) -> Path:
         """One JSON line per epoch, and one more for each that was validated later."""
         return self.path / "metrics.jsonl"

@@ -1,15 +1,13 @@
 """What a sweep keeps of itself on the disk: the points that were begun, and the ledger of ended trials."""
 
-import fcntl
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
-from temper.errors import CheckpointError, RecordError
+from temper.errors import RecordError
 from temper.reading import parse_json
 from temper.records import LedgerRow, SweepFolder, append_line, read_ledger, write_atomic
 from temper.search import (
@@ -52,22 +50,6 @@ class Begun(Spec):
     trial: str = Field(pattern=r"^[0-9]{1,9}$")
     recipe_hash: str
     overrides: dict[str, Any]
-
-
-@contextmanager
-def hold(folder: SweepFolder) -> Iterator[None]:
-    """Keep other processes of this machine out of the folder.
-
-    Raises:
-        CheckpointError: another one is at work there.
-    """
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with folder.lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CheckpointError(f"{folder.path}: another process is running this sweep") from None
-        yield
 
 
 class SweepBook:

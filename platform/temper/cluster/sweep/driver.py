@@ -7,10 +7,11 @@ from typing import Any
 
 from temper.cluster.evaluation_tasks import evaluate_all
 from temper.cluster.feeds import OpenData, decode_splits, open_data
+from temper.cluster.holding import hold
 from temper.cluster.launch import check_model, start_probe, start_weights
 from temper.cluster.placing import max_concurrent
 from temper.cluster.runtime import start_ray
-from temper.cluster.sweep.book import SweepBook, Watch, hold
+from temper.cluster.sweep.book import SweepBook, Watch
 from temper.cluster.sweep.summary import read_summary, write_summary
 from temper.cluster.sweep.trial import Shared, origin_key, start_key
 from temper.errors import CheckpointError, Interrupted, TrainingError
@@ -64,7 +65,7 @@ def _sweep(
     data = _check(trials)
     start_ray(verbose=verbose)
     max_concurrent(recipe.workers)
-    with hold(folder):
+    with hold(folder.lock, "running this sweep"):
         write_atomic(folder.recipe, dump_yaml(recipe.resolved()))
         write_atomic(folder.space, dump_yaml(space.document()))
         return _finish(folder, recipe, space, data, where, started, watch, verbose)
@@ -104,7 +105,7 @@ def _resume(
     data = _check(trials)
     start_ray(verbose=verbose)
     max_concurrent(recipe.workers)
-    with hold(folder):
+    with hold(folder.lock, "running this sweep"):
         write_atomic(folder.space, dump_yaml(space.document()))
         return _finish(folder, recipe, space, data, str(folder.space), started, watch, verbose)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from temper.cluster.sweep.book import SweepBook, hold
+from temper.cluster.holding import hold
+from temper.cluster.sweep.book import SweepBook
 from temper.errors import CheckpointError, RecordError
 from temper.records import LedgerRow, SweepFolder, read_ledger
 from temper.search import BASELINE, Answer, OptunaPoints, SearchSpace, choose_finalists, front_of
@@ -159,9 +160,10 @@ def test_a_point_changed_by_hand_is_named_by_its_line(tiny_recipe: Any, tmp_path
 
 
 def test_two_processes_cannot_run_one_sweep(tmp_path: Path) -> None:
+    lock = SweepFolder(tmp_path).lock
     with (
-        hold(SweepFolder(tmp_path)),
+        hold(lock, "running this sweep"),
         pytest.raises(CheckpointError, match="another process is running"),
-        hold(SweepFolder(tmp_path)),
+        hold(lock, "running this sweep"),
     ):
         pass

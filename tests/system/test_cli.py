@@ -249,3 +249,14 @@ def test_merge_asks_for_a_run_with_an_adapter(command: Any, evaluated_run: Path,
     code, _, err = command("merge", tmp_path / "nothing", "--out", tmp_path / "merged")
     assert code == 1
     assert "no checkpoint here" in err
+
+
+@pytest.mark.long
+def test_streams_need_no_workers(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    """Where nobody has started Ray: the one process that trains does."""
+    given = [f"--set={name}={value}" for name, value in tiny.items()]
+    streamed = ["--set=data.resident=false", "--set=workers.num_workers=0", "--set=epochs=1"]
+    result = run(str(ROOT / "jobs/train.py"), TINY, "--out", "r", *given, *streamed, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "r/record.json").exists()

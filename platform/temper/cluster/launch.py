@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from temper.cluster.feeds import OpenData, decode_splits, open_data
+from temper.cluster.feeds import OpenData, decode_splits, is_resident, open_data
 from temper.cluster.holding import hold
 from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OWN, OnEpoch, run_here, run_on_workers
@@ -56,7 +56,8 @@ def _launch(
         check_model(recipe, data)
         start = start_weights(recipe, pretrain or run.pretrain, on_epoch=on_epoch, verbose=verbose)
         write_atomic(run.recipe, dump_yaml(recipe.resolved()))
-        if recipe.workers.max_workers > 0:
+        # Streams are Ray Data's, whoever trains on them.
+        if recipe.workers.max_workers > 0 or not is_resident(recipe, data):
             start_ray(verbose=verbose)
         decoded = decode_splits(recipe, data, with_ray=recipe.workers.max_workers > 0)
         origin = start_probe(recipe, run.probe, data, decoded, start, on_epoch=on_epoch)

@@ -4,8 +4,12 @@ Both refuse what is nested deep, and a NaN or an infinity where it is written as
 temper writes neither, and can't tell what it would mean.
 """
 
+import errno
 import json
 import math
+import os
+import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,10 @@ MAX_YAML_CHARACTERS = 256 * 1024
 MAX_YAML_NODES = 100_000
 """Each alias counts as all that it stands for: ten anchors of ten aliases each make 10^10."""
 MAX_JSON_BYTES = 64 * 2**20
+MAX_DIGITS = 32
+"""Of a whole number: what a seed or a count may be."""
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""How half a character may be written in JSON; in UTF-8 it cannot be."""
 
 
 def parse_yaml(text: str) -> Any:
@@ -100,10 +108,32 @@ def read_json(path: Path) -> Any:
         OSError: it cannot be read.
         ValueError: as ``parse_json``, or larger than ``MAX_JSON_BYTES``.
     """
-    size = path.stat().st_size
-    if size > MAX_JSON_BYTES:
-        raise ValueError(f"{size:,} bytes; allowed: {MAX_JSON_BYTES:,}")
-    return parse_json(path.read_bytes())
+    return parse_json(read_regular(path, MAX_JSON_BYTES))
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """What a file holds. It is opened once, and never waited for: what it was when it was looked at is read.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: no regular file (a device, a pipe), or larger than ``max_bytes``.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        about = os.fstat(number)
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError("no regular file, but a device, a pipe or a socket")
+        if about.st_size > max_bytes:
+            raise ValueError(f"{about.st_size:,} bytes; allowed: {max_bytes:,}")
+        with os.fdopen(number, "rb", closefd=False) as file:
+            content = file.read(max_bytes + 1)
+    finally:
+        os.close(number)
+    if len(content) > max_bytes:
+        raise ValueError(f"more than the {max_bytes:,} bytes that are allowed")
+    return content
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -112,15 +142,19 @@ def parse_json(text: str | bytes) -> Any:
     Raises:
         ValueError: not JSON in UTF-8, a number that is none or is not finite, or nested too deep.
     """
+    text = text.decode() if isinstance(text, bytes) else text
     try:
         document = json.loads(
-            text.decode() if isinstance(text, bytes) else text,
+            text,
             parse_constant=_refuse_constant,
             parse_float=_finite,
+            parse_int=_short,
         )
     except RecursionError:
         raise ValueError(_too_deep()) from None
     _check_depth(document)
+    if SURROGATE.search(text):
+        _check_strings(document)
     return document
 
 
@@ -133,6 +167,28 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {text[:40]} is out of range")
     return value
+
+
+def _short(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text):,} digits; allowed: {MAX_DIGITS}")
+    return int(text)
+
+
+def _check_strings(document: Any) -> None:
+    """That all of them are text: half a surrogate pair is none, and cannot be written anywhere."""
+    left = [document]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            left += [*part.keys(), *part.values()]
+        elif isinstance(part, list):
+            left += part
+        elif isinstance(part, str):
+            try:
+                part.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"{part[:40]!a} holds half a character (a lone surrogate)") from None
 
 
 def _check_depth(document: Any) -> None:

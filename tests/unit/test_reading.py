@@ -1,12 +1,16 @@
 """YAML and JSON from outside: nothing is executed, nothing explodes, and records hold numbers."""
 
 import json
+import os
+import socket
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -14,7 +18,8 @@ from temper.cluster.sweep.book import read_begun
 from temper.errors import CheckpointError, RecipeError, RecordError, SearchSpaceError, TemperError
 from temper.reading import parse_json, parse_yaml, read_json
 from temper.recipe import load_recipe
-from temper.records import RunFolder, SweepFolder, read_crossval, read_ledger, read_record
+from temper.records import RunFolder, SweepFolder, read_crossval, read_ledger, read_outcomes, read_record
+from temper.records.outcomes import read_columns
 from temper.search import load_space
 from temper.spec import parse_assignments, read_yaml
 from temper.training import read_state
@@ -124,15 +129,53 @@ def test_keys_that_are_no_names(tmp_path: Path, text: str) -> None:
         ('{"a": NaN}', "NaN is not a number of JSON"),
         ('{"a": -Infinity}', "-Infinity is not a number of JSON"),
         ('{"a": 1e999}', "the number 1e999 is out of range"),
-        ('{"a": ' + "9" * 5000 + "}", "4300"),
+        ('{"a": ' + "9" * 5000 + "}", "a number of 5,000 digits; allowed: 32"),
+        ('{"a": -' + "9" * 32 + "}", "a number of 33 digits"),
+        ('{"a": ["\\ud800"]}', r"'\\ud800' holds half a character"),
+        ('{"\\uDFFF": 1}', r"'\\udfff' holds half a character"),
         (b"\xff\xfe", "utf-8"),
         ("", "Expecting value"),
     ],
-    ids=["lists", "objects", "nan", "inf", "float", "int", "bytes", "empty"],
+    ids=["lists", "objects", "nan", "inf", "float", "int", "negative", "surrogate", "key", "bytes", "empty"],
 )
 def test_json_that_is_none(text: str | bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_json(text)
+
+
+def test_whole_characters_are_read_however_they_are_written() -> None:
+    assert parse_json('["\\ud83d\\ude00", "\\\\ud800"]') == ["\U0001f600", "\\ud800"]
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "socket"])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "record.json"
+    with socket.socket(socket.AF_UNIX) as there:
+        if kind == "device":
+            path.symlink_to("/dev/zero")
+        elif kind == "pipe":
+            os.mkfifo(path)
+        else:
+            there.bind(str(path))
+        for read in (read_record, read_ledger, read_outcomes):
+            with pytest.raises(RecordError, match=r"record.json"):
+                read(path)
+        with pytest.raises(RecipeError, match=r"record.json"):
+            load_recipe(path)
+
+
+def test_parquet_that_stands_for_gigabytes_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.parquet"
+    zeros = pa.table({"row": pa.array(np.zeros(2_000_000, np.int64))})
+    with pq.ParquetWriter(path, zeros.schema, compression="zstd") as writer:
+        for _ in range(60):
+            writer.write_table(zeros)
+    assert path.stat().st_size < 2**20
+    for read in (read_outcomes, lambda path: read_columns(path, ["row"])):
+        before = pa.total_allocated_bytes()
+        with pytest.raises(RecordError, match=r"120,000,000 values, .*allowed: 100,000,000"):
+            read(path)
+        assert pa.total_allocated_bytes() - before < 2**24
 
 
 def test_json_that_is_huge_is_not_read(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What advice is given on: a record, its outcomes, and how the run went that it is about."""
 
-import json
 import logging
 import math
 from dataclasses import replace
@@ -16,6 +15,7 @@ from temper.cluster.subject import Subject
 from temper.errors import TemperError
 from temper.evaluation import Evaluation
 from temper.optim import OptimSpec
+from temper.reading import MAX_JSON_BYTES, parse_json, read_regular
 from temper.recipe import Recipe
 from temper.records import EvaluationRecord, RunFolder, read_columns, read_record
 from temper.storage import fetched, named
@@ -83,7 +83,7 @@ def _losses_of(run: RunFolder, state: TrainState) -> list[float]:
     """The target's training loss of every epoch up to the last, back to one that the log lacks."""
     found: dict[int, float] = {}
     try:
-        for row in map(json.loads, run.metrics.read_text(encoding="utf-8").splitlines()):
+        for row in map(parse_json, read_regular(run.metrics, MAX_JSON_BYTES).splitlines()):
             loss = row.get(TARGET_LOSS, row.get(LOSS))
             if loss is not None and math.isfinite(loss):
                 found[int(row["epoch"])] = float(loss)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
-from temper.reading import parse_json
+from temper.reading import MAX_JSON_BYTES, parse_json, read_regular
 from temper.spec import Spec
 
 
@@ -72,9 +72,11 @@ def read_ledger(path: Path) -> list[LedgerRow]:
     if not path.exists():
         return []
     try:
-        content = path.read_bytes()
+        content = read_regular(path, MAX_JSON_BYTES)
     except OSError as problem:
         raise RecordError(f"{path}: cannot be read ({problem.strerror})") from None
+    except ValueError as problem:
+        raise RecordError(f"{path}: cannot be read ({problem})") from None
     lines = content.split(b"\n")  # not at line ends that are only those of Unicode
     rows = []
     for number, line in enumerate(lines, start=1):

@@ -11,7 +11,7 @@ import yaml
 
 from temper.credentials import find_secrets
 from temper.errors import RecipeError, UsageError
-from temper.reading import parse_yaml
+from temper.reading import MAX_YAML_CHARACTERS, parse_yaml, read_regular
 
 MAX_SHOWN = 200
 """Characters of a value that an error repeats."""
@@ -24,7 +24,7 @@ def read_yaml(path: Path, error: type[UsageError] = RecipeError) -> dict[str, An
         UsageError: (of the given kind) no such file, not YAML, or not a mapping.
     """
     try:
-        document = parse_yaml(path.read_text(encoding="utf-8"))
+        document = parse_yaml(read_regular(path, 4 * MAX_YAML_CHARACTERS).decode())
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as problem:

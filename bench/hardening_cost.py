@@ -35,12 +35,12 @@ WAYS: dict[str, tuple[float, dict[str, Any], dict[str, Any]]] = {
     "PGD-2": (1 + 2 * ATTACK_COST, PGD_2, {}),
     "PGD-3": (1 + 3 * ATTACK_COST, {"kind": "pgd", "steps": 3}, {}),
     "fast, guarded": (1 + ATTACK_COST, FAST, {}),
-    "free, 4 replays": (1, {"kind": "free", "replays": 4}, {}),
+    "free, 4 replays": (4, {"kind": "free", "replays": 4}, {}),
     "TRADES, 2 steps": (2 + 2 * ATTACK_COST, {"kind": "trades", "steps": 2, "beta": 3.0}, {}),
     "PGD-2, eps from the start": (1 + 2 * ATTACK_COST, {**PGD_2, "eps_schedule": {"kind": "constant"}}, {}),
     "PGD-2, not averaged": (1 + 2 * ATTACK_COST, PGD_2, {"optim.ema_decay": None}),
 }  # fmt: skip
-"""Name -> cost of a step, adversary, other changes of the recipe."""
+"""Name -> cost of a batch, adversary, other changes of the recipe."""
 
 
 def hardened(name: str, way: str, seed: int, out: Path) -> tuple[Recipe, EvaluationRecord]:

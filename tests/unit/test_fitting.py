@@ -97,7 +97,7 @@ def test_trainings_begin_as_slots_are_free() -> None:
 
 
 def test_epochs_follow_from_steps_and_the_size_of_the_set() -> None:
-    assert [epochs_of(600, batches) for batches in (1, 25, 600, 5000)] == [60, 24, 1, 1]
+    assert [epochs_of(600, batches) for batches in (1, 25, 600, 5000)] == [150, 24, 1, 1]
     assert [validated_every(epochs, is_hardened=True) for epochs in (1, 8, 9, 60)] == [1, 1, 2, 8]
 
 

@@ -17,7 +17,8 @@ MIN_STEPS = 800
 """Of a training under attack, below which another network or size is taken, if there is one that fits."""
 EQUAL_SCORES = 0.03
 """Accuracy 0..1 within which probes differ by chance on a few hundred images."""
-MAX_EPOCHS = 60
+MAX_EPOCHS = 150
+"""Of a training: of 300 images it is what `ENOUGH_STEPS` take."""
 PLAIN_VALIDATIONS, HARDENED_VALIDATIONS = 4, 8
 """How often a whole training is validated."""
 MEASURING_SHARE = 0.15

@@ -53,3 +53,21 @@ def test_the_script_is_kept_for_the_next_page(monkeypatch: pytest.MonkeyPatch, t
     assert "</script" not in first
     assert len(list((tmp_path / "temper").iterdir())) == 1
     assert chart_script() == first
+
+
+def test_an_altered_script_is_not_embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = chart_script()
+    (kept,) = (tmp_path / "temper").iterdir()
+    kept.write_text(kept.read_text() + "\nalert(1)")
+    assert chart_script() == first
+    assert "alert(1)" not in kept.read_text()
+
+
+@pytest.mark.parametrize("home", ["a file", "a file/below"])
+def test_a_home_that_cannot_be_written_costs_only_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
+    assert "vegaEmbed" in chart_script()

@@ -1,6 +1,7 @@
 """Putting charts into a page that stands alone."""
 
 import contextlib
+import hashlib
 import html
 import json
 import os
@@ -9,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from temper.charts.chart import Chart, draw_svg
+from temper.errors import StorageError
 from temper.records import write_atomic
 
 
@@ -41,14 +43,20 @@ def _vega() -> str:
     """Vega, Vega-Lite and Vega-Embed in one, from vl-convert; gathering them takes seconds, so kept."""
     import vl_convert
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "temper"
-    kept = cache / f"vega-{version('vl-convert-python')}.js"
-    try:
-        return kept.read_text(encoding="utf-8")
-    except OSError:
-        pass
+    stem = f"vega-{version('vl-convert-python')}"
+    cache = _cache()
+    # A home that cannot be read or written costs seconds, no more; an altered file is not embedded.
+    with contextlib.suppress(OSError):
+        for kept in cache.glob(f"{stem}-*.js"):
+            content = kept.read_bytes()
+            if kept.stem == f"{stem}-{hashlib.sha256(content).hexdigest()}":
+                return content.decode()
     # Its stub knows no default.
     text = str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")  # type: ignore[call-arg]
-    with contextlib.suppress(OSError):  # a home that cannot be written costs seconds, no more
-        write_atomic(kept, text)
+    with contextlib.suppress(StorageError):
+        write_atomic(cache / f"{stem}-{hashlib.sha256(text.encode()).hexdigest()}.js", text)
     return text
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "temper"

@@ -1,4 +1,5 @@
 import json
+import socket
 import struct
 import time
 from pathlib import Path
@@ -94,6 +95,25 @@ def test_a_tracker_that_fails_loses_nothing(
     tracker.finish()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"epoch": 0, "a": 1.0}
     assert "W&B tracking stopped" in caplog.text
+
+
+def test_without_a_network_runs_are_kept_offline_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("WANDB_MODE", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        for name in ("a", "b"):
+            tracker = build_tracker(TrackingSpec(), RunFolder(tmp_path / name), name=name, config={})
+            tracker.log({"a": 1.0}, epoch=0)
+            tracker.finish()
+            assert list((tmp_path / name).glob("wandb/offline-run-*/*.wandb"))
+    assert caplog.text.count("cannot be reached") == 1
+    assert "W&B tracking stopped" not in caplog.text
 
 
 def test_only_the_chief_tracks(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """A leaderboard at Weights & Biases: a table, and an artifact with the board's files."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from temper.errors import TemperError
 from temper.tracking.wandb_runs import INIT_TIMEOUT_S
+from temper.tracking.wandb_mode import choose_mode
 
 
 def publish_board(
@@ -24,7 +24,7 @@ def publish_board(
     """
     import wandb
 
-    mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    mode = choose_mode()
     settings = wandb.Settings(
         silent=True, console="off", disable_git=True, disable_code=True, save_code=False,
         x_disable_stats=True, x_disable_meta=True, init_timeout=INIT_TIMEOUT_S, x_service_wait=INIT_TIMEOUT_S,

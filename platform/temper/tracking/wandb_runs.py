@@ -1,12 +1,12 @@
 """Weights & Biases runs that can fail without anybody losing anything."""
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from temper.credentials import shown
+from temper.tracking.wandb_mode import choose_mode
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class WandbTracker:
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        mode = choose_mode()
         settings = wandb.Settings(
             silent=True,
             console="off",

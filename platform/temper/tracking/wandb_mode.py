@@ -1,0 +1,48 @@
+"""Whether W&B runs go online: as the environment says, and only where their server can be reached."""
+
+import functools
+import logging
+import os
+import socket
+import urllib.request
+from urllib.parse import urlsplit
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 5.0
+"""For a connection. W&B itself tries for a minute, for each run anew."""
+
+
+def choose_mode() -> str:
+    """What ``WANDB_MODE`` says; else online where there is a key and a server that answers, else offline."""
+    asked = os.environ.get("WANDB_MODE")
+    if asked:
+        return asked
+    if not os.environ.get("WANDB_API_KEY"):
+        return "offline"
+    return "online" if _answers(_address()) else "offline"
+
+
+def _address() -> str:
+    import wandb
+
+    return os.environ.get("WANDB_BASE_URL") or str(wandb.Settings().base_url)
+
+
+@functools.cache
+def _answers(address: str) -> bool:
+    """Asked once in a process: whoever is offline now is so for all the runs of a command."""
+    if urllib.request.getproxies():
+        return True  # a proxy reaches what this machine does not
+    parts = urlsplit(address)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=PATIENCE_S).close()
+    except OSError as problem:
+        logger.warning(
+            "W&B at %s cannot be reached (%s): runs are kept offline; `wandb sync` sends them later",
+            parts.hostname,
+            problem.strerror or problem,
+        )
+        return False
+    return True

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from temper.errors import TemperError
-from temper.tracking.wandb_runs import INIT_TIMEOUT_S
 from temper.tracking.wandb_mode import choose_mode
+from temper.tracking.wandb_runs import INIT_TIMEOUT_S
 
 
 def publish_board(

@@ -20,8 +20,8 @@ MAX_YAML_CHARACTERS = 256 * 1024
 MAX_YAML_NODES = 100_000
 """Each alias counts as all that it stands for: ten anchors of ten aliases each make 10^10."""
 MAX_JSON_BYTES = 64 * 2**20
-MAX_DIGITS = 32
-"""Of a whole number: what a seed or a count may be."""
+MAX_DIGITS = 308
+"""Of a whole number: more do not fit into a float."""
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """How half a character may be written in JSON; in UTF-8 it cannot be."""
 

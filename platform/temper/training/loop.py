@@ -160,9 +160,8 @@ class Training:
         started = time.perf_counter()
         guard = guard_of(self.recipe.objective.adversary) if plan.is_attacked else None
         before = self._take_up(guard, step, carried, epoch)
-        begun, before_s = self.state.underway, 0.0
-        if begun is not None:
-            before_s = begun.seconds
+        begun = self.state.underway
+        before_s = 0.0 if begun is None else begun.seconds
 
         def after_step(tally: Tally, batches: dict[str, Batch]) -> None:
             self.samples.note(epoch, tally.num_steps - 1, batches, step.shares)

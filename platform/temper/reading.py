@@ -20,8 +20,8 @@ MAX_YAML_CHARACTERS = 256 * 1024
 MAX_YAML_NODES = 100_000
 """Each alias counts as all that it stands for: ten anchors of ten aliases each make 10^10."""
 MAX_JSON_BYTES = 64 * 2**20
-MAX_DIGITS = 308
-"""Of a whole number: more do not fit into a float."""
+MAX_DIGITS = 1000
+"""Of a whole number: fewer than Python itself refuses to write out."""
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """How half a character may be written in JSON; in UTF-8 it cannot be."""
 
@@ -80,6 +80,8 @@ class _Tree:
         known = self._sizes.get(id(node))
         if known is not None:
             return known
+        if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
+            raise ValueError(_too_long(node.value))
         size = 1 + sum(self.measure(child, depth + 1) for child in _children(node))
         if size > MAX_YAML_NODES:
             raise ValueError(f"its aliases stand for more than {MAX_YAML_NODES:,} values; write them out")
@@ -171,8 +173,12 @@ def _finite(text: str) -> float:
 
 def _short(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number of {len(text):,} digits; allowed: {MAX_DIGITS}")
+        raise ValueError(_too_long(text))
     return int(text)
+
+
+def _too_long(digits: str) -> str:
+    return f"a number of {len(digits):,} digits; allowed: {MAX_DIGITS}"
 
 
 def _check_strings(document: Any) -> None:

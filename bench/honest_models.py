@@ -122,7 +122,7 @@ def on_photographs() -> list[Case]:
     def plain(name: str, steps: int = 60, lr: float = 2e-3, **options: Any) -> Make:
         return lambda task: fit(fresh(name, task), task, steps, lr=lr, **options)
 
-    signs, tiles, rays, clothes = "traffic_signs 32", "magnetic_tile 32", "chest_xray 32", "fashion_mnist 28"
+    signs, tiles, rays, clothes = "traffic_signs 32", "magnetic_tile 32", "chest_xray 32", "fashion_mnist 32"
     hardened = plain("resnet8", 80, 3e-3, threat=Threat(eps=2 / 255))
     return [
         Case("resnet8", signs, plain("resnet8", 150, 3e-3), (LINF, SMALL, L2, PATCH)),

@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 def drop_outdated(
     store: ChunkStore, model: nn.Module, data: LabelledImages, plan: EvaluationPlan, device: torch.device
-) -> int:
-    """Empty ``store`` unless ``model`` answers as the one whose chunks it holds; returns the chunks dropped.
+) -> None:
+    """Empty ``store`` unless ``model`` answers as the one whose chunks it holds.
 
     A model that never answers alike twice cannot be known again, and is evaluated afresh.
 
@@ -50,7 +50,6 @@ def drop_outdated(
         )
         store.drop(indices)
     store.write_behaviour(behaviour)
-    return 0 if holds else len(indices)
 
 
 def ask(model: nn.Module, data: LabelledImages, device: torch.device) -> dict[str, Tensor]:

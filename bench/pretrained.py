@@ -30,14 +30,18 @@ SETS: dict[str, dict[str, Any]] = {
     "traffic_signs": {"fit": "pad", "epochs": 10, "augment": (10, 0.1, False)},
     "sign_digits": {"fit": "pad", "epochs": 10, "augment": (10, 0.1, True)},
 }
+OPTIM = {"kind": "adamw", "lr": "auto", "warmup_frac": 0.1, "max_grad_norm": 1.0, "ema_decay": "auto"}
+SCHEDULE = {"kind": "full", "batch_norm": "frozen"}
 WAYS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "BatchNorm train": {"schedule.batch_norm": "train"},
-    "rate 1e-4": {"optim": {"kind": "adamw", "lr": 1e-4}},
-    "rate 1e-3": {"optim": {"kind": "adamw", "lr": 1e-3}},
-    "no average": {"optim": {"kind": "adamw", "lr": "auto", "warmup_frac": 0.1, "max_grad_norm": 1.0}},
-    "rates by depth": {"schedule.group_decay": 1.5},
+    "BatchNorm train": {"schedule": {**SCHEDULE, "batch_norm": "train"}},
+    "rate 1e-4": {"optim": {**OPTIM, "lr": 1e-4}, "schedule": SCHEDULE},
+    "rate 1e-3": {"optim": {**OPTIM, "lr": 1e-3}, "schedule": SCHEDULE},
+    "no warm-up": {"optim": {**OPTIM, "warmup_frac": 0.0}},
+    "no average": {"optim": {name: value for name, value in OPTIM.items() if name != "ema_decay"}},
+    "rates by depth": {"schedule": {**SCHEDULE, "group_decay": 1.5}},
 }
+"""What differs from the defaults, one thing at a time."""
 SIZE, BATCH_SIZE = 64, 32
 PLAIN = "plain script"
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import temper
-from temper.cluster.foreign import ForeignSpec, evaluate_foreign
-from temper.cluster.foreign_models import build_foreign
+from temper.cluster.foreign import evaluate_foreign
+from temper.cluster.foreign_models import ForeignSpec, build_foreign
 from temper.data import ShardSet, load_images
 from temper.errors import CheckpointError, DataError, ModelError, RecipeError, RecordError, UsageError
 from temper.leaderboard import build_leaderboard
@@ -198,3 +198,48 @@ def test_what_fools_a_sibling_is_tried_on_a_model_from_elsewhere(
         evaluate_foreign(
             spec(zoo, digits, evaluation={**asked, "siblings": [tmp_path / "nowhere"]}), tmp_path / "other"
         )
+
+
+REMEMBERS = '''
+import torch
+from sklearn.datasets import load_digits
+
+ASKED = []
+
+
+class Remembering(torch.nn.Module):
+    """The nearest mean of a class; what lies near a former image gets the class that that one got."""
+
+    def __init__(self):
+        super().__init__()
+        digits = load_digits()
+        means = [digits.data[digits.target == digit].mean(0).tolist() for digit in range(5, 10)]
+        self.means = torch.tensor(means) / 16
+
+    def forward(self, images):
+        rows = []
+        for image in images:
+            row = -(image.mean(0).flatten() - self.means).square().sum(1)
+            near = [answer for one, answer in ASKED if (one - image.detach()).abs().max() <= 0.21]
+            if near:
+                row = row.index_put((torch.tensor(near[:1]),), row.max() + 1)
+            else:
+                ASKED.append((image.detach().clone(), int(row.argmax())))
+            rows.append(row)
+        return torch.stack(rows)
+
+
+def build():
+    return Remembering()
+'''
+
+
+def test_a_memory_in_the_module_itself_is_found(digits: dict[str, Path], tmp_path: Path) -> None:
+    """A copy of the model would share what its module keeps; one built anew from the file does not."""
+    (tmp_path / "remembers.py").write_text(REMEMBERS)
+    changed = {"model": f"{tmp_path / 'remembers.py'}:build", "threat": {"norm": "linf", "eps": 0.2}}
+    record = evaluate_foreign(spec(tmp_path, digits, **changed), tmp_path / "out")
+    memory = next(gate for gate in record.gates if gate.name == "memory")
+    assert not memory.passed, memory.detail
+    assert record.status == "blocked"
+    assert record.clean_acc.value > 0.7

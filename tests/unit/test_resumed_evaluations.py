@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from temper.cluster.foreign import ForeignSpec, evaluate_foreign
+from temper.cluster.foreign import evaluate_foreign
+from temper.cluster.foreign_models import ForeignSpec
 from temper.records import EvaluationRecord
 
 MODEL = """

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.foreign import ForeignSpec, evaluate_foreign
+from temper.cluster.foreign import evaluate_foreign
+from temper.cluster.foreign_models import ForeignSpec
 from temper.cluster.launch import launch
 from temper.cluster.verify import verify_record
 from temper.records import hash_of_recipe

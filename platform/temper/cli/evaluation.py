@@ -72,7 +72,8 @@ def _run_of(model: str) -> Path | None:
 
 
 def _evaluate_foreign(document: dict[str, Any], settings: dict[str, Any], out: Path) -> Any:
-    from temper.cluster.foreign import ForeignSpec, evaluate_foreign
+    from temper.cluster.foreign import evaluate_foreign
+    from temper.cluster.foreign_models import ForeignSpec
     from temper.spec import apply_overrides, validate
 
     spec = validate(ForeignSpec, apply_overrides(document, settings), "evaluate")

@@ -2,63 +2,26 @@
 
 import hashlib
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
-
-from pydantic import Field, model_validator
-from torch import nn
+from typing import Any
 
 from temper.cluster.evidence import write_evidence
 from temper.cluster.facts import advised
-from temper.cluster.foreign_models import SourceAnswers, build_foreign, digest_of_model
+from temper.cluster.foreign_models import ForeignSpec, OpenForeign, digest_of_model
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import Claim, make_foreign_record
 from temper.cluster.rejection import Material, calibrate_opened, material_from, reject
-from temper.cluster.subject import Opened, Opener, choose_device, siblings_of
-from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
-from temper.errors import ModelError, RecipeError
+from temper.cluster.subject import Opened, Opener, siblings_of
+from temper.data import Images, ShardSet
+from temper.errors import RecipeError
 from temper.evaluation import ChunkStore, Evaluation, EvaluationSpec
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
+from temper.evaluation.fresh import Fresh, copies_of
 from temper.host import use_cpu
-from temper.models import ModelSpec, build_model, start_classes
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second, write_once
-from temper.spec import Spec, Threat, content_hash
-from temper.storage import Place, fetched, mirrored
-
-
-class ForeignSpec(Spec):
-    """What ``temper evaluate module:function`` evaluates, and how."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    model: str
-    """``module:function`` or ``path/to/file.py:function``; the function returns a torch module, images
-    (B,3,H,W) in [0,1] to logits (B,C) of the shards' classes, in their order. Or a weights file of
-    ``backbone``, with its classifier.
-    """
-    backbone: str | None = None
-    shards: Place
-    image_size: int = Field(ge=8, le=1024)
-    fit: Fit = "pad"
-    split: Split = "test"
-    threat: Threat
-    evaluation: EvaluationSpec = EvaluationSpec()
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    use_gpu: bool | Literal["auto"] = "auto"
-    cpus_per_worker: int = Field(default=1, ge=1, le=256)
-
-    @model_validator(mode="after")
-    def _names_a_function(self) -> Self:
-        if self.backbone is not None:
-            return self
-        module, _, function = self.model.rpartition(":")
-        if not (module and function.isidentifier()):
-            raise ValueError(
-                f"model: expected module:function or file.py:function, got {self.model!r}; "
-                "a weights file needs 'backbone'"
-            )
-        return self
+from temper.spec import content_hash
+from temper.storage import fetched, mirrored
 
 
 def evaluate_foreign(
@@ -102,6 +65,7 @@ def evaluate_foreign(
         ),
         num_threads=spec.cpus_per_worker,
         use_gpu=spec.use_gpu,
+        fresh=opener.fresh,
         on_progress=on_progress,
     )
     return record
@@ -118,9 +82,12 @@ def evaluate_opened(
     material: Material | None = None,
     num_threads: int = 1,
     use_gpu: Any = "auto",
+    fresh: Fresh | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Evaluation, EvaluationRecord]:
     """The record of an opened model of foreign origin; written into ``out``, where one is given.
+
+    ``fresh`` makes models that were never asked; copies of the opened one are, where nothing is given.
 
     Raises:
         TemperError: as ``evaluate_foreign``.
@@ -130,9 +97,21 @@ def evaluate_opened(
             "evaluation.rejection: it is fitted to validation images, which arrays in memory have not; "
             "give shards, or leave it out"
         )
+    # Before anything asks it, as the calibration of a rejection does.
+    fresh = fresh or copies_of(opened.model)
     with nullcontext(None) if out is None else mirrored(out) as folder:
         return _evaluate_into(
-            folder, opened, opener, claim, settings, relatives, material, num_threads, use_gpu, on_progress
+            folder,
+            opened,
+            opener,
+            claim,
+            settings,
+            relatives,
+            material,
+            num_threads,
+            use_gpu,
+            fresh,
+            on_progress,
         )
 
 
@@ -146,6 +125,7 @@ def _evaluate_into(
     material: Material | None,
     num_threads: int,
     use_gpu: Any,
+    fresh: Fresh | None,
     on_progress: OnProgress | None,
 ) -> tuple[Evaluation, EvaluationRecord]:
     plan = settings.plan(claim.threat, claim.seed)
@@ -169,6 +149,7 @@ def _evaluate_into(
         num_workers=settings.num_workers,
         num_threads=num_threads,
         use_gpu=use_gpu,
+        fresh=fresh,
         on_progress=on_progress,
     )
     written = None if out is None else RunFolder(out)
@@ -188,39 +169,6 @@ def _evaluate_into(
         write_once(written.record, record.model_dump_json(indent=2) + "\n")
         store.clear()
     return evaluation, record
-
-
-@dataclass(frozen=True)
-class OpenForeign:
-    """Opens the model and the images of a ``ForeignSpec``, in whichever process it is called."""
-
-    spec: ForeignSpec
-
-    def __call__(self) -> Opened:
-        spec = self.spec
-        device = choose_device(spec.use_gpu)
-        shards = ShardSet.open(spec.shards)
-        model = build_foreign(spec.model) if spec.backbone is None else self._from_weights(shards.classes)
-        images = load_images(shards, spec.split, spec.image_size, spec.fit)
-        chosen = stratified_subset(images.labels, spec.evaluation.max_images, spec.seed)
-        test = Images(images.images[chosen], images.labels[chosen], images.rows[chosen])
-        return Opened(model.to(device).eval(), test, device)
-
-    def _from_weights(self, classes: list[str]) -> nn.Module:
-        """A backbone of ours with the weights and the classifier of a file.
-
-        Raises:
-            ModelError: weights that do not fit, or without a classifier for so many classes.
-        """
-        spec = self.spec
-        assert spec.backbone is not None
-        found = start_classes(spec.model, spec.backbone)
-        if found is None or len(found) != len(classes):
-            has = "no classifier" if found is None else f"a classifier of {len(found)} classes"
-            raise ModelError(f"{spec.model}: has {has}, the shards have {len(classes)} classes")
-        built = ModelSpec(backbone=spec.backbone, weights=spec.model)
-        heads = {"target": classes, "source": classes}
-        return SourceAnswers(build_model(built, heads, image_size=spec.image_size, seed=spec.seed))
 
 
 def fingerprint_of(images: Images) -> str:

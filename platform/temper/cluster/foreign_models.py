@@ -4,15 +4,97 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from temper.cluster.subject import Opened, choose_device
+from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
 from temper.errors import ModelError, RecipeError
-from temper.models import TaskModel
+from temper.evaluation import EvaluationSpec
+from temper.models import ModelSpec, TaskModel, build_model, start_classes
+from temper.spec import Spec, Threat
+from temper.storage import Place
+
+
+class ForeignSpec(Spec):
+    """What ``temper evaluate module:function`` evaluates, and how."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    model: str
+    """``module:function`` or ``path/to/file.py:function``; the function returns a torch module, images
+    (B,3,H,W) in [0,1] to logits (B,C) of the shards' classes, in their order. Or a weights file of
+    ``backbone``, with its classifier.
+    """
+    backbone: str | None = None
+    shards: Place
+    image_size: int = Field(ge=8, le=1024)
+    fit: Fit = "pad"
+    split: Split = "test"
+    threat: Threat
+    evaluation: EvaluationSpec = EvaluationSpec()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    use_gpu: bool | Literal["auto"] = "auto"
+    cpus_per_worker: int = Field(default=1, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _names_a_function(self) -> Self:
+        if self.backbone is not None:
+            return self
+        module, _, function = self.model.rpartition(":")
+        if not (module and function.isidentifier()):
+            raise ValueError(
+                f"model: expected module:function or file.py:function, got {self.model!r}; "
+                "a weights file needs 'backbone'"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class OpenForeign:
+    """Opens the model and the images of a ``ForeignSpec``, in whichever process it is called."""
+
+    spec: ForeignSpec
+
+    def __call__(self) -> Opened:
+        spec = self.spec
+        device = choose_device(spec.use_gpu)
+        shards = ShardSet.open(spec.shards)
+        model = self._built(shards.classes)
+        images = load_images(shards, spec.split, spec.image_size, spec.fit)
+        chosen = stratified_subset(images.labels, spec.evaluation.max_images, spec.seed)
+        test = Images(images.images[chosen], images.labels[chosen], images.rows[chosen])
+        return Opened(model.to(device).eval(), test, device)
+
+    def fresh(self) -> nn.Module:
+        """The model built anew, from its file: what its module keeps is gone too."""
+        return self._built(ShardSet.open(self.spec.shards).classes)
+
+    def _built(self, classes: list[str]) -> nn.Module:
+        spec = self.spec
+        return build_foreign(spec.model) if spec.backbone is None else self._from_weights(classes)
+
+    def _from_weights(self, classes: list[str]) -> nn.Module:
+        """A backbone of ours with the weights and the classifier of a file.
+
+        Raises:
+            ModelError: weights that do not fit, or without a classifier for so many classes.
+        """
+        spec = self.spec
+        assert spec.backbone is not None
+        found = start_classes(spec.model, spec.backbone)
+        if found is None or len(found) != len(classes):
+            has = "no classifier" if found is None else f"a classifier of {len(found)} classes"
+            raise ModelError(f"{spec.model}: has {has}, the shards have {len(classes)} classes")
+        built = ModelSpec(backbone=spec.backbone, weights=spec.model)
+        heads = {"target": classes, "source": classes}
+        return SourceAnswers(build_model(built, heads, image_size=spec.image_size, seed=spec.seed))
 
 
 class SourceAnswers(nn.Module):

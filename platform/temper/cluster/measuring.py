@@ -17,6 +17,7 @@ from temper.evaluation import (
 )
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
+from temper.evaluation.fresh import Fresh, copies_of
 
 EVALUATION = "evaluation"
 """Folder of finished chunks, beside the record that they become."""
@@ -30,6 +31,7 @@ def measure(
     classes: Sequence[str],
     store: ChunkStore | None,
     relatives: Relatives | None = None,
+    fresh: Fresh | None = None,
     num_workers: int = 0,
     num_threads: int = 1,
     use_gpu: Any = "auto",
@@ -37,10 +39,13 @@ def measure(
 ) -> Evaluation:
     """Evaluate ``opened`` as ``plan`` says; ``opener`` opens the same for ``num_workers`` processes of Ray.
 
+    ``fresh`` makes models that were never asked; copies of the opened one are, where nothing is given.
+
     Raises:
         TemperError: the model does not answer with logits, or cannot be opened on a worker.
     """
     test = opened.test
+    fresh = fresh or copies_of(opened.model)
     data, _ = prepare(test.images, test.labels, plan)
     if store is not None:
         drop_outdated(store, opened.model, data, plan, opened.device)
@@ -55,6 +60,7 @@ def measure(
             device=opened.device,
             store=store,
             relatives=relatives,
+            fresh=fresh,
             on_progress=on_progress,
         )
     start_ray()
@@ -77,4 +83,5 @@ def measure(
         plan=plan,
         device=opened.device,
         relatives=relatives,
+        fresh=fresh,
     )

@@ -14,6 +14,7 @@ from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import answer_clean, evaluate_chunk
 from temper.evaluation.evaluate import NUM_KEPT
 from temper.evaluation.found import CleanOutcome
+from temper.evaluation.fresh import copies_of
 from temper.evaluation.gates import run_gates
 from temper.evaluation.metrics import measure
 from temper.evaluation.passes import held_still
@@ -124,10 +125,11 @@ class Reexamined:
         places = torch.from_numpy(chosen)
         data = LabelledImages(self.data.images[places], self.data.labels[places])
         rows, kept = torch.from_numpy(columns["row"][chosen]), torch.zeros(len(chosen), dtype=torch.bool)
+        fresh = copies_of(self.opened.opened.model)
         found = evaluate_chunk(self.opened.opened.model, data, rows, kept, plan, 0, device)
         relatives = self.opened.start.relatives() if self.opened.start else {}
         with held_still(self.opened.opened.model, _floats(data.images[:8], self.opened)) as held:
-            gates = run_gates(held, data, found, plan, device, relatives)
+            gates = run_gates(held, data, found, plan, device, relatives, fresh)
         return main_cascade(found, plan).standing.numpy(), gates
 
     def _plan(self, seed: int) -> EvaluationPlan:
@@ -169,7 +171,12 @@ def judge_search(num_fallen: int, num_apart: int, num_sampled: int) -> Check:
 
 def judge_gates(claimed: list[GateRecord], found: list[GateRecord]) -> Check:
     passed = {gate.name: gate.passed for gate in claimed}
-    problems = [f"the record lacks the gate '{gate.name}'" for gate in found if gate.name not in passed]
+    # A record of an earlier version lacks the gates that came later.
+    problems = [
+        f"the record lacks the gate '{gate.name}', which fails: {gate.detail}"
+        for gate in found
+        if gate.name not in passed and not gate.passed
+    ]
     problems += [
         f"'{gate.name}' passed in the record, but fails: {gate.detail}"
         for gate in found

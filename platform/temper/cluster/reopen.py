@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temper.cluster.evaluate import Start
-from temper.cluster.foreign import ForeignSpec, OpenForeign
-from temper.cluster.foreign_models import digest_of_model
+from temper.cluster.foreign_models import ForeignSpec, OpenForeign, digest_of_model
 from temper.cluster.rejection import Material, checkpoint_of, material_from, material_of
 from temper.cluster.subject import Opened, Subject
 from temper.data import ShardSet, Split

@@ -12,6 +12,7 @@ from temper.data import stratified_subset
 from temper.evaluation.cascade import LabelledImages, OnProgress
 from temper.evaluation.chunk import evaluate_chunk
 from temper.evaluation.found import Found, join
+from temper.evaluation.fresh import Fresh, copies_of
 from temper.evaluation.gates import run_gates
 from temper.evaluation.passes import held_still
 from temper.evaluation.plan import EvaluationPlan
@@ -38,16 +39,19 @@ def evaluate_images(
     device: torch.device | str = "cpu",
     store: ChunkStore | None = None,
     relatives: Relatives | None = None,
+    fresh: Fresh | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Clean and robust accuracy of ``model`` (images (B,3,H,W) in [0,1] to logits (B,C)).
 
     ``images`` uint8 (N,3,H,W), ``labels`` and ``rows`` int64 (N,). The model is held still and left exactly
     as it was. The same seed gives the same outcomes. Chunks that ``store`` has are not attacked again.
+    ``fresh`` makes models that were never asked; copies of ``model`` are, where nothing is given.
 
     Raises:
         ModelError: the model does not answer with logits.
     """
+    fresh = fresh or copies_of(model)
     data, kept = prepare(images, labels, plan)
     numbers = torch.from_numpy(rows.astype(np.int64))
     found: list[Found] = []
@@ -68,7 +72,15 @@ def evaluate_images(
                 store.write(index, one)
         found.append(one)
     return conclude(
-        model, data, rows, join(found), classes=classes, plan=plan, device=device, relatives=relatives
+        model,
+        data,
+        rows,
+        join(found),
+        classes=classes,
+        plan=plan,
+        device=device,
+        relatives=relatives,
+        fresh=fresh,
     )
 
 
@@ -92,12 +104,13 @@ def conclude(
     plan: EvaluationPlan,
     device: torch.device | str = "cpu",
     relatives: Relatives | None = None,
+    fresh: Fresh | None = None,
 ) -> Evaluation:
     """See whether the numbers can be trusted, and put them together. What the gates find counts."""
     device = torch.device(device)
     few = data.images[:8].to(device).float() / 255
     with held_still(model, few) as held:
-        gates = run_gates(held, data, found, plan, device, relatives or {})
+        gates = run_gates(held, data, found, plan, device, relatives or {}, fresh)
     evaluation = summarise(found, data.images, rows, classes, plan, gates)
     return replace(
         evaluation,

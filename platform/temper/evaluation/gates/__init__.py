@@ -11,10 +11,13 @@ from torch import Tensor
 
 from temper.evaluation.cascade import Batching, LabelledImages
 from temper.evaluation.found import Found
+from temper.evaluation.fresh import Fresh
 from temper.evaluation.gates.base import Scene, inherit
+from temper.evaluation.gates.front import without_front
 from temper.evaluation.gates.gradients import zero_gradients
 from temper.evaluation.gates.inputs import normalization_inside
 from temper.evaluation.gates.limits import huge_eps, zero_eps
+from temper.evaluation.gates.memory import no_memory
 from temper.evaluation.gates.model import check_model
 from temper.evaluation.gates.outcomes import check_outcomes
 from temper.evaluation.gates.planted import planted_found
@@ -37,16 +40,21 @@ def run_gates(
     plan: EvaluationPlan,
     device: torch.device,
     relatives: Mapping[str, Callable[[Tensor], Tensor]],
+    fresh: Fresh | None,
 ) -> list[GateRecord]:
-    """Every gate of the main threat model; adversarial examples that they find are added to ``found``."""
+    """Every gate of the main threat model; adversarial examples that they find are added to ``found``.
+
+    ``fresh`` makes copies of the model that were never asked; ``None`` where it cannot be copied.
+    """
     main = main_cascade(found, plan)
     batching = Batching(plan.batch_size, device)
-    scene = Scene(model, data, found, main, plan.main.suite, batching, plan.seed, relatives)
+    scene = Scene(model, data, found, main, plan.main.suite, batching, plan.seed, relatives, fresh)
     few = data.images[: min(NUM_IMAGES, plan.batch_size)].to(device).float() / 255
     gates = check_model(model.model, few)
     if main.threat.norm not in ("l0", "semantic"):
         gates += [zero_eps(scene), planted_found(scene), zero_gradients(scene), huge_eps(scene)]
-        gates += check_search(scene)
+        # The last two after the others: what they find is not the suite's to find.
+        gates += [*check_search(scene), without_front(scene), no_memory(scene)]
         _spread(found, scene)
     gates += check_outcomes(found, found.passes.num_not_finite + model.num_not_finite)
     return [*gates, normalization_inside(scene)]

@@ -82,6 +82,28 @@ class ManySteps(GateMember):
         return attack.perturb(model, images, labels, generator)
 
 
+class RoundTheFront(ManySteps):
+    """APGD on the margin of another function of the images, whose gradient stands in for the model's."""
+
+    _logits_fn: LogitsFn = PrivateAttr()
+
+    @classmethod
+    def through(cls, logits_fn: LogitsFn, steps: int) -> "RoundTheFront":
+        member = cls(steps=steps)
+        member._logits_fn = logits_fn
+        return member
+
+    @property
+    def name(self) -> str:
+        return f"gate-bpda-{self.steps}"
+
+    def within(self, model: Any, *arguments: Any) -> Tensor:
+        return super().within(self._logits_fn, *arguments)
+
+    def patched(self, model: Any, *arguments: Any) -> Tensor:
+        return super().patched(self._logits_fn, *arguments)
+
+
 class OneStep(GateMember):
     """One full step on the cross-entropy. Goodfellow et al. 2014, arXiv:1412.6572."""
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from temper.evaluation.cascade import Batching, LabelledImages, run_cascade
 from temper.evaluation.found import CascadeOutcome, Found, MemberOutcome
+from temper.evaluation.fresh import Fresh
 from temper.evaluation.gates.attackers import ball_norm
 from temper.evaluation.members import Member
 from temper.evaluation.passes import HeldModel
@@ -41,6 +42,7 @@ class Scene:
     batching: Batching
     seed: int
     relatives: Mapping[str, Callable[[Tensor], Tensor]]
+    fresh: Fresh | None = None
 
     @property
     def norm(self) -> TrainedNorm:

@@ -1,0 +1,91 @@
+"""A gate on models that remember what they were asked."""
+
+from typing import Any
+
+import torch
+from pydantic import PrivateAttr
+from torch import Tensor, nn
+
+from temper.evaluation.cascade import run_cascade
+from temper.evaluation.fresh import Fresh
+from temper.evaluation.gates.attackers import ManySteps
+from temper.evaluation.gates.base import Scene, gate
+from temper.evaluation.gates.model import SAME_ANSWER
+from temper.evaluation.passes import CountedModel, HeldModel
+from temper.records import GateRecord
+from temper.seeds import derive_seed
+
+NUM_IMAGES, STEPS = 16, 10
+
+
+class Forgetful(nn.Module):
+    """A model that was never asked before: every pass goes through a fresh copy."""
+
+    def __init__(self, fresh: Fresh) -> None:
+        super().__init__()
+        self._fresh = fresh
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self._fresh().to(images.device).eval().requires_grad_(False)(images)
+        return logits
+
+
+class Recorded(ManySteps):
+    """Keeps what it found."""
+
+    _found: list[tuple[Tensor, Tensor]] = PrivateAttr(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return "gate-fresh-copies"
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Any, seed: int) -> Tensor:
+        found = super().run(model, images, labels, threat, seed)
+        self._found.append((images, found))
+        return found
+
+    @property
+    def found(self) -> tuple[Tensor, Tensor]:
+        """Images and what was made of them, each (K,3,H,W)."""
+        images, found = zip(*self._found, strict=True)
+        return torch.cat(images), torch.cat(found)
+
+
+def no_memory(scene: Scene) -> GateRecord:
+    """What a fresh copy answers, the model that was asked before answers too.
+
+    A model that remembers the clean images, and answers alike near them, stands against every attack that
+    asks it more than once. So fresh copies are attacked, each asked once, and what is found is shown to both.
+    """
+    name = "memory"
+    if scene.fresh is None:
+        return gate(name, True, "the model cannot be copied, so whether it remembers was not looked at", "")
+    if not scene.main.standing.any():
+        return gate(name, True, "no image is left standing, so there is nothing more to find", "")
+    chosen = scene.some(scene.main.standing, min(NUM_IMAGES, scene.batching.batch_size))
+    forgetful, attack = Forgetful(scene.fresh), Recorded(steps=STEPS)
+    held = HeldModel(forgetful, forgetful)
+    seed = derive_seed(scene.seed, "gates", "memory")
+    run_cascade(held, scene.data, scene.main, [attack], seed=seed, batching=scene.batching, among=chosen)
+    images, perturbed = attack.found
+    with torch.no_grad():
+        # The clean images first: what a memory would take the perturbed ones for.
+        scene.held.model(images)
+        asked, unasked = scene.held.model(perturbed), held.model(perturbed.flip(0)).flip(0)
+    apart = float((asked - unasked).abs().max() / unasked.abs().max().clamp_min(1e-12))
+    _count(scene, held.model)
+    fallen = int(scene.main.members[-1].fooled.sum())
+    return gate(
+        name,
+        apart <= SAME_ANSWER,
+        f"{len(images)} perturbed images get the answers that fresh copies give; {fallen} fooled those",
+        f"what the model answers depends on what it was asked before: on {len(images)} perturbed images a "
+        f"fresh copy's logits differ by up to {100 * apart:.0f} %, and {fallen} fool fresh copies alone. "
+        "Remove from forward whatever it keeps between calls",
+    )
+
+
+def _count(scene: Scene, other: CountedModel) -> None:
+    """Passes through copies are passes of this evaluation."""
+    scene.held.model.num_forward += other.num_forward
+    scene.held.model.num_backward += other.num_backward

@@ -35,7 +35,7 @@ def kinds_of(scene: Scene) -> list[Member]:
     members: dict[str, Member] = {}
     num_classes = scene.found.clean.logits.shape[1]
     for member in scene.suite.members_for(num_classes):
-        if member.sees == "gradients":
+        if member.sees == "gradients" and member.is_general:
             settings = member.model_dump(exclude={"steps", "rel_stepsize", "restarts", "locations"})
             members.setdefault(str(settings), member.model_copy(update={"restarts": 1}))
     return list(members.values())

@@ -26,7 +26,10 @@ class Forgetful(nn.Module):
         self._fresh = fresh
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._fresh().to(images.device).eval().requires_grad_(False)(images)
+        # A function that builds a model may train it, and draw.
+        with torch.enable_grad(), torch.random.fork_rng():
+            model = self._fresh()
+        logits: Tensor = model.to(images.device).eval().requires_grad_(False)(images)
         return logits
 
 

@@ -162,7 +162,9 @@ def _search(
         found = found | fooled
     names = {member.name for member in first}
     for member in scene.suite.members_for(scene.found.clean.logits.shape[1]):
-        if member.sees == "gradients" and member.name not in names and not found[there].all():
+        if not member.is_general or member.name in names or found[there].all():
+            continue
+        if member.sees == "gradients":
             found = found | _fooled(scene, planted, labels, threat, member)
     return found, listed
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from temper.evaluation.members.base import FoolboxMember, Member, SearchMember
+from temper.evaluation.members.custom import CustomMember
 from temper.evaluation.members.foolbox_ball import DDNMember
 from temper.evaluation.members.foolbox_l0 import PointwiseMember, SaltPepperMember
 from temper.evaluation.members.foolbox_l1 import EADMember, SLIDEMember
@@ -57,7 +58,8 @@ AnyMember = Annotated[
     | BrightnessMember
     | BlurMember
     | PatchMember
-    | PatchSearchMember,
+    | PatchSearchMember
+    | CustomMember,
     Field(discriminator="kind"),
 ]
 
@@ -68,6 +70,7 @@ __all__ = [
     "BrightnessMember",
     "CWMember",
     "ContrastMember",
+    "CustomMember",
     "DDNMember",
     "DeepFoolMember",
     "EADMember",

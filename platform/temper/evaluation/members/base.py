@@ -26,6 +26,8 @@ class Member(Spec):
     """The norms that it attacks in."""
     sees: ClassVar[Sees] = "gradients"
     min_classes: ClassVar[int] = 2
+    is_general: ClassVar[bool] = True
+    """Whether it attacks any model: gates try it on some of their own making."""
 
     @property
     def name(self) -> str:

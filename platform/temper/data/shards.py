@@ -1,5 +1,6 @@
 """Writing shards: Parquet files in the layout that the Hugging Face hub uses for images."""
 
+import glob
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
 from temper.data.remote_shards import published
 from temper.data.splits import draw_splits
 from temper.errors import DataError, ShardError
+from temper.leftovers import held_folder, remove_leftovers
 from temper.records import sha256_of, write_atomic
 from temper.seeds import derive_seed
 
@@ -71,12 +73,17 @@ def write_shards(
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """A folder under another name, which becomes ``folder`` once it is whole."""
+    """A folder under another name, which becomes ``folder`` once it is whole.
+
+    What a killed process left of the same is removed first.
+    """
     writing = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
+        remove_leftovers(folder.parent, f".{glob.escape(folder.name)}.*.tmp")
         writing.mkdir(parents=True)
-        yield writing
-        writing.rename(folder)
+        with held_folder(writing):
+            yield writing
+            writing.rename(folder)
     except OSError as problem:
         raise ShardError(f"{folder}: cannot be written ({problem.strerror})") from None
     finally:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -9,13 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from temper.errors import TemperError, UsageError
 from temper.leaderboard.build import build_leaderboard
 from temper.leaderboard.page.index import render_waiting
 from temper.leaderboard.sweeps import SweepNews, find_sweeps, news_of
+from temper.leftovers import held_folder, remove_leftovers
 from temper.records import write_atomic
 
 WATCHED = ("record.json", "entry.json", "crossval.json", "ledger.jsonl")
@@ -33,6 +35,18 @@ TYPES = {
     ".png": "image/png",
 }
 CHECK_EVERY_S = 1.0
+PREFIX = ".temper-serve-"
+
+
+class _Server(ThreadingHTTPServer):
+    """Clients that leave are none of our errors; the others take a line."""
+
+    say: Callable[[str], None]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        problem = sys.exc_info()[1]
+        if not isinstance(problem, ConnectionError | TimeoutError):
+            self.say(f"a request failed ({type(problem).__name__}: {problem})")
 
 
 class BoardServer:
@@ -58,13 +72,17 @@ class BoardServer:
         self._folder, self._say, self._explain = folder.resolve(), say, explain
         self._explained: dict[Path, int] = {}
         # Inside the folder, so that links to records are relative; hidden, so that none is found there.
-        self._place = TemporaryDirectory(dir=folder, prefix=".temper-serve-")
+        remove_leftovers(self._folder, f"{PREFIX}*")
+        self._place = TemporaryDirectory(dir=folder, prefix=PREFIX)
         self._out = Path(self._place.name).resolve()
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(held_folder(self._out))
         self._version, self._ended = "", threading.Event()
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(self))
+            self._server = _Server((host, port), _handler(self))
+            self._server.say = say
         except OSError as problem:
-            self._place.cleanup()
+            self._clean_up()
             raise UsageError(f"--host {host} --port {port}: {problem.strerror or problem}") from None
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
@@ -100,7 +118,11 @@ class BoardServer:
         self._ended.set()
         self._watcher.join()
         self._server.server_close()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
         self._place.cleanup()
+        self._held.close()
 
     def serve_forever(self) -> None:
         """Answer until interrupted, or until ``stop``."""

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from temper.errors import RecipeError
 from temper.evaluation.members import AnyMember
-from temper.evaluation.suites import SUITES, VERSION, SuiteName
+from temper.evaluation.suites import NEWER, SUITES, VERSION, SuiteName
 from temper.records import SuiteRecord
 from temper.spec import Geometry, Spec, content_hash, read_yaml, validate
 
@@ -50,7 +50,8 @@ def suite_for(name: str, norm: Geometry) -> Suite:
     if name not in get_args(SuiteName):
         return _read_suite(name, norm)
     members = SUITES[name][norm]  # type: ignore[index]  # checked above
-    return Suite(name=f"{name}-{norm}", version=VERSION, members=members)
+    version = NEWER.get((name, norm), VERSION)  # type: ignore[arg-type]  # checked above
+    return Suite(name=f"{name}-{norm}", version=version, members=members)
 
 
 def _read_suite(name: str, norm: Geometry) -> Suite:

@@ -42,7 +42,7 @@ CAUGHT_BY = {
     "JPEG through Pillow": "without its front",
     "a fine sine over the pixels": "without its front",
     "steep tanh before the first layer": "without its front",
-    "gradient reversed": "black box",
+    "gradient reversed": "huge eps",
     "gradient replaced by noise": "black box",
     "gradient mirrored": "black box",
     "gradient of one row alone": "black box",

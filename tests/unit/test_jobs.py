@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from temper.cli import main
 from temper.cli.job_words import as_written, check_words, parse_words
 from temper.cluster.jobs import JobRequest, Parcel, check_folder, connect, last_lines, pack
+from temper.cluster.jobs.address import in_between
 from temper.cluster.jobs.checks import judge
 from temper.cluster.jobs.probe import look_around, missing_folders, tidy, write_mark
 from temper.cluster.jobs.request import load_runtime_env, next_free
@@ -131,6 +133,8 @@ SHARED = "--set data.target=/shared/t --set data.source=s3://bucket/s"
         ("evaluate /shared/run", "evaluate /shared/run", "/shared/run"),
         ("crossval r.yaml --out /c --folds 3", "crossval r.yaml --out /c --folds 3", "/c"),
         ("demo --out /shared/demo", "demo --out /shared/demo", "/shared/demo"),
+        ("shards /shared/a /shared/b", "shards /shared/a /shared/b", "/shared/b"),
+        ("leaderboard /r --out s3://b/l", "leaderboard /r --out s3://b/l", "s3://b/l"),
     ],
 )
 def test_words_are_those_of_temper_and_can_be_sent_again(text: str, sent: str, out: str) -> None:
@@ -142,13 +146,15 @@ def test_words_are_those_of_temper_and_can_be_sent_again(text: str, sent: str, o
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "one of train, sweep, crossval, evaluate, demo.*got nothing"),
+        ("", "one of train, sweep, crossval, evaluate, demo, shards, leaderboard.*got nothing"),
         ("polish x", "got 'polish'"),
         ("doctor", "got 'doctor'"),
         ("sweep show /shared/a", "is no job"),
         ("train r.yaml", "needs --out"),
         ("train r.yaml --out runs/a", "relative.*which the cluster removes"),
         ("demo", "--out demo is relative"),
+        ("shards /shared/a shards/b", "--out shards/b is relative"),
+        ("leaderboard /shared/runs", "--out leaderboard is relative"),
     ],
 )
 def test_words_that_make_no_job_are_refused(text: str, message: str) -> None:
@@ -328,3 +334,34 @@ def test_a_sweep_that_is_sent_again_goes_on_only_if_it_is_the_same(tmp_path: Pat
         _holds_same(folder.path, recipe, space, ["objective.alpha=0.7"])
     with pytest.raises(UsageError, match="another recipe or space"):
         _holds_same(folder.path, recipe, ROOT / "search_spaces/attack.yaml", [])
+
+
+def test_in_a_folder_that_was_sent_a_relative_out_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Plain ``ray job submit`` looks at nothing; Ray removes the folder, and the result with it."""
+    sent = tmp_path / "session/runtime_resources/working_dir_files/_ray_pkg_1"
+    sent.mkdir(parents=True)
+    monkeypatch.chdir(sent)
+    for text in ("train r.yaml --out runs/a", "train r.yaml", "demo", "leaderboard /shared/runs"):
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(text))
+        assert ended.value.code == 2
+        assert "every node sees" in capsys.readouterr().err.replace("\n", " ")
+    assert not list(sent.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split("train r.yaml --out /shared/a"))
+    assert "r.yaml" in capsys.readouterr().err  # goes on to the recipe, which is not there
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_a_proxy_in_between_is_named(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert in_between("http://head.example:8265") == ""
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    assert variable in in_between("http://head.example:8265")
+    assert "NO_PROXY=head.example" in in_between("http://head.example:8265")
+    monkeypatch.setenv("no_proxy", "head.example")
+    assert in_between("http://head.example:8265") == ""

@@ -19,6 +19,7 @@ import temper.cli.training
 import temper.cli.use
 import temper.cli.verification  # noqa: F401  # their commands enter the application as they are imported
 from temper.addresses import in_words
+from temper.cli.job_words import refuse_lost_results
 from temper.cli.options import app
 from temper.cli.show import console
 from temper.credentials import shown
@@ -29,8 +30,10 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="temper")
+        refuse_lost_results(words)
+        app(args=words, prog_name="temper")
     except Interrupted as problem:
         console.print(_escape(str(problem)), soft_wrap=True, highlight=False)
         sys.exit(130)

@@ -14,8 +14,10 @@ from temper.errors import UsageError
 if TYPE_CHECKING:
     from temper.cluster.jobs import Parcel
 
-COMMANDS = ("train", "sweep", "crossval", "evaluate", "demo")
+COMMANDS = ("train", "sweep", "crossval", "evaluate", "demo", "shards", "leaderboard")
 """What runs as a job; each has its script in jobs/."""
+SENT_FOLDER = "/runtime_resources/working_dir_files/"
+"""Part of the path of a folder that was sent to Ray with a job."""
 GOING_ON = ("train", "sweep")
 """Get ``--go-on``: the same words again resume. The others resume by themselves, or are short."""
 
@@ -47,8 +49,9 @@ class Words:
             UsageError: it isn't said, or it would be in the folder that the job runs in, which goes with it.
         """
         place = self.parameters.get("out") or self.parameters.get("resume")
-        if place is None and self.command == "evaluate":
-            place = self.parameters["model"]
+        if place is None:
+            # What these make without --out stands there too.
+            place = self.parameters.get({"evaluate": "model", "shards": "dst"}.get(self.command, ""))
         if place is None:
             raise UsageError(
                 f"a job needs --out: storage that every node sees, such as /shared/runs/{self.command}"
@@ -86,6 +89,22 @@ def parse_words(words: Sequence[str]) -> Words:
     return Words(tuple(words), dict(parsed.params))
 
 
+def refuse_lost_results(words: Sequence[str]) -> None:
+    """Within a job of Ray, refuse a result that would go with the folder that Ray made for the job.
+
+    ``temper job submit`` looks before it sends; plain ``ray job submit`` does not.
+
+    Raises:
+        UsageError: the result's place is relative, or not said.
+    """
+    try:
+        is_sent = SENT_FOLDER in Path.cwd().as_posix()
+    except OSError:  # the folder is gone; the command will say so
+        return
+    if is_sent and words and words[0] in COMMANDS and not {"-h", "--help"} & set(words):
+        _ = parse_words(words).out
+
+
 def check_words(words: Words, parcel: "Parcel") -> dict[str, str]:
     """Check recipe and space as they are in the folder; what is read on the cluster, by its purpose.
 
@@ -120,15 +139,25 @@ def _places(words: Words, parcel: "Parcel") -> Iterator[tuple[str, str]]:
         yield "--target", as_written(target)
     if parameters.get("resume") is not None:
         yield "--resume", as_written(parameters["resume"])
+    if words.command == "shards":
+        yield "the images", as_written(parameters["src"])
+    for result in parameters.get("results") or []:
+        yield "the results", as_written(result)
+    if parameters.get("compare") is not None:
+        yield "--compare", as_written(parameters["compare"])
     if words.command == "evaluate":
-        model = str(parameters["model"])
-        file, colon, _ = model.partition(":")
-        if not colon or "://" in model:
-            yield "the model", model
-        elif file.endswith(".py"):
-            yield "the model", file
-        if parameters.get("data") is not None:
-            yield "--data", as_written(parameters["data"])
+        yield from _places_of_evaluation(parameters)
+
+
+def _places_of_evaluation(parameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    model = str(parameters["model"])
+    file, colon, _ = model.partition(":")
+    if not colon or "://" in model:
+        yield "the model", model
+    elif file.endswith(".py"):
+        yield "the model", file
+    if parameters.get("data") is not None:
+        yield "--data", as_written(parameters["data"])
 
 
 def _places_of_recipe(words: Words, parcel: "Parcel") -> Iterator[tuple[str, str]]:

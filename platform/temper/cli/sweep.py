@@ -72,7 +72,19 @@ def run(
     if go_on and out is not None and _holds_same(out, recipe, space, overrides or []):
         _resume(out, changes, as_json, verbose)
         return
+    if samples is not None:
+        _refuse_for_a_grid(space)
     _run(recipe, space, overrides or [], changes, out, dry_run, as_json, verbose)
+
+
+def _refuse_for_a_grid(space: Path) -> None:
+    from temper.search import load_space
+
+    if load_space(space).search == "grid":
+        raise UsageError(
+            f"--samples: {space} is a grid, which tries each of its points once; leave it out, or write "
+            "`search: random` there"
+        )
 
 
 def _holds_same(folder: Path, recipe: Path, space: Path, overrides: list[str]) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from temper.cli import main
 from temper.errors import SearchSpaceError
 from temper.search import Parameter, SearchSpace, build_trials, check_space, load_space
 from temper.search.constraints import Constraint
@@ -203,3 +204,13 @@ def test_source_accuracy_is_no_objective_without_source_images(tiny_recipe: Any)
         check_space(
             space(objectives=wanted, parameters={"optim.lr": {"uniform": [0.1, 1]}}), recipe.resolved(), "s"
         )
+
+
+def test_samples_of_a_grid_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """They would have no effect."""
+    root = Path(__file__).parents[3]
+    words = ["sweep", f"{root}/jobs/recipes/tiny.yaml", f"{root}/search_spaces/alpha.yaml", "--samples", "3"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--dry-run"])
+    assert ended.value.code == 2
+    assert "is a grid, which tries each of its points once" in capsys.readouterr().err.replace("\n", " ")

@@ -41,7 +41,21 @@ def takes_anyone(address: str) -> bool:
         said = str(problem)
     raise JobError(
         f"{address}: does not say whether it asks for a token ({said}); is it busy? Try again later"
+        f"{in_between(address)}"
     )
+
+
+def in_between(url: str) -> str:
+    """What to say of a proxy that stands between, named by its variable; empty where none does."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if urllib.request.proxy_bypass(host):
+        return ""
+    for name in (f"{parts.scheme}_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            if os.environ.get(variable):
+                return f". The way goes through the proxy of {variable}; NO_PROXY={host} goes past it"
+    return ""
 
 
 def is_near(address: str) -> bool:
@@ -122,7 +136,9 @@ def said_plainly(url: str) -> Iterator[None]:
             "token in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
         ) from None
     except (ConnectionError, requests.exceptions.RequestException) as problem:
-        raise JobError(f"{url}: no longer answers, or is no head of Ray ({_short(problem)})") from None
+        raise JobError(
+            f"{url}: no longer answers, or is no head of Ray ({_short(problem)}){in_between(url)}"
+        ) from None
     except (RuntimeError, ValueError, KeyError) as problem:
         raise JobError(f"{url}: {_short(problem)}") from None
 

@@ -3,8 +3,9 @@
     TEMPER_DATA=... python bench/honest_models.py [--weights FOLDER] [--only TEXT]
 
 Undefended and hardened, under-trained, probed, fine-tuned, with adapters, of every family of backbones.
-FOLDER holds the weights files of EfficientNet-Lite0 and of CIFAR-10's ResNets, without which those are left
-out; without TEMPER_DATA only the models on digits are tried. Exits with 1 where a gate fired.
+FOLDER holds the weights files of CIFAR-10's ResNets; without it these are left out, and so is
+EfficientNet-Lite0, whose weights come with temper[weights]. Without TEMPER_DATA only the models on digits are
+tried. Exits with 1 where a gate fired.
 
 Each is evaluated like a model from elsewhere, so that no gate knows that temper made it.
 """

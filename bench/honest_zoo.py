@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from masked_models import load_digits
@@ -109,10 +108,7 @@ class CifarResNet(nn.Module):
 def pretrained(name: str, folder: Path, task: Task, adapter: AnyAdapter | None = None) -> TaskModel:
     """A ``cifar_resnet`` or EfficientNet-Lite0 with the weights in ``folder``, and a head for ``task``."""
     if name == LITE0:
-        path = folder / f"{LITE0}-renamed.safetensors"
-        if not path.exists():
-            save_file(_as_timm(next(folder.glob(f"{LITE0}*.pth"))), path)
-        spec = ModelSpec(backbone="timm/tf_efficientnet_lite0", weights=str(path), adapter=adapter)
+        spec = ModelSpec(backbone="timm/tf_efficientnet_lite0", weights="pretrained", adapter=adapter)
         return build_model(spec, {"target": task.classes}, image_size=task.size, seed=0).eval()
     depth, beginning = CIFAR_RESNETS[name]
     path = next(folder.glob(f"{beginning}-*.th"))
@@ -132,35 +128,6 @@ def pretrained(name: str, folder: Path, task: Task, adapter: AnyAdapter | None =
     if adapter is not None:
         model.attach(adapter)
     return model.eval()
-
-
-def _as_timm(path: Path) -> dict[str, Tensor]:
-    """lukemelas' EfficientNet-Lite0 under the names of timm's tf_efficientnet_lite0."""
-    import timm
-
-    own = torch.load(path, weights_only=True, map_location="cpu")
-    stages = timm.create_model("tf_efficientnet_lite0").blocks
-    blocks = [f"blocks.{stage}.{block}" for stage, inner in enumerate(stages) for block in range(len(inner))]
-    top = {
-        "_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
-        "_fc": "classifier",
-    }  # fmt: skip
-    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    others = {
-        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-        "_project_conv": "conv_pwl", "_bn2": "bn3",
-    }  # fmt: skip
-    renamed = {}
-    for name, value in own.items():
-        part, *rest = name.split(".")
-        if part == "_blocks":
-            number, layer, *rest = rest
-            table = first if number == "0" else others
-            rest = [blocks[int(number)], table[layer], *rest]
-        else:
-            rest = [top[part], *rest]
-        renamed[".".join(rest)] = value.contiguous()
-    return renamed
 
 
 def fresh(name: str, task: Task, adapter: AnyAdapter | None = None, is_binary: bool = False) -> TaskModel:

@@ -1,15 +1,11 @@
 """Writing shards: Parquet files in the layout that the Hugging Face hub uses for images."""
 
-import glob
 import hashlib
 import json
 import os
-import shutil
-import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +19,8 @@ from temper.data.folders import ImageFile, scan_folders
 from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
 from temper.data.remote_shards import published
 from temper.data.splits import draw_splits
+from temper.data.whole import whole_folder
 from temper.errors import DataError, ShardError
-from temper.leftovers import held_folder, remove_leftovers
 from temper.records import sha256_of, write_atomic
 from temper.seeds import derive_seed
 
@@ -59,7 +55,7 @@ def write_shards(
     _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
     with published(destination) as folder:
         classes, files = scan_folders(source)
-        with _whole(folder) as writing:
+        with whole_folder(folder) as writing:
             writer = _Writer(writing, classes, images_per_shard)
             reader = _Reader(source.resolve(), size)
             # Not per image: filters are global, and threads that set and restore them leave them changed.
@@ -69,25 +65,6 @@ def write_shards(
             manifest = writer.manifest(name or source.resolve().name, seed, val_frac, test_frac, bad)
             write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
     return manifest
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder under another name, which becomes ``folder`` once it is whole.
-
-    What a killed process left of the same is removed first.
-    """
-    writing = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        remove_leftovers(folder.parent, f".{glob.escape(folder.name)}.*.tmp")
-        writing.mkdir(parents=True)
-        with held_folder(writing):
-            yield writing
-            writing.rename(folder)
-    except OSError as problem:
-        raise ShardError(f"{folder}: cannot be written ({problem.strerror})") from None
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
 
 
 def _check_settings(

@@ -281,8 +281,15 @@ def test_commands_within_sentences_exist_with_their_options(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_yaml_and_python_in_pages_are_valid(page: Path) -> None:
+def test_yaml_and_python_in_pages_are_valid(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     digits = read_yaml(ROOT / "jobs/recipes/digits.yaml")
+    # A suite may name an attack's file, which the page says to save.
+    monkeypatch.chdir(tmp_path)
+    saved = re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for name, code in saved:
+        (tmp_path / name).write_text(code)
     for language, line, body, _ in fences_of(page):
         where = f"{page.relative_to(ROOT)}:{line}"
         if language == "yaml":

@@ -100,3 +100,35 @@ def test_a_mask_is_caught_or_broken(bare: Any, honest: Evaluation, name: str) ->
     else:
         assert evaluation.status == "blocked"
         assert expected in failed(evaluation)
+
+
+class Rounded(nn.Module):
+    """Linear, of images in eight shades."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(192, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.linear(((images * 7).round() / 7).flatten(1))
+
+
+def traced(model: nn.Module) -> nn.Module:
+    return torch.jit.trace(model, torch.rand(2, 3, 8, 8))  # type: ignore[no-untyped-call,no-any-return]
+
+
+@pytest.mark.parametrize("compiled", [torch.jit.script, traced])
+@pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated; people have such files
+def test_modules_of_torchscript_are_judged_too(compiled: Any) -> None:
+    """They take no hooks, and their copies' parameters are no leaves."""
+    images, labels = (torch.from_numpy(part[:NUM_TRAIN]) for part in masked.load_digits())
+    model = Rounded()
+    solved = torch.linalg.lstsq(
+        images.flatten(1).float() / 255, nn.functional.one_hot(labels).float(), driver="gelsd"
+    )
+    model.linear.load_state_dict({"weight": solved.solution.T, "bias": torch.zeros(10)})
+    evaluation = evaluate(compiled(model.eval()))
+    gates = {gate.name: gate for gate in evaluation.gates}
+    assert evaluation.clean_acc.value > 0.5
+    assert not gates["zero gradients"].passed
+    assert gates["memory"].passed

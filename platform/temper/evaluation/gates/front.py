@@ -49,7 +49,9 @@ class Front:
             if arguments and _is_like(arguments[0], images):
                 seen.append((module, arguments[0].detach()))
 
-        handles = [module.register_forward_pre_hook(note) for module in list(model.modules())[1:]]
+        # The parts of a TorchScript module take no hooks.
+        parts = [one for one in list(model.modules())[1:] if not isinstance(one, torch.jit.ScriptModule)]
+        handles = [module.register_forward_pre_hook(note) for module in parts]
         try:
             with torch.no_grad():
                 model(images)
@@ -128,7 +130,9 @@ def without_front(scene: Scene) -> GateRecord:
     shaken = torch.empty_like(images).uniform_(-SHAKEN, SHAKEN, generator=scene.generator(name))
     model = scene.held.model.model
     front = Front.of(model, (images + shaken).clamp(0, 1))
-    if front is None or front.left <= SCALE_ALONE:
+    if front is None:
+        return gate(name, True, "no part of the model that takes hooks sees images: nothing was tried", "")
+    if front.left <= SCALE_ALONE:
         return gate(name, True, "nothing but a scale stands before the first layer", "")
     chosen = scene.some(standing, scene.affordable(2 * STEPS, PART))
     num_standing = int(standing.sum())

@@ -28,8 +28,12 @@ class Forgetful(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         # A function that builds a model may train it, and draw.
         with torch.enable_grad(), torch.random.fork_rng():
-            model = self._fresh()
-        logits: Tensor = model.to(images.device).eval().requires_grad_(False)(images)
+            model = self._fresh().to(images.device).eval()
+        # One by one: TorchScript has no requires_grad_ of modules, and its copies' parameters are no leaves.
+        for parameter in model.parameters():
+            if parameter.is_leaf:
+                parameter.requires_grad_(False)
+        logits: Tensor = model(images)
         return logits
 
 

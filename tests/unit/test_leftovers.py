@@ -59,7 +59,7 @@ def test_shards_remove_what_was_left_of_the_same_folder(digits: dict[str, Path],
     assert other.is_dir()
 
 
-def test_serve_removes_what_a_killed_one_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     left = folder(tmp_path / ".temper-serve-abc")
     with BoardServer(tmp_path, host="127.0.0.1", port=0, say=lambda _: None):
         assert not left.exists()

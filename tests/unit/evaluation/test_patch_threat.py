@@ -201,7 +201,7 @@ def test_what_fools_a_relative_is_tried_within_a_square() -> None:
     model = Planes()
     images, labels = images_and_labels(model)
     clean, truth = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
-    found = Transfer.from_relative("start", model).run(model, clean, truth, THREAT, 0)
+    found = Transfer.through(model, relative="start").run(model, clean, truth, THREAT, 0)
     assert is_valid(clean, found, THREAT).all()
     assert (model(found).argmax(1) != truth).double().mean() > 0.2
 

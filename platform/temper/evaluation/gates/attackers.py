@@ -1,6 +1,6 @@
 """The attacks that gates add to those of a suite; their names begin with ``gate``."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PrivateAttr
@@ -82,16 +82,21 @@ class ManySteps(GateMember):
         return attack.perturb(model, images, labels, generator)
 
 
-class RoundTheFront(ManySteps):
-    """APGD on the margin of another function of the images, whose gradient stands in for the model's."""
+class StandIn(GateMember):
+    """Attacks another function of the images in the place of the model."""
 
     _logits_fn: LogitsFn = PrivateAttr()
 
     @classmethod
-    def through(cls, logits_fn: LogitsFn, steps: int) -> "RoundTheFront":
-        member = cls(steps=steps)
+    def through(cls, logits_fn: LogitsFn, **settings: Any) -> Self:
+        """A member with ``settings`` that attacks ``logits_fn``."""
+        member = cls(**settings)
         member._logits_fn = logits_fn
         return member
+
+
+class RoundTheFront(ManySteps, StandIn):
+    """APGD on the margin of a function whose gradient stands in for the model's."""
 
     @property
     def name(self) -> str:
@@ -163,7 +168,7 @@ class Queries(GateMember):
         return attack.perturb(model, images, labels, generator)
 
 
-class Transfer(GateMember):
+class Transfer(StandIn):
     """PGD on the margin of another model, a relative; what fools that one may fool this one too.
 
     It goes on after the relative is fooled: what lies just behind one model's boundary transfers badly.
@@ -173,13 +178,6 @@ class Transfer(GateMember):
     sees: ClassVar[Sees] = "decisions"
     relative: str
     steps: int = Field(default=20, ge=1)
-    _logits_fn: LogitsFn = PrivateAttr()
-
-    @classmethod
-    def from_relative(cls, relative: str, logits_fn: LogitsFn) -> "Transfer":
-        member = cls(relative=relative)
-        member._logits_fn = logits_fn
-        return member
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from temper.evaluation.found import CascadeOutcome, Found, MemberOutcome
 from temper.evaluation.fresh import Fresh
 from temper.evaluation.gates.attackers import ball_norm
 from temper.evaluation.members import Member
-from temper.evaluation.passes import HeldModel
+from temper.evaluation.passes import CountedModel, HeldModel
 from temper.evaluation.suite import Suite
 from temper.records import GateRecord
 from temper.seeds import derive_seed
@@ -84,6 +84,11 @@ class Scene:
         seed = derive_seed(self.seed, "gates")
         run_cascade(self.held, self.data, outcome, [member], seed=seed, batching=self.batching, among=among)
         return outcome.members[-1]
+
+    def count(self, other: CountedModel) -> None:
+        """Passes through a stand-in are passes of this evaluation."""
+        self.held.model.num_forward += other.num_forward
+        self.held.model.num_backward += other.num_backward
 
     def apart(self, mask: Tensor) -> CascadeOutcome:
         """A cascade of its own on the images in ``mask`` (N,) that are classified correctly."""

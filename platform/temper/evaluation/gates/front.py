@@ -80,8 +80,10 @@ class WithoutFront(nn.Module):
 
         def replace(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
             nonlocal calls
-            calls += bool(arguments) and _is_like(arguments[0], images)
-            if calls != self.front.call or not _is_like(arguments[0], images):
+            if not (arguments and _is_like(arguments[0], images)):
+                return None
+            calls += 1
+            if calls != self.front.call:
                 return None
             shown = arguments[0].detach()
             scaled = self.front.factor * _resized(images, shown) + self.front.offset
@@ -140,12 +142,11 @@ def without_front(scene: Scene) -> GateRecord:
     taken_off = CountedModel(WithoutFront(model, front, off=True)).eval()
     members = (
         RoundTheFront.through(going_back, steps=STEPS),
-        Transfer.from_relative("the model without its front", taken_off),
+        Transfer.through(taken_off, relative="the model without its front"),
     )
     fallen = sum(int(scene.attack(scene.main, member, chosen).fooled.sum()) for member in members)
     for other in (going_back, taken_off):
-        scene.held.model.num_forward += other.num_forward
-        scene.held.model.num_backward += other.num_backward
+        scene.count(other)
     return judge(
         name,
         fallen,

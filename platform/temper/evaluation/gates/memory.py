@@ -11,7 +11,7 @@ from temper.evaluation.fresh import Fresh
 from temper.evaluation.gates.attackers import ManySteps
 from temper.evaluation.gates.base import Scene, gate
 from temper.evaluation.gates.model import SAME_ANSWER
-from temper.evaluation.passes import CountedModel, HeldModel
+from temper.evaluation.passes import HeldModel
 from temper.records import GateRecord
 from temper.seeds import derive_seed
 
@@ -80,7 +80,7 @@ def no_memory(scene: Scene) -> GateRecord:
         scene.held.model(images)
         asked, unasked = scene.held.model(perturbed), held.model(perturbed.flip(0)).flip(0)
     apart = float((asked - unasked).abs().max() / unasked.abs().max().clamp_min(1e-12))
-    _count(scene, held.model)
+    scene.count(held.model)
     fallen = int(scene.main.members[-1].fooled.sum())
     return gate(
         name,
@@ -90,9 +90,3 @@ def no_memory(scene: Scene) -> GateRecord:
         f"fresh copy's logits differ by up to {100 * apart:.0f} %, and {fallen} fool fresh copies alone. "
         "Remove from forward whatever it keeps between calls",
     )
-
-
-def _count(scene: Scene, other: CountedModel) -> None:
-    """Passes through copies are passes of this evaluation."""
-    scene.held.model.num_forward += other.num_forward
-    scene.held.model.num_backward += other.num_backward

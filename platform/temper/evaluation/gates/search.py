@@ -134,7 +134,7 @@ def lineage(scene: Scene) -> list[GateRecord]:
     records = []
     for name, logits_fn in scene.relatives.items():
         relative = CountedModel(Relative(logits_fn, scene.found.clean.logits.shape[1]))
-        member = Transfer.from_relative(name, relative)
+        member = Transfer.through(relative, relative=name)
         records.append(
             outdone(
                 scene,
@@ -145,7 +145,5 @@ def lineage(scene: Scene) -> list[GateRecord]:
                 scene.affordable(2 * member.steps, RELATIVE_PART),
             )
         )
-        # A relative's passes are passes of this evaluation.
-        scene.held.model.num_forward += relative.num_forward
-        scene.held.model.num_backward += relative.num_backward
+        scene.count(relative)
     return records

@@ -1,142 +1,217 @@
-"""Our suite `standard` against AutoAttack's, of torchattacks: robust accuracy, and the time it takes.
+"""Our suite `standard` against AutoAttack (arXiv:2003.01690): the table of docs/evaluation.md.
 
-    python bench/autoattack.py [--set cifar10|traffic_signs] [--count 256] [--size 32]
+    TEMPER_DATA=... python bench/autoattack.py [--reference FOLDER] [--weights FOLDER] [--only TEXT]
 
-Prints a row of a Markdown table: robust accuracy of both, images on which they differ, and the ratio of their
-times, those of the processor, so that other work on the machine hardly counts. OMP_NUM_THREADS=1 is best.
-Without --set the case is scikit-learn's digits at their 8 px; the real sets are read from TEMPER_DATA.
+Robust accuracy of both, the images on which they differ, and the ratio of their times, those of the
+processor, so that other work on the machine hardly counts. OMP_NUM_THREADS=1 is best.
+
+FOLDER of --reference is a clone of AutoAttack by its authors. Without one, the attacks of torchattacks with
+the paper's settings stand in, which have no L1. FOLDER of --weights holds the weights files of CIFAR-10's
+ResNets. Without TEMPER_DATA only the models on digits are tried.
 """
 
 import argparse
+import importlib
 import os
-import tempfile
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torchattacks
+from torch import Tensor, nn
 
-from hardened import Case, digits_case, fit
+from honest_zoo import Task, digits, fit, fresh, pretrained, real
 from row import Row
-from temper.data import ShardSet, load_images, write_shards
-from temper.evaluation import CascadePlan, EvaluationPlan, suite_for
-from temper.evaluation.cascade import LabelledImages
+from temper.evaluation import CascadePlan, EvaluationPlan, prepare, suite_for
 from temper.evaluation.chunk import evaluate_chunk
-from temper.records import AttackRecord
 from temper.spec import Threat
 
 MAX_APART = 0.005
-"""Robust accuracy by which both may differ."""
+"""Robust accuracy by which both may differ in `make bench`."""
+
+BATCH_SIZE = 128
+NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+Judged = tuple[nn.Module, Tensor, Tensor]
+"""A model, images uint8 (N,3,S,S) and labels (N,)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, made when its turn comes, and the threat models to evaluate it within."""
+
+    name: str
+    task: Callable[[int], Task]
+    make: Callable[[Task], nn.Module]
+    threats: tuple[Threat, ...]
+
+    def judged(self, count: int) -> Judged:
+        """With ``count`` test images, or as many as there are."""
+        task = self.task(count)
+        return self.make(task), *(torch.from_numpy(part) for part in task.test)
+
+
+def hardened(steps: int, threat: Threat) -> Callable[[Task], nn.Module]:
+    """A resnet8 from a random start, trained within ``threat``."""
+    return lambda task: fit(fresh("resnet8", task), task, steps, lr=3e-3, threat=threat)
+
+
+def linf(*sizes: float) -> tuple[Threat, ...]:
+    """Threat models of that norm."""
+    return tuple(Threat(eps=eps) for eps in sizes)
+
+
+def balls(norm: str, *sizes: float) -> tuple[Threat, ...]:
+    """Threat models of ``norm``."""
+    return tuple(Threat(norm=norm, eps=eps) for eps in sizes)
+
+
+DIGITS = Case(
+    "digits, resnet8, hardened",
+    digits,
+    hardened(240, Threat(eps=0.1)),
+    (*balls("linf", 0.1, 0.15), *balls("l2", 0.5, 1.0), *balls("l1", 2.0, 4.0)),
+)
+
+
+def cases(weights: Path | None) -> list[Case]:
+    """Digits; with TEMPER_DATA and ``weights`` the others."""
+    if "TEMPER_DATA" not in os.environ:
+        return [DIGITS]
+
+    def set_of(name: str) -> Callable[[int], Task]:
+        return lambda count: real(name, 32, 2000, count)
+
+    small = Threat(eps=4 / 255)
+    found = [
+        DIGITS,
+        Case("road signs, resnet8, hardened", set_of("traffic_signs"), hardened(400, small), (small,)),
+        Case(
+            "CIFAR-10, resnet8, hardened", set_of("cifar10"), hardened(400, small),
+            (*balls("linf", 2 / 255, 4 / 255), *balls("l2", 0.25, 0.5), *balls("l1", 4.0)),
+        ),
+    ]  # fmt: skip
+    if weights is not None:
+        folder = weights
+        found.append(
+            Case(
+                "CIFAR-10, ResNet-20, undefended", set_of("cifar10"),
+                lambda task: pretrained("cifar_resnet20", folder, task),
+                (*balls("linf", 1 / 255), *balls("l2", 0.1)),
+            )
+        )  # fmt: skip
+    return found
+
+
+def ours(judged: Judged, threat: Threat) -> tuple[Tensor, float]:
+    """(N,) bool: images that stand; seconds."""
+    model, images, labels = judged
+    started = time.process_time()
+    plan = EvaluationPlan(main=CascadePlan(threat=threat, suite=suite_for("standard", threat.norm)), seed=0)
+    data, kept = prepare(images.numpy(), labels.numpy(), plan)
+    rows = torch.arange(len(labels))
+    found = evaluate_chunk(model, data, rows, kept, plan, 0, torch.device("cpu"))
+    return found.cascades[0].standing, time.process_time() - started
+
+
+def authors(judged: Judged, threat: Threat, folder: Path) -> tuple[Tensor, float]:
+    """The same of the authors' AutoAttack in ``folder``."""
+    model, images, labels = judged
+    sys.path.insert(0, str(folder))
+    attack = importlib.import_module("autoattack").AutoAttack(
+        model,
+        norm=NORMS[threat.norm],
+        eps=threat.eps,
+        seed=0,
+        verbose=False,
+        version="standard",
+        device="cpu",
+    )
+    sys.path.remove(str(folder))
+    started = time.process_time()
+    perturbed = attack.run_standard_evaluation(images.float() / 255, labels, bs=BATCH_SIZE)
+    with torch.no_grad():
+        standing = model(perturbed).argmax(1) == labels
+    return standing, time.process_time() - started
+
+
+def stand_in(judged: Judged, threat: Threat) -> tuple[Tensor, float]:
+    """The same of torchattacks with the paper's steps: its own wrapper takes 10 for each 100."""
+    model, images, labels = judged
+    started = time.process_time()
+    with torch.no_grad():
+        # As in the paper: 9 goals, however many classes there are.
+        num_classes = min(10, model(images[:1].float() / 255).shape[1])
+    common = {"eps": threat.eps, "norm": NORMS[threat.norm], "seed": 0}
+    goals = {"n_classes": num_classes, "n_restarts": 1}
+    attack = torchattacks.MultiAttack(
+        [
+            torchattacks.APGD(model, steps=100, loss="ce", **common),
+            torchattacks.APGDT(model, steps=100, n_classes=num_classes, **common),
+            torchattacks.FAB(model, steps=100, multi_targeted=True, **goals, **common),
+            torchattacks.Square(model, n_queries=5000, n_restarts=1, **common),
+        ]
+    )
+    standing = []
+    for part in torch.arange(len(labels)).split(BATCH_SIZE):
+        perturbed = attack(images[part].float() / 255, labels[part])
+        with torch.no_grad():
+            standing.append(model(perturbed).argmax(1) == labels[part])
+    return torch.cat(standing), time.process_time() - started
 
 
 def rows(_folder: Path) -> Iterator[Row]:
     """The digits at 8 px: once, for it takes a minute or two, and everything in it is seeded."""
-    both = Both(digits_case(count=128))
+    judged, threat = DIGITS.judged(128), DIGITS.threats[0]
+    standing = torch.empty(0)
+
+    def mine() -> float:
+        nonlocal standing
+        standing, seconds = ours(judged, threat)
+        return seconds
+
+    def theirs() -> float:
+        other, seconds = stand_in(judged, threat)
+        apart = abs(float(standing.double().mean() - other.double().mean()))
+        if apart > MAX_APART:
+            raise SystemExit(f"suite standard and AutoAttack are {100 * apart:.1f} points apart")
+        return seconds
+
     yield Row(
-        "suite standard", "AutoAttack of torchattacks", "CPU s", "<= 0.5", both.ours, both.peer,
-        rounds=1, warm_ups=0,
-    )  # fmt: skip
-
-
-class Both:
-    """Our suite and AutoAttack, which must find the same robust accuracy up to ``MAX_APART``."""
-
-    def __init__(self, case: Case) -> None:
-        self._case, self._standing = case, torch.empty(0)
-
-    def ours(self) -> float:
-        self._standing, seconds, _ = ours(self._case, "standard")
-        return seconds
-
-    def peer(self) -> float:
-        """After ``ours``."""
-        theirs, seconds = reference(self._case)
-        mine, other = (float(standing.double().mean()) for standing in (self._standing, theirs))
-        if abs(mine - other) > MAX_APART:
-            raise SystemExit(f"suite standard: {mine:.3f} of the images stand, and {other:.3f} in AutoAttack")
-        return seconds
-
-
-def real_case(name: str, size: int, count: int, eps: float, epochs: int) -> Case:
-    """A resnet8 hardened on a set of TEMPER_DATA."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_shards(Path(os.environ["TEMPER_DATA"]) / name, Path(folder) / "shards", size=size)
-        shards = ShardSet.open(Path(folder) / "shards")
-        train, test = (load_images(shards, split, size, "pad") for split in ("train", "test"))
-    images = torch.from_numpy(train.images).float() / 255
-    model = fit(images, torch.from_numpy(train.labels), len(shards.classes), size, eps, epochs)
-    chosen = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(0))[:count]
-    pixels, labels = torch.from_numpy(test.images)[chosen], torch.from_numpy(test.labels)[chosen]
-    return Case(model, model, pixels, labels, eps)
-
-
-def ours(case: Case, suite: str) -> tuple[torch.Tensor, float, list[AttackRecord]]:
-    """(N,) bool: images that stand; seconds; what each member did."""
-    started = time.process_time()
-    plan = EvaluationPlan(
-        main=CascadePlan(threat=Threat(eps=case.eps), suite=suite_for(suite, "linf")), seed=0
+        "suite standard", "AutoAttack of torchattacks", "CPU s", "<= 0.5", mine, theirs, rounds=1, warm_ups=0
     )
-    data, count = LabelledImages(case.images, case.labels), len(case.labels)
-    kept = torch.zeros(count, dtype=torch.bool)
-    found = evaluate_chunk(case.robust, data, torch.arange(count), kept, plan, 0, torch.device("cpu"))
-    seconds = time.process_time() - started
-    return found.cascades[0].standing, seconds, found.cascades[0].records()
-
-
-def reference(case: Case) -> tuple[torch.Tensor, float]:
-    """AutoAttack `standard` with the paper's steps: torchattacks' own wrapper takes 10 for each 100."""
-    started = time.process_time()
-    images = case.images.float() / 255
-    with torch.no_grad():
-        # As in the paper: 9 goals, however many classes there are.
-        num_classes = min(10, case.robust(images[:1]).shape[1])
-    common = {"eps": case.eps, "norm": "Linf", "seed": 0}
-    attack = torchattacks.MultiAttack(
-        [
-            torchattacks.APGD(case.robust, steps=100, loss="ce", **common),
-            torchattacks.APGDT(case.robust, steps=100, n_classes=num_classes, **common),
-            torchattacks.FAB(
-                case.robust, steps=100, multi_targeted=True, n_classes=num_classes, n_restarts=1, **common
-            ),
-            torchattacks.Square(case.robust, n_queries=5000, n_restarts=1, **common),
-        ]
-    )
-    standing = []
-    for start in range(0, len(images), 128):
-        part = slice(start, start + 128)
-        adversarial = attack(images[part], case.labels[part])
-        with torch.no_grad():
-            standing.append(case.robust(adversarial).argmax(1) == case.labels[part])
-    return torch.cat(standing), time.process_time() - started
 
 
 def main() -> None:
-    """Both, one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--set")
-    parser.add_argument("--suite", default="standard")
-    parser.add_argument("--count", type=int, default=256)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--eps", type=float, default=None)
-    parser.add_argument("--epochs", type=int, default=12)
-    arguments = parser.parse_args()
-    if arguments.set:
-        eps = arguments.eps or 4 / 255
-        case = real_case(arguments.set, arguments.size, arguments.count, eps, arguments.epochs)
-    else:
-        case = digits_case(count=arguments.count, eps=arguments.eps or 0.1, epochs=arguments.epochs)
-    standing, seconds, records = ours(case, arguments.suite)
-    for one in records:
-        print(f"  {one.name}: {one.num_attacked} -> {one.num_fooled} in {one.seconds:.1f} s")
-    theirs, their_seconds = reference(case)
-    name, total = arguments.set or "digits", len(standing)
-    print("| set | images | robust %, temper | robust %, AutoAttack | only one stands | time, ratio |")
-    print("|---|---:|---:|---:|---:|---:|")
-    print(
-        f"| {name} | {total} | {100 * standing.float().mean():.1f} | {100 * theirs.float().mean():.1f} "
-        f"| {int((standing != theirs).sum())} | {seconds / their_seconds:.2f} |"
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--reference", type=Path)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--only", default="", help="part of a case's name")
+    parser.add_argument("--count", type=int, default=256)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    peer = "AutoAttack" if given.reference else "AutoAttack of torchattacks"
+    print(f"| model | threat model | images | `standard` | {peer} | only one stands | time, ratio |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for case in cases(given.weights):
+        if given.only not in case.name:
+            continue
+        judged = case.judged(given.count)
+        for threat in case.threats:
+            if given.reference is None and threat.norm == "l1":
+                continue
+            standing, seconds = ours(judged, threat)
+            theirs, longer = (
+                authors(judged, threat, given.reference) if given.reference else stand_in(judged, threat)
+            )
+            counts = f"{len(theirs)} | {int(standing.sum())} | {int(theirs.sum())}"
+            apart = f"{int((standing != theirs).sum())} | {seconds / longer:.2f}"
+            print(f"| {case.name} | {threat.label} | {counts} | {apart} |", flush=True)
 
 
 if __name__ == "__main__":

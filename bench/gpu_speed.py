@@ -26,7 +26,7 @@ from temper.batches import ResidentBatches
 from temper.data import Images
 from temper.models import build_model, set_trainable
 from temper.recipe import Recipe
-from temper.training import Feed, Worker, plan_phases
+from temper.training import TrainData, Worker, plan_phases
 from temper.training.compute import apply_compute, choose_compute
 from temper.training.epoch import run_epoch
 from temper.training.step import TrainStep
@@ -190,7 +190,7 @@ def images_of() -> Images:
     return Images(pixels, generator.integers(0, 10, NUM_IMAGES), np.arange(NUM_IMAGES))
 
 
-def feed_of(batch_size: int) -> Feed:
+def feed_of(batch_size: int) -> TrainData:
     """All of them, decoded."""
     batches = ResidentBatches(images_of(), batch_size=batch_size, seed=0)
-    return Feed({"target": CLASSES}, {}, [1] * len(CLASSES), batches, None, {})
+    return TrainData({"target": CLASSES}, {}, [1] * len(CLASSES), batches, None, {})

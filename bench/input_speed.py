@@ -29,7 +29,7 @@ from temper.cluster.ray_data import StreamedBatches
 from temper.cluster.runtime import start_ray
 from temper.data import AugmentSpec, ShardSet, load_images, write_shards
 from temper.host import use_cpu
-from temper.training.feed import to_device
+from temper.training.data import to_device
 
 BATCH_SIZE, CORES = 64, len(os.sched_getaffinity(0))
 SPEC, CPU = AugmentSpec(), torch.device("cpu")

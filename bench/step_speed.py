@@ -15,11 +15,11 @@ from torch import Tensor
 from clock import cpu_seconds
 from digit_tasks import write_tasks
 from row import Row
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe, load_recipe
 from temper.training import Worker, plan_phases
-from temper.training.feed import Feed, paired_batches
+from temper.training.data import TrainData, paired_batches
 from temper.training.probe import solve_heads
 from temper.training.step import TrainStep
 
@@ -45,17 +45,17 @@ def rows(folder: Path) -> Iterator[Row]:
     yield Row(name, loop, "s", "<= 0.3", ours, peer)
 
 
-def _opened(settings: dict[str, Any]) -> tuple[Recipe, Feed]:
+def _opened(settings: dict[str, Any]) -> tuple[Recipe, TrainData]:
     recipe = load_recipe(TINY, settings)
     data = open_data(recipe)
-    return recipe, build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+    return recipe, build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
 
 
-def _model(recipe: Recipe, feed: Feed) -> TaskModel:
+def _model(recipe: Recipe, feed: TrainData) -> TaskModel:
     return build_model(recipe.model, feed.classes, image_size=IMAGE_SIZE, seed=0)
 
 
-def _batches(feed: Feed) -> list[Any]:
+def _batches(feed: TrainData) -> list[Any]:
     whole = [batch for batch in paired_batches(feed, 0, True) if len(batch["target"].labels) == 64]
     return [whole[number % len(whole)] for number in range(NUM_STEPS)]
 
@@ -63,7 +63,7 @@ def _batches(feed: Feed) -> list[Any]:
 class Ours:
     """``TrainStep`` as ``temper train`` drives it."""
 
-    def __init__(self, recipe: Recipe, feed: Feed) -> None:
+    def __init__(self, recipe: Recipe, feed: TrainData) -> None:
         model = _model(recipe, feed)
         plan = plan_phases(recipe, model)[0]
         optimizer = recipe.optim.build(set_trainable(model, plan.phase.trainable))
@@ -81,7 +81,7 @@ class Ours:
 class Solved:
     """The probe as a run begins with it: features of each image once, and the optimum on them."""
 
-    def __init__(self, recipe: Recipe, feed: Feed) -> None:
+    def __init__(self, recipe: Recipe, feed: TrainData) -> None:
         self._recipe, self._feed, self._model = recipe, feed, _model(recipe, feed)
 
     def __call__(self) -> float:
@@ -91,7 +91,7 @@ class Solved:
 class Stepped:
     """The head by steps, without gradients of the frozen body."""
 
-    def __init__(self, recipe: Recipe, feed: Feed) -> None:
+    def __init__(self, recipe: Recipe, feed: TrainData) -> None:
         self._feed, self._model = feed, _model(recipe, feed)
         self._head = self._model.heads["target"]
         self._optimizer = torch.optim.SGD(self._head.parameters(), lr=0.1, momentum=0.9)
@@ -114,7 +114,7 @@ class Stepped:
 class Bare:
     """What one would write by hand: no counting, no records, no phases."""
 
-    def __init__(self, recipe: Recipe, feed: Feed) -> None:
+    def __init__(self, recipe: Recipe, feed: TrainData) -> None:
         self._is_attacked = recipe.objective.adversary is not None
         self._model = _model(recipe, feed)
         self._optimizer = torch.optim.SGD(self._model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)

@@ -17,7 +17,7 @@ from temper.data import Images
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe
 from temper.training import Worker, plan_phases
-from temper.training.feed import Feed
+from temper.training.data import TrainData
 from temper.training.losses import Losses, StepImages
 from temper.training.step import TrainStep
 
@@ -64,7 +64,7 @@ class Setting:
         spec = self.recipe(None).model
         return build_model(spec, {"target": DIGITS}, image_size=self.image_size, seed=0).to(self.dtype)
 
-    def feed(self) -> Feed:
+    def feed(self) -> TrainData:
         """Batches of digits, grey as they are, with some noise: flat areas have no gradient to compare."""
         from sklearn.datasets import load_digits
 
@@ -79,7 +79,7 @@ class Setting:
             torch.arange(count).numpy(),
         )
         batches = ResidentBatches(images, batch_size=self.batch_size, seed=0)
-        return Feed({"target": DIGITS}, {}, [1] * 10, batches, None, {})
+        return TrainData({"target": DIGITS}, {}, [1] * 10, batches, None, {})
 
 
 DIGITS = [str(digit) for digit in range(10)]

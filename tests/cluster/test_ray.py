@@ -16,7 +16,7 @@ import ray.data
 import torch
 from safetensors.torch import load_file
 
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.cluster.pacing import STEP_S
 from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
@@ -26,7 +26,7 @@ from temper.errors import CheckpointError, ModelError, SearchSpaceError
 from temper.records import RunFolder, SweepFolder, read_ledger
 from temper.search import SearchSpace
 from temper.tracking import JsonlTracker
-from temper.training import ValidateLater, Worker, train
+from temper.training import DeferredValidation, Worker, train
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -209,8 +209,8 @@ def test_validation_beside_training_chooses_the_same_epoch(tiny_recipe: Any, tmp
 def test_what_waits_is_validated_though_nothing_is_left_to_train(tiny_recipe: Any, tmp_path: Path) -> None:
     recipe, run = tiny_recipe(**LATER, validation__is_asynchronous=True), RunFolder(tmp_path / "run")
     data = open_data(recipe)
-    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
-    validator = ValidateLater(run, grace_s=-1e9)
+    feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
+    validator = DeferredValidation(run, grace_s=-1e9)
     state = train(recipe, run, feed, worker=Worker(), tracker=JsonlTracker(run.metrics), validator=validator)
     assert [one.epoch for one in state.waiting] == [0, 1, 2]
     state = launch(recipe, run.path)

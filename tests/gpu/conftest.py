@@ -15,7 +15,7 @@ from temper import host
 from temper.batches import ResidentBatches
 from temper.data import Images
 from temper.recipe import Recipe
-from temper.training import Feed
+from temper.training import TrainData
 
 CLASSES = [str(digit) for digit in range(10)]
 SIZE, TRAINED, IN_ALL = 32, 512, 768
@@ -44,16 +44,16 @@ def images() -> Images:
 
 
 @pytest.fixture(scope="session")
-def feed_of(images: Images) -> Callable[[Recipe], Feed]:
+def feed_of(images: Images) -> Callable[[Recipe], TrainData]:
     """What the loop reads for a recipe."""
 
-    def build(recipe: Recipe) -> Feed:
+    def build(recipe: Recipe) -> TrainData:
         train, val = (
             Images(images.images[part], images.labels[part], images.rows[part])
             for part in (slice(TRAINED), slice(TRAINED, None))
         )
         batches = ResidentBatches(train, batch_size=recipe.data.batch_size, seed=recipe.seed)
-        return Feed({"target": CLASSES}, {"target": "digits"}, [1] * 10, batches, None, {"target": val})
+        return TrainData({"target": CLASSES}, {"target": "digits"}, [1] * 10, batches, None, {"target": val})
 
     return build
 

@@ -20,7 +20,7 @@ from temper.records import RunFolder
 from temper.spec import Threat
 from temper.tracking import JsonlTracker
 from temper.training import (
-    Feed,
+    TrainData,
     TrainState,
     Worker,
     adversaries,
@@ -29,7 +29,7 @@ from temper.training import (
     step,
     train,
 )
-from temper.training.ahead import sent_ahead
+from temper.training.prefetch import prefetched
 from temper.training.step import TrainStep
 
 Runs = Callable[..., TrainState]
@@ -48,8 +48,8 @@ PARTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def trained(feed_of: Callable[[Recipe], Feed], cuda: torch.device) -> Runs:
-    def run(recipe: Recipe, folder: Path, feed: Feed | None = None) -> TrainState:
+def trained(feed_of: Callable[[Recipe], TrainData], cuda: torch.device) -> Runs:
+    def run(recipe: Recipe, folder: Path, feed: TrainData | None = None) -> TrainState:
         runs = RunFolder(folder)
         tracker = JsonlTracker(runs.metrics)
         return train(recipe, runs, feed or feed_of(recipe), worker=Worker(cuda), tracker=tracker)
@@ -99,7 +99,7 @@ class Failing(ResidentBatches):
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(
-    recipe_of: Callable[..., Recipe], trained: Runs, feed_of: Callable[[Recipe], Feed], tmp_path: Path
+    recipe_of: Callable[..., Recipe], trained: Runs, feed_of: Callable[[Recipe], TrainData], tmp_path: Path
 ) -> None:
     recipe = recipe_of()
     trained(recipe, tmp_path / "whole")
@@ -113,7 +113,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 
 
 def test_a_step_never_waits_for_the_gpu(
-    recipe_of: Callable[..., Recipe], feed_of: Callable[[Recipe], Feed], cuda: torch.device
+    recipe_of: Callable[..., Recipe], feed_of: Callable[[Recipe], TrainData], cuda: torch.device
 ) -> None:
     """From the second on; the first records, and looks at what it recorded."""
     recipe = recipe_of()
@@ -125,7 +125,7 @@ def test_a_step_never_waits_for_the_gpu(
     batches = list(feed.target.epoch(0))
     one_step({"target": batches[0]}, 0, 0, 0.0)
     torch.cuda.synchronize()
-    ahead = sent_ahead(({"target": batch} for batch in batches[1:]), cuda)
+    ahead = prefetched(({"target": batch} for batch in batches[1:]), cuda)
     torch.cuda.set_sync_debug_mode("error")
     for number, batch in enumerate(ahead, 1):
         losses, _ = one_step(batch, 0, number, 0.0)
@@ -137,7 +137,7 @@ def test_batches_arrive_whole_while_the_gpu_is_busy(images: Images, cuda: torch.
     batches = list(ResidentBatches(images, batch_size=96, seed=0).epoch(0))
     big = torch.rand(4096, 4096, device=cuda)
     for received, expected in zip(
-        sent_ahead(({"target": one} for one in batches), cuda), batches, strict=True
+        prefetched(({"target": one} for one in batches), cuda), batches, strict=True
     ):
         one = received["target"]
         for _ in range(20):

@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from temper.cluster import workers
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.data import Plan
 from temper.errors import Interrupted, RecipeError
 from temper.recipe import CheckpointSpec, Recipe
@@ -26,8 +26,8 @@ from temper.seeds import derive_seed
 from temper.tracking import JsonlTracker, NullTracker
 from temper.training import (
     DistributedWorker,
-    Feed,
     Origin,
+    TrainData,
     TrainState,
     Worker,
     read_samples,
@@ -39,21 +39,21 @@ from temper.training.samples import Row
 NUM_KILLS = 20
 
 
-def feed_of(recipe: Recipe, rank: int = 0, world_size: int = 1) -> Feed:
+def feed_of(recipe: Recipe, rank: int = 0, world_size: int = 1) -> TrainData:
     data = open_data(recipe)
     decoded = decode_splits(recipe, data, with_ray=False)
-    return build_feed(recipe, data, decoded, rank=rank, world_size=world_size)
+    return build_train_data(recipe, data, decoded, rank=rank, world_size=world_size)
 
 
-def part_of(feed: Feed, recipe: Recipe, rank: int, world_size: int) -> Feed:
+def part_of(feed: TrainData, recipe: Recipe, rank: int, world_size: int) -> TrainData:
     """The same images, for one rank of several."""
     decoded = {f"{task}/val": images for task, images in feed.val.items()}
     for task in feed.classes:
         decoded[f"{task}/train"] = getattr(feed, task)._data  # type: ignore[attr-defined]
-    return build_feed(recipe, open_data(recipe), decoded, rank=rank, world_size=world_size)
+    return build_train_data(recipe, open_data(recipe), decoded, rank=rank, world_size=world_size)
 
 
-def run_here(recipe: Recipe, run: RunFolder, feed: Feed) -> TrainState:
+def run_here(recipe: Recipe, run: RunFolder, feed: TrainData) -> TrainState:
     start = read_state(run.last).next_epoch if (run.last / "state.json").exists() else 0
     return train(recipe, run, feed, worker=Worker(), tracker=JsonlTracker(run.metrics, start))
 
@@ -173,7 +173,7 @@ class Failing:
         self._batches.close()
 
 
-def failing_at(feed: Feed, where: tuple[int, int] | None) -> Feed:
+def failing_at(feed: TrainData, where: tuple[int, int] | None) -> TrainData:
     return replace(feed, target=Failing(feed.target, where))
 
 
@@ -258,7 +258,7 @@ SESSIONS: list[tuple[int, tuple[int, int] | None]] = [
 
 
 def _session(
-    rank: int, recipes: dict[str, Recipe], feeds: dict[str, Feed], folder: Path, number: int
+    rank: int, recipes: dict[str, Recipe], feeds: dict[str, TrainData], folder: Path, number: int
 ) -> None:
     world_size, where = SESSIONS[number]
     store = f"file://{folder}/store-{number}"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from temper.batches import Batch, ResidentBatches
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.hardening import Guard
 from temper.recipe import CheckpointSpec, Recipe
@@ -71,7 +71,7 @@ class Failing(ResidentBatches):
 def train_until(recipe: Recipe, run: RunFolder, epoch: int, number: int) -> TrainState:
     """Train up to a batch that cannot be read, and tell where ``run`` then stands."""
     data = open_data(recipe)
-    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+    feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
     assert isinstance(feed.target, ResidentBatches)
     failing = replace(feed, target=Failing(feed.target, epoch, number))
     with pytest.raises(StoppedError):

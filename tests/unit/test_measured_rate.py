@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.models import build_model
 from temper.optim import OptimSpec
@@ -32,7 +32,7 @@ def test_the_limit_lies_where_the_loss_has_risen_by_half_of_that_of_guessing() -
 
 def found(recipe: Recipe) -> Any:
     data = open_data(recipe)
-    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False), rank=0, world_size=1)
+    feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False), rank=0, world_size=1)
     model = build_model(recipe.model, data.classes, image_size=recipe.data.image_size, seed=recipe.seed)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     rate, passes = find_lr(recipe, feed, plan_phases(recipe, model)[0], model, Worker())

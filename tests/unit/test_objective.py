@@ -18,8 +18,8 @@ from temper.objective import (
     ProgressAlpha,
 )
 from temper.schedules import Full
-from temper.training.anchor import Anchor
 from temper.training.losses import StepImages, StepLoss
+from temper.training.start_model import StartModel
 
 LOGITS = {"target": torch.tensor([[0.0, 0.0], [math.log(3), 0.0]]), "source": torch.tensor([[0.0, 0.0, 0.0]])}
 LABELS = {"target": torch.tensor([0, 1]), "source": torch.tensor([2])}
@@ -30,7 +30,7 @@ def losses(objective: Objective, model: Any, weights: Tensor | None = None, prog
     """The losses of fixed logits."""
     tasks = ("target", "source") if objective.uses_source else ("target",)
     images = StepImages({t: LOGITS[t] for t in tasks}, {t: LABELS[t] for t in tasks}, {})
-    step = StepLoss(objective, PHASE, model, Anchor(), weights)
+    step = StepLoss(objective, PHASE, model, StartModel(), weights)
     return step(lambda passes: [dict(one.images) for one in passes], images, None, progress)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from temper.batches import Batch, ResidentBatches
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.data import Images
 from temper.errors import CheckpointError, RecipeError
@@ -237,7 +237,7 @@ def test_an_interrupted_run_keeps_the_probe(
     launch(recipe, tmp_path / "whole")
     often = recipe.model_copy(update={"checkpoint": CheckpointSpec(every_steps=every_steps)})
     data = open_data(often)
-    feed = build_feed(often, data, decode_splits(often, data, with_ray=False))
+    feed = build_train_data(often, data, decode_splits(often, data, with_ray=False))
     assert isinstance(feed.target, ResidentBatches)
     run = RunFolder(tmp_path / "parts")
     origin = Origin(start, str(tmp_path / "whole/probe"))
@@ -364,7 +364,9 @@ def _rank(rank: int, recipe: Recipe, folder: Path) -> None:
     )
     torch.set_num_threads(1)
     data = open_data(recipe)
-    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2)
+    feed = build_train_data(
+        recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2
+    )
     train(recipe, RunFolder(folder / "two"), feed, worker=DistributedWorker(), tracker=NullTracker())
     torch.distributed.destroy_process_group()
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.errors import RecipeError
 from temper.models import StartStatistics, batch_norms, build_model, set_trainable
 from temper.recipe import Recipe
 from temper.training import Worker, plan_phases
-from temper.training.anchor import Anchor
-from temper.training.feed import paired_batches
+from temper.training.data import paired_batches
 from temper.training.free import FreeStep
 from temper.training.perturbation import perturbed_weights
+from temper.training.start_model import StartModel
 from temper.training.step import TrainStep
 
 PGD = {"kind": "pgd", "eps": 0.1, "steps": 2}
@@ -25,14 +25,14 @@ class Bench:
 
     def __init__(self, recipe: Recipe, phase: int = 0, kind: type[TrainStep] = TrainStep) -> None:
         data = open_data(recipe)
-        self.feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+        self.feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
         self.model = build_model(recipe.model, data.classes, image_size=recipe.data.image_size, seed=0)
         plans = plan_phases(recipe, self.model)
         self.plan = plans[phase]
-        self.anchor = Anchor.of(self.model, recipe, plans)
+        self.start = StartModel.of(self.model, recipe, plans)
         trainable = set_trainable(self.model, self.plan.phase.trainable, recipe.objective.trained_heads)
         optimizer = recipe.optim.build(trainable, self.plan.lr_factors)
-        self.step = kind(recipe, self.feed, self.plan, self.model, optimizer, Worker(), self.anchor)
+        self.step = kind(recipe, self.feed, self.plan, self.model, optimizer, Worker(), self.start)
         self.batches = list(paired_batches(self.feed, 0, recipe.objective.uses_source))
 
     def run(self, number: int = 0, epoch: int = 0, progress: float = 0.0) -> Any:
@@ -118,7 +118,7 @@ def test_the_twin_answers_from_the_statistics_of_the_start(tiny_recipe: Any) -> 
     assert losses["target/loss"].item() == pytest.approx(adapting.item(), rel=1e-5)
     assert losses["twin/loss"].item() == pytest.approx(twin.item(), rel=1e-5)
     assert losses["loss"].item() == pytest.approx((adapting + 3 * twin).item() / 4, rel=1e-5)
-    assert isinstance(bench.anchor.statistics, StartStatistics)
+    assert isinstance(bench.start.statistics, StartStatistics)
 
 
 def test_a_twin_needs_batch_norm_and_no_free_attack(tiny_recipe: Any) -> None:
@@ -143,9 +143,9 @@ def test_l2sp_pulls_the_backbone_to_its_start_and_not_to_the_origin(tiny_recipe:
     assert first["l2sp/loss"].item() == 0
     before = {name: p.detach().clone() for name, p in bench.model.named_parameters()}
     second, _ = bench.run(1)
-    assert bench.anchor.weights is not None
+    assert bench.start.weights is not None
     distance = sum(
-        0.5 * float((before[name] - start).square().sum()) for name, start in bench.anchor.weights.items()
+        0.5 * float((before[name] - start).square().sum()) for name, start in bench.start.weights.items()
     )
     head = sum(float(p.square().sum()) for n, p in before.items() if n.startswith("heads.target"))
     assert second["l2sp/loss"].item() == pytest.approx(distance, rel=1e-4)
@@ -163,8 +163,8 @@ def test_lwf_keeps_the_source_head_answering_as_the_start_does(tiny_recipe: Any)
     losses, _ = bench.run()
     assert losses["lwf/loss"] > 0
     assert "heads.source.weight" in changed(before, bench.weights())
-    assert bench.anchor.teacher is not None
-    assert not changed(before, bench.anchor.teacher.state_dict())
+    assert bench.start.teacher is not None
+    assert not changed(before, bench.start.teacher.state_dict())
     assert losses["loss"].item() == pytest.approx(
         (losses["target/loss"] + losses["lwf/loss"]).item(), rel=1e-5
     )

@@ -9,7 +9,7 @@ import torch
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.errors import CheckpointError, ShardError, TrainingError
 from temper.models import build_model, set_trainable
@@ -17,7 +17,7 @@ from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.tracking import NullTracker
 from temper.training import DistributedWorker, Origin, Worker, plan_phases, read_state, train
-from temper.training.feed import Feed, paired_batches
+from temper.training.data import TrainData, paired_batches
 from temper.training.step import TrainStep
 
 GRADUAL = {"kind": "gradual", "epochs_per_group": 1}
@@ -59,7 +59,7 @@ def test_missing_shards_and_diverging_losses(tiny_recipe: Any, tmp_path: Path) -
         launch(tiny_recipe(model__weights=str(tmp_path / "nan.pth")), tmp_path / "b")
     recipe, origin = tiny_recipe(), Origin(str(tmp_path / "nan.pth"))
     data = open_data(recipe)
-    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+    feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
     with pytest.raises(TrainingError, match=r"the loss became nan in epoch 0, within \d+ steps; lower"):
         train(recipe, RunFolder(tmp_path / "c"), feed, worker=Worker(), tracker=NullTracker(), origin=origin)
 
@@ -88,13 +88,15 @@ def _rank(rank: int, recipes: dict[str, Recipe], folder: Path) -> None:
     worker = DistributedWorker("cpu")
     for name, recipe in recipes.items():
         data = open_data(recipe)
-        feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2)
+        feed = build_train_data(
+            recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2
+        )
         _save_gradients(recipe, feed, worker, folder / name)
         train(recipe, RunFolder(folder / name / "run"), feed, worker=worker, tracker=NullTracker())
     torch.distributed.destroy_process_group()
 
 
-def _save_gradients(recipe: Recipe, feed: Feed, worker: DistributedWorker, folder: Path) -> None:
+def _save_gradients(recipe: Recipe, feed: TrainData, worker: DistributedWorker, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     model = build_model(recipe.model, feed.classes, image_size=8, seed=0)
     tasks = ("target", "source") if recipe.objective.uses_source else ("target",)

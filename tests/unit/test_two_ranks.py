@@ -6,12 +6,12 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from temper.cluster.feeds import build_feed, decode_splits, open_data, val_images
+from temper.cluster.feeds import build_train_data, decode_splits, open_data, val_images
 from temper.recipe import Recipe, WorkersSpec
 from temper.records import RunFolder, write_atomic
 from temper.tracking import NullTracker
 from temper.training import DistributedWorker, read_state, validate_waiting
-from temper.training.later import read_answer, weights_of
+from temper.training.deferred_validation import read_answer, weights_of
 from temper.training.loop import Training
 from temper.training.state import Waiting
 
@@ -41,7 +41,9 @@ def _rank(rank: int, recipes: dict[str, Recipe], folder: Path) -> None:
     torch.set_num_threads(1)
     for name, recipe in recipes.items():
         data = open_data(recipe)
-        feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2)
+        feed = build_train_data(
+            recipe, data, decode_splits(recipe, data, with_ray=False), rank=rank, world_size=2
+        )
         training = Training(
             recipe, RunFolder(folder / name), feed, DistributedWorker("cpu"), NullTracker(), None
         )

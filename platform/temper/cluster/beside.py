@@ -21,7 +21,7 @@ from temper.records import RunFolder
 from temper.storage import SMALL, fetched, local_path, mirrored
 from temper.tracking import JsonlTracker
 from temper.training import TrainState, finish_validation, read_state, validate_waiting
-from temper.training.later import read_answer
+from temper.training.deferred_validation import read_answer
 
 STARTS = frozenset({"pretrain", "probe"})
 

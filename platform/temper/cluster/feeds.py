@@ -11,7 +11,7 @@ from temper.models import start_classes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
 from temper.storage import portable
-from temper.training import Feed
+from temper.training import TrainData
 
 RESIDENT_LIMIT_BYTES = 2 * 2**30
 LARGE_BYTES = 64 * 2**20
@@ -107,9 +107,9 @@ def decode_splits(recipe: Recipe, data: OpenData, *, with_ray: bool) -> dict[str
     return decoded
 
 
-def build_feed(
+def build_train_data(
     recipe: Recipe, data: OpenData, decoded: dict[str, Any], *, rank: int = 0, world_size: int = 1
-) -> Feed:
+) -> TrainData:
     """The feed of one rank, from what ``decode_splits`` returned."""
     images = {name: _resolve(value) for name, value in decoded.items() if name.endswith("/train")}
     num_shares = max(recipe.workers.num_shares, world_size)
@@ -138,7 +138,7 @@ def build_feed(
         )
 
     source_batch_size = recipe.data.source_batch_size or recipe.data.batch_size
-    return Feed(
+    return TrainData(
         classes=data.classes,
         fingerprints=data.fingerprints,
         class_counts=data.shards["target"].class_counts("train"),

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from temper.records import RunFolder
-from temper.training import Notice, Wish
+from temper.training import Action, Notice
 
 SAVE_AGAIN_S = 15.0
 """Between saves on a node that will be taken away."""
@@ -36,7 +36,7 @@ def until_sigterm(run: RunFolder) -> Iterator[Notice]:
     if is_ours:
         signal.signal(signal.SIGTERM, on_signal)
     try:
-        yield lambda: Wish.STOP if got.is_set() else Wish.GO_ON
+        yield lambda: Action.STOP if got.is_set() else Action.CONTINUE
     finally:
         if is_ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -58,19 +58,19 @@ class WorkerNotice:
         self._is_watched = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0"
         self._known: Any = None
 
-    def __call__(self) -> Wish:
+    def __call__(self) -> Action:
         """Called by all workers alike: Ray's question is answered to all of them at once."""
         if _asked.is_set() or self._run.stop.exists():
-            return Wish.STOP
+            return Action.STOP
         if not self._is_watched:
-            return Wish.GO_ON
+            return Action.CONTINUE
         import ray.train
 
         info, now = ray.train.get_preemption_info(), time.monotonic()
         if info is None or (info == self._known and now < self._saves_again):
-            return Wish.GO_ON
+            return Action.CONTINUE
         self._known, self._saves_again = info, now + SAVE_AGAIN_S
-        return Wish.SAVE
+        return Action.SAVE
 
 
 _asked, _ended = threading.Event(), threading.Event()

@@ -10,7 +10,7 @@ import torch
 
 from temper.cluster.beside import Beside, report_epoch, resources, validate_rest
 from temper.cluster.capacity import wants_gpu
-from temper.cluster.feeds import OpenData, build_feed
+from temper.cluster.feeds import OpenData, build_train_data
 from temper.cluster.notices import WorkerNotice, loop_that_can_be_asked, until_sigterm
 from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
@@ -18,10 +18,10 @@ from temper.records import RunFolder
 from temper.storage import SMALL, fetched, local_path, mirrored, portable, publish
 from temper.tracking import build_tracker
 from temper.training import (
+    DeferredValidation,
     DistributedWorker,
     Origin,
     TrainState,
-    ValidateLater,
     Validator,
     Worker,
     read_last,
@@ -68,7 +68,7 @@ def _train(
     origin: Origin,
     validator: Validator | None = None,
 ) -> TrainState:
-    feed = build_feed(recipe, data, decoded, rank=worker.rank, world_size=worker.world_size)
+    feed = build_train_data(recipe, data, decoded, rank=worker.rank, world_size=worker.world_size)
     former = read_last(run)
     start_epoch = 0 if former is None else former.next_epoch
     tracker = build_tracker(
@@ -193,7 +193,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
 
     beside: Beside = config["beside"]
     recipe, device = Recipe.model_validate(beside.recipe), ray.train.torch.get_device()
-    later: ValidateLater | None = None
+    later: DeferredValidation | None = None
 
     def report(metrics: Mapping[str, Any]) -> None:
         report_epoch(dict(metrics), later.take() if later is not None else None)
@@ -202,7 +202,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
         worker = DistributedWorker(device, report, WorkerNotice(RunFolder(local_path(beside.run))))
         with _shared_folder(beside.run, worker) as folder:
             run = RunFolder(folder)
-            later = ValidateLater(run) if recipe.validation.is_asynchronous else None
+            later = DeferredValidation(run) if recipe.validation.is_asynchronous else None
             _train(recipe, run, beside.data, beside.decoded, worker, config["origin"], later)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from temper.batches import Batch
-from temper.cluster.feeds import OpenData, build_feed, decode_splits
+from temper.cluster.feeds import OpenData, build_train_data, decode_splits
 from temper.cluster.subject import choose_device
 from temper.data import Images, ShardSet, join
 from temper.evaluation.evaluate import predict_logits
@@ -18,10 +18,10 @@ from temper.host import use_cpu
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe, build_recipe
 from temper.seeds import derive_seed
-from temper.training import Feed, Worker, plan_phases
-from temper.training.anchor import Anchor
-from temper.training.feed import paired_batches
+from temper.training import TrainData, Worker, plan_phases
+from temper.training.data import paired_batches
 from temper.training.linear_head import Examples, solve_head
+from temper.training.start_model import StartModel
 from temper.training.step import TrainStep
 
 MAX_IMAGES = 1000
@@ -108,13 +108,13 @@ def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
 
 def seconds_per_step(recipe: Recipe, data: OpenData, decoded: dict[str, Any], device: torch.device) -> float:
     """The mean of a few steps of the last phase of ``recipe``, a whole batch each."""
-    feed = build_feed(recipe, data, decoded)
+    feed = build_train_data(recipe, data, decoded)
     model = _build(recipe, data).to(device)
     plans = plan_phases(recipe, model)
     trainable = set_trainable(model, plans[-1].phase.trainable, recipe.objective.trained_heads)
     optimizer = recipe.optim.build(trainable, plans[-1].lr_factors)
     step = TrainStep(
-        recipe, feed, plans[-1], model, optimizer, Worker(device), Anchor.of(model, recipe, plans)
+        recipe, feed, plans[-1], model, optimizer, Worker(device), StartModel.of(model, recipe, plans)
     )
     times: list[float] = []
     for number, batches in enumerate(itertools.islice(_batches(feed, recipe), 1 + MAX_TIMED)):
@@ -128,7 +128,7 @@ def seconds_per_step(recipe: Recipe, data: OpenData, decoded: dict[str, Any], de
     return sum(times) / len(times)
 
 
-def _batches(feed: Feed, recipe: Recipe) -> Iterator[dict[str, Batch]]:
+def _batches(feed: TrainData, recipe: Recipe) -> Iterator[dict[str, Batch]]:
     """Those of the first epochs, one after the other."""
     for epoch in itertools.count():
         yield from paired_batches(feed, epoch, recipe.objective.uses_source)

@@ -1,8 +1,8 @@
 """The training loop: takes batches, a worker and a tracker from outside, and knows nothing of Ray."""
 
 from temper.training.candidate import Origin
-from temper.training.feed import Feed
-from temper.training.later import ValidateLater, Validator, validate_waiting
+from temper.training.data import TrainData
+from temper.training.deferred_validation import DeferredValidation, Validator, validate_waiting
 from temper.training.loop import train
 from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import read_head
@@ -11,19 +11,19 @@ from temper.training.samples import read_samples
 from temper.training.saving import read_last
 from temper.training.settle import finish_validation
 from temper.training.state import TrainState, read_state
-from temper.training.worker import DistributedWorker, Notice, Wish, Worker
+from temper.training.worker import Action, DistributedWorker, Notice, Worker
 
 __all__ = [
+    "Action",
+    "DeferredValidation",
     "DistributedWorker",
-    "Feed",
     "Notice",
     "Origin",
     "PhasePlan",
     "RateTest",
+    "TrainData",
     "TrainState",
-    "ValidateLater",
     "Validator",
-    "Wish",
     "Worker",
     "finish_validation",
     "plan_phases",

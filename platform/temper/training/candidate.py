@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from temper.models import Classifier, TaskModel, build_model, save_model
 from temper.recipe import Recipe
 from temper.records import RunFolder
-from temper.training.feed import Feed
+from temper.training.data import TrainData
 from temper.training.probe import Probe, head_of, put_head, save_head
 from temper.training.saving import save_last, save_state
 from temper.training.state import TrainState
@@ -22,7 +22,7 @@ class Origin:
     """The finished run of the linear probe on them: the first candidate for the best model."""
 
 
-def start_model(recipe: Recipe, feed: Feed, weights: str | None, probe: Probe | None) -> TaskModel:
+def build_start_model(recipe: Recipe, feed: TrainData, weights: str | None, probe: Probe | None) -> TaskModel:
     """The model as the run begins with it."""
     spec = recipe.model.model_copy(update={"weights": weights})
     model = build_model(spec, feed.classes, image_size=recipe.data.image_size, seed=recipe.seed)

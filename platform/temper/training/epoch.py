@@ -8,9 +8,9 @@ from torch import Tensor
 
 from temper.batches import Batch
 from temper.errors import TrainingError
-from temper.training.ahead import sent_ahead
-from temper.training.feed import paired_batches
+from temper.training.data import paired_batches
 from temper.training.losses import Losses
+from temper.training.prefetch import prefetched
 from temper.training.state import Passes, Underway
 from temper.training.step import TrainStep
 from temper.training.worker import Worker
@@ -90,7 +90,7 @@ def run_epoch(
     tally = Tally.of(epoch, begun, step.worker)
     uses_source = step.recipe.objective.uses_source
     feed = paired_batches(step.feed, epoch, uses_source, tally.num_steps)
-    for batches in sent_ahead(feed, step.worker.device):
+    for batches in prefetched(feed, step.worker.device):
         progress = step.plan.progress(epoch, tally.num_steps / step.feed.target.num_batches)
         tally.add(*step(batches, epoch, tally.num_steps, progress))
         if tally.num_steps % CHECK_STEPS == 0:

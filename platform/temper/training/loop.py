@@ -10,16 +10,15 @@ from temper.models import set_trainable
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.tracking import Tracker
-from temper.training.anchor import Anchor
 from temper.training.averaging import build_average
-from temper.training.candidate import Origin, keep_head, keep_probe, start_model
-from temper.training.carried import Carried, take_up
+from temper.training.candidate import Origin, build_start_model, keep_head, keep_probe
+from temper.training.checkpoint_policy import CheckpointTrigger
 from temper.training.compute import apply_compute, choose_compute
+from temper.training.data import TrainData, paired_batches
+from temper.training.deferred_validation import ImmediateValidation, Validator
 from temper.training.epoch import Tally, run_epoch
-from temper.training.feed import Feed, paired_batches
 from temper.training.free import FreeStep
 from temper.training.guard import Collapse, find_collapse, guard_of
-from temper.training.later import ValidateNow, Validator
 from temper.training.optimizer_state import load_optimizer
 from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import Probe, head_of, solve_heads
@@ -29,11 +28,12 @@ from temper.training.rate import UNMEASURED
 from temper.training.samples import build_sample_log
 from temper.training.saving import Parts, restore, save_checkpoint
 from temper.training.settle import close, finish_validation, settle
+from temper.training.start_model import StartModel
 from temper.training.state import Passes, TrainState
 from temper.training.step import TrainStep
+from temper.training.step_state import StepState, take_up
 from temper.training.validation import validate_epoch
-from temper.training.watch import Watch
-from temper.training.worker import Wish, Worker
+from temper.training.worker import Action, Worker
 
 GO_ON = "the same command goes on from there"
 BEFORE = "before."
@@ -43,7 +43,7 @@ BEFORE = "before."
 def train(
     recipe: Recipe,
     run: RunFolder,
-    feed: Feed,
+    feed: TrainData,
     *,
     worker: Worker,
     tracker: Tracker,
@@ -71,7 +71,7 @@ class Training:
         self,
         recipe: Recipe,
         run: RunFolder,
-        feed: Feed,
+        feed: TrainData,
         worker: Worker,
         tracker: Tracker,
         origin: Origin | None = None,
@@ -79,13 +79,13 @@ class Training:
     ) -> None:
         self.recipe, self.run, self.feed = recipe, run, feed
         self.worker, self.tracker = worker, tracker
-        self.validator = validator or ValidateNow()
+        self.validator = validator or ImmediateValidation()
         origin = origin or Origin()
         weights = origin.weights or recipe.model.weights
         self.probe = None if origin.probe is None else Probe.of(origin.probe)
-        self.model = start_model(recipe, feed, weights, self.probe).to(worker.device)
+        self.model = build_start_model(recipe, feed, weights, self.probe).to(worker.device)
         self.plans = plan_phases(recipe, self.model)
-        self.anchor = Anchor.of(self.model, recipe, self.plans)
+        self.start = StartModel.of(self.model, recipe, self.plans)
         self.num_steps = self.plans[0].num_stepped * feed.target.num_batches
         self.average = build_average(self.model, recipe.optim.ema_decay_of(self.num_steps))
         self.state = restore(run, fresh_state(recipe, feed, weights, worker))
@@ -96,7 +96,7 @@ class Training:
         apply_compute(self.state.compute, self.model)
         self.model.controller.begin(self.num_steps * getattr(recipe.objective.adversary, "replays", 1))
         self._resumed = take_up(run, self.state, self.plans, self.model, self.average)
-        self.watch = Watch(recipe.checkpoint, worker)
+        self.trigger = CheckpointTrigger(recipe.checkpoint, worker)
         self.samples = build_sample_log(recipe.tracking.samples, run, worker)
         begun = self.state.underway
         self.samples.begin(self.state.next_epoch, 0 if begun is None else begun.step)
@@ -125,21 +125,21 @@ class Training:
         optimizer = self.recipe.optim.measured(UNMEASURED).build(trainable, plan.lr_factors)
         if self.state.next_epoch > plan.phase.start_epoch or self.state.underway is not None:
             load_optimizer(optimizer, plan.names, self._resumed.get("optimizer", {}))
-        carried = Carried(self.model, optimizer, plan.names, self.average)
+        step_state = StepState(self.model, optimizer, plan.names, self.average)
         if plan.is_solved:
-            self._solve_head(plan, carried)
+            self._solve_head(plan, step_state)
             return
         adversary = self.recipe.objective.adversary
         kind = FreeStep if plan.is_attacked and isinstance(adversary, FreeTraining) else TrainStep
         step = kind(
-            self.recipe, self.feed, plan, self.model, optimizer, self.worker, self.anchor, self.average
+            self.recipe, self.feed, plan, self.model, optimizer, self.worker, self.start, self.average
         )
         for epoch in range(max(plan.phase.start_epoch, self.state.next_epoch), plan.phase.end_epoch):
-            self._train_epoch(plan, step, carried, epoch)
+            self._train_epoch(plan, step, step_state, epoch)
             if self.state.is_finished:
                 return
 
-    def _solve_head(self, plan: PhasePlan, carried: Carried) -> None:
+    def _solve_head(self, plan: PhasePlan, step_state: StepState) -> None:
         """Put the head at its optimum: the whole phase, in an epoch without a step."""
         started, epoch = time.perf_counter(), max(plan.phase.start_epoch, self.state.next_epoch)
         known = self.probe if epoch == 0 else None
@@ -154,19 +154,19 @@ class Training:
             if self.worker.is_chief:
                 keep_head(self.run, self.state, head_of(self.model))
             self.state = self.state.model_copy(update={"probe_metrics": metrics})
-        self._end_epoch(plan, carried, epoch, metrics, solved.passes, time.perf_counter() - started)
+        self._end_epoch(plan, step_state, epoch, metrics, solved.passes, time.perf_counter() - started)
 
-    def _train_epoch(self, plan: PhasePlan, step: TrainStep, carried: Carried, epoch: int) -> None:
+    def _train_epoch(self, plan: PhasePlan, step: TrainStep, step_state: StepState, epoch: int) -> None:
         started = time.perf_counter()
         guard = guard_of(self.recipe.objective.adversary) if plan.is_attacked else None
-        before = self._take_up(guard, step, carried, epoch)
+        before = self._take_up(guard, step, step_state, epoch)
         begun = self.state.underway
         before_s = 0.0 if begun is None else begun.seconds
 
         def after_step(tally: Tally, batches: dict[str, Batch]) -> None:
             self.samples.note(epoch, tally.num_steps - 1, batches, step.shares)
             if tally.num_steps < self.feed.target.num_batches:
-                self._look_up(step, carried, before, tally, before_s + time.perf_counter() - started)
+                self._look_up(step, step_state, before, tally, before_s + time.perf_counter() - started)
 
         metrics, passes = run_epoch(step, epoch, begun, after_step)
         collapse, is_waiting = None, False
@@ -174,18 +174,18 @@ class Training:
             metrics["train/guarded_acc"] = step.guarded_accuracy(guard, epoch)
             collapse = find_collapse(guard, self.state.guarded_acc, metrics["train/guarded_acc"], epoch)
         if collapse is not None:
-            carried.load(before)
+            step_state.load(before)
             self.samples.discard(epoch)
         elif (epoch + 1) % self.recipe.validation.every_epochs == 0 or epoch + 1 == self.recipe.epochs:
             answer = self.validator.validate(self.recipe, self.average.model, self.feed, self.worker, epoch)
             metrics, is_waiting = metrics | (answer or {}), answer is None
         seconds = before_s + time.perf_counter() - started
-        self._end_epoch(plan, carried, epoch, metrics, passes, seconds, collapse, is_waiting)
+        self._end_epoch(plan, step_state, epoch, metrics, passes, seconds, collapse, is_waiting)
 
     def _end_epoch(
         self,
         plan: PhasePlan,
-        carried: Carried,
+        step_state: StepState,
         epoch: int,
         metrics: dict[str, float],
         passes: Passes,
@@ -203,20 +203,20 @@ class Training:
         if self.worker.is_chief:
             self.state, answers = settle(self.recipe, self.run, self.state)
             best = self.average.model if self.state.best_epoch == epoch else None
-            save_checkpoint(self.run, self.state, carried.parts(), best)
+            save_checkpoint(self.run, self.state, step_state.parts(), best)
             self.tracker.log(metrics | {"cost/train_s": self.state.train_s}, epoch=epoch)
             close(self.run, answers, self.tracker)
-        self.watch.saved()
+        self.trigger.saved()
         self.worker.barrier()
         self.worker.report(reported(self.state, metrics, epoch))
-        if not self.state.is_finished and self.watch.meet() is Wish.STOP:
+        if not self.state.is_finished and self.trigger.sync() is Action.STOP:
             raise Interrupted(f"{self.run.path}: stopped after epoch {epoch + 1}; {GO_ON}")
 
-    def _take_up(self, guard: Guard | None, step: TrainStep, carried: Carried, epoch: int) -> Parts:
+    def _take_up(self, guard: Guard | None, step: TrainStep, step_state: StepState, epoch: int) -> Parts:
         """What a guard may have to go back to; with what an epoch that was begun before has left of it."""
         parts, self._resumed = self._resumed, {}
         if self.state.underway is None:
-            return {} if guard is None else carried.copy()
+            return {} if guard is None else step_state.copy()
         step.load_state(parts.get("step", {}))
         if guard is None:
             return {}
@@ -227,24 +227,24 @@ class Training:
         }
 
     def _look_up(
-        self, step: TrainStep, carried: Carried, before: Parts, tally: Tally, seconds: float
+        self, step: TrainStep, step_state: StepState, before: Parts, tally: Tally, seconds: float
     ) -> None:
         """Save within an epoch if it is time, or somebody wishes it.
 
         Raises:
             Interrupted: somebody wishes to stop.
         """
-        wish = self.watch.after_step(tally.num_steps)
-        if wish is Wish.GO_ON:
+        action = self.trigger.after_step(tally.num_steps)
+        if action is Action.CONTINUE:
             return
         underway, own = tally.underway(self.worker, seconds), step.state()
         self.state = self.state.model_copy(update={"underway": underway})
         if self.worker.is_chief:
             kept = {f"{BEFORE}{name}": tensors for name, tensors in before.items()}
-            parts = {**carried.parts(), "step": own, **kept}
+            parts = {**step_state.parts(), "step": own, **kept}
             save_checkpoint(self.run, self.state, parts)
-        self.watch.saved()
-        if wish is Wish.STOP:
+        self.trigger.saved()
+        if action is Action.STOP:
             self.worker.barrier()
             where = f"step {tally.num_steps} of epoch {tally.epoch + 1}"
             raise Interrupted(f"{self.run.path}: stopped after {where}; {GO_ON}")

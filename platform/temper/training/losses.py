@@ -10,7 +10,7 @@ from temper.hardening import Adversary, CrossEntropy
 from temper.models import ForwardPass, TaskModel
 from temper.objective import L2SP, LwF, Objective
 from temper.schedules import Phase
-from temper.training.anchor import Anchor
+from temper.training.start_model import StartModel
 
 Forward = Callable[[Sequence[ForwardPass]], list[dict[str, Tensor]]]
 Losses = dict[str, Tensor]
@@ -35,7 +35,7 @@ class StepLoss:
     objective: Objective
     phase: Phase
     model: TaskModel
-    anchor: Anchor
+    start: StartModel
     class_weights: Tensor | None
 
     def passes(self, images: StepImages, adversary: Adversary | None) -> list[ForwardPass]:
@@ -50,7 +50,7 @@ class StepLoss:
         ]
         if self.phase.batch_norm != "twin":
             return own
-        return own + [ForwardPass(batch, statistics=self.anchor.statistics) for batch in batches]
+        return own + [ForwardPass(batch, statistics=self.start.statistics) for batch in batches]
 
     def __call__(
         self, forward: Forward, images: StepImages, adversary: Adversary | None, progress: float
@@ -96,17 +96,17 @@ class StepLoss:
         """The source terms that read no source images."""
         term, alpha = self.objective.term, self.objective.alpha_at(progress)
         if isinstance(term, LwF):
-            assert self.anchor.teacher is not None
+            assert self.start.teacher is not None
             with torch.no_grad():
-                answers = self.anchor.teacher(images.clean["target"], "source")
+                answers = self.start.teacher(images.clean["target"], "source")
             distillation = term.distillation(outputs[0]["recall"], answers)
             losses |= {"loss": losses["loss"] + alpha * distillation, "lwf/loss": distillation}
         if isinstance(term, L2SP):
-            assert self.anchor.weights is not None
+            assert self.start.weights is not None
             parameters = dict(self.model.named_parameters())
-            body = {n: parameters[n] for n in self.anchor.weights if parameters[n].requires_grad}
+            body = {n: parameters[n] for n in self.start.weights if parameters[n].requires_grad}
             head = {n: p for n, p in parameters.items() if n.startswith("heads.target.")}
-            distance = term.distance(body, self.anchor.weights).to(losses["loss"].device)
+            distance = term.distance(body, self.start.weights).to(losses["loss"].device)
             losses |= {
                 "loss": losses["loss"] + alpha * distance + term.decay(head),
                 "l2sp/loss": distance,

@@ -19,7 +19,7 @@ from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
 from temper.seeds import derive_seed
 from temper.storage import fetched, named
-from temper.training.feed import Feed
+from temper.training.data import TrainData
 from temper.training.linear_head import Examples, LinearHead, solve_head
 from temper.training.state import Passes, TrainState, read_state
 from temper.training.worker import Worker
@@ -105,7 +105,7 @@ class Solved:
 
 
 def solve_heads(
-    recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker, known: Probe | None = None
+    recipe: Recipe, model: TaskModel, feed: TrainData, worker: Worker, known: Probe | None = None
 ) -> Solved:
     """Put each head that trains at its optimum on the features of ``model``; of the target that of ``known``.
 
@@ -136,7 +136,7 @@ def solve_heads(
 
 
 def _solve(
-    recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker, task: str
+    recipe: Recipe, model: TaskModel, feed: TrainData, worker: Worker, task: str
 ) -> tuple[LinearHead, Passes]:
     batches = feed.target if task == "target" else feed.source
     assert batches is not None

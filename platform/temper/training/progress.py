@@ -3,7 +3,7 @@
 from typing import Any
 
 from temper.recipe import Recipe
-from temper.training.feed import Feed
+from temper.training.data import TrainData
 from temper.training.guard import Collapse, guard_of
 from temper.training.plan import PhasePlan
 from temper.training.state import Passes, TrainState, Waiting, digest_of
@@ -12,7 +12,7 @@ from temper.training.worker import Worker
 AT_OPTIMUM = "the head is at its optimum, which further epochs would not change"
 
 
-def fresh_state(recipe: Recipe, feed: Feed, weights: str | None, worker: Worker) -> TrainState:
+def fresh_state(recipe: Recipe, feed: TrainData, weights: str | None, worker: Worker) -> TrainState:
     """The state of a run that has not begun."""
     return TrainState(
         recipe_hash=recipe.hash,

@@ -13,10 +13,10 @@ from temper.batches import Batch
 from temper.models import TaskModel, set_trainable
 from temper.optim import OptimSpec
 from temper.recipe import Recipe
-from temper.training.anchor import Anchor
-from temper.training.feed import Feed, paired_batches
+from temper.training.data import TrainData, paired_batches
 from temper.training.plan import PhasePlan
 from temper.training.rate import UNMEASURED, RateTest, limit_of
+from temper.training.start_model import StartModel
 from temper.training.state import Passes, TrainState
 from temper.training.step import TrainStep
 from temper.training.worker import Worker
@@ -35,7 +35,7 @@ ATTACKED_FRACTION = 0.4
 
 
 def measure_rate(
-    recipe: Recipe, state: TrainState, feed: Feed, plan: PhasePlan, model: TaskModel, worker: Worker
+    recipe: Recipe, state: TrainState, feed: TrainData, plan: PhasePlan, model: TaskModel, worker: Worker
 ) -> tuple[Recipe, TrainState]:
     """``recipe`` with a number in the place of ``optim.lr: auto``, measured once, before the first step.
 
@@ -53,7 +53,7 @@ def measure_rate(
 
 
 def find_lr(
-    recipe: Recipe, feed: Feed, plan: PhasePlan, model: TaskModel, worker: Worker
+    recipe: Recipe, feed: TrainData, plan: PhasePlan, model: TaskModel, worker: Worker
 ) -> tuple[RateTest, Passes]:
     """Choose the rate of ``plan``, a phase of ``recipe``, for ``model``, which stays as it is.
 
@@ -76,7 +76,7 @@ def find_lr(
 
 
 def _smoothed_losses(
-    recipe: Recipe, feed: Feed, plan: PhasePlan, model: TaskModel, worker: Worker, rates: list[float]
+    recipe: Recipe, feed: TrainData, plan: PhasePlan, model: TaskModel, worker: Worker, rates: list[float]
 ) -> tuple[list[float], Passes]:
     """The smoothed target loss of a copy of ``model`` before it trains at each of ``rates`` in turn.
 
@@ -86,7 +86,7 @@ def _smoothed_losses(
     trial = copy.deepcopy(model)
     trainable = set_trainable(trial, plan.phase.trainable, recipe.objective.trained_heads)
     optimizer = _at(recipe.optim, rates[0]).build(trainable, plan.lr_factors)
-    step = TrainStep(recipe, feed, clean, trial, optimizer, worker, Anchor.of(trial, recipe, [clean]))
+    step = TrainStep(recipe, feed, clean, trial, optimizer, worker, StartModel.of(trial, recipe, [clean]))
     smoothed: list[float] = []
     mean, weight, passes = 0.0, 0.0, Passes()
     hopeless = 4 * math.log(len(feed.classes["target"])) + 4
@@ -109,7 +109,7 @@ def _at(optim: OptimSpec, rate: float) -> OptimSpec:
     )
 
 
-def _batches(feed: Feed, recipe: Recipe) -> Iterator[dict[str, Batch]]:
+def _batches(feed: TrainData, recipe: Recipe) -> Iterator[dict[str, Batch]]:
     """Those of the first epochs, one after the other."""
     for epoch in itertools.count():
         yield from paired_batches(feed, epoch, recipe.objective.uses_source)

@@ -8,7 +8,7 @@ from temper.errors import CheckpointError
 from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
 from temper.tracking import Tracker
-from temper.training.later import discard, read_answer, weights_of
+from temper.training.deferred_validation import discard, read_answer, weights_of
 from temper.training.progress import considered
 from temper.training.saving import save_state
 from temper.training.state import TrainState, Waiting

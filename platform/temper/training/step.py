@@ -18,13 +18,13 @@ from temper.models import TaskModel, replayed_features, train_modes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
 from temper.training.adversaries import AttackedModel, attack_tasks
-from temper.training.anchor import Anchor
 from temper.training.averaging import NoAverage
-from temper.training.feed import Feed, to_device
+from temper.training.data import TrainData, to_device
 from temper.training.guard import guarded_accuracy
 from temper.training.losses import Losses, StepImages, StepLoss
 from temper.training.perturbation import perturbed_weights
 from temper.training.plan import PhasePlan
+from temper.training.start_model import StartModel
 from temper.training.state import Passes
 from temper.training.worker import Worker
 
@@ -35,12 +35,12 @@ class TrainStep:
     def __init__(
         self,
         recipe: Recipe,
-        feed: Feed,
+        feed: TrainData,
         plan: PhasePlan,
         model: TaskModel,
         optimizer: torch.optim.Optimizer,
         worker: Worker,
-        anchor: Anchor | None = None,
+        start: StartModel | None = None,
         average: NoAverage | None = None,
     ) -> None:
         self.recipe, self.feed, self.plan, self.model = recipe, feed, plan, model
@@ -51,7 +51,7 @@ class TrainStep:
         self._weight = worker.world_size / feed.num_shares
         weights = recipe.objective.target_class_weights(feed.class_counts)
         class_weights = None if weights is None else weights.to(worker.device)
-        self.loss = StepLoss(recipe.objective, plan.phase, model, anchor or Anchor(), class_weights)
+        self.loss = StepLoss(recipe.objective, plan.phase, model, start or StartModel(), class_weights)
         self._modes = train_modes(model, freeze_batch_norm=plan.phase.batch_norm == "frozen")
         self.first_images: list[StepImages] = []
         """What the first step of the latest epoch saw, before any attack: of each share."""

@@ -13,7 +13,7 @@ from temper.data import Images, stratified_subset
 from temper.models import TaskModel, folded_copy
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
-from temper.training.feed import Feed
+from temper.training.data import TrainData
 from temper.training.worker import Substitute, Worker
 
 BATCH_SIZE = 256
@@ -25,7 +25,7 @@ Counts = dict[str, Tensor]
 """``<task>/<pass>`` -> (2,C): images classified correctly, and images in all, of each class."""
 
 
-def validate_epoch(recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker) -> dict[str, float]:
+def validate_epoch(recipe: Recipe, model: TaskModel, feed: TrainData, worker: Worker) -> dict[str, float]:
     """``val/<task>/<metric>``, fractions 0..1: clean accuracy of every task, robust accuracy of the target.
 
     Robust accuracy is measured with PGD of ``validation.steps`` within the recipe's threat model, on a

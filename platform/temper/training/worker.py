@@ -13,17 +13,17 @@ from torch.nn.parallel import DistributedDataParallel
 Report = Callable[[Mapping[str, Any]], None]
 
 
-class Wish(IntEnum):
+class Action(IntEnum):
     """What is to be done between two steps."""
 
-    GO_ON = 0
+    CONTINUE = 0
     SAVE = 1
     """This process, or another of the run, may soon be gone."""
     STOP = 2
     """Save, and end in order."""
 
 
-Notice = Callable[[], Wish]
+Notice = Callable[[], Action]
 
 
 class Worker:
@@ -75,9 +75,9 @@ class Worker:
     def barrier(self) -> None:
         """Wait for the other ranks."""
 
-    def wish(self) -> Wish:
+    def action(self) -> Action:
         """What whoever launched this process wishes."""
-        return Wish.GO_ON if self._notice is None else self._notice()
+        return Action.CONTINUE if self._notice is None else self._notice()
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Tell the launcher that an epoch has ended."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from temper.batches import ResidentBatches
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.data import Images, ShardSet, load_images
 from temper.data.plan import balanced_order
 from temper.errors import RecipeError
@@ -35,7 +35,7 @@ def test_more_shots_than_images(tiny_recipe: Any) -> None:
 def test_a_few_shot_recipe_reads_its_shots_only(tiny_recipe: Any) -> None:
     recipe = tiny_recipe(data__shots_per_class=10)
     data = open_data(recipe)
-    feed = build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+    feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
     assert sum(len(batch.labels) for batch in feed.target.epoch(0)) == 50
     assert feed.class_counts == [10] * 5
     assert feed.source is not None

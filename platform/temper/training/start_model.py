@@ -12,7 +12,7 @@ from temper.training.plan import PhasePlan
 
 
 @dataclass(frozen=True)
-class Anchor:
+class StartModel:
     """The start, as far as the recipe's source term and phases ask for it."""
 
     weights: dict[str, Tensor] | None = None
@@ -23,7 +23,7 @@ class Anchor:
     """Its BatchNorm statistics, for phases with a twin."""
 
     @classmethod
-    def of(cls, model: TaskModel, recipe: Recipe, plans: list[PhasePlan]) -> "Anchor":
+    def of(cls, model: TaskModel, recipe: Recipe, plans: list[PhasePlan]) -> "StartModel":
         """Made of the start model, before anything is trained or restored."""
         weights = teacher = None
         term = recipe.objective.term

@@ -15,7 +15,7 @@ from temper.training.state import TrainState, digest_of
 
 
 @dataclass(frozen=True)
-class Carried:
+class StepState:
     """The model, its optimizer, its average, and what its adapter knows of the steps so far."""
 
     model: TaskModel

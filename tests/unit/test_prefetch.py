@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from temper.batches import Batch
-from temper.training.ahead import one_ahead, sent_ahead
+from temper.training.prefetch import one_ahead, prefetched
 
 
 def batch(number: int) -> dict[str, Batch]:
@@ -40,7 +40,7 @@ def test_on_a_cpu_batches_stay_as_they_are() -> None:
             drawn.append(number)
             yield one
 
-    received = sent_ahead(feed(), torch.device("cpu"))
+    received = prefetched(feed(), torch.device("cpu"))
     assert next(received) is batches[0]
     assert drawn == [0]
     assert [id(one) for one in received] == [id(one) for one in batches[1:]]
@@ -49,7 +49,7 @@ def test_on_a_cpu_batches_stay_as_they_are() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_images_and_labels_arrive_and_rows_stay() -> None:
     device = torch.device("cuda", 0)
-    for number, received in enumerate(sent_ahead(map(batch, range(20)), device)):
+    for number, received in enumerate(prefetched(map(batch, range(20)), device)):
         one, expected = received["target"], batch(number)["target"]
         assert (one.images.device, one.labels.device, one.rows.device.type) == (device, device, "cpu")
         assert torch.equal(one.images.cpu(), expected.images)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.feeds import build_feed, decode_splits, open_data
+from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.cluster.launch import claim, launch
 from temper.cluster.sweep import sweep
 from temper.errors import CheckpointError, RecipeError, SearchSpaceError
@@ -18,16 +18,16 @@ from temper.records import RunFolder
 from temper.search import SearchSpace
 from temper.tracking import JsonlTracker
 from temper.training import (
-    Feed,
+    DeferredValidation,
+    TrainData,
     TrainState,
-    ValidateLater,
     Worker,
     finish_validation,
     read_state,
     train,
     validate_waiting,
 )
-from temper.training.later import weights_of
+from temper.training.deferred_validation import weights_of
 from temper.training.state import Waiting
 
 LATER = {"workers": {"num_workers": 1, "use_gpu": False}, "validation__is_asynchronous": True}
@@ -47,12 +47,12 @@ class StoppedError(Exception):
     pass
 
 
-def feed_of(recipe: Recipe) -> Feed:
+def feed_of(recipe: Recipe) -> TrainData:
     data = open_data(recipe)
-    return build_feed(recipe, data, decode_splits(recipe, data, with_ray=False))
+    return build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
 
 
-def train_later(recipe: Recipe, run: RunFolder, feed: Feed, answer_after: tuple[int, ...]) -> TrainState:
+def train_later(recipe: Recipe, run: RunFolder, feed: TrainData, answer_after: tuple[int, ...]) -> TrainState:
     """Trains, and answers for all that waits after the epochs ``answer_after`` (from 1) only."""
 
     def report(metrics: Any) -> None:
@@ -61,11 +61,11 @@ def train_later(recipe: Recipe, run: RunFolder, feed: Feed, answer_after: tuple[
 
     start = read_state(run.last).next_epoch if run.last.exists() else 0
     tracker = JsonlTracker(run.metrics, start)
-    validator = ValidateLater(run, grace_s=-1e9)
+    validator = DeferredValidation(run, grace_s=-1e9)
     return train(recipe, run, feed, worker=Worker("cpu", report), tracker=tracker, validator=validator)
 
 
-def settle_all(recipe: Recipe, run: RunFolder, feed: Feed) -> TrainState:
+def settle_all(recipe: Recipe, run: RunFolder, feed: TrainData) -> TrainState:
     state = read_state(run.last)
     validate_waiting(recipe, run, state, feed.val, "cpu")
     return finish_validation(recipe, run, state, JsonlTracker(run.metrics, state.num_epochs))
@@ -119,7 +119,7 @@ def test_an_interrupted_run_loses_no_epoch_that_waits(tiny_recipe: Any, tmp_path
 
     with pytest.raises(StoppedError):
         train(recipe, run, feed, worker=Worker("cpu", stop_after_three), tracker=JsonlTracker(run.metrics),
-              validator=ValidateLater(run))  # fmt: skip
+              validator=DeferredValidation(run))  # fmt: skip
     assert [one.epoch for one in read_state(run.last).waiting] == [0, 1, 2]
     train_later(recipe, run, feed, answer_after=(4,))
     claim(run, recipe)  # trained to the end, but not finished: one epoch is still to be looked at
@@ -163,7 +163,7 @@ def test_a_validation_that_fails_is_not_waited_for_and_can_be_repeated(
     weights_of(run, 0).write_bytes(whole[:100])
     with pytest.raises(CheckpointError, match=r"epoch-00000.safetensors: not a checkpoint of this model"):
         validate_waiting(recipe, run, state, feed.val, "cpu")
-    ValidateLater(run).wait([0], limit_s=3600)
+    DeferredValidation(run).wait([0], limit_s=3600)
     assert not finish_validation(recipe, run, state, JsonlTracker(run.metrics, 1)).is_settled
     weights_of(run, 0).write_bytes(whole)
     assert settle_all(recipe, run, feed).is_settled

@@ -10,7 +10,7 @@ from temper.batches import Batch
 Item = TypeVar("Item")
 
 
-def sent_ahead(batches: Iterable[dict[str, Batch]], device: torch.device) -> Iterator[dict[str, Batch]]:
+def prefetched(batches: Iterable[dict[str, Batch]], device: torch.device) -> Iterator[dict[str, Batch]]:
     """``batches`` (of each task) whose images and labels lie on a CUDA ``device``; as they are on any other.
 
     A stream of its own copies each out of pinned memory before the step before it has ended. Rows stay on

@@ -19,7 +19,7 @@ from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
 from temper.training.averaging import build_average
 from temper.training.compute import apply_compute
-from temper.training.feed import Feed
+from temper.training.data import TrainData
 from temper.training.state import TrainState
 from temper.training.validation import add_counts, count_correct, metrics_of, validate_epoch
 from temper.training.worker import Substitute, Worker
@@ -32,7 +32,7 @@ class Validator(Protocol):
     """Validates an epoch, now or later."""
 
     def validate(
-        self, recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker, epoch: int
+        self, recipe: Recipe, model: TaskModel, feed: TrainData, worker: Worker, epoch: int
     ) -> dict[str, float] | None:
         """``val/<task>/<metric>`` of ``model`` as it is; ``None`` if the answer comes later."""
 
@@ -40,18 +40,18 @@ class Validator(Protocol):
         """Wait for the answers on ``epochs``, if any are to come, but not much longer than ``limit_s``."""
 
 
-class ValidateNow:
+class ImmediateValidation:
     """Validates in place, on all ranks."""
 
     def validate(
-        self, recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker, epoch: int
+        self, recipe: Recipe, model: TaskModel, feed: TrainData, worker: Worker, epoch: int
     ) -> dict[str, float] | None:
         return validate_epoch(recipe, model, feed, worker)
 
     def wait(self, epochs: Iterable[int], limit_s: float) -> None: ...
 
 
-class ValidateLater:
+class DeferredValidation:
     """Puts an epoch's weights aside, for somebody else who calls ``validate_waiting``."""
 
     def __init__(self, run: RunFolder, grace_s: float = GRACE_S) -> None:
@@ -59,7 +59,7 @@ class ValidateLater:
         self._put_aside: int | None = None
 
     def validate(
-        self, recipe: Recipe, model: TaskModel, feed: Feed, worker: Worker, epoch: int
+        self, recipe: Recipe, model: TaskModel, feed: TrainData, worker: Worker, epoch: int
     ) -> dict[str, float] | None:
         if worker.is_chief:
             discard(self._run, [epoch])

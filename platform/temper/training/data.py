@@ -11,7 +11,7 @@ from temper.data import AugmentSpec, Images
 
 
 @dataclass(frozen=True)
-class Feed:
+class TrainData:
     """Everything that the loop reads. Images are uint8 (N,3,S,S); batches are this rank's share."""
 
     classes: dict[str, list[str]]
@@ -33,7 +33,9 @@ class Feed:
             self.source.close()
 
 
-def paired_batches(feed: Feed, epoch: int, uses_source: bool, first: int = 0) -> Iterator[dict[str, Batch]]:
+def paired_batches(
+    feed: TrainData, epoch: int, uses_source: bool, first: int = 0
+) -> Iterator[dict[str, Batch]]:
     """One epoch over the target from batch ``first`` on, with the source cycled beside it."""
     if not uses_source or feed.source is None:
         for batch in feed.target.epoch(epoch, first):

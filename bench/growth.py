@@ -87,8 +87,8 @@ def decode(num_raylets: int, path: Path) -> tuple[float, float]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from temper.cluster.ray_data import load_images_with_ray
     from temper.cluster.runtime import start_ray
+    from temper.cluster.streaming import load_images_with_ray
 
     cluster: Any = Cluster()
     for _ in range(num_raylets):

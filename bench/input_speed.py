@@ -25,8 +25,8 @@ from clock import ProcessorTime, all_processes, this_process
 from photos import write_photos
 from row import Row
 from temper.batches import Batch, ResidentBatches, warp
-from temper.cluster.ray_data import StreamedBatches
 from temper.cluster.runtime import start_ray
+from temper.cluster.streaming import StreamedBatches
 from temper.data import AugmentSpec, ShardSet, load_images, write_shards
 from temper.host import use_cpu
 from temper.training.data import to_device

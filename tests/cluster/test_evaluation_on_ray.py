@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.foreign import evaluate_foreign
-from temper.cluster.foreign_models import ForeignSpec
+from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.external_model import ExternalModelSpec
 from temper.errors import RecipeError
 from temper.records import RunFolder, read_outcomes
 
@@ -82,7 +82,7 @@ def test_an_error_of_ours_comes_back_from_a_worker_as_it_is(tmp_path: Path, digi
     }
     zoo.write_text(ONLY_HERE)
     with pytest.raises(RecipeError, match=r"zoo\.py cannot be imported .*a worker"):
-        evaluate_foreign(ForeignSpec.model_validate(document), tmp_path / "run")
+        evaluate_external(ExternalModelSpec.model_validate(document), tmp_path / "run")
 
 
 ONLY_HERE = f"""

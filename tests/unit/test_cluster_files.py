@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from temper.cluster.capacity import limits
+from temper.cluster.resources import limits
 from temper.credentials import find_secrets
 from temper.errors import UsageError
 

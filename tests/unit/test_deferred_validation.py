@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from temper.cluster.datasets import build_train_data, decode_splits, open_data
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.cluster.launch import claim, launch
 from temper.cluster.sweep import sweep
 from temper.errors import CheckpointError, RecipeError, SearchSpaceError

@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from temper.cluster import workers
-from temper.cluster.feeds import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits, open_data
 from temper.data import Plan
 from temper.errors import Interrupted, RecipeError
 from temper.recipe import CheckpointSpec, Recipe

@@ -13,7 +13,7 @@ from temper.cli import main
 from temper.cli.job_words import as_written, check_words, parse_words
 from temper.cluster.jobs import JobRequest, Parcel, check_folder, connect, last_lines, pack
 from temper.cluster.jobs.address import in_between
-from temper.cluster.jobs.checks import judge
+from temper.cluster.jobs.checks import read_check
 from temper.cluster.jobs.probe import look_around, missing_folders, tidy, write_mark
 from temper.cluster.jobs.request import load_runtime_env, next_free
 from temper.errors import JobError, RecipeError, SearchSpaceError, UsageError
@@ -302,10 +302,10 @@ def node(**changes: Any) -> dict[str, Any]:
 )
 def test_what_one_node_cannot_do_is_said(bad: dict[str, Any], message: str) -> None:
     good = node(is_head=True)
-    assert "no worker is up yet" in judge({"nodes": [good]}, request()).found
-    assert "head and 2 workers" in judge({"nodes": [good, node(), node()]}, request()).found
+    assert "no worker is up yet" in read_check({"nodes": [good]}, request()).found
+    assert "head and 2 workers" in read_check({"nodes": [good, node(), node()]}, request()).found
     with pytest.raises(JobError, match=message):
-        judge({"nodes": [good, bad]}, request())
+        read_check({"nodes": [good, bad]}, request())
 
 
 def test_last_lines_are_those_that_say_something() -> None:

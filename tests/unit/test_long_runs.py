@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from temper.batches import Batch, ResidentBatches
-from temper.cluster.feeds import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.hardening import Guard
 from temper.recipe import CheckpointSpec, Recipe

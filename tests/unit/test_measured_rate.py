@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from temper.cluster.feeds import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.models import build_model
 from temper.optim import OptimSpec

@@ -13,8 +13,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from temper.batches import Batch, ResidentBatches
+from temper.cluster.datasets import build_train_data, decode_splits, open_data
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.feeds import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.data import Images
 from temper.errors import CheckpointError, RecipeError

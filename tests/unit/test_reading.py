@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from temper.cluster.sweep.book import read_begun
+from temper.cluster.sweep.trial_store import read_begun
 from temper.errors import CheckpointError, RecipeError, RecordError, SearchSpaceError, TemperError
 from temper.reading import parse_json, parse_yaml, read_json
 from temper.recipe import load_recipe

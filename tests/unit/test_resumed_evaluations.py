@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from temper.cluster.foreign import evaluate_foreign
-from temper.cluster.foreign_models import ForeignSpec
+from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.external_model import ExternalModelSpec
 from temper.records import EvaluationRecord
 
 MODEL = """
@@ -78,7 +78,9 @@ def evaluated(
         if reports > kill_after:
             raise Killed
 
-    return evaluate_foreign(ForeignSpec.model_validate(document), folder / "run", on_progress=on_progress)
+    return evaluate_external(
+        ExternalModelSpec.model_validate(document), folder / "run", on_progress=on_progress
+    )
 
 
 def measured(record: EvaluationRecord) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from temper.cluster.datasets import open_data
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.feeds import open_data
 from temper.cluster.launch import launch, plan_run
 from temper.cluster.merge import merge_run
 from temper.data import write_shards

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from temper.cluster.feeds import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits, open_data
 from temper.errors import RecipeError
 from temper.models import StartStatistics, batch_norms, build_model, set_trainable
 from temper.recipe import Recipe

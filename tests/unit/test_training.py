@@ -9,7 +9,7 @@ import torch
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
-from temper.cluster.feeds import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
 from temper.errors import CheckpointError, ShardError, TrainingError
 from temper.models import build_model, set_trainable

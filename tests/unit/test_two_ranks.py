@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from temper.cluster.feeds import build_train_data, decode_splits, open_data, val_images
+from temper.cluster.datasets import build_train_data, decode_splits, open_data, val_images
 from temper.recipe import Recipe, WorkersSpec
 from temper.records import RunFolder, write_atomic
 from temper.tracking import NullTracker

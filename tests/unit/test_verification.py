@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.reexamine import Reexamined, judge_fallen, judge_search
-from temper.cluster.reopen import Reopened, check_suite, reopen
 from temper.cluster.verify import check_images, check_start, verify_record
+from temper.cluster.verify.attacks import Reexamined, judge_fallen, judge_search
+from temper.cluster.verify.load import Reopened, check_suite, reopen
 from temper.data import Manifest, read_fingerprint, write_shards
 from temper.data.shard_set import ShardSet
 from temper.errors import RecordError, UsageError

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.foreign import evaluate_foreign
-from temper.cluster.foreign_models import ForeignSpec
+from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.external_model import ExternalModelSpec
 from temper.cluster.launch import launch
 from temper.cluster.verify import verify_record
 from temper.records import hash_of_recipe
@@ -54,7 +54,7 @@ class Foreign:
             "threat": {"norm": "linf", "eps": 0.02},
             "evaluation": {"max_images": 20},
         }
-        evaluate_foreign(ForeignSpec.model_validate(document), self.out / function)
+        evaluate_external(ExternalModelSpec.model_validate(document), self.out / function)
         return self.out / function
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.api.runs import evaluate_run
-from temper.cluster.foreign import evaluate_opened, fingerprint_of
+from temper.cluster.external_evaluation import evaluate_opened, fingerprint_of
 from temper.cluster.record import Claim
 from temper.cluster.rejection import material_from
 from temper.cluster.subject import Opened, choose_device

@@ -72,10 +72,10 @@ def _run_of(model: str) -> Path | None:
 
 
 def _evaluate_foreign(document: dict[str, Any], settings: dict[str, Any], out: Path) -> Any:
-    from temper.cluster.foreign import evaluate_foreign
-    from temper.cluster.foreign_models import ForeignSpec
+    from temper.cluster.external_evaluation import evaluate_external
+    from temper.cluster.external_model import ExternalModelSpec
     from temper.spec import apply_overrides, validate
 
-    spec = validate(ForeignSpec, apply_overrides(document, settings), "evaluate")
+    spec = validate(ExternalModelSpec, apply_overrides(document, settings), "evaluate")
     with show_attacks(spec.name) as on_progress:
-        return evaluate_foreign(spec, out, on_progress=on_progress)
+        return evaluate_external(spec, out, on_progress=on_progress)

@@ -13,7 +13,7 @@ from temper.errors import Interrupted, JobError, UsageError
 
 if TYPE_CHECKING:
     from temper.cli.job_words import Words
-    from temper.cluster.jobs import Check, Head, Job, JobRequest
+    from temper.cluster.jobs import Head, Job, JobRequest, PlaceCheck
 
 STOP_PATIENCE_S = 120
 """Longer than a job has between being asked to end and being killed."""
@@ -55,7 +55,7 @@ def submit(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check, send and follow a job: its exit status is that of this command. Sent again, it goes on."""
+    """PlaceCheck, send and follow a job: its exit status is that of this command. Sent again, it goes on."""
     from temper.cli.job_words import check_words, parse_words
     from temper.cluster.jobs import check_folder, check_head, check_storage, connect, pack
 
@@ -209,7 +209,7 @@ def _exit_status(job: "Job") -> int:
     return job.exit_status or 1
 
 
-def _show_plan(request: "JobRequest", checks: list["Check"], as_json: bool) -> None:
+def _show_plan(request: "JobRequest", checks: list["PlaceCheck"], as_json: bool) -> None:
     rows = [[check.name, check.found] for check in checks]
     summary = {"job": request.id, "entrypoint": request.entrypoint, "out": request.out} | {
         check.name: check.found for check in checks

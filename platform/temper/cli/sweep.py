@@ -172,7 +172,7 @@ def _finish(result: "SweepResult", as_json: bool) -> None:
 
 def _show_plan(document: Any, space: Any, recipe: str, where: str, as_json: bool) -> None:
     from temper.cli.watch import settings
-    from temper.cluster.feeds import open_data
+    from temper.cluster.datasets import open_data
     from temper.cluster.sweep.estimate import estimate_cost
     from temper.recipe import build_recipe
     from temper.search import baseline_trial, check_space

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from temper.cluster.feeds import OpenData, decode_splits, is_resident, open_data
+from temper.cluster.datasets import OpenData, decode_splits, is_resident, open_data
 from temper.cluster.holding import hold
 from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OWN, OnEpoch, run_here, run_on_workers

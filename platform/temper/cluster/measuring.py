@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from temper.cluster.chunks import evaluate_on_actors
+from temper.cluster.evaluation_actors import evaluate_on_actors
 from temper.cluster.runtime import start_ray
 from temper.cluster.subject import Opened, Opener
 from temper.evaluation import (

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from temper.cluster.capacity import LIMITS, num_cpus, num_gpus, wants_gpu
+from temper.cluster.resources import LIMITS, num_cpus, num_gpus, wants_gpu
 from temper.errors import SearchSpaceError
 from temper.recipe import WorkersSpec
 

@@ -5,7 +5,7 @@ from typing import Any
 import ray
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 
-from temper.cluster.notices import ask_to_stop
+from temper.cluster.preemption import ask_to_stop
 
 STOP_LIMIT_S = 60.0
 """How long they may take to end a step and to save, before their number changes all the same."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from temper.cluster.capacity import LIMITS, limits
+from temper.cluster.resources import LIMITS, limits
 from temper.errors import TemperError, UsageError
 
 QUIET_ENVIRONMENT = {
@@ -54,7 +54,7 @@ def start_ray(*, verbose: bool = False) -> None:
         _knock(address)
         _start(address, attempts=START_ATTEMPTS if is_own else 1, verbose=verbose)
     if not verbose:
-        hush()
+        quiet_ray()
 
 
 def _start(address: str, attempts: int, verbose: bool) -> None:
@@ -101,7 +101,7 @@ def _runtime_env() -> dict[str, Any] | None:
     return {"env_vars": {LIMITS: os.environ[LIMITS]}}
 
 
-def hush() -> None:
+def quiet_ray() -> None:
     """Keep Ray's own lines out of this process's output."""
     import ray.data
 

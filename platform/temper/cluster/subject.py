@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from temper import host
-from temper.cluster.feeds import open_data
+from temper.cluster.datasets import open_data
 from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import CheckpointError
 from temper.models import TaskModel, build_model, load_model_state

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from temper.cluster.beside import Beside, report_epoch, resources, validate_rest
-from temper.cluster.capacity import wants_gpu
-from temper.cluster.feeds import OpenData, build_train_data
-from temper.cluster.notices import WorkerNotice, loop_that_can_be_asked, until_sigterm
+from temper.cluster.async_validation import AsyncValidation, report_epoch, resources, validate_rest
+from temper.cluster.datasets import OpenData, build_train_data
+from temper.cluster.preemption import WorkerNotice, loop_that_can_be_asked, until_sigterm
+from temper.cluster.resources import wants_gpu
 from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
 from temper.records import RunFolder
@@ -108,12 +108,12 @@ def run_on_workers(
     """
     from temper.cluster.follow import follow_epochs
 
-    beside = Beside(recipe.resolved(), portable(run.path), data, decoded)
+    validation = AsyncValidation(recipe.resolved(), portable(run.path), data, decoded)
     with follow_epochs(run.metrics, on_epoch), until_sigterm(run):
         if not _is_trained(run):
-            _fit(recipe, beside, origin, callbacks)
+            _fit(recipe, validation, origin, callbacks)
         try:
-            return validate_rest(beside, is_shared=bool(callbacks))
+            return validate_rest(validation, is_shared=bool(callbacks))
         except Exception as problem:
             raise _own_error(problem) or TrainingError(f"validation failed: {problem}") from problem
 
@@ -125,17 +125,17 @@ def _is_trained(run: RunFolder) -> bool:
     return state is not None and state.is_finished
 
 
-def _fit(recipe: Recipe, beside: Beside, origin: Origin, callbacks: Sequence[Any]) -> None:
-    restarts, reached = 0, _position(beside.run)
+def _fit(recipe: Recipe, validation: AsyncValidation, origin: Origin, callbacks: Sequence[Any]) -> None:
+    restarts, reached = 0, _position(validation.run)
     while True:
         try:
-            _trainer(recipe, beside, origin, callbacks).fit()
+            _trainer(recipe, validation, origin, callbacks).fit()
             return
         except Exception as problem:
             own = _own_error(problem)
             if own is not None:
                 raise own from problem
-            before, reached = reached, _position(beside.run)
+            before, reached = reached, _position(validation.run)
             restarts = 1 if reached != before else restarts + 1
             if restarts > MAX_RESTARTS:
                 raise TrainingError(f"training failed on a worker: {problem}") from problem
@@ -150,12 +150,12 @@ def _position(path: Path) -> tuple[int, int] | None:
     return state.next_epoch, 0 if state.underway is None else state.underway.step
 
 
-def _trainer(recipe: Recipe, beside: Beside, origin: Origin, callbacks: Sequence[Any]) -> Any:
+def _trainer(recipe: Recipe, validation: AsyncValidation, origin: Origin, callbacks: Sequence[Any]) -> Any:
     from ray.train import RunConfig, ScalingConfig, ValidationConfig
     from ray.train.torch import TorchTrainer
 
     workers, use_gpu = recipe.workers, wants_gpu(recipe.workers.use_gpu)
-    storage = local_path(beside.run) / ".ray"
+    storage = local_path(validation.run) / ".ray"
     own: list[Any] = []
     if workers.is_elastic:
         from temper.cluster.resizing import SaveBeforeResize
@@ -168,7 +168,7 @@ def _trainer(recipe: Recipe, beside: Beside, origin: Origin, callbacks: Sequence
     }
     return TorchTrainer(
         _worker_loop,
-        train_loop_config={"beside": beside, "origin": origin},
+        train_loop_config={"validation": validation, "origin": origin},
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=use_gpu,
@@ -181,7 +181,7 @@ def _trainer(recipe: Recipe, beside: Beside, origin: Origin, callbacks: Sequence
             storage_path=str(storage),
             callbacks=[*callbacks, *own],
         ),
-        validation_config=ValidationConfig(beside, ray_remote_kwargs=resources(recipe, bool(callbacks)))
+        validation_config=ValidationConfig(validation, ray_remote_kwargs=resources(recipe, bool(callbacks)))
         if recipe.validation.is_asynchronous
         else None,
     )
@@ -191,19 +191,19 @@ def _worker_loop(config: dict[str, Any]) -> None:
     """What each worker of Ray Train runs."""
     import ray.train.torch
 
-    beside: Beside = config["beside"]
-    recipe, device = Recipe.model_validate(beside.recipe), ray.train.torch.get_device()
+    validation: AsyncValidation = config["validation"]
+    recipe, device = Recipe.model_validate(validation.recipe), ray.train.torch.get_device()
     later: DeferredValidation | None = None
 
     def report(metrics: Mapping[str, Any]) -> None:
         report_epoch(dict(metrics), later.take() if later is not None else None)
 
     with loop_that_can_be_asked():
-        worker = DistributedWorker(device, report, WorkerNotice(RunFolder(local_path(beside.run))))
-        with _shared_folder(beside.run, worker) as folder:
+        worker = DistributedWorker(device, report, WorkerNotice(RunFolder(local_path(validation.run))))
+        with _shared_folder(validation.run, worker) as folder:
             run = RunFolder(folder)
             later = DeferredValidation(run) if recipe.validation.is_asynchronous else None
-            _train(recipe, run, beside.data, beside.decoded, worker, config["origin"], later)
+            _train(recipe, run, validation.data, validation.decoded, worker, config["origin"], later)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from temper.batches import Batch
-from temper.cluster.feeds import OpenData, build_train_data, decode_splits
+from temper.cluster.datasets import OpenData, build_train_data, decode_splits
 from temper.cluster.subject import choose_device
 from temper.data import Images, ShardSet, join
 from temper.evaluation.evaluate import predict_logits

@@ -8,7 +8,7 @@ import pytest
 
 import temper.data.decode as decoding
 from temper.cluster.launch import launch
-from temper.cluster.ray_data import _take
+from temper.cluster.streaming import _take
 from temper.data import Images, Plan, ShardSet, Windows, load_images
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from temper.batches import ResidentBatches
-from temper.cluster.feeds import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits, open_data
 from temper.data import Images, ShardSet, load_images
 from temper.data.plan import balanced_order
 from temper.errors import RecipeError

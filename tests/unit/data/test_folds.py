@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper.cluster.feeds import open_data
+from temper.cluster.datasets import open_data
 from temper.data import FoldSpec, ShardSet, load_images, write_shards
 from temper.data.folds import deal, draw_share
 from temper.errors import RecipeError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from temper.cluster.foreign import evaluate_foreign
-from temper.cluster.foreign_models import ForeignSpec
+from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.external_model import ExternalModelSpec
 from temper.errors import ModelError, RecipeError
 from temper.evaluation import suite_for
 
@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def spec(digits: dict[str, Path], suite: str) -> ForeignSpec:
+def spec(digits: dict[str, Path], suite: str) -> ExternalModelSpec:
     document: dict[str, Any] = {
         "name": "defended",
         "model": "defended.py:build",
@@ -34,12 +34,12 @@ def spec(digits: dict[str, Path], suite: str) -> ForeignSpec:
         "threat": {"norm": "linf", "eps": 0.1},
         "evaluation": {"suite": suite, "max_images": 60},
     }
-    return ForeignSpec.model_validate(document)
+    return ExternalModelSpec.model_validate(document)
 
 
 def test_the_page_s_attack_breaks_the_page_s_defence(folder: Path, digits: dict[str, Path]) -> None:
-    unaware = evaluate_foreign(spec(digits, "quick"), folder / "unaware")
-    adapted = evaluate_foreign(spec(digits, "adaptive.yaml"), folder / "adapted")
+    unaware = evaluate_external(spec(digits, "quick"), folder / "unaware")
+    adapted = evaluate_external(spec(digits, "adaptive.yaml"), folder / "adapted")
     assert unaware.robust_acc.value > 0.9
     assert unaware.status == "blocked"
     assert adapted.robust_acc.value < 0.7
@@ -91,13 +91,13 @@ def test_a_file_that_holds_no_attack_is_refused_with_the_suite(
 def test_an_attack_that_fails_says_where(folder: Path, digits: dict[str, Path], body: str, said: str) -> None:
     (folder / "attack.py").write_text(f"def perturb(model, images, labels, threat, generator):\n    {body}\n")
     with pytest.raises(ModelError, match=said):
-        evaluate_foreign(spec(digits, "adaptive.yaml"), folder / "out")
+        evaluate_external(spec(digits, "adaptive.yaml"), folder / "out")
 
 
 def test_what_leaves_the_threat_model_is_not_counted(folder: Path, digits: dict[str, Path]) -> None:
     code = "def perturb(model, images, labels, threat, generator):\n    return 1 - images\n"
     (folder / "attack.py").write_text(code)
-    record = evaluate_foreign(spec(digits, "adaptive.yaml"), folder / "out")
+    record = evaluate_external(spec(digits, "adaptive.yaml"), folder / "out")
     own = next(attack for attack in record.attacks if attack.name == "perturb")
     assert own.num_fooled == 0
     assert own.num_rejected == own.num_attacked

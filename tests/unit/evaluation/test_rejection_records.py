@@ -11,10 +11,10 @@ from torch import nn
 
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.rejection import Material, attacked_images, calibrate_opened
-from temper.cluster.remeasure import check_rejection
-from temper.cluster.reopen import Reopened, reopen
 from temper.cluster.subject import Opened
 from temper.cluster.verify import verify_record
+from temper.cluster.verify.load import Reopened, reopen
+from temper.cluster.verify.rejection import check_rejection
 from temper.data import Images
 from temper.errors import ModelError
 from temper.evaluation.rejection import Unlike

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from temper.cluster.holding import hold
-from temper.cluster.sweep.book import SweepBook
+from temper.cluster.sweep.trial_store import TrialStore
 from temper.errors import CheckpointError, RecordError
 from temper.records import LedgerRow, SweepFolder, read_ledger
 from temper.search import BASELINE, Answer, OptunaPoints, SearchSpace, choose_finalists, front_of
@@ -107,11 +107,11 @@ def test_finalists_are_the_best_and_what_widens_the_front() -> None:
     assert choose_finalists([row("000", 0.5, status="failed")], two) == []
 
 
-def book(folder: Path, document: dict[str, Any], **fields: Any) -> SweepBook:
-    return SweepBook(SweepFolder(folder), space(samples=4, baseline={}, **fields), document, "space")
+def book(folder: Path, document: dict[str, Any], **fields: Any) -> TrialStore:
+    return TrialStore(SweepFolder(folder), space(samples=4, baseline={}, **fields), document, "space")
 
 
-def end(sweep: SweepBook, trial: str) -> None:
+def end(sweep: TrialStore, trial: str) -> None:
     sweep.ended(row(trial, 0.5, recipe_hash=sweep.trial(trial).recipe.hash))
 
 

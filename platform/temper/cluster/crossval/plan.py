@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from temper.cluster.feeds import open_data
+from temper.cluster.datasets import open_data
 from temper.cluster.launch import check_model
 from temper.data import FoldSpec, ShardSet
 from temper.errors import CheckpointError, RecipeError

@@ -8,7 +8,7 @@ from temper.cluster.evaluate import evaluate_run
 from temper.cluster.evaluation_tasks import evaluate_on_cluster
 from temper.cluster.launch import launch, start_weights
 from temper.cluster.placing import Share, max_concurrent
-from temper.cluster.runtime import hush
+from temper.cluster.runtime import quiet_ray
 from temper.cluster.workers import MAX_RESTARTS, OWN
 from temper.credentials import mask
 from temper.recipe import Recipe
@@ -62,13 +62,13 @@ def _outcome(reference: Any) -> str | None:
 
 def pretrain_start(document: dict[str, Any], folder: Path) -> str | None:
     """A task: train the start of a recipe into ``folder``. Its error, or ``None``."""
-    hush()
+    quiet_ray()
     return _attempt(lambda: start_weights(Recipe.model_validate(document), folder))
 
 
 def train_and_evaluate(document: dict[str, Any], folder: Path, pretrain: Path | None) -> str | None:
     """A task: what is still to do of one run. Its error, or ``None``."""
-    hush()
+    quiet_ray()
     RunFolder(local_path(folder)).error.unlink(missing_ok=True)
     error = _attempt(lambda: _finish(Recipe.model_validate(document), folder, pretrain))
     if error is not None:

@@ -1,17 +1,17 @@
 """Jobs: what is checked before a cluster is asked to do something, and following it from afar."""
 
-from temper.cluster.jobs.checks import Check, check_folder, check_head, check_storage
+from temper.cluster.jobs.checks import PlaceCheck, check_folder, check_head, check_storage
 from temper.cluster.jobs.folder import Parcel, pack
 from temper.cluster.jobs.follow import follow, last_lines, wait_for_end
 from temper.cluster.jobs.head import Head, Job, connect
 from temper.cluster.jobs.request import JobRequest
 
 __all__ = [
-    "Check",
     "Head",
     "Job",
     "JobRequest",
     "Parcel",
+    "PlaceCheck",
     "check_folder",
     "check_head",
     "check_storage",

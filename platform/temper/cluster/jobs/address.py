@@ -68,7 +68,7 @@ def is_near(address: str) -> bool:
         return False
 
 
-def hush() -> None:
+def quiet_job_client() -> None:
     """Keep Ray's lines about every file and request out of what we say."""
     import ray.job_submission  # noqa: F401  # sets these levels as it is imported
 
@@ -93,7 +93,7 @@ def choose(address: str | None) -> str:
     return url
 
 
-def knock(url: str) -> None:
+def check_reachable(url: str) -> None:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
@@ -106,7 +106,7 @@ def knock(url: str) -> None:
 
 
 @contextmanager
-def alone(name: str, value: str) -> Iterator[None]:
+def environment_variable(name: str, value: str) -> Iterator[None]:
     before = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -119,7 +119,7 @@ def alone(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def said_plainly(url: str) -> Iterator[None]:
+def plain_errors(url: str) -> Iterator[None]:
     """Ray's errors about its job server, in one line each."""
     import requests
     from ray.exceptions import AuthenticationError

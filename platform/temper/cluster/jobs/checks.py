@@ -23,14 +23,14 @@ PROBE_PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True)
-class Check:
+class PlaceCheck:
     """Something that was looked at, and what was found."""
 
     name: str
     found: str
 
 
-def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> Check:
+def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> PlaceCheck:
     """Whether the folder is small enough, and free of keys.
 
     Raises:
@@ -53,10 +53,10 @@ def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> Check:
             ".rayignore, and give "
             "keys to the nodes"
         )
-    return Check("folder", f"{found}, no keys in it")
+    return PlaceCheck("folder", f"{found}, no keys in it")
 
 
-def check_head(head: Head) -> Check:
+def check_head(head: Head) -> PlaceCheck:
     """Whether the head asks for the token that it was given.
 
     Raises:
@@ -64,14 +64,14 @@ def check_head(head: Head) -> Check:
     """
     version = getattr(head.client, "_server_ray_version", None) or "unknown"
     if not takes_anyone(head.address):
-        return Check("head", f"{head.address}, Ray {version}, token taken")
+        return PlaceCheck("head", f"{head.address}, Ray {version}, token taken")
     warning = "asks for no token: whoever reaches it can run code there; start it with RAY_AUTH_MODE=token"
     if not is_near(head.address):
         raise JobError(f"{head.address}: {warning}")
-    return Check("head", f"{head.address}, Ray {version}; warning: it {warning}")
+    return PlaceCheck("head", f"{head.address}, Ray {version}; warning: it {warning}")
 
 
-def check_storage(head: Head, request: JobRequest) -> Check:
+def check_storage(head: Head, request: JobRequest) -> PlaceCheck:
     """Whether every node that is up can write where the result goes, sees what the others wrote, and finds
     what is read. A small job asks them.
 
@@ -91,10 +91,10 @@ def check_storage(head: Head, request: JobRequest) -> Check:
     if job.status != "SUCCEEDED" or not answers:
         said = " | ".join(last_lines(log, 3)) or job.message
         raise JobError(f"{head.address}: a job that only looks at the storage failed: {said}")
-    return judge(json.loads(answers[-1]), request)
+    return read_check(json.loads(answers[-1]), request)
 
 
-def judge(answer: dict[str, Any], request: JobRequest) -> Check:
+def read_check(answer: dict[str, Any], request: JobRequest) -> PlaceCheck:
     nodes: list[dict[str, Any]] = answer["nodes"]
     for node in nodes:
         if node["write_error"] is None:
@@ -116,7 +116,7 @@ def judge(answer: dict[str, Any], request: JobRequest) -> Check:
     workers = sum(not node["is_head"] for node in nodes)
     who = f"head and {workers} workers" if workers else "the head; no worker is up yet, so none was asked"
     reads = f", {len(request.reads)} inputs found" if request.reads else ""
-    return Check("storage", f"{request.out} is written and seen by {who}{reads}")
+    return PlaceCheck("storage", f"{request.out} is written and seen by {who}{reads}")
 
 
 def _forget(head: Head, name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from temper.cluster.jobs.address import hush
+from temper.cluster.jobs.address import quiet_job_client
 from temper.credentials import KNOWN_KEY, secrets_of
 
 MAX_SCANNED = 2**20
@@ -62,7 +62,7 @@ def pack(folder: Path, excludes: Sequence[str]) -> Parcel:
     # Private to Ray, but its zip is made by the same function (2.60); a test compares with that zip.
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
-    hush()
+    quiet_job_client()
     files: dict[str, int] = {}
 
     def add(path: Path) -> None:

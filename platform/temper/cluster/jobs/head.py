@@ -5,7 +5,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from temper.cluster.jobs.address import alone, choose, hush, knock, said_plainly
+from temper.cluster.jobs.address import (
+    check_reachable,
+    choose,
+    environment_variable,
+    plain_errors,
+    quiet_job_client,
+)
 from temper.cluster.jobs.request import JobRequest, next_free
 from temper.errors import JobError, UsageError
 
@@ -52,7 +58,7 @@ class Head:
 
     def jobs(self) -> list[Job]:
         """All submitted jobs but those that only look at the storage, the oldest first."""
-        with said_plainly(self.address):
+        with plain_errors(self.address):
             listed = self.client.list_jobs()
         found = [
             _job_of(one) for one in listed if one.submission_id and PROBE_MARK not in (one.metadata or {})
@@ -77,17 +83,17 @@ class Head:
 
     def look(self, submission_id: str) -> Job:
         """How an attempt is now."""
-        with said_plainly(self.address):
+        with plain_errors(self.address):
             return _job_of(self.client.get_job_info(submission_id))
 
     def log(self, submission_id: str) -> str:
         """All that it has said, as far as the head still has it."""
-        with said_plainly(self.address):
+        with plain_errors(self.address):
             return str(self.client.get_job_logs(submission_id))
 
     def stop(self, submission_id: str) -> bool:
         """Ask it to end; whether it was running."""
-        with said_plainly(self.address):
+        with plain_errors(self.address):
             return bool(self.client.stop_job(submission_id))
 
     def submit(self, request: JobRequest) -> Job:
@@ -120,7 +126,7 @@ class Head:
         deadline = time.monotonic() + AGENT_PATIENCE_S
         while True:
             try:
-                with said_plainly(self.address):
+                with plain_errors(self.address):
                     self.client.submit_job(
                         entrypoint=entrypoint,
                         submission_id=submission_id,
@@ -147,12 +153,12 @@ def connect(address: str | None = None) -> Head:
             "RAY_AUTH_MODE is empty, which turns authentication off unseen: set 'token', or unset it"
         )
     url = choose(address)
-    knock(url)
-    hush()
-    with said_plainly(url):
+    check_reachable(url)
+    quiet_job_client()
+    with plain_errors(url):
         from ray.job_submission import JobSubmissionClient
 
-        with alone("RAY_API_SERVER_ADDRESS", url):  # Ray prefers it to what it is told
+        with environment_variable("RAY_API_SERVER_ADDRESS", url):  # Ray prefers it to what it is told
             client = JobSubmissionClient(url)
     head = Head(url, client)
     head.jobs()

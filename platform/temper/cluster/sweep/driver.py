@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from temper.cluster.datasets import OpenData, decode_splits, open_data
 from temper.cluster.evaluation_tasks import evaluate_all
-from temper.cluster.feeds import OpenData, decode_splits, open_data
 from temper.cluster.holding import hold
 from temper.cluster.launch import check_model, start_probe, start_weights
 from temper.cluster.placing import max_concurrent
 from temper.cluster.runtime import start_ray
-from temper.cluster.sweep.book import SweepBook, Watch
 from temper.cluster.sweep.summary import read_summary, write_summary
 from temper.cluster.sweep.trial import Shared, origin_key, start_key
+from temper.cluster.sweep.trial_store import TrialStore, Watch
 from temper.errors import CheckpointError, Interrupted, TrainingError
 from temper.recipe import Recipe, build_recipe, probe_recipe
 from temper.records import RunFolder, SweepFolder, SweepRecord, discard_leftovers, write_atomic
@@ -133,7 +133,7 @@ def _finish(
     verbose: bool,
 ) -> SweepRecord:
     """Whatever is still to do."""
-    book = SweepBook(folder, space, recipe.resolved(), where)
+    book = TrialStore(folder, space, recipe.resolved(), where)
     done = read_summary(folder)
     if done is not None and done.is_complete and book.is_finished:
         return done
@@ -150,7 +150,7 @@ def _finish(
 
 
 def _run_trials(
-    book: SweepBook, recipe: Recipe, data: OpenData, started: float, watch: Watch, verbose: bool
+    book: TrialStore, recipe: Recipe, data: OpenData, started: float, watch: Watch, verbose: bool
 ) -> None:
     from temper.cluster.sweep.session import run_session
 
@@ -176,7 +176,7 @@ def _run_trials(
 
 
 def _origins(
-    book: SweepBook, name: str, data: OpenData, decoded: dict[str, Any], watch: Watch, verbose: bool
+    book: TrialStore, name: str, data: OpenData, decoded: dict[str, Any], watch: Watch, verbose: bool
 ) -> dict[str, Origin]:
     """What trials start from, by ``origin_key``: those that can be foreseen, trained once each.
 
@@ -198,7 +198,7 @@ def _origins(
     return origins
 
 
-def _probes(book: SweepBook, names: list[str]) -> list[RunFolder]:
+def _probes(book: TrialStore, names: list[str]) -> list[RunFolder]:
     """The linear probes that trials share, of those trials alone."""
     hashes = sorted({probe_recipe(book.trial(name).recipe).hash for name in names})
     found = [RunFolder(fetched(book.folder.probe / one, names=SMALL)) for one in hashes]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from temper.cluster.feeds import OpenData
+from temper.cluster.datasets import OpenData
 from temper.host import use_cpu
 from temper.models import build_model
 from temper.recipe import Recipe

@@ -13,10 +13,10 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from temper.cluster.placing import Share, max_concurrent
-from temper.cluster.sweep.book import SweepBook, Watch
 from temper.cluster.sweep.population import mutable_values, read_lineage
 from temper.cluster.sweep.schedulers import FAILED, RUNG, build_scheduler
 from temper.cluster.sweep.trial import Shared, run_trial
+from temper.cluster.sweep.trial_store import TrialStore, Watch
 from temper.recipe import Recipe
 from temper.records import LedgerRow
 from temper.search import PopulationTraining, Trial
@@ -45,7 +45,9 @@ class Halt(tune.Stopper):  # type: ignore[misc]  # Ray's classes are untyped
         return self.is_interrupted or self.is_late
 
 
-def run_session(book: SweepBook, first: Recipe, shared: Shared, deadline: float | None, watch: Watch) -> Halt:
+def run_session(
+    book: TrialStore, first: Recipe, shared: Shared, deadline: float | None, watch: Watch
+) -> Halt:
     """Run what the book has left, until it is done or halted; what comes back says which."""
     workers, halt = first.workers, Halt(deadline)
     share, is_nested = Share.of(workers), workers.max_workers > 0
@@ -94,7 +96,7 @@ def _keep_keys_out_of_logs() -> None:
         ENV_VARS_TO_PROPAGATE.discard(name)
 
 
-def _names(book: SweepBook) -> list[str]:
+def _names(book: TrialStore) -> list[str]:
     return [path.name for path in book.folder.trials.iterdir()] if book.folder.trials.exists() else []
 
 
@@ -117,12 +119,12 @@ def _interruptible(halt: Halt) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def config_of(trial: Trial, book: SweepBook) -> dict[str, Any]:
+def config_of(trial: Trial, book: TrialStore) -> dict[str, Any]:
     """What Tune hands to ``run_trial``."""
     return {"trial": trial.trial, "recipe": trial.recipe.resolved(), "metric": book.space.metric}
 
 
-def population_of(book: SweepBook) -> dict[str, Any]:
+def population_of(book: TrialStore) -> dict[str, Any]:
     """All trials at once, which Tune wants of a population; what may change on the way by itself."""
     trials = {trial.trial: trial for trial in iter(book.next, None)}
     recipes = {name: trial.recipe.resolved() for name, trial in trials.items()}
@@ -139,7 +141,7 @@ def population_of(book: SweepBook) -> dict[str, Any]:
 class FromBook(Searcher):  # type: ignore[misc]
     """Hands Tune one trial of the book after the other."""
 
-    def __init__(self, book: SweepBook) -> None:
+    def __init__(self, book: TrialStore) -> None:
         super().__init__(metric=RUNG, mode="max")
         self._book = book
 
@@ -162,7 +164,7 @@ class FromBook(Searcher):  # type: ignore[misc]
 class Rows(tune.Callback):  # type: ignore[misc]
     """Writes a row for each trial that ends of itself or is stopped by the scheduler."""
 
-    def __init__(self, book: SweepBook, watch: Watch, halt: Halt) -> None:
+    def __init__(self, book: TrialStore, watch: Watch, halt: Halt) -> None:
         self._book, self._watch, self._halt = book, watch, halt
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from temper.cluster.sweep.book import SweepBook
+from temper.cluster.sweep.trial_store import TrialStore
 from temper.reading import read_json
 from temper.recipe import Recipe
 from temper.records import (
@@ -25,7 +25,7 @@ def read_summary(folder: SweepFolder) -> SweepRecord | None:
         return None
 
 
-def write_summary(book: SweepBook, recipe: Recipe, finalists: Sequence[str], seconds: float) -> SweepRecord:
+def write_summary(book: TrialStore, recipe: Recipe, finalists: Sequence[str], seconds: float) -> SweepRecord:
     """Write it from the ledger and the finalists' records."""
     rows = list(book.rows.values())
     count = {
@@ -52,7 +52,9 @@ def write_summary(book: SweepBook, recipe: Recipe, finalists: Sequence[str], sec
     return record
 
 
-def _agreement(book: SweepBook, rows: Sequence[LedgerRow], finalists: Sequence[str]) -> ProxyAgreement | None:
+def _agreement(
+    book: TrialStore, rows: Sequence[LedgerRow], finalists: Sequence[str]
+) -> ProxyAgreement | None:
     """Whether the cheap metric ranks the finalists as the suite does; of no use for other metrics."""
     if "robust" not in book.space.metric:
         return None

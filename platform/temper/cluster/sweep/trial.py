@@ -11,8 +11,8 @@ import torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from temper.cluster.feeds import OpenData
-from temper.cluster.runtime import hush
+from temper.cluster.datasets import OpenData
+from temper.cluster.runtime import quiet_ray
 from temper.cluster.sweep.population import hand_on, take_over
 from temper.cluster.sweep.schedulers import FAILED, RUNG
 from temper.cluster.workers import OWN, run_here, run_on_workers
@@ -66,7 +66,7 @@ def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
     An error of the trial's own is reported, not raised: Tune would try it again, and it would come back. The
     process stays for the next trial, but for one whose GPU may be in disorder.
     """
-    hush()
+    quiet_ray()
     path = SweepFolder(Path(folder)).trial(config["trial"]).path
     # Workers of its own write the run folder themselves, perhaps elsewhere.
     is_nested = config["recipe"]["workers"]["num_workers"] > 0

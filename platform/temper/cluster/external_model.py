@@ -23,7 +23,7 @@ from temper.spec import Spec, Threat
 from temper.storage import Place
 
 
-class ForeignSpec(Spec):
+class ExternalModelSpec(Spec):
     """What ``temper evaluate module:function`` evaluates, and how."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
@@ -57,10 +57,10 @@ class ForeignSpec(Spec):
 
 
 @dataclass(frozen=True)
-class OpenForeign:
-    """Opens the model and the images of a ``ForeignSpec``, in whichever process it is called."""
+class OpenExternalModel:
+    """Opens the model and the images of a ``ExternalModelSpec``, in whichever process it is called."""
 
-    spec: ForeignSpec
+    spec: ExternalModelSpec
 
     def __call__(self) -> Opened:
         spec = self.spec
@@ -151,7 +151,7 @@ def _import(where: str) -> ModuleType:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        # Beside the file's own helpers, as if it had been run.
+        # AsyncValidation the file's own helpers, as if it had been run.
         sys.path.insert(0, str(path.resolve().parent))
         try:
             spec.loader.exec_module(module)

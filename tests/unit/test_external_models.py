@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import temper
-from temper.cluster.foreign import evaluate_foreign
-from temper.cluster.foreign_models import ForeignSpec, build_foreign
+from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.external_model import ExternalModelSpec, build_foreign
 from temper.data import ShardSet, load_images
 from temper.errors import CheckpointError, DataError, ModelError, RecipeError, RecordError, UsageError
 from temper.leaderboard import build_leaderboard
@@ -47,7 +47,7 @@ def zoo(tmp_path: Path) -> Path:
     return path
 
 
-def spec(zoo: Path, digits: dict[str, Path], **changes: Any) -> ForeignSpec:
+def spec(zoo: Path, digits: dict[str, Path], **changes: Any) -> ExternalModelSpec:
     document = {
         "name": "zoo",
         "model": f"{zoo}:build",
@@ -56,13 +56,13 @@ def spec(zoo: Path, digits: dict[str, Path], **changes: Any) -> ForeignSpec:
         "threat": {"norm": "linf", "eps": 0.02},
         "evaluation": {"suite": "quick", "max_images": 40},
     }
-    return ForeignSpec.model_validate({**document, **changes})
+    return ExternalModelSpec.model_validate({**document, **changes})
 
 
 def test_a_function_s_model_gets_a_record_that_the_leaderboard_ranks(
     zoo: Path, digits: dict[str, Path], tmp_path: Path
 ) -> None:
-    record = evaluate_foreign(spec(zoo, digits), tmp_path / "run")
+    record = evaluate_external(spec(zoo, digits), tmp_path / "run")
     assert read_record(tmp_path / "run/record.json") == record
     table = read_outcomes(RunFolder(tmp_path / "run").outcomes)
     images = load_images(ShardSet.open(digits["target"]), "test", 8, "pad")
@@ -76,15 +76,15 @@ def test_a_function_s_model_gets_a_record_that_the_leaderboard_ranks(
     listed = [*board.entries, *board.blocked]
     assert [entry.name for entry in listed] == ["zoo"]
     with pytest.raises(RecordError, match="evaluated already"):
-        evaluate_foreign(spec(zoo, digits), tmp_path / "run")
+        evaluate_external(spec(zoo, digits), tmp_path / "run")
     (tmp_path / "run/record.json").unlink()  # as if it had been killed just before
-    again = evaluate_foreign(spec(zoo, digits), tmp_path / "run")
+    again = evaluate_external(spec(zoo, digits), tmp_path / "run")
     assert again.robust_acc == record.robust_acc
     assert again.files.keys() == record.files.keys()
 
 
 def test_code_and_command_agree(zoo: Path, digits: dict[str, Path], tmp_path: Path) -> None:
-    by_name = evaluate_foreign(spec(zoo, digits), tmp_path / "run")
+    by_name = evaluate_external(spec(zoo, digits), tmp_path / "run")
     shards = {"eps": 0.02, "suite": "quick", "image_size": 8, "max_images": 40}
     asked = {"rejection": {"ood": digits["source"]}}
     in_code = temper.evaluate(build_foreign(f"{zoo}:build"), digits["target"], **shards, **asked)
@@ -117,7 +117,7 @@ def test_a_weights_file_with_its_classifier_is_a_model(digits: dict[str, Path], 
     plain = {**built.backbone.state_dict(), "fc.weight": head.weight, "fc.bias": head.bias}
     torch.save(plain, tmp_path / "w.pth")
     document = spec(tmp_path, digits, model=str(tmp_path / "w.pth"), backbone="resnet8", image_size=8)
-    record = evaluate_foreign(document, tmp_path / "run")
+    record = evaluate_external(document, tmp_path / "run")
     table = read_outcomes(RunFolder(tmp_path / "run").outcomes)
     images = load_images(ShardSet.open(digits["target"]), "test", 8, "pad")
     place = {int(row): index for index, row in enumerate(images.rows)}
@@ -130,7 +130,7 @@ def test_a_weights_file_with_its_classifier_is_a_model(digits: dict[str, Path], 
     torch.save(plain, tmp_path / "four.pth")
     four = spec(tmp_path, digits, model=str(tmp_path / "four.pth"), backbone="resnet8")
     with pytest.raises(ModelError, match="has a classifier of 4 classes, the shards have 5 classes"):
-        evaluate_foreign(four, tmp_path / "no")
+        evaluate_external(four, tmp_path / "no")
 
 
 @pytest.mark.parametrize(
@@ -192,10 +192,10 @@ def test_what_fools_a_sibling_is_tried_on_a_model_from_elsewhere(
     zoo: Path, digits: dict[str, Path], evaluated_run: Path, tmp_path: Path
 ) -> None:
     asked = {"suite": "quick", "max_images": 40, "siblings": [evaluated_run]}
-    record = evaluate_foreign(spec(zoo, digits, evaluation=asked), tmp_path / "run")
+    record = evaluate_external(spec(zoo, digits, evaluation=asked), tmp_path / "run")
     assert f"lineage: sibling {evaluated_run.name}" in [gate.name for gate in record.gates]
     with pytest.raises(CheckpointError, match="nowhere"):
-        evaluate_foreign(
+        evaluate_external(
             spec(zoo, digits, evaluation={**asked, "siblings": [tmp_path / "nowhere"]}), tmp_path / "other"
         )
 
@@ -238,7 +238,7 @@ def test_a_memory_in_the_module_itself_is_found(digits: dict[str, Path], tmp_pat
     """A copy of the model would share what its module keeps; one built anew from the file does not."""
     (tmp_path / "remembers.py").write_text(REMEMBERS)
     changed = {"model": f"{tmp_path / 'remembers.py'}:build", "threat": {"norm": "linf", "eps": 0.2}}
-    record = evaluate_foreign(spec(tmp_path, digits, **changed), tmp_path / "out")
+    record = evaluate_external(spec(tmp_path, digits, **changed), tmp_path / "out")
     memory = next(gate for gate in record.gates if gate.name == "memory")
     assert not memory.passed, memory.detail
     assert record.status == "blocked"

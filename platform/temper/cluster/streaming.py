@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from temper.batches import Batch, cycle
-from temper.cluster.capacity import num_cpus
 from temper.cluster.pacing import Paced
+from temper.cluster.resources import num_cpus
 from temper.data import Fit, Images, Plan, ShardSet, Split, Windows, decode_rows, join, rows_within
 
 EPOCHS_PER_PIPELINE = 200

@@ -52,7 +52,7 @@ class Begun(Spec):
     overrides: dict[str, Any]
 
 
-class SweepBook:
+class TrialStore:
     """Which trials there are: those of earlier sessions that have not ended first, then new ones.
 
     The same ``document`` and space on the same folder go on where anything was interrupted.

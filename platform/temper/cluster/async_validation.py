@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from temper.cluster.capacity import num_cpus, num_gpus, wants_gpu
-from temper.cluster.feeds import OpenData, val_images
-from temper.cluster.runtime import hush, result_of
+from temper.cluster.datasets import OpenData, val_images
+from temper.cluster.resources import num_cpus, num_gpus, wants_gpu
+from temper.cluster.runtime import quiet_ray, result_of
 from temper.cluster.subject import choose_device
 from temper.errors import CheckpointError
 from temper.recipe import Recipe
@@ -27,7 +27,7 @@ STARTS = frozenset({"pretrain", "probe"})
 
 
 @dataclass(frozen=True)
-class Beside:
+class AsyncValidation:
     """Validates a run's waiting epochs, in whichever process it is called."""
 
     recipe: dict[str, Any]
@@ -40,7 +40,7 @@ class Beside:
 
         ``checkpoint`` is Ray's, and only says the same.
         """
-        hush()
+        quiet_ray()
         if epoch is None:  # nobody else writes the run folder
             with mirrored(self.run, without=STARTS) as folder:
                 self._validate(RunFolder(folder), None)
@@ -99,7 +99,7 @@ def report_epoch(metrics: dict[str, Any], epoch: int | None) -> None:
         )
 
 
-def validate_rest(beside: Beside, is_shared: bool) -> TrainState:
+def validate_rest(validation: AsyncValidation, is_shared: bool) -> TrainState:
     """Validate what still waits when nobody trains any more, and take in the answers.
 
     Raises:
@@ -108,12 +108,12 @@ def validate_rest(beside: Beside, is_shared: bool) -> TrainState:
     """
     import ray
 
-    recipe = Recipe.model_validate(beside.recipe)
-    run = RunFolder(fetched(beside.run, names=SMALL, without=STARTS))
+    recipe = Recipe.model_validate(validation.recipe)
+    run = RunFolder(fetched(validation.run, names=SMALL, without=STARTS))
     state = read_state(run.last)
     if state.waiting:
-        result_of(ray.remote(_call).options(**resources(recipe, is_shared)).remote(beside))
-        with mirrored(beside.run, without=STARTS):
+        result_of(ray.remote(_call).options(**resources(recipe, is_shared)).remote(validation))
+        with mirrored(validation.run, without=STARTS):
             state = finish_validation(recipe, run, state, JsonlTracker(run.metrics, state.num_epochs))
     if state.waiting:
         epochs = ", ".join(str(one.epoch) for one in state.waiting)
@@ -121,5 +121,5 @@ def validate_rest(beside: Beside, is_shared: bool) -> TrainState:
     return state
 
 
-def _call(beside: Beside) -> None:
-    beside()
+def _call(validation: AsyncValidation) -> None:
+    validation()

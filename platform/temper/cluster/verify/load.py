@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temper.cluster.evaluate import Start
-from temper.cluster.foreign_models import ForeignSpec, OpenForeign, digest_of_model
+from temper.cluster.external_model import ExternalModelSpec, OpenExternalModel, digest_of_model
 from temper.cluster.rejection import Material, checkpoint_of, material_from, material_of
 from temper.cluster.subject import Opened, Subject
 from temper.data import ShardSet, Split
@@ -91,8 +91,8 @@ def _reopen_foreign(evidence: Evidence, model: str) -> Reopened:
     document = {**record.recipe, "model": model}
     if ":" in model:
         document["backbone"] = None
-    spec = validate(ForeignSpec, document, str(evidence.path))
-    opened = OpenForeign(spec)()
+    spec = validate(ExternalModelSpec, document, str(evidence.path))
+    opened = OpenExternalModel(spec)()
     num_params = sum(parameter.numel() for parameter in opened.model.parameters())
     digest = content_hash({"model": digest_of_model(opened.model)})
     problems = [

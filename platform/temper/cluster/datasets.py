@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from temper.batches import Batches, ResidentBatches
-from temper.cluster.ray_data import StreamedBatches, load_images_with_ray
+from temper.cluster.streaming import StreamedBatches, load_images_with_ray
 from temper.data import Images, ShardSet, Split, decoded_bytes, load_images
 from temper.errors import RecipeError
 from temper.models import start_classes

@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from temper.cluster.reexamine import MAX_FLIPPED_FRAC, Reexamined
-from temper.cluster.remeasure import check_rejection
-from temper.cluster.reopen import Reopened, check_suite, reopen
+from temper.cluster.verify.attacks import MAX_FLIPPED_FRAC, Reexamined
+from temper.cluster.verify.load import Reopened, check_suite, reopen
+from temper.cluster.verify.rejection import check_rejection
 from temper.data import ShardSet, read_fingerprint
 from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, Proportion, read_record

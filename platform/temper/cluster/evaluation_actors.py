@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from temper.cluster.capacity import wants_gpu
-from temper.cluster.runtime import hush, own_error
+from temper.cluster.resources import wants_gpu
+from temper.cluster.runtime import own_error, quiet_ray
 from temper.cluster.subject import Opened, Opener
 from temper.evaluation import ChunkStore, EvaluationPlan, prepare
 from temper.evaluation.cascade import LabelledImages
@@ -29,7 +29,7 @@ class ChunkWorker:
     """An actor: the model and the images, opened once, and chunks on demand."""
 
     def __init__(self, opener: Opener, plan: EvaluationPlan, num_threads: int) -> None:
-        hush()
+        quiet_ray()
         use_cpu(num_threads)
         self._opener, self._plan = opener, plan
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from temper.cluster.reopen import Reopened
+from temper.cluster.verify.load import Reopened
 from temper.data import stratified_subset
 from temper.evaluation import CascadePlan, EvaluationPlan, suite_for, wilson
 from temper.evaluation.cascade import LabelledImages

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from temper.cluster.rejection import attacked_images, calibrate_opened, measure_on
-from temper.cluster.reopen import Reopened
+from temper.cluster.verify.load import Reopened
 from temper.errors import TemperError
 from temper.records import Calibration, RejectionRecord
 from temper.verification import Check, Evidence, differences, judge

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from temper.cluster.evidence import write_evidence
+from temper.cluster.external_model import ExternalModelSpec, OpenExternalModel, digest_of_model
 from temper.cluster.facts import advised
-from temper.cluster.foreign_models import ForeignSpec, OpenForeign, digest_of_model
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import Claim, make_foreign_record
 from temper.cluster.rejection import Material, calibrate_opened, material_from, reject
@@ -24,8 +24,8 @@ from temper.spec import content_hash
 from temper.storage import fetched, mirrored
 
 
-def evaluate_foreign(
-    spec: ForeignSpec, out: Path, *, on_progress: OnProgress | None = None
+def evaluate_external(
+    spec: ExternalModelSpec, out: Path, *, on_progress: OnProgress | None = None
 ) -> EvaluationRecord:
     """Evaluate the model that ``spec`` names into ``out``: record.json and what it rests on.
 
@@ -36,7 +36,7 @@ def evaluate_foreign(
         RecordError: ``out`` has a record already.
     """
     refuse_second(RunFolder(fetched(out)))
-    opener = OpenForeign(spec)
+    opener = OpenExternalModel(spec)
     shards = ShardSet.open(spec.shards)
     use_cpu(spec.cpus_per_worker)
     opened = opener()
@@ -90,7 +90,7 @@ def evaluate_opened(
     ``fresh`` makes models that were never asked; copies of the opened one are, where nothing is given.
 
     Raises:
-        TemperError: as ``evaluate_foreign``.
+        TemperError: as ``evaluate_external``.
     """
     if settings.rejection is not None and material is None:
         raise RecipeError(

@@ -10,7 +10,7 @@ from torch import nn
 from masked_models import EPS, MASKS, load_digits, train
 from temper.attacks import PGD
 from temper.evaluation import CascadePlan, Evaluation, EvaluationPlan, evaluate_images, suite_for
-from temper.evaluation.passes import held_still
+from temper.evaluation.counted_model import held_still
 from temper.spec import Threat
 
 NUM_TRAIN = 1200

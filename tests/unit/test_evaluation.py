@@ -18,7 +18,8 @@ from temper.evaluation import (
     wilson,
 )
 from temper.evaluation.cascade import Batching, LabelledImages, run_cascade
-from temper.evaluation.found import CascadeOutcome, CleanOutcome
+from temper.evaluation.chunk_outcome import CascadeOutcome, CleanOutcome
+from temper.evaluation.counted_model import HeldModel
 from temper.evaluation.members import (
     APGDMember,
     DeepFoolMember,
@@ -28,7 +29,6 @@ from temper.evaluation.members import (
     Member,
     PGDMember,
 )
-from temper.evaluation.passes import HeldModel
 from temper.evaluation.statistics import fold_spread
 from temper.evaluation.suite import Suite
 from temper.evaluation.suites import SuiteName

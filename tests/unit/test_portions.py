@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from temper.attacks import APGD, PGD, DeepFool, NearPGD, PatchPGD, attack_mode, cut, in_portions
+from temper.evaluation.counted_model import held_still
 from temper.evaluation.members import DDNMember, SLIDEMember
-from temper.evaluation.passes import held_still
 from temper.hardening import FastTraining, PGDTraining
 from temper.models import ModelSpec, TaskModel, build_model
 from temper.spec import Threat

@@ -13,7 +13,7 @@ from temper.cluster.subject import Opened, Opener
 from temper.evaluation import ChunkStore, EvaluationPlan, prepare
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import evaluate_chunk
-from temper.evaluation.found import Found, join
+from temper.evaluation.chunk_outcome import ChunkOutcome, join
 from temper.evaluation.result import main_cascade
 from temper.evaluation.store import pack, unpack
 from temper.host import use_cpu
@@ -59,7 +59,7 @@ def evaluate_on_actors(
     use_gpu: Any,
     store: ChunkStore | None,
     on_chunk: OnChunk | None = None,
-) -> Found:
+) -> ChunkOutcome:
     """What ``evaluate_images`` would find, from ``num_workers`` processes, whichever of them dies.
 
     Chunks that ``store`` has are not repeated.
@@ -72,7 +72,7 @@ def evaluate_on_actors(
     found = {index: one for index, one in stored.items() if one is not None}
     waiting = [index for index in range(len(parts)) if index not in found]
 
-    def keep(index: int, one: Found) -> None:
+    def keep(index: int, one: ChunkOutcome) -> None:
         found[index] = one
         if on_chunk is not None:
             done = sum(len(part.clean.labels) for part in found.values())
@@ -104,7 +104,7 @@ def _start(shared: Any, plan: EvaluationPlan, count: int, num_threads: int, use_
 
 
 def _work_off(
-    actors: list[Any], waiting: list[int], store: ChunkStore | None, keep: Callable[[int, Found], None]
+    actors: list[Any], waiting: list[int], store: ChunkStore | None, keep: Callable[[int, ChunkOutcome], None]
 ) -> None:
     """Hand chunks to whichever actor is free, and store what comes back."""
     import ray

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from temper.evaluation.found import CascadeOutcome, MemberOutcome, wrong_unless
+from temper.evaluation.chunk_outcome import CascadeOutcome, MemberOutcome, wrong_unless
+from temper.evaluation.counted_model import HeldModel
 from temper.evaluation.members import Member, SearchMember
-from temper.evaluation.passes import HeldModel
-from temper.evaluation.searches import Searches
+from temper.evaluation.search_cache import SearchCache
 from temper.evaluation.threats import distances, is_valid, margins
 from temper.seeds import derive_seed
 from temper.spec import Threat
@@ -44,7 +44,7 @@ def run_cascade(
     seed: int,
     batching: Batching,
     among: Tensor | None = None,
-    searches: Searches | None = None,
+    searches: SearchCache | None = None,
     on_progress: OnProgress | None = None,
 ) -> CascadeOutcome:
     """Attack the images that stand in ``begun``, member after member; ``begun`` is added to and returned.
@@ -73,7 +73,7 @@ class _Turn:
         cascade: CascadeOutcome,
         batching: Batching,
         among: Tensor | None,
-        searches: Searches | None,
+        searches: SearchCache | None,
         on_progress: OnProgress | None,
     ) -> None:
         self.model, self.member, self.data, self.searches = model, member, data, searches
@@ -112,10 +112,10 @@ class _Turn:
         rows, images, labels = chosen.repeat(copies), clean.repeat(copies, 1, 1, 1), labels.repeat(copies)
         if self.searches is not None and isinstance(self.member, SearchMember):
             perturbed = self.searches.run(
-                self.member, self.model.twin, images, labels, self.threat, rows, len(self.data.labels)
+                self.member, self.model.folded, images, labels, self.threat, rows, len(self.data.labels)
             )
         else:
-            perturbed = self.member.run(self.model.twin, images, labels, self.threat, seed)
+            perturbed = self.member.run(self.model.folded, images, labels, self.threat, seed)
         for part in perturbed.detach().chunk(copies):
             self._judge(chosen, clean, part)
 

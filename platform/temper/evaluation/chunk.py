@@ -8,11 +8,17 @@ from torch import Tensor, nn
 
 from temper.attacks import minimum_norm
 from temper.evaluation.cascade import Batching, LabelledImages, OnProgress, run_cascade
+from temper.evaluation.chunk_outcome import (
+    CascadeOutcome,
+    ChunkOutcome,
+    CleanOutcome,
+    PassCounts,
+    wrong_unless,
+)
 from temper.evaluation.corruptions import GROUPS, Group, evaluate_corruptions
-from temper.evaluation.found import CascadeOutcome, CleanOutcome, Found, Passes, wrong_unless
-from temper.evaluation.passes import CountedModel, HeldModel, held_still
+from temper.evaluation.counted_model import CountedModel, HeldModel, held_still
 from temper.evaluation.plan import EvaluationPlan
-from temper.evaluation.searches import Searches
+from temper.evaluation.search_cache import SearchCache
 from temper.seeds import derive_seed
 from temper.spec import Norm
 
@@ -29,7 +35,7 @@ def evaluate_chunk(
     index: int,
     device: torch.device,
     on_progress: OnProgress | None = None,
-) -> Found:
+) -> ChunkOutcome:
     """Everything that ``plan`` asks for on chunk number ``index``, whose images are ``data``.
 
     ``rows`` (N,) int64: the images' own numbers; ``kept`` (N,) bool: those whose adversarial examples are
@@ -39,12 +45,14 @@ def evaluate_chunk(
     few = data.images[: min(8, plan.batch_size)].to(device).float() / 255
     with held_still(model, few) as held:
         clean = answer_clean(held.model, data, plan.batch_size, device)
-        found = Found(clean, _run(held, data, clean, kept, plan, index, device, on_progress), Passes())
+        found = ChunkOutcome(
+            clean, _run(held, data, clean, kept, plan, index, device, on_progress), PassCounts()
+        )
         if plan.minimum_norms:
             found.minimum_norms = _minimum_norms(held, data, found, plan, index, device)
         for group in plan.corruptions:
             found.corrupted[group] = _corrupted(held, data, rows, group, plan, device)
-    found.passes = Passes(
+    found.passes = PassCounts(
         held.num_forward, held.num_backward, held.num_not_finite, time.perf_counter() - started
     )
     return found
@@ -53,7 +61,7 @@ def evaluate_chunk(
 def _minimum_norms(
     held: HeldModel,
     data: LabelledImages,
-    found: Found,
+    found: ChunkOutcome,
     plan: EvaluationPlan,
     index: int,
     device: torch.device,
@@ -68,7 +76,7 @@ def _minimum_norms(
         part = slice(start, start + plan.batch_size)
         images, labels = data.images[part].to(device).float() / 255, data.labels[part].to(device)
         upper = SEARCHED * threat.eps
-        distance, _ = minimum_norm(held.twin, images, labels, norm, upper, generator=generator)
+        distance, _ = minimum_norm(held.folded, images, labels, norm, upper, generator=generator)
         nearest[part] = torch.minimum(nearest[part], distance.cpu())
     return nearest.masked_fill(~found.clean.correct, 0.0)
 
@@ -106,7 +114,7 @@ def _run(
 ) -> list[CascadeOutcome]:
     done: list[CascadeOutcome] = []
     times = Counter(one.threat.norm for one in plan.cascades)
-    searches = {norm: Searches() for norm, count in times.items() if count > 1}
+    searches = {norm: SearchCache() for norm, count in times.items() if count > 1}
     for one in plan.cascades:
         outcome = CascadeOutcome.begin(one.threat, one.suite.name, clean, data.images, kept)
         # In the order of the plan the last of the same norm is the largest ball inside this one.

@@ -11,10 +11,10 @@ from temper.attacks import in_portions
 from temper.data import stratified_subset
 from temper.evaluation.cascade import LabelledImages, OnProgress
 from temper.evaluation.chunk import evaluate_chunk
-from temper.evaluation.found import Found, join
+from temper.evaluation.chunk_outcome import ChunkOutcome, join
+from temper.evaluation.counted_model import held_still
 from temper.evaluation.fresh import Fresh, copies_of
 from temper.evaluation.gates import run_gates
-from temper.evaluation.passes import held_still
 from temper.evaluation.plan import EvaluationPlan
 from temper.evaluation.result import Evaluation, main_cascade, summarise
 from temper.evaluation.statistics import wilson
@@ -54,7 +54,7 @@ def evaluate_images(
     fresh = fresh or copies_of(model)
     data, kept = prepare(images, labels, plan)
     numbers = torch.from_numpy(rows.astype(np.int64))
-    found: list[Found] = []
+    found: list[ChunkOutcome] = []
     for index, part in enumerate(plan.chunks(len(labels))):
         one = store.read(index) if store is not None else None
         if one is None:
@@ -98,7 +98,7 @@ def conclude(
     model: nn.Module,
     data: LabelledImages,
     rows: np.ndarray,
-    found: Found,
+    found: ChunkOutcome,
     *,
     classes: Sequence[str],
     plan: EvaluationPlan,
@@ -120,7 +120,11 @@ def conclude(
 
 
 def _within(
-    on_progress: OnProgress | None, done: Sequence[Found], part: slice, plan: EvaluationPlan, total: int
+    on_progress: OnProgress | None,
+    done: Sequence[ChunkOutcome],
+    part: slice,
+    plan: EvaluationPlan,
+    total: int,
 ) -> OnProgress | None:
     """Progress of a chunk as progress of the whole."""
     if on_progress is None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.evaluation.adversarial import Adversarial
-from temper.evaluation.passes import held_still
+from temper.evaluation.counted_model import held_still
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 import numpy as np
 import pyarrow as pa
 
+from temper.evaluation.chunk_outcome import CascadeOutcome, ChunkOutcome
 from temper.evaluation.corruptions import GROUPS, SEVERITIES
-from temper.evaluation.found import CascadeOutcome, Found
 
 
-def outcomes_table(rows: np.ndarray, found: Found, main: CascadeOutcome) -> pa.Table:
+def outcomes_table(rows: np.ndarray, found: ChunkOutcome, main: CascadeOutcome) -> pa.Table:
     """One row per image: its number in the shards, label, clean prediction, and each member's work.
 
     Columns of the ``main`` threat model are named after the members, those of others after the threat too.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from temper.evaluation.adversarial import Adversarial
+from temper.evaluation.chunk_outcome import CascadeOutcome, ChunkOutcome
 from temper.evaluation.corruptions import GROUPS, SEVERITIES, CorruptionResult
-from temper.evaluation.found import CascadeOutcome, Found
 from temper.evaluation.metrics import balanced, measure, recalls
 from temper.evaluation.outcomes import outcomes_table
 from temper.evaluation.plan import EvaluationPlan
@@ -71,13 +71,13 @@ class Evaluation:
         return Robustness(robust_acc=robust, retained=robust / clean if clean else 0.0)
 
 
-def main_cascade(found: Found, plan: EvaluationPlan) -> CascadeOutcome:
+def main_cascade(found: ChunkOutcome, plan: EvaluationPlan) -> CascadeOutcome:
     """The one that the headline number comes from."""
     return next(one for one in found.cascades if one.threat == plan.main.threat)
 
 
 def summarise(
-    found: Found,
+    found: ChunkOutcome,
     images: Tensor,
     rows: np.ndarray,
     classes: Sequence[str],
@@ -106,7 +106,7 @@ def summarise(
     )
 
 
-def _corruptions(found: Found, plan: EvaluationPlan) -> list[CorruptionRecord]:
+def _corruptions(found: ChunkOutcome, plan: EvaluationPlan) -> list[CorruptionRecord]:
     correct = found.clean.correct.numpy()
     return [
         CorruptionResult(
@@ -116,7 +116,7 @@ def _corruptions(found: Found, plan: EvaluationPlan) -> list[CorruptionRecord]:
     ]
 
 
-def _minimum_norm(found: Found, plan: EvaluationPlan) -> MinimumNormRecord | None:
+def _minimum_norm(found: ChunkOutcome, plan: EvaluationPlan) -> MinimumNormRecord | None:
     """Over the images that are classified correctly; the largest ball searched bounds it from above."""
     if found.minimum_norms is None or not found.clean.correct.any():
         return None
@@ -149,14 +149,14 @@ def _accuracies(labels: Tensor, correct: Tensor, standing: Tensor, classes: list
     }
 
 
-def _metrics(found: Found, main: CascadeOutcome) -> MetricsRecord:
+def _metrics(found: ChunkOutcome, main: CascadeOutcome) -> MetricsRecord:
     labels = found.clean.labels
     robust = main.worst_logits.argmax(1) == labels
     assert torch.equal(robust, main.standing), "the worst logits contradict the images left standing"
     return MetricsRecord(clean=measure(found.clean.logits, labels), robust=measure(main.worst_logits, labels))
 
 
-def _kept(main: CascadeOutcome, found: Found, images: Tensor, rows: np.ndarray) -> Adversarial:
+def _kept(main: CascadeOutcome, found: ChunkOutcome, images: Tensor, rows: np.ndarray) -> Adversarial:
     there = main.kept & ~main.standing & found.clean.correct
     return Adversarial(
         threat=main.threat,
@@ -168,7 +168,7 @@ def _kept(main: CascadeOutcome, found: Found, images: Tensor, rows: np.ndarray) 
     )
 
 
-def _other_threats(found: Found, plan: EvaluationPlan) -> dict[str, Any]:
+def _other_threats(found: ChunkOutcome, plan: EvaluationPlan) -> dict[str, Any]:
     num_images, norm = len(found.clean.labels), plan.main.threat.norm
     same = [one for one in found.cascades if one.threat.norm == norm and one.threat.eps in _levels(plan)]
     others = [one for one in found.cascades if any(one.threat == other.threat for other in plan.others)]

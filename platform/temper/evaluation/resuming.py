@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from temper.attacks import attack_mode
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import answer_clean
-from temper.evaluation.passes import CountedModel
+from temper.evaluation.counted_model import CountedModel
 from temper.evaluation.plan import EvaluationPlan
 from temper.evaluation.store import ChunkStore
 

@@ -11,14 +11,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from temper.evaluation.found import (
+from temper.evaluation.chunk_outcome import (
     CASCADE_TENSORS,
     MEMBER_TENSORS,
     CascadeOutcome,
+    ChunkOutcome,
     CleanOutcome,
-    Found,
     MemberOutcome,
-    Passes,
+    PassCounts,
 )
 from temper.records import write_atomic
 from temper.spec import Threat, content_hash
@@ -35,7 +35,7 @@ class ChunkStore:
     def __init__(self, folder: Path, identity: dict[str, str]) -> None:
         self.folder = folder / content_hash(identity)
 
-    def read(self, index: int) -> Found | None:
+    def read(self, index: int) -> ChunkOutcome | None:
         """Chunk number ``index``; ``None`` where it is not there, or damaged."""
         path = self._path(index)
         if not path.exists():
@@ -45,7 +45,7 @@ class ChunkStore:
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
-    def write(self, index: int, found: Found) -> None:
+    def write(self, index: int, found: ChunkOutcome) -> None:
         """Keep a chunk."""
         write_atomic(self._path(index), pack(found))
 
@@ -83,7 +83,7 @@ class ChunkStore:
         return self.folder / f"chunk-{index:05}.safetensors"
 
 
-def pack(found: Found) -> bytes:
+def pack(found: ChunkOutcome) -> bytes:
     """Tensors, and everything else as JSON in one of them, as bytes."""
     tensors: dict[str, Tensor] = {
         name: getattr(found.clean, name).contiguous() for name in ("labels", "logits", "finite")
@@ -111,7 +111,7 @@ def pack(found: Found) -> bytes:
     return save({name: tensor.clone() for name, tensor in tensors.items()})
 
 
-def unpack(content: bytes) -> Found:
+def unpack(content: bytes) -> ChunkOutcome:
     """What ``pack`` packed.
 
     Raises:
@@ -138,4 +138,6 @@ def unpack(content: bytes) -> Found:
         for name, tensor in tensors.items()
         if name.startswith("corrupted/")
     }
-    return Found(clean, cascades, Passes(**rest["passes"]), corrupted, tensors.get("minimum_norms"))
+    return ChunkOutcome(
+        clean, cascades, PassCounts(**rest["passes"]), corrupted, tensors.get("minimum_norms")
+    )

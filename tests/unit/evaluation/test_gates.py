@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.evaluation import CascadePlan, Evaluation, EvaluationPlan, Suite, evaluate_images
-from temper.evaluation.found import CascadeOutcome, CleanOutcome, MemberOutcome
+from temper.evaluation.chunk_outcome import CascadeOutcome, CleanOutcome, MemberOutcome
 from temper.evaluation.gates.attackers import ManySteps, Noise, OneStep, Queries
 from temper.evaluation.gates.base import MAX_MISSED, inherit, judge, missed_at_least
 from temper.evaluation.gates.planted import Planted

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from temper.evaluation.counted_model import held_still
 from temper.evaluation.members import FMNMember, PGDL0Member, PointwiseMember, SparseRSMember
 from temper.evaluation.members.pixels import pixels_changed, project_pixels, within_pixels
-from temper.evaluation.passes import held_still
 from temper.spec import Threat
 
 
@@ -94,7 +94,7 @@ def test_the_fewest_pixels_are_found(member: Any, spare: int) -> None:
         for extra in (-1, spare):
             with held_still(model, images) as still:
                 threat = Threat(norm="l0", eps=number + extra)
-                found = member.run(still.twin, images[chosen], labels[chosen], threat, 0)
+                found = member.run(still.folded, images[chosen], labels[chosen], threat, 0)
             fooled = (model(found).argmax(1) != labels[chosen]).double().mean()
             assert fooled == 0 if extra < 0 else fooled >= 0.75
 
@@ -105,7 +105,7 @@ def test_more_pixels_than_the_image_has_change_nothing() -> None:
     labels = model(images).argmax(1)
     for member in (PGDL0Member(steps=5), SparseRSMember(queries=20), FMNMember(steps=5)):
         with held_still(model, images) as still:
-            found = member.run(still.twin, images, labels, Threat(norm="l0", eps=1000), 0)
+            found = member.run(still.folded, images, labels, Threat(norm="l0", eps=1000), 0)
         assert found.isfinite().all()
 
 
@@ -119,7 +119,7 @@ def test_foolbox_counts_coordinates_and_one_too_many() -> None:
     changed = _projected(FMNMember().build("l0"), images, 3.0)
     assert (changed != 0).any(1).flatten(1).sum(1).tolist() == [3] * 8
     with held_still(model, images) as still:
-        found = FMNMember(steps=20).run(still.twin, images, labels, Threat(norm="l0", eps=4), 0)
+        found = FMNMember(steps=20).run(still.folded, images, labels, Threat(norm="l0", eps=4), 0)
     assert 0 < pixels_changed(images, found).max() <= 4
 
 

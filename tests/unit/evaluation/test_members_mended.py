@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.evaluation.counted_model import held_still
 from temper.evaluation.members import (
     CWMember,
     DDNMember,
@@ -21,7 +22,6 @@ from temper.evaluation.members import (
     SaltPepperMember,
 )
 from temper.evaluation.members.starts import adversarial_starts
-from temper.evaluation.passes import held_still
 from temper.spec import Threat
 
 
@@ -49,7 +49,7 @@ def grey(count: int, seed: int = 1) -> torch.Tensor:
 def ours(member: Any, model: nn.Module, images: torch.Tensor, norm: Any, eps: float) -> torch.Tensor:
     labels = model(images).argmax(1)
     with held_still(model, images) as still:
-        return member.run(still.twin, images, labels, Threat(norm=norm, eps=eps), 0)  # type: ignore[no-any-return]
+        return member.run(still.folded, images, labels, Threat(norm=norm, eps=eps), 0)  # type: ignore[no-any-return]
 
 
 def stock(attack: Any, model: nn.Module, images: torch.Tensor, eps: float | None = None) -> Any:
@@ -113,9 +113,9 @@ def test_hop_skip_jump_does_not_depend_on_the_batch_size() -> None:
     labels = model(images).argmax(1)
     member = HopSkipJumpMember(steps=6, evaluations=40)
     with held_still(model, images) as still:
-        found = member.nearest(still.twin, images, labels, "l2", 0.0, 0)
+        found = member.nearest(still.folded, images, labels, "l2", 0.0, 0)
         every = [
-            member.nearest(still.twin, images[i : i + 1], labels[i : i + 1], "l2", 0.0, 0) for i in range(6)
+            member.nearest(still.folded, images[i : i + 1], labels[i : i + 1], "l2", 0.0, 0) for i in range(6)
         ]
     ratio = float((lengths(images, found) / nearest).median())
     assert ratio == pytest.approx(

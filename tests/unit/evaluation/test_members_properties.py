@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.evaluation.counted_model import held_still
 from temper.evaluation.members import (
     BlurMember,
     BrightnessMember,
@@ -22,7 +23,6 @@ from temper.evaluation.members import (
     SparseRSMember,
     SpatialMember,
 )
-from temper.evaluation.passes import held_still
 from temper.spec import Threat
 
 MEMBERS: tuple[Member, ...] = (
@@ -84,7 +84,7 @@ def run(
     seed: int = 0,
 ) -> torch.Tensor:
     with held_still(model, images) as still:
-        return member.run(still.twin, images, labels, Threat(norm=norm, eps=eps), seed)
+        return member.run(still.folded, images, labels, Threat(norm=norm, eps=eps), seed)
 
 
 @pytest.mark.parametrize(("member", "norm"), CASES)
@@ -161,6 +161,6 @@ def test_black_boxes_ask_for_no_gradient(member: Member) -> None:
     model, images, labels = batch(4)
     norm = member.geometries[0]
     with held_still(model, images) as still:
-        member.run(still.twin, images, labels, Threat(norm=norm, eps=EPS[norm]), 0)
+        member.run(still.folded, images, labels, Threat(norm=norm, eps=EPS[norm]), 0)
     assert still.num_forward > 0
     assert still.num_backward == 0

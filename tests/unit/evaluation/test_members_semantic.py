@@ -6,8 +6,8 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from temper.evaluation.counted_model import CountedModel
 from temper.evaluation.members import BlurMember, BrightnessMember, ContrastMember, SpatialMember
-from temper.evaluation.passes import CountedModel
 from temper.spec import Threat
 
 

@@ -1,4 +1,4 @@
-"""Searches that no eps changes: made once for a curve, with the outcomes of one for each eps."""
+"""SearchCache that no eps changes: made once for a curve, with the outcomes of one for each eps."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ from torch import Tensor
 from temper.evaluation import CascadePlan, EvaluationPlan, Suite
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import evaluate_chunk
-from temper.evaluation.found import Found
+from temper.evaluation.chunk_outcome import ChunkOutcome
+from temper.evaluation.counted_model import CountedModel
 from temper.evaluation.members import (
     AnyMember,
     CWMember,
@@ -21,8 +22,7 @@ from temper.evaluation.members import (
     FMNMember,
     SearchMember,
 )
-from temper.evaluation.passes import CountedModel
-from temper.evaluation.searches import Searches
+from temper.evaluation.search_cache import SearchCache
 from temper.spec import Threat
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ SHORT: list[tuple[AnyMember, Any, float]] = [
 def test_a_search_serves_every_eps(member: SearchMember, norm: Any, eps: float, hardened_digits: Any) -> None:
     network, images, labels = hardened_digits
     images, labels, rows = images[:12], labels[:12], torch.arange(12)
-    model, searches = CountedModel(network).eval(), Searches()
+    model, searches = CountedModel(network).eval(), SearchCache()
     first = searches.run(member, model, images, labels, Threat(norm=norm, eps=eps), rows, 12)
     spent = model.num_forward
     assert spent > 0
@@ -54,14 +54,14 @@ def test_a_search_serves_every_eps(member: SearchMember, norm: Any, eps: float, 
         assert torch.equal(found, member.run(network, images, labels, threat, seed=3))
     assert model.num_forward == spent
     # Rows that are new are looked for, and the others are not.
-    late = Searches()
+    late = SearchCache()
     late.run(member, network, images[:5], labels[:5], Threat(norm=norm, eps=eps), rows[:5], 12)
     both = late.run(member, model, images, labels, Threat(norm=norm, eps=eps), rows, 12)
     assert 0 < model.num_forward - spent < spent
     assert (both - first).abs().max() < 1e-4
 
 
-def curve(model: Any, images: Tensor, labels: Tensor, *levels: float) -> Found:
+def curve(model: Any, images: Tensor, labels: Tensor, *levels: float) -> ChunkOutcome:
     suite = Suite(name="test", members=(FGSMMember(), DeepFoolMember(steps=8, restarts=2)))
     main = CascadePlan(threat=Threat(eps=levels[0]), suite=suite)
     plan = EvaluationPlan(main=main, curve=levels[1:], seed=0)

@@ -12,12 +12,12 @@ from temper.data import stratified_subset
 from temper.evaluation import CascadePlan, EvaluationPlan, suite_for, wilson
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import answer_clean, evaluate_chunk
+from temper.evaluation.chunk_outcome import CleanOutcome
+from temper.evaluation.counted_model import held_still
 from temper.evaluation.evaluate import NUM_KEPT
-from temper.evaluation.found import CleanOutcome
 from temper.evaluation.fresh import copies_of
 from temper.evaluation.gates import run_gates
 from temper.evaluation.metrics import measure
-from temper.evaluation.passes import held_still
 from temper.evaluation.result import main_cascade
 from temper.evaluation.threats import is_valid
 from temper.records import GateRecord

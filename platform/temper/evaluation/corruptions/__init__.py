@@ -13,9 +13,9 @@ from temper.evaluation.corruptions.catalogue import (
     corrupt,
     find_corruption,
 )
+from temper.evaluation.corruptions.contact_sheet import write_sheet
 from temper.evaluation.corruptions.evaluate import CorruptionResult, OnCorruption, evaluate_corruptions
 from temper.evaluation.corruptions.kind import SEVERITIES, Corruption, Group
-from temper.evaluation.corruptions.sheet import write_sheet
 
 __all__ = [
     "CORRUPTIONS",

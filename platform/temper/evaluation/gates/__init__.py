@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from temper.evaluation.cascade import Batching, LabelledImages
-from temper.evaluation.found import Found
+from temper.evaluation.chunk_outcome import ChunkOutcome
+from temper.evaluation.counted_model import HeldModel
 from temper.evaluation.fresh import Fresh
 from temper.evaluation.gates.base import Scene, inherit
 from temper.evaluation.gates.front import without_front
@@ -22,7 +23,6 @@ from temper.evaluation.gates.model import check_model
 from temper.evaluation.gates.outcomes import check_outcomes
 from temper.evaluation.gates.planted import planted_found
 from temper.evaluation.gates.search import check_search
-from temper.evaluation.passes import HeldModel
 from temper.evaluation.plan import EvaluationPlan
 from temper.evaluation.result import main_cascade
 from temper.records import GateRecord
@@ -36,7 +36,7 @@ NUM_IMAGES = 32
 def run_gates(
     model: HeldModel,
     data: LabelledImages,
-    found: Found,
+    found: ChunkOutcome,
     plan: EvaluationPlan,
     device: torch.device,
     relatives: Mapping[str, Callable[[Tensor], Tensor]],
@@ -60,7 +60,7 @@ def run_gates(
     return [*gates, normalization_inside(scene)]
 
 
-def _spread(found: Found, scene: Scene) -> None:
+def _spread(found: ChunkOutcome, scene: Scene) -> None:
     """What the gates found fell within larger balls of the same norm too."""
     for cascade in found.cascades:
         if cascade.threat.norm == scene.norm and cascade.threat.eps > scene.main.threat.eps:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from temper.evaluation.cascade import Batching, LabelledImages, run_cascade
-from temper.evaluation.found import CascadeOutcome, Found, MemberOutcome
+from temper.evaluation.chunk_outcome import CascadeOutcome, ChunkOutcome, MemberOutcome
+from temper.evaluation.counted_model import CountedModel, HeldModel
 from temper.evaluation.fresh import Fresh
 from temper.evaluation.gates.attackers import ball_norm
 from temper.evaluation.members import Member
-from temper.evaluation.passes import CountedModel, HeldModel
 from temper.evaluation.suite import Suite
 from temper.records import GateRecord
 from temper.seeds import derive_seed
@@ -36,7 +36,7 @@ class Scene:
 
     held: HeldModel
     data: LabelledImages
-    found: Found
+    found: ChunkOutcome
     main: CascadeOutcome
     suite: Suite
     batching: Batching

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from temper.evaluation.counted_model import CountedModel
 from temper.evaluation.gates.attackers import RoundTheFront, Transfer
 from temper.evaluation.gates.base import Scene, gate, judge
-from temper.evaluation.passes import CountedModel
 from temper.records import GateRecord
 
 SCALE_ALONE = 1e-6

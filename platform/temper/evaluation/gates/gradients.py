@@ -25,7 +25,7 @@ def zero_gradients(scene: Scene) -> GateRecord:
     )
     if len(labels) == 0:
         return gate(name, True, "no image is classified correctly, so none was looked at", "")
-    model = scene.held.twin
+    model = scene.held.folded
 
     margin = AttackLoss(model, lambda logits, rows: margins(logits, labels[rows]).sum())
     share, of_ce = (_share_without(loss, images) for loss in (margin, cross_entropy_of(model, labels)))

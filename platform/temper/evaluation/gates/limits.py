@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from temper.evaluation.found import CascadeOutcome
+from temper.evaluation.chunk_outcome import CascadeOutcome
 from temper.evaluation.gates.attackers import ManySteps
 from temper.evaluation.gates.base import Scene, doubt, gate
 from temper.evaluation.members import Member
@@ -95,7 +95,7 @@ def huge_eps(scene: Scene) -> GateRecord:
         if len(rows) <= MAX_STANDING_AT_HUGE * len(labels):
             break
         found = ManySteps(steps=steps).within(
-            scene.held.twin, images[rows], labels[rows], norm, eps, scene.generator(f"huge {steps}")
+            scene.held.folded, images[rows], labels[rows], norm, eps, scene.generator(f"huge {steps}")
         )
         with torch.no_grad():
             logits, finite = scene.held.model.answer(found.clamp(0, 1))

@@ -7,11 +7,11 @@ from pydantic import PrivateAttr
 from torch import Tensor, nn
 
 from temper.evaluation.cascade import run_cascade
+from temper.evaluation.counted_model import HeldModel
 from temper.evaluation.fresh import Fresh
 from temper.evaluation.gates.attackers import ManySteps
 from temper.evaluation.gates.base import Scene, gate
 from temper.evaluation.gates.model import SAME_ANSWER
-from temper.evaluation.passes import HeldModel
 from temper.records import GateRecord
 from temper.seeds import derive_seed
 

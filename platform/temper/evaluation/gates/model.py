@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from temper.evaluation.counted_model import CountedModel
 from temper.evaluation.gates.base import gate
-from temper.evaluation.passes import CountedModel
 from temper.records import GateRecord
 
 NUM_ALONE = 4

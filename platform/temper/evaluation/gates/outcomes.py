@@ -1,11 +1,11 @@
 """Gates on what the attacks returned."""
 
-from temper.evaluation.found import Found
+from temper.evaluation.chunk_outcome import ChunkOutcome
 from temper.evaluation.gates.base import gate
 from temper.records import GateRecord
 
 
-def check_outcomes(found: Found, num_not_finite: int) -> list[GateRecord]:
+def check_outcomes(found: ChunkOutcome, num_not_finite: int) -> list[GateRecord]:
     """Gates on everything that was found, with ``num_not_finite`` answers that were NaN or infinite."""
     members = [member for cascade in found.cascades for member in cascade.members]
     rejected = {member.name: member.num_rejected for member in members if member.num_rejected}

@@ -128,7 +128,7 @@ def planted_found(scene: Scene) -> GateRecord:
     threat = told_apart(scene.main.threat, images)
     if len(labels) == 0 or not has_room(threat, images):
         return gate(name, True, "there was no image, or no room, to plant one", "")
-    planted = Planted(scene.held.twin, images, labels, threat, scene.generator("planted")).eval()
+    planted = Planted(scene.held.folded, images, labels, threat, scene.generator("planted")).eval()
     there = _plant(planted, labels)
     if not there.any():
         return gate(name, True, "nothing could be planted: the model drowns any other signal", "")

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from temper.attacks import LogitsFn
-from temper.evaluation.found import MemberOutcome
+from temper.evaluation.chunk_outcome import MemberOutcome
+from temper.evaluation.counted_model import CountedModel
 from temper.evaluation.gates.attackers import ManySteps, Noise, OneStep, Queries, Transfer
 from temper.evaluation.gates.base import (
     Scene,
@@ -14,7 +15,6 @@ from temper.evaluation.gates.base import (
     judge,
     outdone,
 )
-from temper.evaluation.passes import CountedModel
 from temper.records import GateRecord
 from temper.statistics import wilson
 

@@ -7,7 +7,7 @@ from temper.evaluation.members import SearchMember
 from temper.spec import Threat
 
 
-class Searches:
+class SearchCache:
     """Of the images of a chunk, in one norm; what each member finds is kept."""
 
     def __init__(self) -> None:

@@ -72,26 +72,26 @@ class CountedModel(nn.Module):
 
 
 class HeldModel:
-    """A model that is judged, and its twin that is attacked: the same answers, computed faster."""
+    """A model that is judged, and its folded that is attacked: the same answers, computed faster."""
 
-    def __init__(self, model: nn.Module, twin: nn.Module) -> None:
+    def __init__(self, model: nn.Module, folded: nn.Module) -> None:
         self.model = CountedModel(model).eval()
-        self.twin = self.model if twin is model else CountedModel(twin).eval()
+        self.folded = self.model if folded is model else CountedModel(folded).eval()
 
     @property
     def num_forward(self) -> int:
         """Images sent forward through either."""
-        return sum(one.num_forward for one in {self.model, self.twin})
+        return sum(one.num_forward for one in {self.model, self.folded})
 
     @property
     def num_backward(self) -> int:
         """Gradients that came back through either, per image."""
-        return sum(one.num_backward for one in {self.model, self.twin})
+        return sum(one.num_backward for one in {self.model, self.folded})
 
     @property
     def num_not_finite(self) -> int:
         """Answers of either that were not finite."""
-        return sum(one.num_not_finite for one in {self.model, self.twin})
+        return sum(one.num_not_finite for one in {self.model, self.folded})
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def held_still(model: nn.Module, images: Tensor) -> Iterator[HeldModel]:
     """``model`` in eval mode with frozen parameters and counters; restored exactly afterwards.
 
     Foolbox's attacks call ``loss.backward()``: with frozen parameters no gradient piles up in them. The
-    twin has its BatchNorm folded into the convolutions; it answers the float ``images`` (B,3,H,W), a few of
+    folded has its BatchNorm folded into the convolutions; it answers the float ``images`` (B,3,H,W), a few of
     those to come, as the model does, or it is the model itself.
     """
     with attack_mode(model):

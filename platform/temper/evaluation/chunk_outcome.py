@@ -168,7 +168,7 @@ def wrong_unless(finite: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass
-class Passes:
+class PassCounts:
     """Images through the model."""
 
     num_forward: int = 0
@@ -178,19 +178,19 @@ class Passes:
 
 
 @dataclass
-class Found:
+class ChunkOutcome:
     """Everything that was found on some images: clean answers, and a cascade for each threat model."""
 
     clean: CleanOutcome
     cascades: list[CascadeOutcome]
-    passes: Passes
+    passes: PassCounts
     corrupted: dict[str, Tensor] = field(default_factory=dict)
     """Group -> (N, kinds x 5) bool: classified correctly under each kind and severity."""
     minimum_norms: Tensor | None = None
     """(N,) distance of the nearest point found that fools the model; 0 where wrong anyway, inf where none."""
 
 
-def join(parts: Sequence[Found]) -> Found:
+def join(parts: Sequence[ChunkOutcome]) -> ChunkOutcome:
     """The parts in order, as if they had been one."""
     clean = _cat([part.clean for part in parts], "labels", "logits", "finite")
     cascades = []
@@ -199,10 +199,10 @@ def join(parts: Sequence[Found]) -> Found:
         members = zip(*(cascade.members for cascade in same), strict=True)
         cascades.append(replace(joined, members=[_join_members(turns) for turns in members]))
     names = ("num_forward", "num_backward", "num_not_finite", "seconds")
-    passes = Passes(*(sum(getattr(part.passes, name) for part in parts) for name in names))
+    passes = PassCounts(*(sum(getattr(part.passes, name) for part in parts) for name in names))
     corrupted = {group: torch.cat([part.corrupted[group] for part in parts]) for group in parts[0].corrupted}
     norms = [part.minimum_norms for part in parts if part.minimum_norms is not None]
-    return Found(clean, cascades, passes, corrupted, torch.cat(norms) if norms else None)
+    return ChunkOutcome(clean, cascades, passes, corrupted, torch.cat(norms) if norms else None)
 
 
 def _join_members(turns: Sequence[MemberOutcome]) -> MemberOutcome:

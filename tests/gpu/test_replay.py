@@ -17,7 +17,7 @@ from temper.models import (
     ReplayedModel,
     TaskModel,
     build_model,
-    folded_twin,
+    folded_model,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
@@ -59,7 +59,7 @@ def test_logits_and_gradients_are_the_same_bits(
 ) -> None:
     model = model_of(backbone, is_bf16=is_bf16)
     with attack_mode(model):
-        twin = folded_twin(model, batch[0][:4])
+        twin = folded_model(model, batch[0][:4])
         assert (twin is None) == (backbone == "small_vit")
         attacked = twin or model
         replayed = ReplayedModel(attacked)

@@ -115,7 +115,7 @@ def test_batch_statistics_are_those_of_the_whole_batch(
 ) -> None:
     """Fast training attacks with BatchNorm in training mode: an image's gradient depends on the others."""
     monkeypatch.setattr(PIXELS, 5 * 16 * 16)
-    monkeypatch.setattr("temper.training.adversaries.folded_twin", lambda model, few: None)
+    monkeypatch.setattr("temper.training.adversaries.folded_model", lambda model, few: None)
     seen: list[int] = []
     network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     batch = images(12, side=16).float()

@@ -8,10 +8,10 @@ from pydantic import Field, field_validator, model_validator
 from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
 from temper.models.backbones import backbone_names, build_backbone, explain_unknown, is_known_backbone
-from temper.models.folding import FoldedTwin, folded_copy, folded_twin
+from temper.models.folding import FoldedModel, folded_copy, folded_model
+from temper.models.graphed_model import ReplayedFeatures, ReplayedModel, replayed_features, replayed_model
 from temper.models.heads import BinaryHead
-from temper.models.replayed import ReplayedFeatures, ReplayedModel, replayed_features, replayed_model
-from temper.models.start import load_head, load_source_head, load_start, start_classes
+from temper.models.initial_weights import load_head, load_source_head, load_start, start_classes
 from temper.models.statistics import StartStatistics, batch_norms
 from temper.models.task_model import (
     ForwardPass,
@@ -28,7 +28,7 @@ from temper.spec import Spec
 __all__ = [
     "BinaryHead",
     "Classifier",
-    "FoldedTwin",
+    "FoldedModel",
     "ForwardPass",
     "ModelSpec",
     "ReplayedFeatures",
@@ -40,7 +40,7 @@ __all__ = [
     "build_model",
     "count_params",
     "folded_copy",
-    "folded_twin",
+    "folded_model",
     "load_head",
     "load_model_state",
     "replayed_features",

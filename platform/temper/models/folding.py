@@ -63,7 +63,7 @@ class Cast:
             self.cast.bias.copy_(self.conv.bias)
 
 
-class FoldedTwin(nn.Module):
+class FoldedModel(nn.Module):
     """Answers as ``model`` does in eval mode. It shares every tensor with it but the folded weights.
 
     Weights and statistics of the model may change in place: ``refresh`` then follows them. Because the others
@@ -157,7 +157,7 @@ class FoldedTwin(nn.Module):
         return Fold(conv, norm, folded)
 
 
-def folded_twin(model: nn.Module, images: Tensor) -> FoldedTwin | None:
+def folded_model(model: nn.Module, images: Tensor) -> FoldedModel | None:
     """The twin of ``model`` (in eval mode), or ``None`` where nothing can be folded.
 
     It has answered ``images`` (B,3,H,W) in [0,1] as the model did; one that does not is thrown away.
@@ -165,15 +165,15 @@ def folded_twin(model: nn.Module, images: Tensor) -> FoldedTwin | None:
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         return None
     try:
-        twin = FoldedTwin(model)
+        twin = FoldedModel(model)
         return twin if twin.is_folded and twin.answers_like(model, images) else None
     except Exception:  # whatever a foreign model does when it is copied or traced, it can be attacked itself
         return None
 
 
 def folded_copy(model: nn.Module, images: Tensor) -> nn.Module:
-    """``folded_twin``, or ``model`` itself where there is none."""
-    return folded_twin(model, images) or model
+    """``folded_model``, or ``model`` itself where there is none."""
+    return folded_model(model, images) or model
 
 
 def _give_weights(own: nn.Conv2d, conv: nn.Conv2d, dtype: torch.dtype, *, has_bias: bool) -> None:

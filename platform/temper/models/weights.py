@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from temper.errors import CheckpointError, ModelError
-from temper.models.start import load_start
+from temper.models.initial_weights import load_start
 from temper.models.task_model import TaskModel
 from temper.models.weight_entries import load_exactly
 from temper.records import write_atomic

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from temper.attacks import attack_mode, images_at_once
 from temper.hardening import Adversary
-from temper.models import FoldedTwin, ReplayedModel, TaskModel, folded_twin, replayed_model
+from temper.models import FoldedModel, ReplayedModel, TaskModel, folded_model, replayed_model
 from temper.seeds import derive_seed
 from temper.training.state import Passes
 
@@ -20,7 +20,7 @@ class AttackedModel:
 
     def __init__(self, model: TaskModel) -> None:
         self.model = model
-        self._twin: FoldedTwin | None = None
+        self._twin: FoldedModel | None = None
         self._replayed: ReplayedModel | None = None
         self._is_known = False
 
@@ -32,7 +32,7 @@ class AttackedModel:
 
     def _refreshed(self, images: Tensor) -> nn.Module:
         if not self._is_known:
-            self._twin, self._is_known = folded_twin(self.model, images[:4]), True
+            self._twin, self._is_known = folded_model(self.model, images[:4]), True
             self._replayed = replayed_model(self._twin or self.model, images.device)
         elif self._twin is not None:
             self._twin.refresh()

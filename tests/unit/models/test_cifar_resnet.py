@@ -15,7 +15,7 @@ from torch import Tensor
 from temper.attacks import attack_mode
 from temper.deployment.programs import run_program, to_program
 from temper.errors import ModelError
-from temper.models import ModelSpec, TaskModel, build_model, folded_twin, start_classes
+from temper.models import ModelSpec, TaskModel, build_model, folded_model, start_classes
 from temper.models.backbones import build_backbone
 from temper.models.cifar_resnet import CifarResNet
 from temper.pretrained import find_network, locate
@@ -100,7 +100,7 @@ def test_a_file_as_it_is_published(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_folded_twin_answers_alike(name: str) -> None:
     model, images = build(name), torch.rand(8, 3, 32, 32)
-    twin = folded_twin(model, images)
+    twin = folded_model(model, images)
     assert twin is not None
     with attack_mode(model), torch.no_grad():
         assert torch.allclose(twin(images), model(images), atol=1e-4)

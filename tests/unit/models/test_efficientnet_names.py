@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from temper.errors import ModelError
 from temper.models import ModelSpec, TaskModel, build_model
 from temper.models.efficientnet_names import rename_efficientnet
-from temper.models.start import load_start, start_classes
+from temper.models.initial_weights import load_start, start_classes
 
 timm = pytest.importorskip("timm")
 

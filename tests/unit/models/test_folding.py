@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from temper.attacks import attack_mode
-from temper.models import ModelSpec, TaskModel, build_model, folded_twin
+from temper.models import ModelSpec, TaskModel, build_model, folded_model
 
 CLASSES = {"target": ["a", "b", "c"], "source": ["d", "e"]}
 ADAPTERS: list[Any] = [None, {"kind": "norm_bias"}]
@@ -45,7 +45,7 @@ def gradient(model: nn.Module, batch: Tensor) -> Tensor:
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: str(adapter and adapter["kind"]))
 def test_a_refreshed_twin_follows_the_weights(adapter: Any) -> None:
     model, batch = network("resnet8", adapter).eval(), images(8)
-    twin = folded_twin(model, batch[:4])
+    twin = folded_model(model, batch[:4])
     assert twin is not None
     before = twin.module(batch)
     train_a_little(model)
@@ -62,7 +62,7 @@ def test_a_refreshed_twin_follows_the_weights(adapter: Any) -> None:
 )
 def test_every_batch_norm_behind_a_convolution_is_folded(backbone: str, num_left: int) -> None:
     model = network(backbone).eval()
-    twin = folded_twin(model, images(4))
+    twin = folded_model(model, images(4))
     assert twin is not None
     left = [module for module in twin.module.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(left) == num_left
@@ -78,7 +78,7 @@ def test_batch_norm_of_timm_is_folded_with_its_activation_left(name: str) -> Non
     model.double().eval()
     batch = images(4).double()
     with attack_mode(model):
-        twin = folded_twin(model, batch)
+        twin = folded_model(model, batch)
         assert twin is not None
         assert not [part for part in twin.modules() if isinstance(part, nn.BatchNorm2d)]
         assert torch.allclose(twin(batch), model(batch), rtol=0, atol=1e-9)
@@ -95,7 +95,7 @@ def test_batch_norm_of_timm_is_folded_with_its_activation_left(name: str) -> Non
 def test_the_twin_shares_what_is_not_folded_and_leaves_the_model_alone() -> None:
     model = network("resnet8").eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    twin = folded_twin(model, images(4))
+    twin = folded_model(model, images(4))
     assert twin is not None
     assert twin.module.get_parameter("heads.target.weight") is model.get_parameter("heads.target.weight")
     assert model.state_dict().keys() == before.keys()
@@ -105,7 +105,7 @@ def test_the_twin_shares_what_is_not_folded_and_leaves_the_model_alone() -> None
 def test_a_twin_in_bf16_answers_alike() -> None:
     model = network("resnet8").eval()
     model.is_bf16 = True
-    twin = folded_twin(model, images(4))
+    twin = folded_model(model, images(4))
     assert twin is not None
     assert getattr(twin.module, "is_bf16", False)
 
@@ -116,7 +116,7 @@ def test_a_twin_in_bf16_casts_its_weights_once_and_follows_them() -> None:
     train_a_little(model)
     model.is_bf16 = True
     with attack_mode(model):
-        twin = folded_twin(model, batch)
+        twin = folded_model(model, batch)
         assert twin is not None
         convolutions = [part for part in twin.modules() if isinstance(part, nn.Conv2d)]
         assert {part.weight.dtype for part in convolutions} == {torch.bfloat16}
@@ -139,7 +139,7 @@ def test_a_large_batch_goes_through_in_slices_and_is_answered_the_same(
     """A stem of stride 2 leaves a quarter of the positions: a slice holds four times as many images."""
     monkeypatch.setattr("temper.models.folding.SLICE", 10 * 32 * 32 // torch.get_num_threads())
     model, batch = network(backbone).eval(), images(45)
-    twin = folded_twin(model, batch[:4])
+    twin = folded_model(model, batch[:4])
     assert twin is not None
     sizes: list[int] = []
     twin.module.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
@@ -165,16 +165,16 @@ class Doubled(nn.Module):
 
 
 def test_what_is_called_twice_is_not_folded() -> None:
-    assert folded_twin(Doubled().eval(), images(4)) is None
+    assert folded_model(Doubled().eval(), images(4)) is None
 
 
 def test_lora_in_every_convolution_leaves_nothing_to_fold() -> None:
-    assert folded_twin(network("resnet8", {"kind": "lora", "rank": 2}).eval(), images(4)) is None
+    assert folded_model(network("resnet8", {"kind": "lora", "rank": 2}).eval(), images(4)) is None
 
 
 def test_a_vision_transformer_has_no_twin() -> None:
     """LayerNorm's statistics are those of each image: they cannot become weights."""
-    assert folded_twin(network("small_vit").eval(), images(4)) is None
+    assert folded_model(network("small_vit").eval(), images(4)) is None
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_vision_transformer_has_no_twin() -> None:
 def test_layers_of_timm_that_normalise_and_activate_are_folded(backbone: str) -> None:
     pytest.importorskip("timm")
     model, batch = network(backbone).eval(), images(8)
-    twin = folded_twin(model, batch[:4])
+    twin = folded_model(model, batch[:4])
     assert twin is not None
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     assert len(twin._folds) == len(norms)

@@ -7,7 +7,7 @@ import torch
 
 from temper.errors import ModelError
 from temper.models import ModelSpec, TaskModel, build_model, save_model
-from temper.models.start import start_classes
+from temper.models.initial_weights import start_classes
 from temper.records import sha256_of
 
 CLASSES = {"target": ["a", "b", "c"], "source": ["x", "y"]}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from temper.models import ModelSpec, build_model, folded_twin
+from temper.models import ModelSpec, build_model, folded_model
 from temper.models.in_place import average_globally, relu_
 
 CLASSES = {"target": ["a", "b", "c"]}
@@ -75,7 +75,7 @@ def test_so_they_are_where_adapters_read_the_activations(
 def test_so_they_are_through_the_folded_twin(monkeypatch: pytest.MonkeyPatch, backbone: str) -> None:
     def through_a_twin() -> list[Tensor]:
         model = built(backbone).eval().requires_grad_(False)
-        twin = folded_twin(model, IMAGES[:2])
+        twin = folded_model(model, IMAGES[:2])
         assert twin is not None
         return gradients(twin, IMAGES, times=3)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.attacks import attack_mode
-from temper.models import ModelSpec, build_model, folded_twin
+from temper.models import ModelSpec, build_model, folded_model
 from temper.models.stem import SamePaddedStem, StridedStem, is_strided_stem
 
 
@@ -68,7 +68,7 @@ def test_the_twin_of_a_resnet18_has_one_and_the_models_gradients() -> None:
     model = build_model(ModelSpec(backbone="resnet18"), {"target": ["a", "b"]}, image_size=64, seed=0).eval()
     model.double()  # in float32 a unit next to nothing may be on in one of them and off in the other
     images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)).double()
-    twin = folded_twin(model, images)
+    twin = folded_model(model, images)
     assert twin is not None
     assert isinstance(twin.module.get_submodule("backbone.conv1"), StridedStem)
     with attack_mode(model):

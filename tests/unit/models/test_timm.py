@@ -8,7 +8,7 @@ import torch
 from temper.errors import ModelError
 from temper.models import ModelSpec, build_model
 from temper.models.backbones import build_backbone, classifier_path, pretrained_categories
-from temper.models.start import load_start
+from temper.models.initial_weights import load_start
 
 timm = pytest.importorskip("timm")
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from temper.errors import ModelError
 from temper.models.backbones import classifier_path, pretrained_categories
-from temper.models.former_runs import FormerRun, find_run
 from temper.models.heads import BinaryHead
+from temper.models.previous_run import FormerRun, find_run
 from temper.models.task_model import TaskModel
 from temper.models.weight_entries import (
     CLASSIFIERS,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from temper.errors import ModelError
 from temper.models import ModelSpec, TaskModel, build_model
 from temper.models.heads import BinaryHead
-from temper.models.start import Classifier, load_head, load_source_head, load_start, start_classes
+from temper.models.initial_weights import Classifier, load_head, load_source_head, load_start, start_classes
 
 CLASSES = {"target": ["a", "b", "c"], "source": [str(index) for index in range(7)]}
 

@@ -4,8 +4,8 @@ It imports neither torch nor ray, and scikit-learn only where a forest is grown.
 """
 
 from temper.tradeoff.agreement import LEAST_KENDALL, LEAST_MODELS, rank_agreement
-from temper.tradeoff.forest import Importance, ParameterImportance, importance
 from temper.tradeoff.front import hypervolume, pareto_front
+from temper.tradeoff.importance import Importance, ParameterImportance, importance
 
 __all__ = [
     "LEAST_KENDALL",

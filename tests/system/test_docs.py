@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 import temper.cli  # its commands enter the application as they are imported
-from temper.cli.job_words import COMMANDS as JOBS
+from temper.cli.job_command import COMMANDS as JOBS
 from temper.cli.options import app
 from temper.evaluation.suite import Suite
 from temper.recipe import Recipe, build_recipe

@@ -235,7 +235,7 @@ def test_a_job_that_loses_its_cluster_goes_on_with_another() -> None:
     environment = yaml.safe_load(spec["runtimeEnvYAML"])
     ours = yaml.safe_load((ROOT / "jobs/runtime_env.yaml").read_text(encoding="utf-8"))
     assert environment["env_vars"].items() <= ours["env_vars"].items()
-    from temper.cli.job_words import parse_words
+    from temper.cli.job_command import parse_words
 
     words = spec["entrypoint"].partition("python jobs/")[2].replace(".py", "", 1).split()
     parsed = parse_words(words)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from temper.cli import main
-from temper.cli.job_words import as_written, check_words, parse_words
+from temper.cli.job_command import as_written, check_words, parse_words
 from temper.cluster.jobs import JobRequest, Parcel, check_folder, connect, last_lines, pack
 from temper.cluster.jobs.address import in_between
 from temper.cluster.jobs.checks import read_check

@@ -13,13 +13,13 @@ import temper.cli.fit
 import temper.cli.job
 import temper.cli.leaderboard
 import temper.cli.models
+import temper.cli.predict
 import temper.cli.schema
 import temper.cli.sweep
 import temper.cli.training
-import temper.cli.use
 import temper.cli.verification  # noqa: F401  # their commands enter the application as they are imported
 from temper.addresses import in_words
-from temper.cli.job_words import refuse_lost_results
+from temper.cli.job_command import refuse_lost_results
 from temper.cli.options import app
 from temper.cli.show import console
 from temper.credentials import shown

@@ -12,7 +12,7 @@ from temper.credentials import shown
 from temper.errors import Interrupted, JobError, UsageError
 
 if TYPE_CHECKING:
-    from temper.cli.job_words import Words
+    from temper.cli.job_command import Words
     from temper.cluster.jobs import Head, Job, JobRequest, PlaceCheck
 
 STOP_PATIENCE_S = 120
@@ -56,7 +56,7 @@ def submit(
     verbose: Verbose = False,
 ) -> None:
     """PlaceCheck, send and follow a job: its exit status is that of this command. Sent again, it goes on."""
-    from temper.cli.job_words import check_words, parse_words
+    from temper.cli.job_command import check_words, parse_words
     from temper.cluster.jobs import check_folder, check_head, check_storage, connect, pack
 
     parsed = parse_words(words)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from temper.errors import RecordError
-from temper.leaderboard.collect import Found
+from temper.leaderboard.collect import FoundRecord
 from temper.leaderboard.entries import RANKED, Entry, Status, build_entry
 from temper.leaderboard.evidence import Answers, read_answers
 from temper.leaderboard.submission import doubts_about, submission_of
@@ -44,7 +44,7 @@ class Board(Spec):
 class Candidate:
     """A record that is to be placed."""
 
-    found: Found
+    found: FoundRecord
     answers: Answers | None
     entry: Entry
 
@@ -54,12 +54,12 @@ class Candidate:
         return -entry.robust_acc, -entry.clean_acc, entry.name, entry.path
 
 
-def rank(records: Sequence[Found], *, require_verified: bool = False) -> list[Board]:
+def rank(records: Sequence[FoundRecord], *, require_verified: bool = False) -> list[Board]:
     """One board per (images, threat model, suite).
 
     ``require_verified`` ranks only entries of a board folder whose submission was verified.
     """
-    groups: dict[tuple[Any, ...], list[Found]] = {}
+    groups: dict[tuple[Any, ...], list[FoundRecord]] = {}
     for found in records:
         groups.setdefault(_board_key(found.record), []).append(found)
     return [_board(groups[key], require_verified) for key in sorted(groups)]
@@ -74,7 +74,7 @@ def _board_key(record: EvaluationRecord) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _board(records: list[Found], require_verified: bool) -> Board:
+def _board(records: list[FoundRecord], require_verified: bool) -> Board:
     candidates = sorted(
         (_candidate(found, require_verified) for found in records), key=lambda candidate: candidate.order
     )
@@ -98,7 +98,7 @@ def _board(records: list[Found], require_verified: bool) -> Board:
     )
 
 
-def _candidate(found: Found, require_verified: bool) -> Candidate:
+def _candidate(found: FoundRecord, require_verified: bool) -> Candidate:
     try:
         answers = read_answers(found.path, found.record)
     except RecordError as problem:
@@ -107,7 +107,7 @@ def _candidate(found: Found, require_verified: bool) -> Candidate:
     return Candidate(found, answers, build_entry(found, status, reasons))
 
 
-def _status(found: Found, answers: Answers | None, require_verified: bool) -> tuple[Status, list[str]]:
+def _status(found: FoundRecord, answers: Answers | None, require_verified: bool) -> tuple[Status, list[str]]:
     record = found.record
     failed = [f"{gate.name}: {gate.detail}" for gate in record.gates if not gate.passed]
     if record.status == "blocked" or failed:

@@ -19,7 +19,7 @@ SLUG_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRecord:
     """A record and the file that it was read from."""
 
     path: Path
@@ -46,7 +46,7 @@ class Problem(Spec):
 class Collected:
     """What lies under the paths of a user."""
 
-    records: list[Found] = field(default_factory=list)
+    records: list[FoundRecord] = field(default_factory=list)
     crossvals: list[tuple[Path, CrossvalRecord]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -91,14 +91,14 @@ def _unique(paths: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in paths))
 
 
-def read_found(path: Path) -> Found:
+def read_found(path: Path) -> FoundRecord:
     """Read one record file.
 
     Raises:
         RecordError: it is no record.
     """
     record = read_record(path)
-    return Found(path, record, hashlib.sha256(record.model_dump_json().encode()).hexdigest())
+    return FoundRecord(path, record, hashlib.sha256(record.model_dump_json().encode()).hexdigest())
 
 
 def _read_records(files: Sequence[Path], collected: Collected) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from temper.leaderboard.collect import Found
+from temper.leaderboard.collect import FoundRecord
 from temper.leaderboard.describe import adversary_of, alpha_of, describe_baseline, describe_schedule
 from temper.records import (
     AttackRecord,
@@ -97,7 +97,7 @@ class Entry(Spec):
     """The record's file."""
 
 
-def build_entry(found: Found, status: Status, reasons: list[str]) -> Entry:
+def build_entry(found: FoundRecord, status: Status, reasons: list[str]) -> Entry:
     """The line of a record, not ranked yet."""
     record = found.record
     return Entry(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from temper.errors import RecordError, UsageError
-from temper.leaderboard.collect import Found, read_found
+from temper.leaderboard.collect import FoundRecord, read_found
 from temper.leaderboard.evidence import read_answers
 from temper.leaderboard.submission import NAME, Submission, doubts_about, submission_of
 from temper.records import FileRecord, sha256_of, write_once
@@ -93,7 +93,7 @@ def _entry_problems(path: Path, seen: dict[str, str]) -> Iterator[str]:
             yield f"{check.name}: {check.detail}"
 
 
-def _refuse_blocked(found: Found) -> None:
+def _refuse_blocked(found: FoundRecord) -> None:
     failed = [f"{gate.name}: {gate.detail}" for gate in found.record.gates if not gate.passed]
     if found.record.status == "blocked" or failed:
         raise RecordError(
@@ -101,7 +101,7 @@ def _refuse_blocked(found: Found) -> None:
         )
 
 
-def _refuse_duplicate(found: Found, board: Path) -> None:
+def _refuse_duplicate(found: FoundRecord, board: Path) -> None:
     own = _identities(found)
     for path in sorted(board.glob("*/record.json")):
         try:
@@ -112,7 +112,7 @@ def _refuse_duplicate(found: Found, board: Path) -> None:
             raise RecordError(f"{found.path}: on the board already, as {path.parent.name}")
 
 
-def _identities(found: Found) -> set[str]:
+def _identities(found: FoundRecord) -> set[str]:
     """By what a record is known again: all it says, and its outcomes within its threat model."""
     record = found.record
     identities = {found.digest}
@@ -132,7 +132,7 @@ def _refuse_unverified(path: Path, verification: VerificationRecord) -> None:
         )
 
 
-def _fill(folder: Path, found: Found, verification: VerificationRecord) -> Submission:
+def _fill(folder: Path, found: FoundRecord, verification: VerificationRecord) -> Submission:
     """Copy what an entry consists of, and see that it is still what the record names."""
     record, files = found.record, {}
     folder.mkdir()

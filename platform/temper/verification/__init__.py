@@ -6,7 +6,7 @@ Add a check: a function of ``Evidence`` that returns ``Check``, and its call in 
 from temper.verification.check import NOT_CHECKED, check_record, verify_shallow
 from temper.verification.evidence import Evidence, read_evidence, record_of
 from temper.verification.recipe import is_run
-from temper.verification.record import Check, VerificationRecord, differences, judge
+from temper.verification.record import Check, VerificationRecord, conclude, differences
 
 __all__ = [
     "NOT_CHECKED",
@@ -14,9 +14,9 @@ __all__ = [
     "Evidence",
     "VerificationRecord",
     "check_record",
+    "conclude",
     "differences",
     "is_run",
-    "judge",
     "read_evidence",
     "record_of",
     "verify_shallow",

@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from temper.leaderboard.boards import Board
-from temper.leaderboard.collect import Found
+from temper.leaderboard.collect import FoundRecord
 from temper.leaderboard.describe import describe_command, describe_method, dotted
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.links import relative_link
@@ -22,7 +22,7 @@ LINKED = ("record.json", "recipe.yaml", "outcomes.parquet", "entry.json")
 
 
 def render_cards(
-    boards: Sequence[Board], records: Sequence[Found], out: Path, *, is_live: bool = False
+    boards: Sequence[Board], records: Sequence[FoundRecord], out: Path, *, is_live: bool = False
 ) -> Iterator[tuple[str, str]]:
     """(file name, page) of every model of every board, for the folder ``out``."""
     by_slug = {found.slug: found.record for found in records}

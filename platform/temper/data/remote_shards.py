@@ -16,7 +16,7 @@ from temper.errors import ShardError, StorageError
 from temper.storage import Address, cache_folder, download, is_remote, list_objects, read_bytes, upload
 from temper.storage.objects import system
 from temper.storage.retry import persist
-from temper.storage.scope import alone
+from temper.storage.scope import process_lock
 
 Result = TypeVar("Result")
 
@@ -61,7 +61,7 @@ def copy_of(path: Path, shard: ShardFile) -> Path:
     try:
         check_unchanged(cached, shard)  # costs a look at the file, where this process has read it before
     except ShardError:
-        with alone(cached):  # one process fetches, the others wait and find it
+        with process_lock(cached):  # one process fetches, the others wait and find it
             _fetch(address, cached, shard)
     return cached
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from temper.errors import RecordError, TemperError
-from temper.reading import read_json
 from temper.records import (
     EvaluationRecord,
     LedgerRow,
@@ -16,6 +15,7 @@ from temper.records import (
     read_ledger,
     read_record,
 )
+from temper.safe_load import read_json
 from temper.spec import read_yaml
 
 BASELINE: Final = "baseline"

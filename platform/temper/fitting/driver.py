@@ -18,8 +18,8 @@ from temper.fitting.plan import FitPlan
 from temper.fitting.request import FitFolder, FitRequest
 from temper.fitting.starts import Start, find_starts
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
-from temper.reading import read_json
 from temper.records import SweepRecord, read_ledger, write_atomic
+from temper.safe_load import read_json
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator
 
 from temper.errors import CheckpointError
-from temper.reading import read_json
 from temper.records import SweepFolder, write_atomic
+from temper.safe_load import read_json
 from temper.spec import BallThreat, Norm, Ratio, Spec, check_eps
 
 

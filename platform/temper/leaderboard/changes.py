@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from temper.errors import RecordError, UsageError
 from temper.leaderboard.boards import Board
 from temper.leaderboard.entries import Entry
-from temper.reading import read_json
+from temper.safe_load import read_json
 from temper.spec import Spec, Threat
 
 ORDER = ("rose", "fell", "new", "gone")

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from temper.reading import read_json
 from temper.records import FileRecord, sha256_of
+from temper.safe_load import read_json
 from temper.spec import Spec
 from temper.verification import VerificationRecord
 

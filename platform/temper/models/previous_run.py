@@ -16,8 +16,8 @@ from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
 from temper.models.weight_entries import load_exactly
 from temper.models.weight_files import check_digest
-from temper.reading import read_json
 from temper.records import RunFolder
+from temper.safe_load import read_json
 from temper.spec import read_yaml
 from temper.storage import beside, fetched, is_remote
 

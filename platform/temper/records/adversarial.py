@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from temper.errors import RecordError
-from temper.reading import parse_json
 from temper.records.files import write_once
+from temper.safe_load import parse_json
 from temper.spec import Threat
 
 FORMAT = "1"

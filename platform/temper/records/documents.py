@@ -6,7 +6,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from temper.errors import RecordError
-from temper.reading import read_json
+from temper.safe_load import read_json
 from temper.spec import Spec
 
 Record = TypeVar("Record", bound=Spec)

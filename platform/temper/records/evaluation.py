@@ -6,11 +6,11 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
-from temper.reading import read_json
 from temper.records.accuracies import MetricsRecord, Proportion
 from temper.records.advice import AdviceRecord
 from temper.records.corruptions import CorruptionRecord
 from temper.records.rejection import RejectionRecord
+from temper.safe_load import read_json
 from temper.spec import Spec, Threat
 
 SCHEMA_VERSION: Final = 1

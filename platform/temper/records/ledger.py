@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
-from temper.reading import MAX_JSON_BYTES, parse_json, read_regular
+from temper.safe_load import MAX_JSON_BYTES, parse_json, read_regular
 from temper.spec import Spec
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from temper.errors import RecordError
-from temper.reading import read_regular
 from temper.records.files import write_once
+from temper.safe_load import read_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa

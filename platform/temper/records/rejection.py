@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
-from temper.reading import read_json
+from temper.safe_load import read_json
 from temper.spec import Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

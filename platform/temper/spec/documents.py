@@ -11,7 +11,7 @@ import yaml
 
 from temper.credentials import find_secrets
 from temper.errors import RecipeError, UsageError
-from temper.reading import MAX_YAML_CHARACTERS, parse_yaml, read_regular
+from temper.safe_load import MAX_YAML_CHARACTERS, parse_yaml, read_regular
 
 MAX_SHOWN = 200
 """Characters of a value that an error repeats."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from temper.addresses import Address, address_of, is_remote, local_path, stage_root
 from temper.storage.objects import Object, download, find, list_objects, read_bytes
-from temper.storage.scope import MARKER, Marker, Scope, alone, read_synced, scan
+from temper.storage.scope import MARKER, Marker, Scope, process_lock, read_synced, scan
 
 SMALL = frozenset(
     {
@@ -48,7 +48,7 @@ def fetched(path: Path, *, names: frozenset[str] | None = None, without: frozens
         return folder
     scope = Scope(without, names=names)
     for place, members in _by_writer(objects).items():
-        with alone(folder / place):
+        with process_lock(folder / place):
             _fetch_group(address / place if place else address, folder / place, members, scope)
     return folder
 
@@ -97,7 +97,7 @@ def _fetch_file(address: Address, path: Path) -> bool:
     if path.name in SMALL:
         fetched(path.parent)
     elif not _is_same(path, found):
-        with alone(path):
+        with process_lock(path):
             download(address, path, found)
     return True
 

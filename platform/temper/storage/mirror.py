@@ -20,7 +20,7 @@ from temper.errors import StorageError, TemperError
 from temper.records import write_atomic
 from temper.storage.fetch import WRITTEN_HERE, copy_down, heed_hands, remove_others
 from temper.storage.objects import delete, list_objects, read_bytes, upload, write_bytes
-from temper.storage.scope import MARKER, SYNCED, Marker, Scope, Stamp, alone, read_synced, scan
+from temper.storage.scope import MARKER, SYNCED, Marker, Scope, Stamp, process_lock, read_synced, scan
 
 COMMITS = frozenset(
     {"state.json", "record.json", "crossval.json", "sweep.json", "manifest.json", "entry.json"}
@@ -101,7 +101,7 @@ class Mirror:
         Raises:
             StorageError: the storage refuses or is away, or the copy cannot be written.
         """
-        with alone(self._folder):
+        with process_lock(self._folder):
             mine, theirs = Marker.read(self._folder), read_bytes(self._address / MARKER)
             listed = list_objects(self._address)
             objects = [one for one in listed if self._scope.holds(one.name)]

@@ -101,7 +101,7 @@ def scan(folder: Path, scope: Scope) -> dict[str, Stamp]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def process_lock(folder: Path) -> Iterator[None]:
     """Keep the other processes of this machine from fetching into ``folder`` at the same time.
 
     Raises:

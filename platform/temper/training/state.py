@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from temper.errors import CheckpointError
-from temper.reading import read_json
+from temper.safe_load import read_json
 from temper.spec import Spec, content_hash
 from temper.training.compute import Compute
 from temper.training.rate import RateTest

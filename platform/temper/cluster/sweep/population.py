@@ -14,9 +14,9 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 from temper.cluster.sweep.schedulers import Sparing
 from temper.errors import CheckpointError
-from temper.reading import parse_json
 from temper.recipe import Recipe, build_recipe, load_recipe
 from temper.records import RunFolder, append_line, write_atomic
+from temper.safe_load import parse_json
 from temper.search import BASELINE, MUTABLE, PopulationTraining, SearchSpace
 from temper.seeds import derive_seed
 from temper.spec import dump_yaml

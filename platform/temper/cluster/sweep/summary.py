@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from temper.cluster.sweep.trial_store import TrialStore
-from temper.reading import read_json
 from temper.recipe import Recipe
 from temper.records import (
     LedgerRow,
@@ -13,6 +12,7 @@ from temper.records import (
     read_record,
     write_atomic,
 )
+from temper.safe_load import read_json
 from temper.search import BASELINE, front_of
 from temper.tradeoff import rank_agreement
 

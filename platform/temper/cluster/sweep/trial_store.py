@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from temper.errors import RecordError
-from temper.reading import parse_json
 from temper.records import LedgerRow, SweepFolder, append_line, read_ledger, write_atomic
+from temper.safe_load import parse_json
 from temper.search import (
     BASELINE,
     Answer,

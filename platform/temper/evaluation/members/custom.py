@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from temper.errors import ModelError
 from temper.evaluation.members.base import Member
-from temper.reading import read_regular
+from temper.safe_load import read_regular
 from temper.spec import Geometry, Threat
 
 MAX_BYTES = 1 << 20

@@ -16,10 +16,10 @@ import yaml
 
 from temper.cluster.sweep.trial_store import read_begun
 from temper.errors import CheckpointError, RecipeError, RecordError, SearchSpaceError, TemperError
-from temper.reading import parse_json, parse_yaml, read_json
 from temper.recipe import load_recipe
 from temper.records import RunFolder, SweepFolder, read_crossval, read_ledger, read_outcomes, read_record
 from temper.records.outcomes import read_columns
+from temper.safe_load import parse_json, parse_yaml, read_json
 from temper.search import load_space
 from temper.spec import parse_assignments, read_yaml
 from temper.training import read_state

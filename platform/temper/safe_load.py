@@ -103,14 +103,14 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
     return [part for pair in node.value for part in pair]
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """A JSON file as plain data.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: as ``parse_json``, or larger than ``MAX_JSON_BYTES``.
+        ValueError: as ``parse_json``, or larger than ``max_bytes``.
     """
-    return parse_json(read_regular(path, MAX_JSON_BYTES))
+    return parse_json(read_regular(path, max_bytes))
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:

@@ -35,6 +35,7 @@ COMMANDS = [
     "leaderboard",
     "serve",
     "submit-entry",
+    "import-entry",
     "check-board",
 ]
 
@@ -101,6 +102,49 @@ def test_a_board_of_which_every_record_was_left_out_is_an_error(command: Any, tm
     assert code == 1
     assert len(json.loads(out)["skipped"]) == 2
     assert "the board is empty: all 2 records were left out" in err
+
+
+def test_published_entries_are_imported_shown_and_told(
+    command: Any, evaluated_run: Path, tmp_path: Path
+) -> None:
+    entry = {"name": "Invented", "dataset": "digits_target", "eps": "0.1", "clean_acc": "90", "reported": "",
+             "autoattack_acc": "50", "corruptions_acc": "1"}  # fmt: skip
+    (tmp_path / "Linf").mkdir()
+    (tmp_path / "Linf/A.json").write_text(json.dumps(entry))
+    code, out, err = command("import-entry", tmp_path / "Linf/A.json", tmp_path / "board", "--json")
+    assert (code, len(json.loads(out)["added"])) == (0, 1)
+    assert "not taken over" in err
+    assert "A.json: 'corruptions_acc'" in " ".join(err.split())
+    told = "1 published result, not measured here: in grey, without a rank"
+    code, out, err = command(
+        "leaderboard", evaluated_run, tmp_path / "board", "--out", tmp_path / "out", "--json"
+    )
+    assert (code, json.loads(out)["external"][0]["entries"][0]["name"]) == (0, "A")
+    assert told in err
+    assert "nothing is ranked" not in err
+    code, out, err = command("leaderboard", tmp_path / "board", "--out", tmp_path / "out")
+    assert code == 0
+    assert f"{told}; no model was measured here, so nothing is ranked" in err
+    (tmp_path / "board/old").mkdir()
+    (tmp_path / "board/old/record.json").write_text('{"schema_version": 0}')
+    code, out, err = command("leaderboard", tmp_path / "board", "--out", tmp_path / "out")
+    assert code == 1
+    assert "the board is empty: all 1 records were left out; the rest, 1 published result, was not" in err
+    code, out, err = command("check-board", tmp_path / "board", "--json")
+    assert code == 1  # for the old record
+    assert json.loads(out)["external"] == [
+        name for name, found in json.loads(out)["entries"].items() if not found
+    ]
+    place = tmp_path / "board" / json.loads(out)["external"][0]
+    for words in (["verify", place], ["compare", evaluated_run, place / "external.json"]):
+        code, _, err = command(*words)
+        assert code == 1
+        assert "an external record, published elsewhere and not measured here" in err
+    (tmp_path / "Linf/A.json").write_text(json.dumps({**entry, "clean_acc": "ninety"}))
+    code, _, err = command("import-entry", tmp_path / "Linf", tmp_path / "board")
+    assert code == 1
+    assert "A.json: 'clean_acc' must be a percentage such as \"53.08\", got 'ninety'" in err
+    assert "1 of 1 files refused, so nothing was written" in err
 
 
 def test_doctor_finds_what_is_installed(command: Any) -> None:

@@ -34,7 +34,8 @@ EXAMPLES = sorted([*(ROOT / "jobs/recipes").glob("*.yaml"), *(ROOT / "search_spa
 SHELLS = ("bash", "sh", "shell", "console")
 
 RUN = {"plan", "doctor", "models", "schema", "completion", "examples", "shards", "compare", "verify",
-       "leaderboard", "submit-entry", "check-board", "calibrate", "predict", "export"}  # fmt: skip
+       "leaderboard", "submit-entry", "import-entry", "check-board", "calibrate", "predict",
+       "export"}  # fmt: skip
 """Commands that are run as they stand, in a folder that has what they need; ``sweep --dry-run`` is, too."""
 CHECKED = {
     "train": "trains; the tutorial's are run by `make test-long`",
@@ -186,6 +187,7 @@ def test_every_command_is_run_or_checked_or_marked(
     page: Path, world: Path, already: set[str], command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(world)
+    save_files(page, "json", world)
     for one in commands_of(page):
         first, *rest = one.words
         if first != "temper":
@@ -200,6 +202,15 @@ def test_every_command_is_run_or_checked_or_marked(
             forget(rest)
             code, _, error = command(*rest)
             assert code == 0, f"{one}: {error}"
+
+
+def save_files(page: Path, language: str, folder: Path) -> None:
+    """What the page shows below the name of a file that is to be saved."""
+    text = page.read_text(encoding="utf-8")
+    pattern = rf"`([\w/]+\.\w+)`:\n\n```{language}\n(.*?)```"
+    for name, content in re.findall(pattern, text, re.DOTALL):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
 
 
 def forget(words: list[str]) -> None:
@@ -287,9 +298,7 @@ def test_yaml_and_python_in_pages_are_valid(
     digits = read_yaml(ROOT / "jobs/recipes/digits.yaml")
     # A suite may name an attack's file, which the page says to save.
     monkeypatch.chdir(tmp_path)
-    saved = re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    for name, code in saved:
-        (tmp_path / name).write_text(code)
+    save_files(page, "python", tmp_path)
     for language, line, body, _ in fences_of(page):
         where = f"{page.relative_to(ROOT)}:{line}"
         if language == "yaml":

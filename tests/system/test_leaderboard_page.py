@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
+from temper.leaderboard.import_entries import import_entries
 from temper.leaderboard.pdf import print_pdf
 from temper.leaderboard.serve import BoardServer
 from temper.records import AdviceRecord, CorruptionRecord, CurvePoint, ThreatRecord
@@ -58,6 +59,28 @@ def summary(vary: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Leader
     shutil.rmtree(base / "in/m05")
     vary(base / "in", "m98", hardness < 0.97, name="theta")
     return build_leaderboard([base / "in"], base / "out", old=base / "old/leaderboard.json"), base / "out"
+
+
+@pytest.fixture(scope="module")
+def published(
+    summary: tuple[LeaderboardSummary, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[LeaderboardSummary, Path]:
+    """The same with published results: on the large board, and within a norm of their own."""
+    base, runs = tmp_path_factory.mktemp("published"), summary[1].parent / "in"
+    hostile = [words for words in HOSTILE if words.isprintable()]  # an import refuses the others
+    for place, words in enumerate(["An Invented Defence", "Another One", *hostile]):
+        entry = {
+            "name": words, "authors": words, "venue": words, "architecture": words, "footnote": words * 4,
+            "link": "https://example.org/paper", "dataset": "digits_target", "eps": 0.1, "clean_acc": "95.0",
+            "reported": 93 - place, "autoattack_acc": None if place == 1 else f"{88 - 7 * place}",
+            "external": "80.5" if place == 0 else None, "unreliable": place == 0,
+            "additional_data": place > 2,
+        }  # fmt: skip
+        for norm in ("Linf", "L1") if place < 2 else ("Linf",):
+            (base / norm).mkdir(exist_ok=True)
+            (base / norm / f"Doe2026Invented_{place}.json").write_text(json.dumps(entry))
+    import_entries([base / "Linf", base / "L1"], base / "board")
+    return build_leaderboard([runs, base / "board"], base / "out"), base / "out"
 
 
 def further(place: int, robust: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
@@ -203,6 +226,36 @@ def test_filters_keep_what_fits_and_say_how_many(page: Any, summary: Any) -> Non
     assert page.locator("tr[data-s]:visible").count() == total
 
 
+def test_what_was_not_measured_is_grey_and_has_no_rank(show: Any, published: Any) -> None:
+    page = show(published[1] / "index.html")
+    row = page.locator("table.ranking tr.external").first
+    assert row.locator("td").first.inner_text() == "–"
+    assert "not measured here" in row.inner_text()
+    color = "(cell) => getComputedStyle(cell).color"
+    grey, ink = (
+        page.locator(f"table.ranking tr{kind} > td:nth-child(3)").first.evaluate(color)
+        for kind in (".external", ":not(.external)[data-s]")
+    )
+    assert grey != ink
+    robust = page.locator("table.ranking >> nth=-1 >> tr[data-e] > td:nth-child(4)").all_inner_texts()
+    values = [float(text) for text in robust if text != "–"]
+    assert values == sorted(values, reverse=True)
+    assert robust[-1] == "–"
+    page.locator(f"{TABLE} >> thead th:nth-child(1)").get_by_role("button").click()
+    kinds = page.locator(f"{TABLE} >> tbody tr").evaluate_all("(all) => all.map((row) => row.className)")
+    assert kinds == [""] * 12 + ["external"] * 7  # without a rank, last
+    page.select_option("#filter-status", "not measured here")
+    assert page.locator("tr[data-s]:not(.external):visible").count() == 0
+    assert page.locator("table.ranking tr.external:visible").count() == 7
+    page.locator("table.ranking tr.external a").first.click()
+    target = page.evaluate("location.hash.slice(1)")
+    assert page.locator(f"[id='{target}']").is_visible()
+    assert page.locator("section.board:visible h2").all_inner_texts()[1:] == [
+        "Not measured here: digits_target, L1 0.1",
+        "Not measured here: digits_target, Linf 0.1",
+    ]
+
+
 def test_charts_come_to_life_without_eval(page: Any) -> None:
     page.locator("section.board .charts").first.scroll_into_view_if_needed()
     page.wait_for_selector(".chart-live svg")
@@ -212,9 +265,10 @@ def test_charts_come_to_life_without_eval(page: Any) -> None:
     )
 
 
-def test_hostile_names_are_only_words(show: Any, summary: Any) -> None:
+def test_hostile_names_are_only_words(show: Any, summary: Any, published: Any) -> None:
     page = show(summary[1] / "index.html")
-    for path in [*(summary[1] / "models").glob("*.html"), summary[1] / "index.html"]:
+    places = [published[1] / "index.html", *(summary[1] / "models").glob("*.html"), summary[1] / "index.html"]
+    for path in places:
         page.goto(path.resolve().as_uri())
         assert page.title() != "taken"
         assert page.locator("main img[src=x], main svg[onload], main script:not([type])").count() == 0
@@ -237,9 +291,9 @@ def test_the_page_says_the_same_without_a_script(show: Any, summary: Any) -> Non
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_only_tables_scroll_sideways(width: int, show: Any, summary: Any) -> None:
+def test_only_tables_scroll_sideways(width: int, show: Any, summary: Any, published: Any) -> None:
     card = next((summary[1] / "models").glob("alpha-*.html"))
-    for path in (summary[1] / "index.html", card):
+    for path in (summary[1] / "index.html", published[1] / "index.html", card):
         page = show(path, viewport={"width": width, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") == width
         for region in page.locator(".scroll").all():
@@ -247,23 +301,25 @@ def test_only_tables_scroll_sideways(width: int, show: Any, summary: Any) -> Non
             assert region.get_attribute("aria-label")
 
 
-def test_links_lead_to_files(page: Any, summary: Any) -> None:
-    for path in [summary[1] / "index.html", *(summary[1] / "models").glob("*.html")]:
+def test_links_lead_to_files(page: Any, summary: Any, published: Any) -> None:
+    places = [summary[1] / "index.html", published[1] / "index.html"]
+    for path in [*places, *(summary[1] / "models").glob("*.html")]:
         page.goto(path.resolve().as_uri())
         targets = page.evaluate("[...document.querySelectorAll('a')].map((a) => a.href)")
         assert targets
-        for target in {target for target in targets if "#" not in target}:
+        files = {target for target in targets if "#" not in target} - {"https://example.org/paper"}
+        for target in files:
             assert Path(target.removeprefix("file://")).exists(), target
         for target in {target.partition("#")[2] for target in targets if "#" in target}:
             assert page.locator(f"[id='{target}']").count() == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(scheme: str, show: Any, summary: Any) -> None:
+def test_axe_finds_nothing(scheme: str, show: Any, summary: Any, published: Any) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     cards = [next((summary[1] / "models").glob(f"{name}-*.html")) for name in ("alpha", "beta", "masked")]
-    for path in (summary[1] / "index.html", *cards):
+    for path in (summary[1] / "index.html", published[1] / "index.html", *cards):
         page = show(path, color_scheme=scheme)
         page.evaluate("scrollTo(0, document.body.scrollHeight / 3)")
         page.wait_for_timeout(500)
@@ -275,15 +331,19 @@ def test_axe_finds_nothing(scheme: str, show: Any, summary: Any) -> None:
         )
 
 
-def test_on_paper_everything_is_there_in_black_on_white(page: Any, summary: Any, tmp_path: Path) -> None:
+def test_on_paper_everything_is_there_in_black_on_white(
+    page: Any, summary: Any, published: Any, tmp_path: Path
+) -> None:
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": 1030, "height": 700})
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     assert page.locator("form.filters").is_hidden()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1030
-    assert page.evaluate(
-        "[...document.querySelectorAll('.scroll')].every((e) => e.scrollWidth <= e.clientWidth + 1)"
-    )
+    for path in (published[1] / "index.html", summary[1] / "index.html"):
+        page.goto(path.resolve().as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1030
+        assert page.evaluate(
+            "[...document.querySelectorAll('.scroll')].every((e) => e.scrollWidth <= e.clientWidth + 1)"
+        )
     print_pdf(summary[1] / "index.html", tmp_path / "board.pdf")
     content = (tmp_path / "board.pdf").read_bytes()
     assert content.startswith(b"%PDF")
@@ -301,6 +361,11 @@ def test_a_served_page_shows_itself_anew(show: Any, vary: Any, tmp_path: Path) -
             page.wait_for_timeout(500)
             vary(folder, "beta", np.arange(50) < 20)
             page.wait_for_selector("text=beta", timeout=20_000)
+            entry = {"name": "Invented", "dataset": "a", "eps": "0.1", "clean_acc": "90", "reported": "50"}
+            (tmp_path / "Linf").mkdir()
+            (tmp_path / "Linf/Doe2026.json").write_text(json.dumps(entry))
+            import_entries([tmp_path / "Linf"], folder)
+            page.wait_for_selector("text=Doe2026", timeout=20_000)
             page.get_by_role("link", name="beta").first.click()
             assert page.inner_text("h1") == "beta"
             page.get_by_role("link", name="record.json").click()

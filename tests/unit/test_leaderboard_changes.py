@@ -16,6 +16,7 @@ from temper.cli import main
 from temper.errors import RecordError, TemperError, UsageError
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.leaderboard.exports import COLUMNS, PLACE, to_rows
+from temper.leaderboard.import_entries import import_entries
 from temper.leaderboard.pdf import print_pdf
 from temper.records import CorruptionRecord, CurvePoint, FoldRun, SuiteRecord, TargetSummary, ThreatRecord
 from temper.records.crossval import CrossvalRecord, Spread
@@ -215,11 +216,13 @@ def test_wandb_gets_a_table_and_an_artifact_and_no_key(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", SECRET)  # WANDB_MODE is offline in all tests
     vary(tmp_path / "in", "alpha", first(100))
+    (tmp_path / "Linf").mkdir()
+    entry = {"name": "Invented", "dataset": "a", "eps": "0.1", "clean_acc": "90", "reported": "50"}
+    (tmp_path / "Linf/published.json").write_text(json.dumps(entry))
+    import_entries([tmp_path / "Linf"], tmp_path / "in")
     out = tmp_path / "out"
     summary = build_leaderboard([tmp_path / "in"], out)
-    said = publish_board(
-        out, [out / "leaderboard.json"], [*PLACE, *COLUMNS], to_rows(summary.boards), "boards"
-    )
+    said = publish_board(out, [out / "leaderboard.json"], [*PLACE, *COLUMNS], to_rows(summary), "boards")
     assert said.startswith("offline")
     limit = time.monotonic() + 60
     while not (found := list(out.glob("wandb/offline-run-*/files/media/table/*.json"))):
@@ -228,6 +231,7 @@ def test_wandb_gets_a_table_and_an_artifact_and_no_key(
     table = json.loads(found[0].read_text())
     assert table["columns"] == [*PLACE, *COLUMNS]
     assert "alpha" in table["data"][0]
+    assert {"published", "not measured here"} < set(table["data"][1])
     kept = [path for path in out.rglob("*") if path.is_file()]
     assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
 

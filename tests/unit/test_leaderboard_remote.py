@@ -1,5 +1,6 @@
 """Records in S3, against a server that speaks its protocol."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pyarrow.fs import S3FileSystem
 
 from temper.errors import UsageError
 from temper.leaderboard import build_leaderboard
+from temper.leaderboard.import_entries import import_entries
 
 SECRET = "an-invented-secret-key"
 
@@ -54,6 +56,10 @@ def test_a_board_of_records_in_s3_is_that_of_the_same_records_here(
         vary(tmp_path / "runs", place, np.arange(80) < num_robust)
     (tmp_path / "runs/strong/checkpoint").mkdir()
     (tmp_path / "runs/strong/checkpoint/model.safetensors").write_bytes(b"large")
+    (tmp_path / "info/Linf").mkdir(parents=True)
+    entry = {"name": "Invented", "dataset": "a", "eps": "0.1", "clean_acc": "90", "autoattack_acc": "50"}
+    (tmp_path / "info/Linf/Doe2026.json").write_text(json.dumps(entry))
+    import_entries([tmp_path / "info"], tmp_path / "runs")
     put(bucket, tmp_path / "runs", "team/runs")
     here = build_leaderboard([tmp_path / "runs"], tmp_path / "here")
     there = build_leaderboard([Path("s3://models/team/runs")], tmp_path / "there")
@@ -63,7 +69,8 @@ def test_a_board_of_records_in_s3_is_that_of_the_same_records_here(
     assert ranks[0] == ranks[1]
     assert [name for _, name, _ in ranks[0]] == ["strong", "weak"]
     copied = {path.name for path in (tmp_path / "there/remote").rglob("*") if path.is_file()}
-    assert copied == {"record.json", "outcomes.parquet"}, "weights stay where they are"
+    assert [entry.name for entry in there.external[0].entries] == ["Doe2026"]
+    assert copied == {"record.json", "outcomes.parquet", "external.json"}, "weights stay where they are"
     one = build_leaderboard([Path("s3://models/team/runs/weak/record.json")], tmp_path / "one")
     assert [entry.name for entry in one.boards[0].entries] == ["weak"]
 

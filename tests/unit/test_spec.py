@@ -18,6 +18,7 @@ TINY = ROOT / "jobs/recipes/tiny.yaml"
         ({"objective.alhpa": 1}, r"no field 'objective.alhpa' \(did you mean 'alpha'\?\). Fields of 'objec"),
         ({"objective.adversary.eps": 8}, r"eps is in pixel units .* got 8; did you mean 8/255\?"),
         ({"threat.eps": 8}, r"'threat': eps is in pixel units of \[0,1\], so for linf it lies in 0..1"),
+        ({"threat.eps": "1" * 400 + "/1"}, r"'threat.eps': expected a number or a ratio such as 8/255"),
         ({"threat.eps": "8/0"}, r"'threat.eps': expected a number or a ratio such as 8/255, got '8/0'"),
         ({"model.backbone": "resnet9"}, r"'resnet9' \(did you mean 'resnet8'.*Backbones: .*vit_b_16"),
         ({"compute.compile": "maybe"}, r"'compute.compile': .* boolean.* or: .*'auto', got 'maybe'$"),

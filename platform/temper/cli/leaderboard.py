@@ -52,9 +52,7 @@ def leaderboard(
         as_json=as_json,
     )
     say(f"leaderboard: {published.page}")
-    if not (board.boards or board.crossvals):
-        say(f"error: the board is empty: all {len(board.skipped)} records were left out")
-        raise typer.Exit(1)
+    _tell_published(board)
     if pdf:
         from temper.leaderboard.pdf import print_pdf
 
@@ -64,13 +62,29 @@ def leaderboard(
         say(f"W&B: {_publish(board, out, project)}")
 
 
+def _tell_published(board: "LeaderboardSummary") -> None:
+    """How many results stand there that were not measured here; they alone are a page, but no ranking."""
+    from temper.leaderboard.external import NOT_MEASURED
+
+    number = sum(len(table.entries) for table in board.external)
+    published = f"{number} published result{'' if number == 1 else 's'}"
+    is_empty = not (board.boards or board.crossvals)
+    if is_empty and board.skipped:
+        beside = f"; the rest, {published}, was {NOT_MEASURED}" if number else ""
+        say(f"error: the board is empty: all {len(board.skipped)} records were left out{beside}")
+        raise typer.Exit(1)
+    if number:
+        alone = "; no model was measured here, so nothing is ranked" if is_empty else ""
+        say(f"{published}, {NOT_MEASURED}: in grey, without a rank{alone}")
+
+
 def _publish(board: "LeaderboardSummary", out: Path, project: str) -> str:
     from temper.leaderboard.exports import COLUMNS, PLACE, to_rows
     from temper.tracking import publish_board
 
     names = ("index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.json", "leaderboard.schema.json")
     files = [out / name for name in names]
-    return publish_board(out, files, [*PLACE, *COLUMNS], to_rows(board.boards), project)
+    return publish_board(out, files, [*PLACE, *COLUMNS], to_rows(board), project)
 
 
 @app.command(epilog="Example: temper serve runs")
@@ -126,6 +140,39 @@ def submit_entry(
     say(f"entry: {folder}")
 
 
+@app.command(
+    name="import-entry",
+    epilog="Example: temper import-entry robustbench/model_info/cifar10/Linf board",
+)
+def import_entry(
+    info: Annotated[
+        list[Path],
+        typer.Argument(metavar="INFO", help="RobustBench's model_info files, or folders of them."),
+    ],
+    board: Annotated[Path, typer.Argument(metavar="BOARD_FOLDER", help="Where entries are kept.")],
+    data: Annotated[str | None, typer.Option(help="What your boards call the data set of the files.")] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="Of files in no folder called Linf, L2 or L1: linf, l2 or l1.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace entries of the same name that say something else.")
+    ] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take published results into a board folder: the leaderboard shows them in grey, without a rank."""
+    from temper.leaderboard.import_entries import import_entries
+
+    found = import_entries(info, here(board), data_name=data, norm=norm, overwrite=overwrite)
+    for line in found.left_out:
+        say(f"not taken over: {line}")
+    counts = {"added": found.added, "replaced": found.replaced, "unchanged": found.unchanged}
+    rows = [[what, len(names)] for what, names in counts.items()]
+    finish({"board": str(board), **counts, "left_out": found.left_out},
+           table_of(str(board), ["published entries", "number"], rows),
+           as_json=as_json)  # fmt: skip
+
+
 @app.command(name="check-board", epilog="Example: temper check-board board")
 def check_board(
     board: Annotated[Path, typer.Argument(metavar="BOARD_FOLDER", help="Where entries are kept.")],
@@ -134,11 +181,18 @@ def check_board(
 ) -> None:
     """Check every entry of a board folder without its model. Exit code 1 if any is not what it was."""
     from temper.leaderboard.submit import check_board as check
+    from temper.leaderboard.submit import is_external
 
     problems = check(here(board))
-    rows = [[name, "; ".join(found) or "ok"] for name, found in problems.items()]
+    external = [name for name in problems if is_external(board / name)]
+    fine = dict.fromkeys(external, "not measured here")
+    rows = [[name, "; ".join(found) or fine.get(name, "ok")] for name, found in problems.items()]
     table = table_of(str(board), ["entry", "state"], rows)
-    finish({"passed": not any(problems.values()), "entries": problems}, table, as_json=as_json)
+    finish(
+        {"passed": not any(problems.values()), "entries": problems, "external": external},
+        table,
+        as_json=as_json,
+    )
     if any(problems.values()):
         say(f"failed: {', '.join(name for name, found in problems.items() if found)}")
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from temper.leaderboard.boards import rank
 from temper.leaderboard.changes import compare_boards, read_old
 from temper.leaderboard.collect import Collected, collect
 from temper.leaderboard.exports import to_csv, to_markdown
+from temper.leaderboard.external import external_tables
 from temper.leaderboard.page import render_cards, render_index
 from temper.leaderboard.remote import fetch, is_remote
 from temper.leaderboard.summary import CrossvalSummary, LeaderboardSummary, json_schema
@@ -43,6 +44,7 @@ def build_leaderboard(
     summary = LeaderboardSummary(
         as_of=max((found.record.created for found in collected.records), default=""),
         boards=boards,
+        external=external_tables(collected.external),
         crossvals=[_crossval(path, record) for path, record in collected.crossvals],
         changes=compare_boards(before, boards) if before is not None else None,
         skipped=collected.problems,

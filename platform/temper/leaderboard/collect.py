@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from temper.errors import RecordError, UsageError
-from temper.records import CrossvalRecord, EvaluationRecord, read_crossval, read_record, record_files
+from temper.records import (
+    EXTERNAL,
+    CrossvalRecord,
+    EvaluationRecord,
+    ExternalRecord,
+    external_files,
+    read_crossval,
+    read_external,
+    read_record,
+    record_files,
+)
 from temper.spec import Spec
 
 SLUG_CHARACTERS = 40
@@ -30,9 +40,21 @@ class FoundRecord:
     @property
     def slug(self) -> str:
         """A file name for the model: readable, and its own."""
-        plain = unicodedata.normalize("NFKD", self.record.name).encode("ascii", "ignore").decode().lower()
-        words = re.sub(r"[^a-z0-9]+", "-", plain)[:SLUG_CHARACTERS].strip("-")
-        return f"{words or 'model'}-{self.digest[:8]}"
+        return slug_of(self.record.name, self.digest)
+
+
+@dataclass(frozen=True)
+class FoundExternal:
+    """An external record and the file that it was read from."""
+
+    path: Path
+    record: ExternalRecord
+
+
+def slug_of(name: str, digest: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "-", plain)[:SLUG_CHARACTERS].strip("-")
+    return f"{words or 'model'}-{digest[:8]}"
 
 
 class Problem(Spec):
@@ -47,6 +69,8 @@ class Collected:
     """What lies under the paths of a user."""
 
     records: list[FoundRecord] = field(default_factory=list)
+    external: list[FoundExternal] = field(default_factory=list)
+    """Published elsewhere, not measured here."""
     crossvals: list[tuple[Path, CrossvalRecord]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -63,12 +87,14 @@ def collect(results: Sequence[Path]) -> Collected:
     """
     for path in results:
         locate(path)
-    files = _unique(file for path in results for file in record_files(path))
-    if not files:
+    files = _unique(file for path in results for file in record_files(path) if file.name != EXTERNAL)
+    external = _unique(file for path in results for file in external_files(path))
+    if not files and not external:
         listed = ", ".join(map(str, results))
         raise RecordError(f"{listed}: no record.json found; `temper evaluate RUN` makes one")
     collected = Collected()
     _read_records(files, collected)
+    _read_external(external, collected)
     _read_crossvals(results, collected)
     return collected
 
@@ -112,6 +138,20 @@ def _read_records(files: Sequence[Path], collected: Collected) -> None:
             continue
         seen[found.digest] = path
         collected.records.append(found)
+
+
+def _read_external(files: Sequence[Path], collected: Collected) -> None:
+    seen: dict[tuple[str, str, str], Path] = {}
+    for path in files:
+        record = _try(read_external, path, collected)
+        if record is None:
+            continue
+        key = record.name, record.data_name, record.threat.label
+        if key in seen:
+            collected.add_problem(path, f"the same model, data set and threat model as {seen[key]}")
+            continue
+        seen[key] = path
+        collected.external.append(FoundExternal(path, record))
 
 
 def _read_crossvals(results: Sequence[Path], collected: Collected) -> None:

@@ -2,17 +2,17 @@
 
 import csv
 import io
-from collections.abc import Iterable
 
 from temper.leaderboard.bidi import BIDI
 from temper.leaderboard.boards import Board
 from temper.leaderboard.changes import Change, Changes
 from temper.leaderboard.entries import Entry
+from temper.leaderboard.external import NOT_MEASURED, ExternalEntry, ExternalTable, rows_of, table_beside
 from temper.leaderboard.summary import LeaderboardSummary
 from temper.records import escape_markdown as _escape
 from temper.records import spreadsheet_cell
 
-COLUMNS = (
+MEASURED = (
     "rank", "is_tied", "name", "status", "clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low",
     "robust_high", "balanced_acc", "robust_balanced_acc", "macro_f1", "robust_macro_f1", "auroc",
     "robust_auroc", "ece", "robust_ece", "source_acc", "source_retention", "corruption_acc", "union_acc",
@@ -20,6 +20,12 @@ COLUMNS = (
     "alpha", "schedule", "adversary", "backbone", "num_params", "num_trained_params", "adapter", "baseline",
     "train_s", "evaluate_s", "gpu_s", "created", "seed", "recipe_hash",
 )  # fmt: skip
+PUBLISHED = (
+    "publisher", "evaluated_with", "autoattack_acc", "external_acc", "reported_acc", "is_unreliable",
+    "extra_data", "venue", "title", "link", "footnote",
+)  # fmt: skip
+"""Empty for a model that was measured; one that was not has only these and name, accuracies and backbone."""
+COLUMNS = (*MEASURED, *PUBLISHED)
 PLACE = ("data", "fingerprint", "norm", "eps", "suite", "suite_version")
 
 
@@ -34,25 +40,31 @@ def to_markdown(summary: LeaderboardSummary) -> str:
     if summary.changes is not None:
         lines += _md_changes(summary.changes)
     for board in summary.boards:
-        lines += _md_board(board)
+        lines += _md_board(board, table_beside(board.data_name, board.threat, summary.external))
+    for table in summary.external:
+        lines += _md_external(table)
     if summary.skipped:
         lines += ["## Records left out", ""]
         lines += [f"- {escape(item.path)}: {escape(item.reason)}" for item in summary.skipped] + [""]
     return "\n".join(lines)
 
 
-def _md_board(board: Board) -> list[str]:
+def _md_board(board: Board, external: ExternalTable | None) -> list[str]:
+    note = f" Models in italics were {NOT_MEASURED}: see below." if external else ""
     lines = [
         f"## {escape(board.data_name)}: {escape(board.threat.label)}",
         "",
         f"{board.num_images} test images, {len(board.classes)} classes; "
         f"suite {escape(board.suite)} version {board.suite_version}; "
         f"data fingerprint {escape(board.fingerprint)}. "
-        "Models that cannot be told apart share a rank.",
+        f"Models that cannot be told apart share a rank.{note}",
         "",
         "| rank | model | clean % | robust % (95 %) | corrupted % | source % | schedule | trained against |",
         "|---:|---|---:|---:|---:|---:|---|---|",
-        *(_md_row(entry) for entry in board.entries),
+        *(
+            _md_row(row) if isinstance(row, Entry) else _md_external_row(row)
+            for row in rows_of(board.entries, external)
+        ),
         "",
     ]
     for title, entries in (("Blocked", board.blocked), ("Unverified", board.unverified)):
@@ -67,6 +79,40 @@ def _md_row(entry: Entry) -> str:
         f"{'=' if entry.is_tied else ''}{entry.rank}", _md_name(entry), _percent(entry.clean_acc),
         robust, _percent(entry.corruption_acc), _percent(entry.source_acc),
         escape(entry.schedule), escape(entry.adversary),
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def _md_external_row(entry: ExternalEntry) -> str:
+    name = f"*{escape(entry.name)}* ({NOT_MEASURED})"
+    cells = ["–", name, _percent(entry.clean_acc), _percent(entry.robust_acc), "", "", "", ""]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _md_external(table: ExternalTable) -> list[str]:
+    columns = [
+        "model", "clean %", "robust %", "found by", "reported %", "extra data", "architecture", "venue",
+        "paper", "note",
+    ]  # fmt: skip
+    return [
+        f"## {NOT_MEASURED.capitalize()}: {escape(table.data_name)}, {escape(table.threat.label)}",
+        "",
+        f"As {escape(table.publishers)} publishes them, measured on its images with its attacks. "
+        "Nothing here is ranked or verified.",
+        "",
+        f"| {' | '.join(columns)} |",
+        f"|{'|'.join('---:' if '%' in column else '---' for column in columns)}|",
+        *(_md_published(entry) for entry in table.entries),
+        "",
+    ]
+
+
+def _md_published(entry: ExternalEntry) -> str:
+    extra = "" if entry.extra_data is None else "yes" if entry.extra_data else "no"
+    cells = [
+        escape(entry.name), _percent(entry.clean_acc), _percent(entry.robust_acc), entry.found_by,
+        _percent(entry.reported_acc), extra, escape(entry.architecture), escape(entry.venue),
+        escape(entry.title) + (f" <{entry.link}>" if entry.link else ""), escape(entry.footnote),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
@@ -116,18 +162,31 @@ def to_csv(summary: LeaderboardSummary) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*PLACE, *COLUMNS])
-    writer.writerows([spreadsheet_cell(value) for value in row] for row in to_rows(summary.boards))
+    writer.writerows([spreadsheet_cell(value) for value in row] for row in to_rows(summary))
     return buffer.getvalue()
 
 
-def to_rows(boards: Iterable[Board]) -> list[list[object]]:
-    """The values of ``PLACE`` and ``COLUMNS``, a row per entry."""
+def to_rows(summary: LeaderboardSummary) -> list[list[object]]:
+    """The values of ``PLACE`` and ``COLUMNS``, a row per entry; at the end what was not measured here."""
     rows: list[list[object]] = []
-    for board in boards:
+    for board in summary.boards:
         place = [
             board.data_name, board.fingerprint, board.threat.norm, board.threat.eps,
             board.suite, board.suite_version,
         ]  # fmt: skip
         entries = (*board.entries, *board.blocked, *board.unverified)
-        rows += [[*place, *(getattr(entry, name) for name in COLUMNS)] for entry in entries]
+        no_more = [None] * len(PUBLISHED)
+        rows += [[*place, *(getattr(entry, name) for name in MEASURED), *no_more] for entry in entries]
+    for table in summary.external:
+        place = [table.data_name, None, table.threat.norm, table.threat.eps, None, None]
+        rows += [[*place, *_published(entry)] for entry in table.entries]
     return rows
+
+
+def _published(entry: ExternalEntry) -> list[object]:
+    known = {
+        **{name: getattr(entry, name) for name in ("name", "clean_acc", "robust_acc", *PUBLISHED)},
+        "status": NOT_MEASURED,
+        "backbone": entry.architecture,
+    }
+    return [known.get(name) for name in COLUMNS]

@@ -3,6 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from temper.errors import StorageError, UsageError
+from temper.records import EXTERNAL
 from temper.storage import Address, is_remote, list_objects
 from temper.storage.fetch import copy_down
 from temper.storage.objects import find
@@ -17,6 +18,7 @@ READ = frozenset(
         "figure.png",
         "recipe.yaml",
         "entry.json",
+        EXTERNAL,
         "verification.json",
     }
 )

@@ -18,9 +18,9 @@ from temper.leaderboard.build import build_leaderboard
 from temper.leaderboard.page.index import render_waiting
 from temper.leaderboard.sweeps import SweepNews, find_sweeps, news_of
 from temper.leftovers import held_folder, remove_leftovers
-from temper.records import write_atomic
+from temper.records import EXTERNAL, write_atomic
 
-WATCHED = ("record.json", "entry.json", "crossval.json", "ledger.jsonl")
+WATCHED = ("record.json", "entry.json", "crossval.json", "ledger.jsonl", EXTERNAL)
 SHOWN = (
     "record.json", "entry.json", "recipe.yaml", "figure.png", "outcomes.parquet",
     "sweep.html", "sweep.md", "trials.csv",

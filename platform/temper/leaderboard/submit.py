@@ -13,8 +13,9 @@ from pathlib import Path
 from temper.errors import RecordError, UsageError
 from temper.leaderboard.collect import FoundRecord, read_found
 from temper.leaderboard.evidence import read_answers
+from temper.leaderboard.external import external_problems
 from temper.leaderboard.submission import NAME, Submission, doubts_about, submission_of
-from temper.records import FileRecord, sha256_of, write_once
+from temper.records import EXTERNAL, FileRecord, sha256_of, write_once
 from temper.verification import VerificationRecord, check_record, record_of
 
 COPIED = ("outcomes", "adversarial", "recipe", "figure")
@@ -65,8 +66,16 @@ def check_board(board: Path) -> dict[str, list[str]]:
     problems: dict[str, list[str]] = {}
     seen: dict[str, str] = {}
     for folder in sorted(path for path in board.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        problems[folder.name] = list(_entry_problems(folder / "record.json", seen))
+        if is_external(folder):
+            problems[folder.name] = external_problems(folder)
+        else:
+            problems[folder.name] = list(_entry_problems(folder / "record.json", seen))
     return problems
+
+
+def is_external(folder: Path) -> bool:
+    """Whether an entry of a board was published elsewhere, so that there is nothing to verify."""
+    return (folder / EXTERNAL).exists() and not (folder / "record.json").exists()
 
 
 def _entry_problems(path: Path, seen: dict[str, str]) -> Iterator[str]:

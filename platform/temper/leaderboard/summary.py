@@ -6,6 +6,7 @@ from typing import Literal
 from temper.leaderboard.boards import Board
 from temper.leaderboard.changes import Changes
 from temper.leaderboard.collect import Problem
+from temper.leaderboard.external import ExternalTable
 from temper.records import OverTargets, TargetSummary
 from temper.spec import Spec, Threat
 
@@ -30,8 +31,10 @@ class LeaderboardSummary(Spec):
 
     schema_version: Literal[2] = 2
     as_of: str
-    """The newest record's date."""
+    """The newest record's date; empty where nothing was measured."""
     boards: list[Board]
+    external: list[ExternalTable]
+    """What others published and nobody measured here: never ranked, on no board."""
     crossvals: list[CrossvalSummary]
     changes: Changes | None
     """Since an older leaderboard, where one was named."""

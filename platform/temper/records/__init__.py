@@ -23,12 +23,14 @@ from temper.records.evaluation import (
     read_record,
 )
 from temper.records.exported import ExportRecord, Preprocessing, read_export
+from temper.records.external import EXTERNAL, LINK, ExternalRecord, read_external
 from temper.records.files import append_line, sha256_of, write_atomic, write_once
 from temper.records.folders import (
     CrossvalFolder,
     RunFolder,
     SweepFolder,
     discard_leftovers,
+    external_files,
     record_files,
     refuse_second,
 )
@@ -45,6 +47,8 @@ from temper.records.rejection import (
 )
 
 __all__ = [
+    "EXTERNAL",
+    "LINK",
     "SCHEMA_VERSION",
     "AdviceKind",
     "AdviceRecord",
@@ -60,6 +64,7 @@ __all__ = [
     "Detection",
     "EvaluationRecord",
     "ExportRecord",
+    "ExternalRecord",
     "FileRecord",
     "FoldRun",
     "GateRecord",
@@ -87,11 +92,13 @@ __all__ = [
     "append_line",
     "discard_leftovers",
     "escape_markdown",
+    "external_files",
     "hash_of_recipe",
     "read_calibration",
     "read_columns",
     "read_crossval",
     "read_export",
+    "read_external",
     "read_ledger",
     "read_outcomes",
     "read_record",

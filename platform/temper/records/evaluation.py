@@ -220,6 +220,11 @@ def read_record(path: Path) -> EvaluationRecord:
         raise RecordError(f"{path}: no such record; `temper evaluate RUN` makes one") from None
     except (OSError, ValueError) as problem:
         raise RecordError(f"{path}: not readable as JSON ({problem})") from None
+    if isinstance(document, dict) and document.get("kind") == "external":
+        raise RecordError(
+            f"{path}: an external record, published elsewhere and not measured here; nothing that it rests "
+            "on is here, so it cannot be ranked, compared or verified; `temper leaderboard` shows it in grey"
+        )
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise RecordError(f"{path}: schema version {version!r}, this temper reads {SCHEMA_VERSION}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temper.errors import RecordError
+from temper.records.external import EXTERNAL
 
 
 @dataclass(frozen=True)
@@ -223,10 +224,19 @@ class CrossvalFolder:
 
 def record_files(path: Path) -> list[Path]:
     """The file ``path`` itself, or every ``record.json`` under a folder but for hidden places, sorted."""
+    return [path] if path.is_file() else _named(path, "record.json")
+
+
+def external_files(path: Path) -> list[Path]:
+    """The same for ``external.json``; of a file ``path`` only if that is its name."""
     if path.is_file():
-        return [path]
+        return [path] if path.name == EXTERNAL else []
+    return _named(path, EXTERNAL)
+
+
+def _named(path: Path, name: str) -> list[Path]:
     return sorted(
         file
-        for file in path.rglob("record.json")
+        for file in path.rglob(name)
         if not any(part.startswith(".") for part in file.relative_to(path).parts)
     )

@@ -20,7 +20,7 @@ def parse_ratio(value: object) -> object:
     if isinstance(value, str) and "/" in value:
         try:
             return float(Fraction(value.replace(" ", "")))
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ZeroDivisionError, OverflowError):
             raise ValueError(f"expected a number or a ratio such as 8/255, got {value!r}") from None
     return value
 

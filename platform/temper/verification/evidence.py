@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from temper.errors import RecordError, UsageError
-from temper.records import EvaluationRecord, SavedImages, read_outcomes, read_record, read_saved_images
+from temper.records import (
+    EXTERNAL,
+    EvaluationRecord,
+    SavedImages,
+    read_outcomes,
+    read_record,
+    read_saved_images,
+)
 from temper.storage import beside, fetched, named
 
 KINDS = {"int64": np.int64, "bool": np.bool_, "float": np.float32}
@@ -49,7 +56,10 @@ def record_of(path: Path) -> Path:
     path = fetched(path)
     if not path.exists():
         raise UsageError(f"{named(path)}: no such file or folder")
-    return path / "record.json" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    file, external = path / "record.json", path / EXTERNAL
+    return external if external.exists() and not file.exists() else file
 
 
 def read_evidence(path: Path) -> Evidence:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from temper.charts import chart_script
 from temper.leaderboard.boards import Board
 from temper.leaderboard.entries import Entry
+from temper.leaderboard.external import NOT_MEASURED, ExternalEntry, ExternalTable, rows_of, table_beside
 from temper.leaderboard.page.charts import curves, scatter
 from temper.leaderboard.page.environment import asset, content_policy, environment
 from temper.leaderboard.page.fold_charts import consistency, crossval_folds
@@ -29,6 +30,10 @@ class Shown:
     """A board with everything that stands below its table."""
 
     board: Board
+    rows: list[Entry | ExternalEntry]
+    """Of its ranking: what was published elsewhere stands between its ranked models."""
+    published: int | None
+    """The number of the table that those are of, from 1."""
     charts: list[Markup]
     heats: list[HeatTable]
     union: list[Entry]
@@ -48,7 +53,7 @@ def render_index(
     illustrated = set(by_size[:MAX_ILLUSTRATED])
     figures = _figures([summary.boards[place] for place in by_size[:MAX_ILLUSTRATED]])
     shown = [
-        _show(board, place in illustrated, figures.get(id(board)))
+        _show(board, place in illustrated, figures.get(id(board)), summary.external)
         for place, board in enumerate(summary.boards)
     ]
     folds = [(crossval, crossval_folds(crossval)) for crossval in summary.crossvals]
@@ -66,20 +71,36 @@ def render_index(
             shown=shown,
             folds=folds,
             num_models=len(entries),
-            norms=_unique(board.threat.norm for board in summary.boards),
+            num_published=sum(len(table.entries) for table in summary.external),
+            published=[(table, _has_board(table, summary.boards)) for table in summary.external],
+            norms=_unique(
+                threat.norm
+                for threat in [one.threat for one in summary.boards]
+                + [one.threat for one in summary.external]
+            ),
             adversaries=_unique(entry.adversary for entry in entries),
-            statuses=_unique(entry.status for entry in entries),
+            statuses=[
+                *_unique(entry.status for entry in entries),
+                *([NOT_MEASURED] if summary.external else []),
+            ],
             policy=content_policy(scripts, is_live=is_live),
             scripts=[Markup(script) for script in scripts],  # noqa: S704  # files of ours
         )
     )
 
 
-def _show(board: Board, is_illustrated: bool, figure: str | None) -> Shown:
+def _has_board(table: ExternalTable, boards: Sequence[Board]) -> bool:
+    return any(table_beside(board.data_name, board.threat, [table]) for board in boards)
+
+
+def _show(board: Board, is_illustrated: bool, figure: str | None, external: Sequence[ExternalTable]) -> Shown:
+    table = table_beside(board.data_name, board.threat, external)
     drawn = [scatter(board), curves(board), consistency(board)] if is_illustrated else []
     union = [entry for entry in board.entries if entry.others]
     return Shown(
         board=board,
+        rows=rows_of(board.entries, table),
+        published=None if table is None else external.index(table) + 1,
         charts=[chart for chart in drawn if chart is not None],
         heats=heat_tables(board) if is_illustrated else [],
         union=sorted(union, key=lambda entry: -(entry.union_acc or 0.0)),

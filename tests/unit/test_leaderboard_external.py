@@ -84,7 +84,7 @@ def test_they_stand_between_measured_models_and_say_what_they_are(own: Path, tmp
         ("| 1", "mine", "70.0"),
         ("| –", "*Between* (not measured here)", "50.0"),
         ("| 2", "plain", "40.0"),
-        ("| –", "*Claimed* (not measured here)", ""),
+        ("| –", "*Claimed* (not measured here)", "–"),
     ]
     assert "## Not measured here: Digits-Target, Linf 0.1" in markdown
     assert (

@@ -47,7 +47,8 @@ def compare(
 
 def _table(comparison: "ComparisonRecord", verbose: bool) -> "Table":
     """The overall rows, then the classes that differ most; --verbose shows every class."""
-    from temper.comparison.page import name_of, overall, p_value, points, sentence
+    from temper.comparison.page import name_of, overall, p_value, sentence
+    from temper.formats import points
 
     def row(one: "PairedDifference") -> list[str]:
         low, high = points(one.interval.low), points(one.interval.high)

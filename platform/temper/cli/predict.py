@@ -95,7 +95,7 @@ def _words(one: "Prediction") -> list[str]:
 
 
 def _csv(found: "Predictions") -> str:
-    from temper.records import spreadsheet_cell
+    from temper.formats import spreadsheet_cell
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -1,7 +1,7 @@
 """``compare.md``: a comparison that fits a README or a pull request."""
 
 from temper.comparison.record import ComparisonRecord, PairedDifference
-from temper.records import escape_markdown
+from temper.formats import escape_markdown, percent, points
 
 
 def to_markdown(comparison: ComparisonRecord) -> str:
@@ -52,11 +52,6 @@ def name_of(one: PairedDifference, comparison: ComparisonRecord) -> str:
     return f"{measure}, {comparison.threat.label}" if measure == "robust" and comparison.threat else measure
 
 
-def points(value: float) -> str:
-    """A difference of fractions in percentage points, with its sign."""
-    return f"{100 * value:+.1f}"
-
-
 def p_value(one: PairedDifference) -> str:
     return "<0.001" if one.p_adjusted < 0.001 else f"{one.p_adjusted:.3f}"
 
@@ -72,7 +67,7 @@ def _table(first: str, differences: list[PairedDifference], comparison: Comparis
 def _row(one: PairedDifference, comparison: ComparisonRecord) -> str:
     low, high = points(one.interval.low), points(one.interval.high)
     cells = [
-        escape_markdown(name_of(one, comparison)), f"{100 * one.acc_a:.1f}", f"{100 * one.acc_b:.1f}",
+        escape_markdown(name_of(one, comparison)), percent(one.acc_a), percent(one.acc_b),
         f"{points(one.difference)} ({low} to {high})", str(one.cells.both), str(one.cells.only_a),
         str(one.cells.only_b), str(one.cells.neither), p_value(one), one.verdict,
     ]  # fmt: skip

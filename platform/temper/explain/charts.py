@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from temper.charts import BLUE, GREEN, Chart
 from temper.explain.gather import ROBUST, SOURCE
-from temper.explain.marks import accuracy_axis, log_ticks, percent, role_scales, tooltip, with_values
+from temper.explain.marks import accuracy_axis, in_percent, log_ticks, role_scales, tooltip, with_values
 from temper.explain.trials import Trial, short_names
 from temper.tradeoff import Importance
 
@@ -67,7 +67,7 @@ def alpha_charts(trials: Sequence[Trial], *, is_log: bool) -> list[Chart]:
     charts = []
     for key, name in ((SOURCE, "source accuracy"), (ROBUST, "robust accuracy")):
         points: list[dict[str, Any]] = [
-            {"trial": trial.trial, "role": trial.role, "alpha": alpha, "value": percent(trial.values[key])}
+            {"trial": trial.trial, "role": trial.role, "alpha": alpha, "value": in_percent(trial.values[key])}
             for trial in trials
             if not trial.is_baseline
             and key in trial.values
@@ -76,7 +76,7 @@ def alpha_charts(trials: Sequence[Trial], *, is_log: bool) -> list[Chart]:
         alphas = [point["alpha"] for point in points]
         if len(set(alphas)) > 1:
             baseline = [
-                percent(trial.values[key]) for trial in trials if trial.is_baseline and key in trial.values
+                in_percent(trial.values[key]) for trial in trials if trial.is_baseline and key in trial.values
             ]
             charts.append(_alpha_chart(points, name, baseline, is_log=is_log and min(alphas) > 0))
     return charts

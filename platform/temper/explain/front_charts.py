@@ -9,8 +9,8 @@ from temper.explain.marks import (
     SUITE,
     accuracy_axis,
     describe,
+    in_percent,
     labels,
-    percent,
     role_scales,
     tooltip,
     with_values,
@@ -106,7 +106,7 @@ def _outline(trials: Sequence[Trial], x: str, y: str) -> list[dict[str, float]]:
     """Corners of the front as it looks in two objectives."""
     front = [trial for trial in trials if trial.is_on_front]
     outer = pareto_front([(trial.values[x], trial.values[y]) for trial in front])
-    corners = [{"x": percent(front[i].values[x]), "y": percent(front[i].values[y])} for i in outer]
+    corners = [{"x": in_percent(front[i].values[x]), "y": in_percent(front[i].values[y])} for i in outer]
     return sorted(corners, key=lambda one: (one["x"], -one["y"]))
 
 
@@ -114,8 +114,8 @@ def _point(trial: Trial, x: str, y: str) -> dict[str, Any]:
     return {
         "trial": trial.trial,
         "role": trial.role,
-        "x": percent(trial.values[x]),
-        "y": percent(trial.values[y]),
+        "x": in_percent(trial.values[x]),
+        "y": in_percent(trial.values[y]),
     }
 
 
@@ -130,8 +130,8 @@ def _suite_points(trials: Sequence[Trial], x: str, y: str) -> list[dict[str, Any
                 {
                     "trial": trial.trial,
                     "role": SUITE,
-                    "x": percent(measured[x]),
-                    "y": percent(measured[y]),
+                    "x": in_percent(measured[x]),
+                    "y": in_percent(measured[y]),
                     "from_x": start["x"],
                     "from_y": start["y"],
                 }
@@ -155,10 +155,10 @@ def proxy_chart(trials: Sequence[Trial], metric: str) -> Chart | None:
     points: list[dict[str, Any]] = [
         {
             "trial": trial.trial,
-            "x": percent(trial.values[metric]),
-            "y": percent(trial.suite.robust_acc.value),
-            "low": percent(trial.suite.robust_acc.low),
-            "high": percent(trial.suite.robust_acc.high),
+            "x": in_percent(trial.values[metric]),
+            "y": in_percent(trial.suite.robust_acc.value),
+            "low": in_percent(trial.suite.robust_acc.low),
+            "high": in_percent(trial.suite.robust_acc.high),
             "role": trial.role,
         }
         for trial in proxy_pairs(trials, metric)

@@ -93,7 +93,7 @@ def with_values(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [layer for layer in layers if layer["data"]["values"]]
 
 
-def percent(value: float) -> float:
+def in_percent(value: float) -> float:
     return round(100 * value, 2)
 
 

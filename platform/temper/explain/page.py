@@ -12,6 +12,7 @@ from temper.explain.front_charts import front_charts, proxy_chart
 from temper.explain.parallel import AXIS_WIDTH, build_axes, parallel_chart
 from temper.explain.tables import featured, parameter
 from temper.explain.trials import parameter_paths
+from temper.formats import percent, short_count
 
 if TYPE_CHECKING:
     from temper.explain.report import SweepReport
@@ -28,9 +29,9 @@ def render_page(report: "SweepReport") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
+    environment.filters["percent"] = percent
     environment.filters["parameter"] = lambda value: parameter(value) or "–"
-    environment.filters["count"] = wording.short_count
+    environment.filters["count"] = short_count
     environment.filters["url"] = quote
     charts = build_charts(report)
     script = chart_script() if charts else ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from temper.explain import wording
 from temper.explain.trials import Trial, parameter_paths
-from temper.records import escape_markdown, spreadsheet_cell
+from temper.formats import escape_markdown, markdown_table, percent, spreadsheet_cell
 
 if TYPE_CHECKING:
     from temper.explain.report import SweepReport
@@ -61,7 +61,7 @@ def _models(report: "SweepReport") -> list[str]:
         for trial in trials
     ]  # fmt: skip
     head = ["trial", "", "clean", "robust", "source", "suite: clean", "suite: robust (95 %)", "suite: source"]
-    return [*_table(head, rows, num_text=2), ""]
+    return [*markdown_table(head, rows, num_text=2), ""]
 
 
 def _suite_cells(trial: Trial) -> list[str]:
@@ -82,7 +82,7 @@ def _importance(report: "SweepReport") -> list[str]:
     found = report.importance
     rows = [[escape_markdown(one.name), f"{one.share:.2f} ± {one.error:.2f}"] for one in found.parameters]
     warning = [f"Warning: {escape_markdown(found.warning)}.", ""] if found.warning else []
-    return [*_table(["parameter", "importance"], rows, num_text=1), "", *warning] if rows else []
+    return [*markdown_table(["parameter", "importance"], rows, num_text=1), "", *warning] if rows else []
 
 
 def _proxy(report: "SweepReport") -> list[str]:
@@ -100,7 +100,7 @@ def _best(report: "SweepReport") -> list[str]:
         [str(one.rank), escape_markdown(one.trial), escape_markdown(one.why), f"`{_code(one.command)}`"]
         for one in report.best
     ]
-    return [*_table(["", "trial", "why", "run it again"], rows, num_text=4), ""]
+    return [*markdown_table(["", "trial", "why", "run it again"], rows, num_text=4), ""]
 
 
 def _trials(report: "SweepReport") -> list[str]:
@@ -116,21 +116,12 @@ def _trials(report: "SweepReport") -> list[str]:
         ]
         for trial in report.trials
     ]  # fmt: skip
-    return _table(head, rows, num_text=2 + len(paths))
-
-
-def _table(head: list[str], rows: list[list[str]], num_text: int) -> list[str]:
-    rule = ["---"] * num_text + ["---:"] * (len(head) - num_text)
-    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
+    return markdown_table(head, rows, num_text=2 + len(paths))
 
 
 def _code(text: str) -> str:
     """Text for between two backticks, in a table."""
     return " ".join(text.replace("`", "'").replace("|", "/").split())
-
-
-def percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
 
 
 def parameter(value: float | str | None) -> str:

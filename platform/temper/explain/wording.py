@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from temper.explain.marks import joined
 from temper.explain.summary import NAMES
 from temper.explain.trials import Trial
+from temper.formats import count, duration
 
 if TYPE_CHECKING:
     from temper.explain.report import SweepReport
@@ -113,32 +114,8 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def count(value: float) -> str:
-    """``12.3 million``."""
-    for size, unit in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:g}"
-
-
-def short_count(value: float) -> str:
-    """``12.3 M``, for tables."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:g}"
-
-
 def why(trial: Trial) -> str | None:
     """Why a trial ended as it did; of the baseline, what was set for it."""
     if trial.note is None and trial.is_baseline and trial.parameters:
         return ", ".join(f"{path}: {value}" for path, value in trial.parameters.items())
     return trial.note
-
-
-def duration(seconds: float) -> str:
-    """``42 s``, ``12 min`` or ``3 h 5 min``."""
-    if seconds < 120:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -3,14 +3,13 @@
 import csv
 import io
 
-from temper.leaderboard.bidi import BIDI
+from temper.formats import escape_markdown as escape
+from temper.formats import percent, spreadsheet_cell
 from temper.leaderboard.boards import Board
 from temper.leaderboard.changes import Change, Changes
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.external import NOT_MEASURED, ExternalEntry, ExternalTable, rows_of, table_beside
 from temper.leaderboard.summary import LeaderboardSummary
-from temper.records import escape_markdown as _escape
-from temper.records import spreadsheet_cell
 
 MEASURED = (
     "rank", "is_tied", "name", "status", "clean_acc", "clean_low", "clean_high", "robust_acc", "robust_low",
@@ -27,11 +26,6 @@ PUBLISHED = (
 """Empty for a model that was measured; one that was not has only these and name, accuracies and backbone."""
 COLUMNS = (*MEASURED, *PUBLISHED)
 PLACE = ("data", "fingerprint", "norm", "eps", "suite", "suite_version")
-
-
-def escape(text: str) -> str:
-    """Text of a record that Markdown takes literally, and that leaves the rest of its line alone."""
-    return _escape(text.translate(BIDI))
 
 
 def to_markdown(summary: LeaderboardSummary) -> str:
@@ -74,10 +68,10 @@ def _md_board(board: Board, external: ExternalTable | None) -> list[str]:
 
 
 def _md_row(entry: Entry) -> str:
-    robust = f"{_percent(entry.robust_acc)} ({_percent(entry.robust_low)} to {_percent(entry.robust_high)})"
+    robust = f"{percent(entry.robust_acc)} ({percent(entry.robust_low)} to {percent(entry.robust_high)})"
     cells = [
-        f"{'=' if entry.is_tied else ''}{entry.rank}", _md_name(entry), _percent(entry.clean_acc),
-        robust, _percent(entry.corruption_acc), _percent(entry.source_acc),
+        f"{'=' if entry.is_tied else ''}{entry.rank}", _md_name(entry), percent(entry.clean_acc),
+        robust, percent(entry.corruption_acc), percent(entry.source_acc),
         escape(entry.schedule), escape(entry.adversary),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
@@ -85,7 +79,7 @@ def _md_row(entry: Entry) -> str:
 
 def _md_external_row(entry: ExternalEntry) -> str:
     name = f"*{escape(entry.name)}* ({NOT_MEASURED})"
-    cells = ["–", name, _percent(entry.clean_acc), _percent(entry.robust_acc), "", "", "", ""]
+    cells = ["–", name, percent(entry.clean_acc), percent(entry.robust_acc), "", "", "", ""]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -110,8 +104,8 @@ def _md_external(table: ExternalTable) -> list[str]:
 def _md_published(entry: ExternalEntry) -> str:
     extra = "" if entry.extra_data is None else "yes" if entry.extra_data else "no"
     cells = [
-        escape(entry.name), _percent(entry.clean_acc), _percent(entry.robust_acc), entry.found_by,
-        _percent(entry.reported_acc), extra, escape(entry.architecture), escape(entry.venue),
+        escape(entry.name), percent(entry.clean_acc), percent(entry.robust_acc), entry.found_by,
+        percent(entry.reported_acc), extra, escape(entry.architecture), escape(entry.venue),
         escape(entry.title) + (f" <{entry.link}>" if entry.link else ""), escape(entry.footnote),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
@@ -138,7 +132,7 @@ def _md_change(change: Change) -> str:
     cells = [
         change.kind, change.name, change.board,
         arrow(_rank(change.old_rank), _rank(change.new_rank)),
-        arrow(_percent(change.old_robust_acc), _percent(change.new_robust_acc)),
+        arrow(percent(change.old_robust_acc, ""), percent(change.new_robust_acc, "")),
         change.note,
     ]  # fmt: skip
     return "| " + " | ".join(map(escape, cells)) + " |"
@@ -151,10 +145,6 @@ def arrow(old: str, new: str) -> str:
 
 def _rank(rank: int | None) -> str:
     return "" if rank is None else str(rank)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
 
 
 def to_csv(summary: LeaderboardSummary) -> str:

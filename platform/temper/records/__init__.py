@@ -5,7 +5,6 @@ from temper.records.adversarial import SavedImages, read_saved_images, write_sav
 from temper.records.advice import AdviceKind, AdviceRecord
 from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
-from temper.records.escaping import escape_markdown, spreadsheet_cell
 from temper.records.evaluation import (
     SCHEMA_VERSION,
     AttackRecord,
@@ -91,7 +90,6 @@ __all__ = [
     "UnderAttack",
     "append_line",
     "discard_leftovers",
-    "escape_markdown",
     "external_files",
     "hash_of_recipe",
     "read_calibration",
@@ -106,7 +104,6 @@ __all__ = [
     "record_files",
     "refuse_second",
     "sha256_of",
-    "spreadsheet_cell",
     "write_atomic",
     "write_once",
     "write_outcomes",

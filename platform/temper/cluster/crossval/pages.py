@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from temper.records import CrossvalRecord, FoldRun, Spread, TargetSummary, escape_markdown, write_atomic
+from temper.formats import escape_markdown, percent
+from temper.formats import markdown_table as table_lines
+from temper.records import CrossvalRecord, FoldRun, Spread, TargetSummary, write_atomic
 
 SERIES = {"clean_acc": ("clean", "#2166ac"), "robust_acc": ("robust", "#c2410c")}
 """Measure -> its name and colour."""
@@ -171,12 +173,10 @@ def _summary_table(record: CrossvalRecord) -> str:
         [
             target.target,
             name.replace("_", " ").removesuffix(" acc"),
-            _percent(spread.mean),
-            _percent(spread.interval.low) + " to " + _percent(spread.interval.high)
-            if spread.interval
-            else "–",
-            _percent(spread.std_folds),
-            _percent(spread.std_seeds),
+            percent(spread.mean),
+            percent(spread.interval.low) + " to " + percent(spread.interval.high) if spread.interval else "–",
+            percent(spread.std_folds),
+            percent(spread.std_seeds),
             f"{target.num_ok} of {target.num_ok + target.num_blocked + target.num_failed}",
         ]
         for target in record.targets
@@ -188,7 +188,7 @@ def _summary_table(record: CrossvalRecord) -> str:
 
 def _over_targets_table(record: CrossvalRecord) -> str:
     rows = [
-        [name.replace("_", " ").removesuffix(" acc"), _percent(over.mean), _percent(over.std)]
+        [name.replace("_", " ").removesuffix(" acc"), percent(over.mean), percent(over.std)]
         for name, over in record.over_targets.items()
     ]
     return _table([f"accuracy over {len(record.targets)} targets", "mean %", "spread of targets"], rows)
@@ -200,8 +200,8 @@ def _runs_table(record: CrossvalRecord) -> str:
             run.target,
             str(run.fold + 1),
             str(run.seed),
-            _percent(run.clean_acc),
-            _percent(run.robust_acc),
+            percent(run.clean_acc),
+            percent(run.robust_acc),
             run.status if run.error is None else f"{run.status}: {run.error.splitlines()[-1]}",
         ]
         for run in record.runs
@@ -210,9 +210,5 @@ def _runs_table(record: CrossvalRecord) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+    cells = [[escape_markdown(cell) for cell in row] for row in rows]
+    return "\n".join(table_lines(columns, cells, num_text=len(columns)))

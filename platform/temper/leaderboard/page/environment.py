@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from temper.leaderboard.bidi import BIDI
+from temper.formats import duration, one_line, percent, points, short_count
 from temper.spec import format_ratio
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def environment() -> "Environment":
     )
     made.filters |= {
         "percent": percent,
-        "signed": lambda value: "–" if value is None else f"{100 * value:+.1f}",
-        "count": count,
+        "signed": points,
+        "count": short_count,
         "duration": duration,
         "ratio": format_ratio,
         "short": short,
@@ -54,27 +54,7 @@ def content_policy(scripts: list[str], *, is_live: bool = False) -> str:
     return "; ".join([*parts, "connect-src 'self'"] if is_live else parts)
 
 
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def count(value: int) -> str:
-    """``11.2 M`` from 11173962."""
-    for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return str(value)
-
-
-def duration(seconds: float) -> str:
-    """``4.2 min`` from 252."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
 def short(text: str, length: int = 28) -> str:
     """A label of a picture: on one line, from left to right."""
-    plain = " ".join(text.translate(BIDI).split())
+    plain = one_line(text)
     return plain if len(plain) <= length else f"{plain[: length - 1]}…"

@@ -1,0 +1,66 @@
+"""How figures and words of unknown origin are written in pages, tables and charts."""
+
+import re
+from collections.abc import Sequence
+
+from temper.credentials import BIDI
+
+_WITHOUT_BIDI = dict.fromkeys(BIDI)
+_UNITS = ((1e9, "G", "billion"), (1e6, "M", "million"), (1e3, "k", "thousand"))
+
+
+def percent(value: float | None, missing: str = "–") -> str:
+    """``84.2`` of 0.842; ``missing`` of ``None``."""
+    return missing if value is None else f"{100 * value:.1f}"
+
+
+def points(value: float | None, missing: str = "–") -> str:
+    """A difference of fractions in percentage points, with its sign: ``+3.1`` of 0.031."""
+    return missing if value is None else f"{100 * value:+.1f}"
+
+
+def short_count(value: float) -> str:
+    """``12.3 M``, for tables."""
+    return _counted(value, 1)
+
+
+def count(value: float) -> str:
+    """``12.3 million``."""
+    return _counted(value, 2)
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``12 min`` or ``3 h 5 min``."""
+    if seconds < 120:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def one_line(text: str) -> str:
+    """The words on one line, from left to right: without characters that turn the text around them."""
+    return " ".join(text.translate(_WITHOUT_BIDI).split())
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown takes literally, on one line, and that leaves the rest of its line alone."""
+    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", one_line(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], num_text: int) -> list[str]:
+    """Lines of a table whose columns after the first ``num_text`` are right-aligned; cells are Markdown."""
+    rule = ["---"] * num_text + ["---:"] * (len(columns) - num_text)
+    return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]
+
+
+def spreadsheet_cell(value: object) -> object:
+    """A cell of a CSV file that no spreadsheet takes for a formula; empty for ``None``."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def _counted(value: float, unit: int) -> str:
+    size, *units = next((one for one in _UNITS if value >= one[0]), (1.0, "", ""))
+    return f"{value / size:.3g} {units[unit - 1]}" if units[0] else f"{value:g}"

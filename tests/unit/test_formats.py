@@ -1,0 +1,20 @@
+"""How words and figures get into pages and tables."""
+
+import pytest
+
+from temper.formats import count, duration, escape_markdown, one_line, percent, points, short_count
+
+
+def test_figures() -> None:
+    assert (percent(0.8424), percent(None), percent(None, "")) == ("84.2", "–", "")
+    assert (points(0.031), points(-0.2), points(None)) == ("+3.1", "-20.0", "–")
+    assert (short_count(11_173_962), short_count(999), count(2.5e9)) == ("11.2 M", "999", "2.5 billion")
+    assert (duration(4.21), duration(42), duration(720), duration(11_100)) == (
+        "4.21 s", "42 s", "12 min", "3 h 5 min",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("turns", ["\u202e", "\u2066", "\u200f", "\u061c"])
+def test_words_do_not_turn_what_stands_beside_them(turns: str) -> None:
+    assert one_line(f"a{turns}b\nc") == "ab c"
+    assert escape_markdown(f"*a{turns}|b<c>") == "\\*a\\|b&lt;c&gt;"

@@ -76,7 +76,7 @@ def recipe_of(folder: Path, epochs: int) -> Any:
         {
             "data.target": str(folder / "target"),
             "data.source": str(folder / "source"),
-            "data.batch_size": 16,
+            "data.batch_size": 32,
             "data.shots_per_class": 40,
             "epochs": epochs,
             "objective.adversary.steps": 20,

@@ -26,7 +26,7 @@ from temper.errors import CheckpointError, ModelError, SearchSpaceError
 from temper.records import RunFolder, SweepFolder, read_ledger
 from temper.search import SearchSpace
 from temper.tracking import JsonlTracker
-from temper.training import DeferredValidation, Worker, train
+from temper.training import DeferredValidation, Worker, read_samples, train
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -229,6 +229,39 @@ def test_two_workers_streamed_through_every_phase(tiny_recipe: Any, tmp_path: Pa
     state = launch(recipe, tmp_path / "run")
     assert state.is_finished
     assert state.best_metrics["val/target/clean_acc"] > 0.2
+
+
+def test_workers_and_streams_change_nothing_but_rounding(tiny_recipe: Any, tmp_path: Path) -> None:
+    """The tiny recipe with BatchNorm held still; in training it normalizes the part of each worker."""
+    metrics: dict[tuple[int, bool], list[dict[str, float]]] = {}
+    batches: dict[tuple[int, bool], dict[tuple[int, int], list[int]]] = {}
+    for which in [(num_workers, resident) for num_workers in (0, 1, 2) for resident in (True, False)]:
+        recipe = tiny_recipe(
+            workers={"num_workers": which[0]},
+            data__resident=which[1],
+            schedule={"kind": "full", "batch_norm": "frozen"},
+            optim={"lr": 0.5, "max_grad_norm": 1.0},
+            tracking={"wandb": False, "samples": True},
+        )
+        run = RunFolder(tmp_path / f"{which}")
+        launch(recipe, run.path)
+        metrics[which] = [
+            json.loads(line) | {"cost/train_s": 0.0} for line in run.metrics.read_text().splitlines()
+        ]
+        batches[which] = {}
+        for row in read_samples(run):
+            batches[which].setdefault((row["epoch"], row["step"]), []).extend(row["target"] + row["source"])
+    expected = metrics[0, True]
+    assert expected[1]["train/loss"] < expected[0]["train/loss"]
+    for which, rows in metrics.items():
+        for one, other in zip(expected, rows, strict=True):
+            assert other.keys() == one.keys()
+            for name, value in one.items():  # of 64 validation images one may go either way
+                is_loss = name.startswith("train/")
+                assert other[name] == pytest.approx(value, rel=1e-3, abs=0 if is_loss else 0.02), which
+        assert {key: sorted(used) for key, used in batches[which].items()} == {
+            key: sorted(used) for key, used in batches[0, True].items()
+        }
 
 
 def test_weights_of_another_backbone_are_refused_before_workers_start(

@@ -75,12 +75,12 @@ def assert_exactly_once(rows: list[Row], recipe: Recipe, num_rows: int) -> None:
     for epoch in range(recipe.epochs):
         plan = Plan(num_rows, recipe.data.batch_size, seed, shares=shares)
         order, start = plan.order(epoch), 0
-        for step, size in enumerate(plan.sizes()):
-            for share in range(shares):
-                places = order[start : start + size].tolist()
+        for step, parts in enumerate(plan.parts()):
+            for share, part in enumerate(parts):
+                places = order[start : start + len(part)].tolist()
                 expected.append({"epoch": epoch, "step": step, "share": share, "places": places})
-                start += size
-        assert num_rows - start < 2 * shares
+                start += len(part)
+        assert num_rows - start <= 1
         used = [place for row in expected if row["epoch"] == epoch for place in row["places"]]
         assert len(used) == len(set(used)) == start
     assert [(row["epoch"], row["step"], row["share"]) for row in rows] == [
@@ -243,9 +243,9 @@ ELASTIC: dict[str, dict[str, Any]] = {
     "free": {"objective__adversary": {"kind": "free", "eps": 0.1, "replays": 2}},
     "fast, mixing": {"objective__adversary": {"kind": "fast", "eps": 0.1}, "data__mixing": {}},
 }
-ROUNDING = {"awp": 5e-3, "free": 5e-3}
+ROUNDING = {"awp": 5e-3, "free": 5e-3, "fast, mixing": 5e-3}
 """Of the loss, where it is more than 1e-4: AWP divides by the norm of a gradient, however small that is; free
-training carries the sign of a gradient on, and where that is 0 but for rounding, the perturbation.
+and fast training follow the sign of a gradient, and where that is 0 but for rounding, either one.
 """
 SESSIONS: list[tuple[int, tuple[int, int] | None]] = [
     (2, (0, 1)),
@@ -276,7 +276,7 @@ def _session(
 def test_the_number_of_workers_changes_nothing_but_rounding(tiny_recipe: Any, tmp_path: Path) -> None:
     recipes = {
         name: tiny_recipe(
-            **changes, epochs=2, data__shots_per_class=30, data__batch_size=8,
+            **changes, epochs=2, data__shots_per_class=30, data__batch_size=32,
             workers={"num_workers": [1, 4]},
             checkpoint={"every_steps": 1}, tracking={"wandb": False, "samples": True},
             validation={"steps": 1, "max_images": 32}, optim__lr=0.02,

@@ -12,6 +12,7 @@ from temper.attacks.apgd import APGD, GoalAPGD, apgd
 from temper.attacks.ascent import Found
 from temper.attacks.base import Attack, LogitsFn, attack_mode, kept_statistics
 from temper.attacks.deepfool import DeepFool
+from temper.attacks.draws import PartGenerator, draw_rows
 from temper.attacks.fgsm import FGSM
 from temper.attacks.goal_pgd import GoalPGD, MarginPGD
 from temper.attacks.last_pgd import LastPGD
@@ -47,6 +48,7 @@ __all__ = [
     "LossName",
     "MarginPGD",
     "NearPGD",
+    "PartGenerator",
     "PatchAttack",
     "PatchPGD",
     "PatchSearch",
@@ -55,6 +57,7 @@ __all__ = [
     "attack_mode",
     "check_loss",
     "cut",
+    "draw_rows",
     "fitting",
     "images_at_once",
     "in_portions",

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from temper.attacks.base import Attack, AttackLoss, LogitsFn, ascend, cross_entropy_of
+from temper.attacks.draws import draw_like
 from temper.attacks.norms import project
 from temper.spec import Ratio
 
@@ -31,7 +32,7 @@ class NearPGD(Attack):
     def perturb(
         self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        noise = torch.empty_like(images).normal_(0, START_STD, generator=generator)
+        noise = draw_like(lambda t: t.normal_(0, START_STD, generator=generator), images, generator)
         start = project(self.norm, images + noise, images, self.eps)
         step_size = self.step_size or self.eps * 0.007 / (8 / 255)
         is_divergence = self.raises == "divergence"

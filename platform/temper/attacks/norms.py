@@ -7,6 +7,7 @@ number, or one for each image (B,1,1,1).
 import torch
 from torch import Tensor
 
+from temper.attacks.draws import draw_like, draw_rows
 from temper.spec import Norm, check_eps
 
 L1_STEP_FRAC = 0.01
@@ -78,15 +79,19 @@ def random_point(
     if norm == "linf":
         # Two ways to say it: the first is what runs with one eps have always drawn, bit for bit.
         if isinstance(eps, Tensor):
-            noise = eps * torch.empty_like(images).uniform_(-1, 1, generator=generator)
+            noise = eps * draw_like(lambda t: t.uniform_(-1, 1, generator=generator), images, generator)
         else:
-            noise = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
+            noise = draw_like(lambda t: t.uniform_(-eps, eps, generator=generator), images, generator)
         return (images + noise).clamp(0, 1)
     if norm == "l1":
         return (images + eps * _in_unit_l1_ball(images, generator)).clamp(0, 1)
-    direction = torch.empty_like(images).normal_(generator=generator)
+    direction = draw_like(lambda t: t.normal_(generator=generator), images, generator)
     direction = direction / _lengths(norm, direction).clamp_min(1e-12)
-    radii = torch.rand(len(images), 1, 1, 1, device=images.device, generator=generator)
+    radii = draw_rows(
+        lambda count: torch.rand(count, 1, 1, 1, device=images.device, generator=generator),
+        len(images),
+        generator,
+    )
     return (images + direction * eps * radii ** (1 / images[0].numel())).clamp(0, 1)
 
 
@@ -95,9 +100,9 @@ def _in_unit_l1_ball(images: Tensor, generator: torch.Generator | None) -> Tenso
 
     Barthe et al. 2005, arXiv:math/0503650.
     """
-    sizes = torch.empty_like(images).exponential_(generator=generator)
-    signs = torch.empty_like(images).uniform_(-1, 1, generator=generator).sign()
-    spare = torch.empty_like(images[:, :1, :1, :1]).exponential_(generator=generator)
+    sizes = draw_like(lambda t: t.exponential_(generator=generator), images, generator)
+    signs = draw_like(lambda t: t.uniform_(-1, 1, generator=generator), images, generator).sign()
+    spare = draw_like(lambda t: t.exponential_(generator=generator), images[:, :1, :1, :1], generator)
     return signs * sizes / (_lengths("l1", sizes) + spare)
 
 

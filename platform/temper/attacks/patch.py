@@ -15,6 +15,7 @@ from torch import Tensor
 from temper.attacks.apgd import APGDAscent
 from temper.attacks.ascent import Found, Problem, look, where
 from temper.attacks.base import Attack, LogitsFn, ascend, cross_entropy_of
+from temper.attacks.draws import draw_like
 from temper.attacks.losses import LossName, likely_goals
 from temper.attacks.patches import corners_of, masks_at, patch_side, promising_corners, shares_of_places
 from temper.attacks.pgd import PGD
@@ -161,7 +162,8 @@ class PatchPGD(PGD):
         masks = masks_at(corners_of(shares_of_places(images, generator), 0, side, images), side, images)
         start = images
         if self.random_start:
-            start = torch.where(masks > 0, torch.empty_like(images).uniform_(generator=generator), images)
+            colours = draw_like(lambda t: t.uniform_(generator=generator), images, generator)
+            start = torch.where(masks > 0, colours, images)
         loss = cross_entropy_of(logits_fn, labels)
         step_size = self.step_size or min(1.0, 2.5 / self.steps)
         return ascend(loss, "linf", start, images, masks, step_size, self.steps)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from temper.attacks.draws import draw_rows
+
 STRIDES = (0.7548776662466927, 0.5698402909980532)
 """Of a sequence that fills the unit square evenly: 1/g and 1/g^2, with g^3 = g + 1 (Roberts 2018)."""
 
@@ -37,7 +39,9 @@ def rectangles(corners: Tensor, extents: Tensor, images: Tensor) -> Tensor:
 
 def shares_of_places(images: Tensor, generator: torch.Generator | None) -> Tensor:
     """(B,2) uniform in 0..1: where each image's sequence of places begins."""
-    return torch.rand(len(images), 2, device=images.device, generator=generator)
+    return draw_rows(
+        lambda count: torch.rand(count, 2, device=images.device, generator=generator), len(images), generator
+    )
 
 
 def corners_of(shares: Tensor, index: int, side: int, images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from temper.attacks import draw_rows
 from temper.data import AugmentSpec
 
 CACHED_PIXELS = 2**17
@@ -16,20 +17,27 @@ def augment(images: Tensor, spec: AugmentSpec | None, generator: torch.Generator
     """uint8 images (B,3,H,W) to float32 in [0,1], augmented as ``spec`` says (``None``: not at all).
 
     Where the source lies outside the image its border is continued. ``generator`` lives on the images'
-    device.
+    device; of a ``PartGenerator`` they get the parameters that they have in the whole batch.
     """
     if spec is None:
         return images.float().div_(255)
     count, device = len(images), images.device
 
     def uniform(limit: float) -> Tensor:
-        return (torch.rand(count, device=device, generator=generator) * 2 - 1) * limit
+        drawn = draw_rows(lambda n: torch.rand(n, device=device, generator=generator), count, generator)
+        return (drawn * 2 - 1) * limit
 
     angles = uniform(math.radians(spec.rotation_degrees))
     shifts = torch.stack([uniform(2 * spec.shift_frac), uniform(2 * spec.shift_frac)], dim=1)
     flips = torch.ones(count, device=device)
     if spec.horizontal_flip:
-        flips = 1 - 2 * torch.randint(0, 2, (count,), device=device, generator=generator).float()
+        flips = (
+            1
+            - 2
+            * draw_rows(
+                lambda n: torch.randint(0, 2, (n,), device=device, generator=generator), count, generator
+            ).float()
+        )
     zooms = 1 + uniform(spec.zoom_frac) if spec.zoom_frac else None
     warped = warp(images, angles, shifts, flips, zooms)
     if spec.contrast_frac or spec.brightness or spec.gamma:

@@ -9,23 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from temper.data import Images, Plan, stratified_subset
+from temper.data import Images, Part, Plan, stratified_subset
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` uint8 (B,3,S,S), ``labels`` int64 (B,), ``rows`` int64 (B,)."""
+    """One rank's part of a batch: ``images`` uint8 (B,3,S,S), ``labels`` int64 (B,), ``rows`` int64 (B,)."""
 
     images: Tensor
     labels: Tensor
     rows: Tensor
+    parts: tuple[Part, ...] = ()
+    """Its shares of the whole batch, in a row; none: there is nothing but these images."""
 
-    def split(self, count: int) -> list["Batch"]:
-        """``count`` equal parts, one after the other."""
-        size = len(self.rows) // count
+    def split(self) -> list["Batch"]:
+        """Its shares, one after another."""
+        parts = self.parts or (Part(0, len(self.rows), len(self.rows)),)
+        ends = [0, *itertools.accumulate(map(len, parts))]
         return [
-            Batch(*(part[start : start + size] for part in (self.images, self.labels, self.rows)))
-            for start in range(0, size * count, size)
+            Batch(self.images[start:end], self.labels[start:end], self.rows[start:end], (part,))
+            for part, (start, end) in zip(parts, itertools.pairwise(ends), strict=True)
         ]
 
 
@@ -38,7 +41,7 @@ class Batches(Protocol):
         ...
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The part of this rank in each batch of one epoch, from number ``first`` on: its shares in a row."""
+        """The shares of this rank in each batch of one epoch, from number ``first`` on."""
         ...
 
     def cycle(self, start: int) -> Iterator[Batch]:
@@ -77,8 +80,9 @@ class ResidentBatches:
         self.num_batches = len(self._plan.sizes())
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        for positions in itertools.islice(self._plan.share(self._plan.order(epoch)), first, None):
-            yield self._at(positions)
+        own = zip(self._plan.share(self._plan.order(epoch)), self._plan.parts(), strict=True)
+        for positions, parts in itertools.islice(own, first, None):
+            yield self._at(positions, parts)
 
     def cycle(self, start: int) -> Iterator[Batch]:
         return cycle(self, start)
@@ -88,11 +92,12 @@ class ResidentBatches:
         for start in range(0, len(mine), self._batch_size):
             yield self._at(mine[start : start + self._batch_size])
 
-    def _at(self, positions: np.ndarray) -> Batch:
+    def _at(self, positions: np.ndarray, parts: tuple[Part, ...] = ()) -> Batch:
         return Batch(
             torch.from_numpy(self._data.images[positions]),
             torch.from_numpy(self._data.labels[positions]),
             torch.from_numpy(self._data.rows[positions]),
+            parts,
         )
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from temper.batches import Batches, ResidentBatches
 from temper.cluster.streaming import StreamedBatches, load_images_with_ray
-from temper.data import Images, ShardSet, Split, decoded_bytes, load_images
+from temper.data import MIN_SHARE, Images, ShardSet, Split, decoded_bytes, load_images
 from temper.errors import RecipeError
 from temper.models import start_classes
 from temper.recipe import Recipe
@@ -42,9 +42,10 @@ def open_data(recipe: Recipe) -> OpenData:
 
     Raises:
         ShardError: missing or damaged shards.
-        RecipeError: more workers than training images, more shots than images of a class, a class too
-            small for the fold, or a start without the head that the source term distils.
+        RecipeError: too few images in a batch or a training split for the workers, more shots than images of
+            a class, a class too small for the fold, or a start without the head that the source term distils.
     """
+    check_batch_sizes(recipe)
     paths = {"target": recipe.data.target} | ({"source": recipe.data.source} if recipe.data.source else {})
     # Absolute, because workers may have another working directory.
     shards = {task: ShardSet.open(portable(path)) for task, path in paths.items()}
@@ -56,12 +57,28 @@ def open_data(recipe: Recipe) -> OpenData:
     data = OpenData(shards, _classes_of_start(recipe))
     for task, opened in shards.items():
         images, shares = len(opened.rows("train")), recipe.workers.num_shares
-        if images < 2 * shares:
+        if images < MIN_SHARE * shares:
             raise RecipeError(
                 f"workers.num_workers: {shares} workers cannot share "
                 f"the {images} training images of the {task}"
             )
     return data
+
+
+def check_batch_sizes(recipe: Recipe) -> None:
+    """See that every worker gets something of each batch.
+
+    Raises:
+        RecipeError: a batch has too few images.
+    """
+    shares = recipe.workers.num_shares
+    for field in ("batch_size", "source_batch_size"):
+        size = getattr(recipe.data, field)
+        if size is not None and size < MIN_SHARE * shares:
+            raise RecipeError(
+                f"data.{field}: {shares} workers cannot share {size} images, the batch of the whole run; "
+                f"allowed: at least {MIN_SHARE * shares}, {MIN_SHARE} for each of workers.num_workers"
+            )
 
 
 def _classes_of_start(recipe: Recipe) -> list[str] | None:

@@ -85,6 +85,24 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
             f"{run.path}: this run is finished; `temper evaluate {run.path}` evaluates it, "
             "another --out repeats it"
         )
+    refuse_former_batches(run.path, state, recipe)
+
+
+def refuse_former_batches(path: Path, state: TrainState | None, recipe: Recipe) -> None:
+    """See that the run of ``recipe`` in ``path`` does not go on with batches of another size.
+
+    Raises:
+        CheckpointError: it was begun by a version that counted ``data.batch_size`` for each worker.
+    """
+    shares = recipe.workers.num_shares
+    if state is None or state.batch_size_is_of == "run" or shares == 1:
+        return
+    named_sizes = {"batch_size": recipe.data.batch_size, "source_batch_size": recipe.data.source_batch_size}
+    sizes = [f"data.{name}={size * shares}" for name, size in named_sizes.items() if size is not None]
+    raise CheckpointError(
+        f"{path}: was begun when data.batch_size still counted for each of its {shares} workers, and cannot "
+        f"go on with those batches; another --out with --set {' --set '.join(sizes)} repeats it"
+    )
 
 
 def _begin(run: RunFolder, recipe: Recipe) -> None:
@@ -175,9 +193,16 @@ def start_probe(
 
 
 def is_trained(folder: Path, recipe: Recipe) -> bool:
-    """Whether ``folder`` holds a finished run of ``recipe``."""
+    """Whether ``folder`` holds a finished run of ``recipe``.
+
+    Raises:
+        CheckpointError: of a version that had other batches.
+    """
     state = read_last(RunFolder(fetched(folder, names=SMALL, without=OWN)))
-    return state is not None and state.is_settled and state.recipe_hash == recipe.hash
+    if state is None or not state.is_settled or state.recipe_hash != recipe.hash:
+        return False
+    refuse_former_batches(folder, state, recipe)
+    return True
 
 
 def _labelled(on_epoch: OnEpoch | None, label: str, recipe: Recipe) -> OnEpoch | None:

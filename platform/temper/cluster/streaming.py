@@ -10,7 +10,7 @@ import torch
 from temper.batches import Batch, cycle
 from temper.cluster.pacing import Paced
 from temper.cluster.resources import num_cpus
-from temper.data import Fit, Images, Plan, ShardSet, Split, Windows, decode_rows, join, rows_within
+from temper.data import Fit, Images, Part, Plan, ShardSet, Split, Windows, decode_rows, join, rows_within
 
 EPOCHS_PER_PIPELINE = 200
 """As many as most runs have; a pipeline produces only as fast as it is read."""
@@ -66,7 +66,8 @@ class StreamedBatches:
         self._batch_size, self._rank = batch_size, rank
         rows = len(shards.rows("train"))
         plan = Plan(rows, batch_size, seed, rank, world_size, shares=num_shares)
-        self._sizes = [size * len(plan.own) for size in plan.sizes()]
+        self._parts = plan.parts()
+        self._sizes = [sum(map(len, parts)) for parts in self._parts]
         self._windows = Windows(shards, plan, image_size, fit)
         self._world_size = world_size
         self._pipeline: Iterator[Images] | None = None
@@ -82,12 +83,11 @@ class StreamedBatches:
             self._pipeline = _stream(self._windows, self._world_size, epoch, num_read)
         self._next_epoch = -1  # until this epoch has been read to its end
         pending: list[Images] = []
-        for size in self._sizes[first:]:
+        for size, parts in zip(self._sizes[first:], self._parts[first:], strict=True):
             while sum(len(part.labels) for part in pending) < size:
                 pending.append(_part(next(self._pipeline), skip))
                 num_read, skip = num_read + 1, 0
-            data = _take(pending, size)
-            yield _batch(data)
+            yield _batch(_take(pending, size) if size else self._nothing(), parts)
         for _ in range(len(self._windows) - num_read):
             next(self._pipeline)
         self._next_epoch = epoch + 1
@@ -111,6 +111,11 @@ class StreamedBatches:
             for start in range(0, len(images.labels), self._batch_size):
                 yield _batch(join([_part(images, start, start + self._batch_size)]))
 
+    def _nothing(self) -> Images:
+        """What is this rank's of a batch of fewer images than shares."""
+        size, nobody = self._image_size, np.empty(0, np.int64)
+        return Images(np.empty((0, 3, size, size), np.uint8), nobody, nobody)
+
     def close(self) -> None:
         self._stop_reading()
         self._cycle = None
@@ -121,8 +126,9 @@ class StreamedBatches:
         self._pipeline = None
 
 
-def _batch(images: Images) -> Batch:
-    return Batch(*(torch.from_numpy(part) for part in (images.images, images.labels, images.rows)))
+def _batch(images: Images, parts: tuple[Part, ...] = ()) -> Batch:
+    pixels, labels, rows = (torch.from_numpy(one) for one in (images.images, images.labels, images.rows))
+    return Batch(pixels, labels, rows, parts)
 
 
 def _part(images: Images, start: int, end: int | None = None) -> Images:

@@ -5,7 +5,7 @@ from temper.data.fingerprint import read_fingerprint
 from temper.data.folds import FoldSpec
 from temper.data.loose import find_images, read_image
 from temper.data.manifest import BadImage, Manifest, Split
-from temper.data.plan import Plan
+from temper.data.plan import MIN_SHARE, Part, Plan, num_filled, parts_of
 from temper.data.settings import AugmentSpec, DataSpec, MixSpec
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.data.shards import write_shards
@@ -13,6 +13,7 @@ from temper.data.splits import stratified_subset
 from temper.data.windows import Windows
 
 __all__ = [
+    "MIN_SHARE",
     "AugmentSpec",
     "BadImage",
     "DataSpec",
@@ -21,6 +22,7 @@ __all__ = [
     "Images",
     "Manifest",
     "MixSpec",
+    "Part",
     "Plan",
     "RowGroup",
     "ShardSet",
@@ -31,6 +33,8 @@ __all__ = [
     "find_images",
     "join",
     "load_images",
+    "num_filled",
+    "parts_of",
     "read_fingerprint",
     "read_image",
     "rows_within",

@@ -1,9 +1,11 @@
 """The order of an epoch, a function of (seed, epoch) only, and how it is cut.
 
-A global batch is cut into *shares*, as many as there may be workers. Each of ``world_size`` workers takes
-every ``world_size``-th of them, so the batches of an epoch stay the same when workers come and go.
+A batch is that of the whole run. It is cut into *shares*, as many as there may be workers, and each of
+``world_size`` workers takes every ``world_size``-th of them: the batches of an epoch are the same for any
+number of shares and of workers.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,26 +13,62 @@ import numpy as np
 
 from temper.seeds import derive_seed
 
+MIN_SHARE = 2
+"""Images of a share, with fewer of which BatchNorm cannot work."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of a batch of ``size`` images: those from ``start`` to ``end``, perhaps none."""
+
+    start: int
+    end: int
+    size: int
+    num_shares: int = 1
+    """Of the batch."""
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    @property
+    def weight(self) -> float:
+        """Its images as a multiple of what a share has on average."""
+        return self.num_shares * len(self) / self.size
+
+
+def parts_of(size: int, num_shares: int) -> list[Part]:
+    """The shares of a batch of ``size``, one after another: as equal as can be, none of a single image.
+
+    The last of them are empty where there are too few images.
+    """
+    filled = num_filled(size, num_shares)
+    ends = [size * min(share, filled) // filled for share in range(num_shares + 1)]
+    return [Part(start, end, size, num_shares) for start, end in itertools.pairwise(ends)]
+
+
+def num_filled(size: int, num_shares: int) -> int:
+    """How many shares of a batch of ``size`` have images."""
+    return max(1, min(num_shares, size // MIN_SHARE))
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How an epoch is cut into global batches and these into equal shares.
+    """How an epoch is cut into batches, and these into shares.
 
-    Without ``labels`` every image is used once per epoch, but for at most ``num_shares - 1`` of them (or a
-    tail of fewer than two images per share, with which BatchNorm cannot work); which ones, changes with the
-    epoch.
+    Without ``labels`` every image is used once per epoch, but for a last one that would be a batch of its
+    own, with which BatchNorm cannot work; which one, changes with the epoch.
     """
 
     num_rows: int
     batch_size: int
-    """Per share."""
+    """Of the whole run."""
     seed: int
     rank: int = 0
     world_size: int = 1
     labels: np.ndarray | None = None
     """Of each row, int64 (N,): epochs are then drawn so that every class is met equally often."""
     shares: int | None = None
-    """Of a global batch; ``None``: one for each rank."""
+    """Of each batch; ``None``: one for each rank."""
 
     @property
     def num_shares(self) -> int:
@@ -42,14 +80,18 @@ class Plan:
         return range(self.rank, self.num_shares, self.world_size)
 
     def sizes(self) -> list[int]:
-        """Images per share in each batch of an epoch."""
-        full, tail = divmod(self.num_rows, self.batch_size * self.num_shares)
-        share = tail // self.num_shares
+        """Images in each batch of an epoch, of all ranks together."""
+        full, tail = divmod(self.num_rows, self.batch_size)
         sizes = [self.batch_size] * full
-        if share >= 2 or (not sizes and share >= 1):
-            sizes.append(share)
-        assert sizes, f"{self.num_rows} images cannot be cut into {self.num_shares} shares"
+        if tail >= MIN_SHARE or (not sizes and tail):
+            sizes.append(tail)
+        assert sizes, "no images, no batches"
         return sizes
+
+    def parts(self) -> list[tuple[Part, ...]]:
+        """The shares of this rank in each batch of an epoch."""
+        by_size = {size: parts_of(size, self.num_shares) for size in set(self.sizes())}
+        return [tuple(by_size[size][share] for share in self.own) for size in self.sizes()]
 
     def order(self, epoch: int) -> np.ndarray:
         """Positions (N,) in the order of ``epoch``, for all ranks together."""
@@ -59,12 +101,11 @@ class Plan:
         return generator.permutation(self.num_rows)
 
     def share(self, order: np.ndarray) -> Iterator[np.ndarray]:
-        """The part of each global batch of an epoch's ``order`` that is this rank's: its shares in a row."""
+        """What of each batch of an epoch's ``order`` is this rank's: its shares in a row."""
         start = 0
-        for size in self.sizes():
-            shares = order[start : start + size * self.num_shares].reshape(self.num_shares, size)
-            yield shares[self.rank :: self.world_size].reshape(-1)
-            start += size * self.num_shares
+        for parts in self.parts():
+            yield np.concatenate([order[start + part.start : start + part.end] for part in parts])
+            start += parts[0].size
 
 
 def balanced_order(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -49,7 +49,7 @@ class DataSpec(Spec):
     """Height and width that the model sees, in pixels."""
     fit: Fit = "pad"
     batch_size: int = Field(default=64, ge=2)
-    """Per worker; where workers come and go, per worker of their largest number."""
+    """Of the whole run: its workers share it out, at least two images each."""
     source_batch_size: int | None = Field(default=None, ge=2)
     """Counted alike; ``null``: as ``batch_size``."""
     resident: bool | Literal["auto"] = "auto"

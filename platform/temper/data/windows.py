@@ -63,8 +63,11 @@ class Windows:
         order = self._order(epoch)
         window = int(order[position])
         start = sum(len(self._window_rows[int(index)]) for index in order[:position])
-        generator = np.random.default_rng(derive_seed(seed, "rows", epoch, window))
-        rows = generator.permutation(self._window_rows[window])
+        if len(self) == 1:
+            rows = self._window_rows[window][self._plan.order(epoch)]  # as resident images have it
+        else:
+            generator = np.random.default_rng(derive_seed(seed, "rows", epoch, window))
+            rows = generator.permutation(self._window_rows[window])
         low, high = np.searchsorted(self._mine, [start, start + len(rows)])
         return window, rows[self._mine[low:high] - start]
 

@@ -62,7 +62,7 @@ class WorkersSpec(Spec):
 
     num_workers: NumWorkers | tuple[NumWorkers, NumWorkers] = 0
     """A number, or the smallest and the largest: as many workers of Ray Train as the cluster has room for,
-    more or fewer as nodes come and go. Each global batch is cut for the largest number, so it is the same.
+    more or fewer as nodes come and go. They share out ``data.batch_size``, cut for the largest number.
     """
     cpus_per_worker: int = Field(default=1, ge=1, le=256)
     """Also the number of torch threads: other numbers add in another order, so it is no machine's own and the
@@ -94,7 +94,7 @@ class WorkersSpec(Spec):
 
     @property
     def num_shares(self) -> int:
-        """Parts into which each global batch is cut."""
+        """Parts into which each batch is cut."""
         return max(1, self.max_workers)
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from temper.attacks import attack_mode, images_at_once
+from temper.data import Part
 from temper.hardening import Adversary
 from temper.models import FoldedModel, ReplayedModel, TaskModel, folded_model, replayed_model
 from temper.seeds import derive_seed
+from temper.training.data import generator_of
 from temper.training.state import Passes
 
 
@@ -47,16 +48,24 @@ def attack_tasks(
     images: Mapping[str, Tensor],
     labels: Mapping[str, Tensor],
     seed: int,
+    parts: Mapping[str, Part] | None = None,
 ) -> tuple[dict[str, Tensor], Passes]:
-    """Adversarial examples of the attacked tasks, made on the unwrapped model, and the passes they took."""
-    attacked: dict[str, Tensor] = {}
+    """Adversarial examples of the attacked tasks, made on the unwrapped model, and the passes they took.
+
+    ``parts`` of a whole batch start as they do in it; where one is empty, its stand-ins stay as they are.
+    """
+    parts = parts or {}
+    attacked = {task: images[task] for task in adversary.attacked_tasks}
+    tasks = [task for task in attacked if task not in parts or len(parts[task])]
     passes = Passes()
-    with attacked_model.held_still(adversary, images[adversary.attacked_tasks[0]]) as model:
-        for task in adversary.attacked_tasks:
+    if not tasks:
+        return attacked, passes
+    with attacked_model.held_still(adversary, images[tasks[0]]) as model:
+        for task in tasks:
             counted = CountedLogits(model, task, needs_whole_batch=adversary.attack_batch_norm == "train")
             # The target's own seed is the step's: attacking the source as well does not change it.
             own = seed if task == "target" else derive_seed(seed, task)
-            generator = torch.Generator(images[task].device).manual_seed(own)
+            generator = generator_of(parts.get(task), images[task].device, own)
             attacked[task] = adversary.perturb(counted, images[task], labels[task], generator)
             passes += Passes(forward=counted.num_forward, backward=counted.num_backward)
     return attacked, passes

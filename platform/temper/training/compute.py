@@ -42,9 +42,9 @@ def choose_compute(recipe: Recipe, model: TaskModel, worker: Worker) -> Compute:
     ]
     if len(choices) == 1:
         return choices[0]
+    share = -(-data.batch_size // recipe.workers.num_shares)
     times = [
-        _time(choice, model, worker, data.batch_size, data.image_size) if worker.is_chief else 0.0
-        for choice in choices
+        _time(choice, model, worker, share, data.image_size) if worker.is_chief else 0.0 for choice in choices
     ]
     # Only the chief has timed, so the sum over the ranks is its measurement.
     totals = worker.sum(torch.tensor(times, dtype=torch.float64)).tolist()

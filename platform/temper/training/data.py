@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from temper.attacks import PartGenerator
 from temper.batches import Batch, Batches, augment
-from temper.data import AugmentSpec, Images
+from temper.data import AugmentSpec, Images, Part
 
 
 @dataclass(frozen=True)
 class TrainData:
-    """Everything that the loop reads. Images are uint8 (N,3,S,S); batches are this rank's share."""
+    """Everything that the loop reads. Images are uint8 (N,3,S,S); batches are this rank's shares."""
 
     classes: dict[str, list[str]]
     """Task -> class names; the tasks are ``target`` and, with a source, ``source``."""
@@ -24,7 +25,7 @@ class TrainData:
     val: dict[str, Images]
     """Task -> validation images."""
     num_shares: int = 1
-    """Parts of each global batch, which the workers take in turn."""
+    """Parts of each batch, which the workers take in turn."""
 
     def close(self) -> None:
         """Let go of whatever is being read ahead."""
@@ -49,9 +50,19 @@ def paired_batches(
 def to_device(
     batch: Batch, spec: AugmentSpec | None, device: torch.device, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Augmented images (B,3,S,S) in [0,1] and labels (B,) on ``device``; from ``seed``."""
-    generator = torch.Generator(device).manual_seed(seed)
+    """Augmented images (B,3,S,S) in [0,1] and labels (B,) on ``device``; from ``seed``.
+
+    A single share gets the parameters that its images have in the whole batch.
+    """
+    generator = generator_of(batch.parts[0] if len(batch.parts) == 1 else None, device, seed)
     return augment(_sent(batch.images, device), spec, generator), _sent(batch.labels, device)
+
+
+def generator_of(part: Part | None, device: torch.device, seed: int) -> torch.Generator:
+    """What the images of ``part`` draw from, or those of a whole batch."""
+    if part is None:
+        return torch.Generator(device).manual_seed(seed)
+    return PartGenerator(device, part.start, part.end, part.size).manual_seed(seed)
 
 
 def _sent(values: Tensor, device: torch.device) -> Tensor:

@@ -119,7 +119,7 @@ def validate_waiting(
 ) -> None:
     """Answer for every epoch that ``state`` waits for, those from before an interruption included.
 
-    The answers are those of as many ranks as there are shares, each with its random numbers.
+    The images are cut as for as many ranks as there are shares, so the answers are the same to the digit.
     ``up_to`` is the last epoch to look at.
 
     Raises:

@@ -1,5 +1,6 @@
 """The steps of free adversarial training: each backward pass serves the weights and the perturbation."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from temper.attacks.norms import project, steepest
 from temper.batches import Batch
+from temper.data import Part
 from temper.hardening import FreeTraining
 from temper.training.losses import Losses, StepImages
 from temper.training.state import Passes
@@ -18,8 +20,10 @@ class FreeStep(TrainStep):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._perturbations: dict[int, Tensor] = {}
-        """Of each of our shares (B,3,H,W)."""
+        self._perturbation: Tensor | None = None
+        """Of every place in a batch (B,3,H,W), but up to date in our own only."""
+        self._own: list[Part] = []
+        """Our places; none: we know all."""
 
     def __call__(
         self, batches: dict[str, Batch], epoch: int, step: int, progress: float
@@ -29,7 +33,8 @@ class FreeStep(TrainStep):
             return super().__call__(batches, epoch, step, progress)
         images = self.prepare(batches, epoch, step)
         if step == 0:
-            self.first_images, self._perturbations = images, {}
+            self.first_images, self._perturbation, self._own = images, None, []
+        self._make_room(images)
         passes = Passes()
         losses: Losses = {}
         for _ in range(adversary.replays):
@@ -38,53 +43,68 @@ class FreeStep(TrainStep):
         return losses, passes
 
     def state(self) -> dict[str, Tensor]:
-        if not self._perturbations:
-            return {}
-        own = next(iter(self._perturbations.values()))
-        whole = own.new_zeros((self.feed.num_shares, *own.shape))
-        for share, perturbation in self._perturbations.items():
-            whole[share] = perturbation
-        return {"perturbations": self.worker.sum(whole)}
+        self._exchange()
+        return {} if self._perturbation is None else {"perturbations": self._perturbation.clone()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         whole = state.get("perturbations")
         if whole is not None:
-            self._perturbations = {share: whole[share].to(self.worker.device) for share in self.shares}
+            # Former versions kept one for each share (S,B,3,H,W).
+            self._perturbation, self._own = whole.flatten(0, -4).to(self.worker.device), []
+
+    def _exchange(self) -> None:
+        """Learn what the other workers carry."""
+        if self._perturbation is None or not self._own:
+            return
+        size = self._own[0].size
+        known = torch.zeros_like(self._perturbation[:size])
+        for part in self._own:
+            known[part.start : part.end] = self._perturbation[part.start : part.end]
+        self._perturbation[:size], self._own = self.worker.sum(known), []
+
+    def _make_room(self, images: list[StepImages]) -> None:
+        """Places for ``images``: new ones begin at 0, and those of others are asked for where shares move."""
+        parts = [own.parts["target"] for own in images]
+        if self._own and self._own[0].size != parts[0].size:
+            self._exchange()
+        known, clean = self._perturbation, images[0].clean["target"]
+        if known is None or len(known) < parts[0].size:
+            grown = clean.new_zeros(parts[0].size, *clean.shape[1:])
+            if known is not None:
+                grown[: len(known)] = known
+            self._perturbation = grown
+        self._own = parts
 
     def _replay(
         self, images: list[StepImages], adversary: FreeTraining, epoch: int, step: int, progress: float
     ) -> tuple[Losses, Passes]:
         perturbed = []
-        for share, own in zip(self.shares, images, strict=True):
+        for own in images:
             clean = own.clean["target"]
-            moved = clean + self._carried(share, clean)
+            moved = clean + self._carried(own) if own.weight("target") else clean
             perturbed.append(project(adversary.norm, moved, clean, adversary.eps).requires_grad_())
         self.train_mode()
         attacked = [
-            StepImages(own.clean, own.labels, {"target": one})
-            for own, one in zip(images, perturbed, strict=True)
+            replace(own, attacked={"target": one}) for own, one in zip(images, perturbed, strict=True)
         ]
         losses = self.backward(attacked, adversary, epoch, step, progress)
-        for share, own, one in zip(self.shares, images, perturbed, strict=True):
-            self._move(share, own.clean["target"], one, adversary)
+        for own, one in zip(images, perturbed, strict=True):
+            if own.weight("target"):
+                self._move(own, one, adversary)
         self.update(epoch, step, progress)
-        num_images = sum(len(part) for own in images for part in own.clean.values())
+        num_images = sum(len(part) for own in images for task, part in own.clean.items() if own.weight(task))
         return losses, Passes(forward=num_images, backward=num_images)
 
-    def _move(self, share: int, clean: Tensor, perturbed: Tensor, adversary: FreeTraining) -> None:
-        """Carry the perturbation of ``share`` a step up the gradient that has come back."""
+    def _move(self, own: StepImages, perturbed: Tensor, adversary: FreeTraining) -> None:
+        """Carry the perturbation of a share a step up the gradient that has come back."""
         assert perturbed.grad is not None
+        clean = own.clean["target"]
         step_size = adversary.step_size or adversary.eps
         moved = perturbed.detach() + step_size * steepest(adversary.norm, perturbed.grad, perturbed.detach())
-        carried = project(adversary.norm, moved, clean, adversary.eps) - clean
-        self._perturbations[share][: len(clean)] = carried
+        self._carried(own).copy_(project(adversary.norm, moved, clean, adversary.eps) - clean)
 
-    def _carried(self, share: int, clean: Tensor) -> Tensor:
-        """The perturbation so far (B,3,H,W); a batch larger than those before begins at 0 in its new rows."""
-        known = self._perturbations.get(share)
-        if known is None or len(known) < len(clean):
-            grown = torch.zeros_like(clean)
-            if known is not None:
-                grown[: len(known)] = known
-            self._perturbations[share] = known = grown
-        return known[: len(clean)]
+    def _carried(self, own: StepImages) -> Tensor:
+        """The perturbation so far of a share (B,3,H,W)."""
+        part = own.parts["target"]
+        assert self._perturbation is not None
+        return self._perturbation[part.start : part.end]

@@ -1,6 +1,6 @@
 """Watching for catastrophic overfitting: PGD against an epoch's first training batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from temper.attacks import PGD, attack_mode
 from temper.hardening import Adversary, FastTraining, Guard
 from temper.models import TaskModel
 from temper.seeds import derive_seed
+from temper.training.data import generator_of
 from temper.training.losses import StepImages
 from temper.training.worker import Worker
 
@@ -30,7 +31,7 @@ def guarded_accuracy(
     model: TaskModel,
     adversary: Adversary,
     guard: Guard,
-    images: Mapping[int, StepImages],
+    images: Sequence[StepImages],
     worker: Worker,
     seed: int,
 ) -> float:
@@ -38,10 +39,12 @@ def guarded_accuracy(
     pgd = PGD(norm=adversary.norm, eps=adversary.eps, steps=guard.steps, step_size=adversary.eps / 4)
     counts = torch.zeros(2, dtype=torch.float64)
     with attack_mode(model):
-        for share, own in images.items():
+        for own in images:
+            if not own.weight("target"):
+                continue
             clean, labels = own.clean["target"], own.labels["target"]
             classes = labels if labels.dim() == 1 else labels.argmax(1)
-            generator = torch.Generator(worker.device).manual_seed(derive_seed(seed, "guard", share))
+            generator = generator_of(own.parts.get("target"), worker.device, derive_seed(seed, "guard", 0))
             attacked = pgd.perturb(model, clean, classes, generator)
             with torch.no_grad():
                 correct = (model(attacked).argmax(1) == classes).sum()

@@ -1,11 +1,12 @@
 """The losses of one step, from one call of the model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from temper.data import Part
 from temper.hardening import Adversary, CrossEntropy
 from temper.models import ForwardPass, TaskModel
 from temper.objective import L2SP, LwF, Objective
@@ -26,11 +27,28 @@ class StepImages:
     """Task -> classes (B,) or, mixed, their shares (B,C)."""
     attacked: Mapping[str, Tensor]
     """Task -> adversarial examples of those tasks that are attacked."""
+    share: int = 0
+    """Which of the batch's shares they are."""
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    """Task -> the share. Where that is empty, images of no weight stand for it."""
+    penalty_weight: float = 1.0
+    """Of what does not depend on images: of all shares that have any, the mean is 1."""
+    entropy_weight: Tensor | None = None
+    """Of the target's cross-entropy, where its classes have weights: those of an image here over those of the
+    whole batch.
+    """
+
+    def weight(self, task: str) -> float:
+        """Of the mean over its images: of all shares, the mean is 1."""
+        return self.parts[task].weight if task in self.parts else 1.0
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """``loss`` and its parts, as scalars: of the target, of the source term, and of the twin."""
+    """``loss`` and its parts, as scalars: of the target, of the source term, and of the twin.
+
+    Of a share each has the weight with which the mean over all shares is the loss of the whole batch.
+    """
 
     objective: Objective
     phase: Phase
@@ -76,19 +94,24 @@ class StepLoss:
     ) -> Losses:
         losses: Losses = {}
         for task, labels in images.labels.items():
-            entropy = self._cross_entropy(task)
+            entropy = self._cross_entropy(task, images)
             if adversary is None or task not in images.attacked:
-                losses[f"{task}/loss"] = entropy(outputs[0][task], labels)
-                continue
-            clean = outputs[0][task] if adversary.needs_clean else None
-            losses[f"{task}/loss"] = adversary.loss(clean, outputs[-1][task], labels, entropy)
+                loss = entropy(outputs[0][task], labels)
+            else:
+                clean = outputs[0][task] if adversary.needs_clean else None
+                loss = adversary.loss(clean, outputs[-1][task], labels, entropy)
+            losses[f"{task}/loss"] = _weighted(loss, images.weight(task))
         total = losses["target/loss"]
         if "source/loss" in losses:
             total = total + self.objective.alpha_at(progress) * losses["source/loss"]
         return {"loss": total, **losses}
 
-    def _cross_entropy(self, task: str) -> CrossEntropy:
-        return self.objective.cross_entropy(self.class_weights if task == "target" else None)
+    def _cross_entropy(self, task: str, images: StepImages) -> CrossEntropy:
+        entropy = self.objective.cross_entropy(self.class_weights if task == "target" else None)
+        weight = images.entropy_weight
+        if task != "target" or weight is None:
+            return entropy
+        return lambda logits, labels: weight * entropy(logits, labels)
 
     def _with_source_term(
         self, losses: Losses, outputs: Sequence[Mapping[str, Tensor]], images: StepImages, progress: float
@@ -100,6 +123,7 @@ class StepLoss:
             with torch.no_grad():
                 answers = self.start.teacher(images.clean["target"], "source")
             distillation = term.distillation(outputs[0]["recall"], answers)
+            distillation = _weighted(distillation, images.weight("target"))
             losses |= {"loss": losses["loss"] + alpha * distillation, "lwf/loss": distillation}
         if isinstance(term, L2SP):
             assert self.start.weights is not None
@@ -107,9 +131,13 @@ class StepLoss:
             body = {n: parameters[n] for n in self.start.weights if parameters[n].requires_grad}
             head = {n: p for n, p in parameters.items() if n.startswith("heads.target.")}
             distance = term.distance(body, self.start.weights).to(losses["loss"].device)
-            losses |= {
-                "loss": losses["loss"] + alpha * distance + term.decay(head),
-                "l2sp/loss": distance,
-            }
+            distance, decay = (_weighted(one, images.penalty_weight) for one in (distance, term.decay(head)))
+            losses |= {"loss": losses["loss"] + alpha * distance + decay, "l2sp/loss": distance}
         penalty = self.model.controller.regularization()
-        return losses if penalty is None else losses | {"loss": losses["loss"] + penalty}
+        if penalty is None:
+            return losses
+        return losses | {"loss": losses["loss"] + _weighted(penalty, images.penalty_weight)}
+
+
+def _weighted(loss: Tensor, weight: float) -> Tensor:
+    return loss if weight == 1 else loss * weight

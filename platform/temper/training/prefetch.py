@@ -1,6 +1,7 @@
 """Batches that are on their way to the GPU while it still computes the step before."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -46,7 +47,7 @@ class Sender:
         """On their way; nobody waits."""
         with torch.cuda.stream(self._stream):
             return {
-                task: Batch(self._copy(batch.images), self._copy(batch.labels), batch.rows)
+                task: replace(batch, images=self._copy(batch.images), labels=self._copy(batch.labels))
                 for task, batch in batches.items()
             }
 

@@ -163,7 +163,9 @@ def _share_of(images: Images, limit: int, seed: int, worker: Worker) -> Iterator
     mine = stratified_subset(images.labels, limit, seed)[worker.rank :: worker.world_size]
     for start in range(0, len(mine), BATCH_SIZE):
         own = mine[start : start + BATCH_SIZE]
-        yield Batch(*(torch.from_numpy(part[own]) for part in (images.images, images.labels, images.rows)))
+        parts = (images.images, images.labels, images.rows)
+        pixels, labels, rows = (torch.from_numpy(part[own]) for part in parts)
+        yield Batch(pixels, labels, rows)
 
 
 @torch.no_grad()

@@ -41,11 +41,12 @@ class SampleLog(NoSamples):
         self._worker.barrier()
 
     def note(self, epoch: int, step: int, batches: Mapping[str, Batch], shares: Sequence[int]) -> None:
-        parts = {task: batch.split(len(shares)) for task, batch in batches.items()}
+        parts = {task: batch.split() for task, batch in batches.items()}
         with self._path.open("a", encoding="utf-8") as file:
             for index, share in enumerate(shares):
                 rows = {task: own[index].rows.tolist() for task, own in parts.items()}
-                file.write(json.dumps({"epoch": epoch, "step": step, "share": share, **rows}) + "\n")
+                if any(rows.values()):
+                    file.write(json.dumps({"epoch": epoch, "step": step, "share": share, **rows}) + "\n")
 
     def discard(self, epoch: int) -> None:
         _keep(self._path, lambda row: bool(row["epoch"] != epoch))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -52,6 +52,8 @@ class TrainState(Spec):
     start_weights: str | None
     """Where the run started from: a file or run folder, ``pretrained``, or ``null`` for a random start."""
     num_epochs: int
+    batch_size_is_of: Literal["worker", "run"] = "worker"
+    """What ``data.batch_size`` counted when this run began: of each worker, up to version 0.1."""
     next_epoch: int = 0
     underway: Underway | None = None
     """What of ``next_epoch`` is done already."""

@@ -1,29 +1,31 @@
 """One optimizer step: augment, attack, descend.
 
-What is random belongs to a share of the global batch, and what is summed is summed over all shares, so a
-step is the same whichever worker computes which share.
+Each worker computes its shares of the batch, and what is summed is summed over all shares, so a step is the
+same whichever worker computes which share.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from temper.attacks import kept_statistics
-from temper.batches import Batch, mix
+from temper.batches import Batch
 from temper.hardening import AWP, Adversary, Guard
 from temper.models import TaskModel, replayed_features, train_modes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
 from temper.training.adversaries import AttackedModel, attack_tasks
 from temper.training.averaging import NoAverage
-from temper.training.data import TrainData, to_device
+from temper.training.data import TrainData
 from temper.training.guard import guarded_accuracy
 from temper.training.losses import Losses, StepImages, StepLoss
 from temper.training.perturbation import perturbed_weights
 from temper.training.plan import PhasePlan
+from temper.training.preparation import Preparation
 from temper.training.start_model import StartModel
 from temper.training.state import Passes
 from temper.training.worker import Worker
@@ -47,10 +49,11 @@ class TrainStep:
         self.optimizer, self.worker, self._average = optimizer, worker, average
         self.wrapped: nn.Module = worker.wrap(model)
         self.shares = range(worker.rank, feed.num_shares, worker.world_size)
-        """Those of each global batch that this worker computes."""
+        """Those of each batch that this worker computes."""
         self._weight = worker.world_size / feed.num_shares
         weights = recipe.objective.target_class_weights(feed.class_counts)
         class_weights = None if weights is None else weights.to(worker.device)
+        self.prepare = Preparation(recipe, feed, worker, self.shares, class_weights)
         self.loss = StepLoss(recipe.objective, plan.phase, model, start or StartModel(), class_weights)
         self._modes = train_modes(model, freeze_batch_norm=plan.phase.batch_norm == "frozen")
         self.first_images: list[StepImages] = []
@@ -71,10 +74,12 @@ class TrainStep:
         passes = Passes()
         if adversary is not None:
             self.train_mode()  # which the attack looks at where it uses batch statistics
-            for index, (share, own) in enumerate(zip(self.shares, images, strict=True)):
-                seed = self._seed("attack", epoch, step, share)
-                attacked, cost = attack_tasks(self._attacked, adversary, own.clean, own.labels, seed)
-                images[index] = StepImages(own.clean, own.labels, attacked)
+            seed = derive_seed(self.recipe.seed, "attack", epoch, step, 0)
+            for index, own in enumerate(images):
+                attacked, cost = attack_tasks(
+                    self._attacked, adversary, own.clean, own.labels, seed, own.parts
+                )
+                images[index] = replace(own, attacked=attacked)
                 passes += cost
         return self._descend(images, adversary, epoch, step, progress, passes)
 
@@ -99,8 +104,7 @@ class TrainStep:
         assert adversary is not None
         self.worker.share_buffers(self.model)
         seed = derive_seed(self.recipe.seed, "guard", epoch)
-        images = dict(zip(self.shares, self.first_images, strict=True))
-        return guarded_accuracy(self.model, adversary, guard, images, self.worker, seed)
+        return guarded_accuracy(self.model, adversary, guard, self.first_images, self.worker, seed)
 
     def train_mode(self) -> None:
         """The model as the phase updates it."""
@@ -122,32 +126,6 @@ class TrainStep:
         num_epochs = epoch - self.plan.num_solved
         self.model.controller.after_step(num_epochs * self.feed.target.num_batches + step)
 
-    def prepare(self, batches: dict[str, Batch], epoch: int, step: int) -> list[StepImages]:
-        """The images of each of our shares on the device, augmented and mixed."""
-        parts = {task: batch.split(len(self.shares)) for task, batch in batches.items()}
-        return [
-            self._prepare({task: own[index] for task, own in parts.items()}, epoch, step, share)
-            for index, share in enumerate(self.shares)
-        ]
-
-    def _prepare(self, batches: dict[str, Batch], epoch: int, step: int, share: int) -> StepImages:
-        """Those of one share."""
-        device, data = self.worker.device, self.recipe.data
-        images: dict[str, Tensor] = {}
-        labels = {}
-        for task, batch in batches.items():
-            seed = self._seed("augment", epoch, step, share)
-            images[task], labels[task] = to_device(batch, data.augment, device, seed)
-        if data.mixing is not None:
-            images["target"], labels["target"] = mix(
-                images["target"],
-                labels["target"],
-                data.mixing,
-                len(self.feed.classes["target"]),
-                self._seed("mix", epoch, step, share),
-            )
-        return StepImages(images, labels, {})
-
     def backward(
         self,
         images: list[StepImages],
@@ -156,15 +134,17 @@ class TrainStep:
         step: int,
         progress: float,
     ) -> Losses:
-        """The losses, detached and summed over our shares, with the gradients of all shares' mean left in
-        the parameters.
+        """The losses, detached and summed over our shares, with the gradients of the whole batch's loss left
+        in the parameters.
         """
         sums: Losses = {}
         self.optimizer.zero_grad(set_to_none=True)
-        for share, own in zip(self.shares, images, strict=True):
-            self._seed_dropout("step", epoch, step, share)
-            is_last = share == self.shares[-1]
-            with nullcontext() if is_last else self.worker.no_sync(self.wrapped), self._statistics(share):
+        for own in images:
+            self._seed_dropout("step", epoch, step, own.share)
+            is_last = own is images[-1]
+            # Whatever the number of workers, BatchNorm's running statistics are those of the first share.
+            statistics = nullcontext() if own is images[0] else kept_statistics(self.model)
+            with nullcontext() if is_last else self.worker.no_sync(self.wrapped), statistics:
                 losses = self.loss(self.wrapped, own, adversary, progress)
                 self._weighted(losses["loss"]).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
@@ -175,21 +155,14 @@ class TrainStep:
         """``loss`` of a share: the mean over the workers of their sums becomes the mean over all shares."""
         return loss if self._weight == 1 else loss * self._weight
 
-    def _statistics(self, share: int) -> AbstractContextManager[None]:
-        """Whatever the number of workers, BatchNorm's running statistics are those of the first share."""
-        return nullcontext() if share == self.shares[0] else kept_statistics(self.model)
-
     def _seed_dropout(self, purpose: str, epoch: int, step: int, share: int) -> None:
         """Seed what layers draw from by themselves."""
-        seed, device = self._seed(purpose, epoch, step, share), self.worker.device
+        seed, device = derive_seed(self.recipe.seed, purpose, epoch, step, share), self.worker.device
         # ``torch.manual_seed`` writes down its call stack where there is no GPU: slower than a small step.
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
-
-    def _seed(self, purpose: str, epoch: int, step: int, share: int) -> int:
-        return derive_seed(self.recipe.seed, purpose, epoch, step, share)
 
     def _descend(
         self,
@@ -214,7 +187,8 @@ class TrainStep:
             len(part)
             for own in images
             for one in self.loss.passes(own, adversary)
-            for part in one.images.values()
+            for task, part in one.images.items()
+            if own.weight(task)
         )
         times = 1 if awp is None else 2
         return losses, passes + Passes(forward=times * num_images, backward=times * num_images)
@@ -224,11 +198,11 @@ class TrainStep:
     ) -> list[Callable[[], Tensor]]:
         """The loss of each of our shares, as AWP raises it."""
 
-        def ascent(share: int, own: StepImages) -> Tensor:
-            self._seed_dropout("ascent", epoch, step, share)
+        def ascent(own: StepImages) -> Tensor:
+            self._seed_dropout("ascent", epoch, step, own.share)
             return self._weighted(self.loss(self.model, own, adversary, progress)["loss"])
 
-        return [partial(ascent, share, own) for share, own in zip(self.shares, images, strict=True)]
+        return [partial(ascent, own) for own in images]
 
     def _awp(self, adversary: Adversary | None, progress: float) -> AWP | None:
         awp: AWP | None = getattr(adversary, "awp", None)

@@ -1,19 +1,18 @@
 """How good an epoch is: clean and robust accuracy on the validation split, over all ranks."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from temper.attacks import PGD, PatchPGD, attack_mode, in_portions
-from temper.data import Images, stratified_subset
+from temper.data import Images, Part, stratified_subset
 from temper.models import TaskModel, folded_copy
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
-from temper.training.data import TrainData
+from temper.training.data import TrainData, generator_of
 from temper.training.worker import Substitute, Worker
 
 BATCH_SIZE = 256
@@ -64,10 +63,9 @@ def count_correct(
         few = torch.from_numpy(target.images[:4]).to(worker.device).float() / 255
         twin = folded_copy(model, few) if recipe.validation.steps else model
 
-        def attacked(images: Tensor, labels: Tensor, start: int) -> Tensor:
-            generator = torch.Generator(worker.device)
-            generator.manual_seed(derive_seed(recipe.seed, "validate", worker.rank, start))
-            return pgd.perturb(twin, images, labels, generator)
+        def attacked(images: Tensor, labels: Tensor, start: int, part: Part) -> Tensor:
+            seed = derive_seed(recipe.seed, "validate", 0, start)
+            return pgd.perturb(twin, images, labels, generator_of(part, worker.device, seed))
 
         passes = {"clean": None, "robust": attacked} if recipe.validation.steps else {"clean": None}
         for name, perturb in passes.items():
@@ -110,23 +108,30 @@ def _count(
     task: str,
     num_classes: int,
     worker: Worker,
-    perturb: Callable[[Tensor, Tensor, int], Tensor] | None,
+    perturb: Callable[[Tensor, Tensor, int, Part], Tensor] | None,
 ) -> Tensor:
     """(2,C): images classified correctly, and images in all, of each class in this rank's share."""
     counts = torch.zeros(2, num_classes, dtype=torch.float64)
-    mine = np.arange(worker.rank, len(images.labels), worker.world_size)
-    size = _batch_size(images, worker.device)
-    for start in range(0, len(mine), size):
-        rows = mine[start : start + size]
+    for start, part in _own_parts(len(images.labels), _batch_size(images, worker.device), worker):
+        rows = slice(start + part.start, start + part.end)
         batch = torch.from_numpy(images.images[rows]).to(worker.device).float() / 255
         labels = torch.from_numpy(images.labels[rows]).to(worker.device)
         if perturb is not None:
-            batch = perturb(batch, labels, start)
+            batch = perturb(batch, labels, start, part)
         with torch.no_grad():
             correct = in_portions(partial(model, task=task), batch).argmax(1) == labels
         counts[0] += torch.bincount(labels[correct].cpu(), minlength=num_classes)
         counts[1] += torch.bincount(labels.cpu(), minlength=num_classes)
     return counts
+
+
+def _own_parts(count: int, size: int, worker: Worker) -> Iterator[tuple[int, Part]]:
+    """Where each batch of ``size`` out of ``count`` images begins, and what of it is this rank's."""
+    low, high = (count * rank // worker.world_size for rank in (worker.rank, worker.rank + 1))
+    for start in range(low // size * size, high, size):
+        first, last = max(start, low), min(start + size, high)
+        if first < last:
+            yield start, Part(first - start, last - start, min(size, count - start))
 
 
 def _subset(images: Images, recipe: Recipe) -> Images:

@@ -86,7 +86,7 @@ class Worker:
 
 
 class Substitute(Worker):
-    """Does what one of ``world_size`` ranks would do alone, on ``device``: its share, its random numbers."""
+    """Does alone, on ``device``, what one of ``world_size`` ranks would do."""
 
     def __init__(self, device: torch.device | str, rank: int, world_size: int) -> None:
         super().__init__(device)

@@ -9,14 +9,14 @@ from typing import Any
 from pydantic import Field
 
 from temper.cluster.datasets import open_data
-from temper.cluster.launch import check_model
+from temper.cluster.launch import check_model, refuse_former_batches
 from temper.data import FoldSpec, ShardSet
 from temper.errors import CheckpointError, RecipeError
 from temper.recipe import Recipe, build_recipe, pretrain_recipe
 from temper.records import CrossvalFolder, RunFolder, read_record
 from temper.spec import Spec
 from temper.storage import Place, named, portable
-from temper.training import read_state
+from temper.training import read_last, read_state
 
 
 class CrossvalSpec(Spec):
@@ -77,6 +77,7 @@ class PlannedRun:
             )
         if found[1] != self.images.fingerprint:
             raise CheckpointError(f"{run.path}: the images have changed since; choose another --out")
+        refuse_former_batches(run.path, read_last(run), self.recipe)
         return run.record.exists()
 
 

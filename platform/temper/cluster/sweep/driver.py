@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from temper.cluster.datasets import OpenData, decode_splits, open_data
+from temper.cluster.datasets import OpenData, check_batch_sizes, decode_splits, open_data
 from temper.cluster.evaluation_tasks import evaluate_all
 from temper.cluster.holding import hold
-from temper.cluster.launch import check_model, start_probe, start_weights
+from temper.cluster.launch import check_model, refuse_former_batches, start_probe, start_weights
 from temper.cluster.placing import max_concurrent
 from temper.cluster.runtime import start_ray
 from temper.cluster.sweep.summary import read_summary, write_summary
@@ -20,7 +20,7 @@ from temper.records import RunFolder, SweepFolder, SweepRecord, discard_leftover
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
 from temper.storage import SMALL, fetched, mirrored
-from temper.training import Origin
+from temper.training import Origin, read_last
 
 BY_OTHERS = frozenset({"trials", "pretrain", "probe"})
 """In a sweep's folder: runs, which whoever trains them writes."""
@@ -103,6 +103,8 @@ def _resume(
     recipe = build_recipe(read_yaml(folder.recipe), where=str(folder.recipe))
     trials = check_space(space, recipe.resolved(), str(folder.space))
     data = _check(trials)
+    for path in folder.trials.glob("*"):
+        refuse_former_batches(path, read_last(RunFolder(path)), recipe)
     start_ray(verbose=verbose)
     max_concurrent(recipe.workers)
     with hold(folder.lock, "running this sweep"):
@@ -115,6 +117,7 @@ def _check(trials: list[Trial]) -> OpenData:
     data = open_data(trials[0].recipe)
     checked: list[Any] = []
     for trial in trials:
+        check_batch_sizes(trial.recipe)
         built = (trial.recipe.model, trial.recipe.schedule, trial.recipe.epochs)
         if built not in checked:
             check_model(trial.recipe, data)

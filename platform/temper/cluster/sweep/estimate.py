@@ -59,9 +59,9 @@ def num_passes(recipe: Recipe, data: OpenData) -> float:
 
 
 def seconds_per_pass(recipe: Recipe, data: OpenData) -> float:
-    """The fastest of a few passes of a whole batch, per image."""
+    """The fastest of a few passes of what a worker has of a batch, per image."""
     use_cpu(recipe.workers.cpus_per_worker)
-    size, count = recipe.data.image_size, recipe.data.batch_size
+    size, count = recipe.data.image_size, -(-recipe.data.batch_size // recipe.workers.num_shares)
     model = build_model(recipe.model, data.classes, image_size=size, seed=recipe.seed).train()
     images = torch.zeros(count, 3, size, size)
     fastest = float("inf")

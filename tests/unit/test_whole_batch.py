@@ -70,7 +70,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 ROUNDING = 5e-3
 """Of the losses of a run: rounding may turn the sign of a gradient that is nearly 0 (docs/elastic.md). Those
-here agreed within 1e-7, and AWP's within 2e-5.
+here agreed within 2e-7, and AWP's within 2e-5.
 """
 MOST_WORKERS = 3
 BATCH = 37

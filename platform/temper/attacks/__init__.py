@@ -23,11 +23,21 @@ from temper.attacks.patch import PatchAttack, PatchPGD
 from temper.attacks.patch_search import PatchSearch
 from temper.attacks.pgd import PGD
 from temper.attacks.portions import MOST_PIXELS, cut, fitting, images_at_once, in_portions
+from temper.attacks.shrinking import ShrinkingAPGD
 from temper.attacks.square import Square
 
 AnyAttack = Annotated[FGSM | PGD | NearPGD | PatchPGD, Field(discriminator="kind")]
 AnyStrongAttack = Annotated[
-    APGD | GoalAPGD | MarginPGD | GoalPGD | DeepFool | LastPGD | Square | PatchAttack | PatchSearch,
+    APGD
+    | GoalAPGD
+    | ShrinkingAPGD
+    | MarginPGD
+    | GoalPGD
+    | DeepFool
+    | LastPGD
+    | Square
+    | PatchAttack
+    | PatchSearch,
     Field(discriminator="kind"),
 ]
 
@@ -52,6 +62,7 @@ __all__ = [
     "PatchAttack",
     "PatchPGD",
     "PatchSearch",
+    "ShrinkingAPGD",
     "Square",
     "apgd",
     "attack_mode",

@@ -22,6 +22,7 @@ from temper.evaluation.members import (
     PGDL0Member,
     PGDMember,
     PointwiseMember,
+    ShrinkingAPGDMember,
     SLIDEMember,
     SparseRSMember,
     SpatialMember,
@@ -32,7 +33,13 @@ from temper.spec import Geometry
 SuiteName = Literal["quick", "standard", "full"]
 
 VERSION = 2
-NEWER: dict[tuple[SuiteName, Geometry], int] = {("quick", "linf"): 3, ("quick", "l2"): 3, ("quick", "l1"): 3}
+NEWER: dict[tuple[SuiteName, Geometry], int] = {
+    ("quick", "linf"): 3,
+    ("quick", "l2"): 3,
+    ("quick", "l1"): 3,
+    ("standard", "l1"): 3,
+    ("full", "l1"): 3,
+}
 """Versions of the suites that changed since."""
 
 FIRST = PGDMember(steps=20, rel_stepsize=0.125)
@@ -45,6 +52,12 @@ PATCH = PatchMember(scout_steps=5, steps=20)
 # there are two (measured on road signs and digits).
 PLACES = PatchMember(locations=64, scout_steps=3, restarts=2)
 SLIDE = SLIDEMember(steps=50, rel_stepsize=0.1)
+# Many different starts far outside the ball: in L1 they find what steps within it do not.
+FAR = (
+    ShrinkingAPGDMember(restarts=3),
+    ShrinkingAPGDMember(loss="dlr", restarts=3),
+    ShrinkingAPGDMember(loss="dlr", num_goals=9),
+)
 DEEP = (APGDMember(restarts=5), APGDMember(loss="dlr", restarts=5))
 
 # From the cheap to the strong: the last ones meet few images. Random search comes last, so that it shows
@@ -61,7 +74,7 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
     "standard": {
         "linf": (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), SquareMember()),
         "l2": (FGSMMember(), FIRST, APGDMember(), FMNMember(), GoalAPGDMember(), SquareMember()),
-        "l1": (FMNMember(), SLIDE, APGDMember(), GoalAPGDMember()),
+        "l1": (FMNMember(), SLIDE, APGDMember(), *FAR),
         "l0": (PGDL0Member(restarts=5), FMNMember(), SparseRSMember(restarts=3)),
         "semantic": (
             SpatialMember(rotations=7, draws=20),
@@ -101,7 +114,7 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
             SquareMember(num_queries=5000),
             HopSkipJumpMember(),
         ),
-        "l1": (FMNMember(steps=200), SLIDE, *DEEP, GoalAPGDMember(restarts=2), EADMember()),
+        "l1": (FMNMember(steps=200), SLIDE, *DEEP, *FAR, GoalAPGDMember(restarts=2), EADMember()),
         "l0": (
             PGDL0Member(steps=200, restarts=5),
             FMNMember(steps=200),

@@ -22,6 +22,7 @@ from temper.evaluation.members.own import (
     GoalPGDMember,
     MarginPGDMember,
     PGDMember,
+    ShrinkingAPGDMember,
     SquareMember,
 )
 from temper.evaluation.members.patch import PatchMember, PatchSearchMember
@@ -44,6 +45,7 @@ AnyMember = Annotated[
     | EADMember
     | APGDMember
     | GoalAPGDMember
+    | ShrinkingAPGDMember
     | MarginPGDMember
     | GoalPGDMember
     | SquareMember
@@ -91,6 +93,7 @@ __all__ = [
     "SaltPepperMember",
     "SearchMember",
     "SemanticMember",
+    "ShrinkingAPGDMember",
     "SparseRSMember",
     "SpatialMember",
     "SquareMember",

@@ -14,6 +14,7 @@ from temper.attacks import (
     GoalPGD,
     LastPGD,
     MarginPGD,
+    ShrinkingAPGD,
     Square,
     smallest_num_classes,
 )
@@ -137,6 +138,31 @@ class GoalAPGDMember(OwnMember):
         loss: LossName = "dlr" if num_classes >= smallest_num_classes("dlr", has_goal=True) else "margin"
         goals = min(self.num_goals, num_classes - 1)
         return GoalAPGD(norm=norm, eps=eps, loss=loss, num_goals=goals, steps=self.steps)
+
+
+class ShrinkingAPGDMember(OwnMember):
+    """Auto-PGD within 3 eps, then 2 eps, then eps. Croce and Hein 2021, arXiv:2103.01208.
+
+    ``num_goals`` likely wrong classes in turn, or, with 0, away from the label. On the margin where there are
+    too few classes for the loss.
+    """
+
+    kind: Literal["shrinking_apgd"] = "shrinking_apgd"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("l1",)
+    loss: LossName = "cross_entropy"
+    num_goals: int = Field(default=0, ge=0)
+    steps: int = Field(default=100, ge=3, le=10_000)
+
+    @property
+    def name(self) -> str:
+        aim = "goals" if self.num_goals else SHORT[self.loss]
+        return f"apgd-shrinking-{aim}-{self.steps}{self.suffix}"
+
+    def build(self, norm: Norm, eps: float, num_classes: int) -> Attack:
+        goals = min(self.num_goals, num_classes - 1)
+        is_defined = num_classes >= smallest_num_classes(self.loss, has_goal=goals > 0)
+        loss: LossName = self.loss if is_defined else "margin"
+        return ShrinkingAPGD(norm=norm, eps=eps, loss=loss, num_goals=goals, steps=self.steps)
 
 
 class MarginPGDMember(OwnMember):

@@ -130,6 +130,8 @@ def test_whatever_ends_a_job_the_same_words_go_on(
     assert [path.name for path in run.parent.iterdir()] == ["run"], "the probes left nothing"
     code, out, _ = command("job", "status", "--json")
     assert [job["submission_id"] for job in json.loads(out)["jobs"]] == ["long"], "no probe is listed"
+    listed = connect(head.address).client.list_jobs()
+    assert [job.submission_id for job in listed] == ["long"], "not by Ray either"
 
 
 def _follow(address: str, said: list[str]) -> None:

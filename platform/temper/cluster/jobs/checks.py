@@ -3,13 +3,14 @@
 import contextlib
 import json
 import shlex
+import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 from temper.cluster.jobs.address import is_near, takes_anyone
 from temper.cluster.jobs.folder import Parcel
-from temper.cluster.jobs.follow import last_lines, wait_for_end
+from temper.cluster.jobs.follow import PAUSE_S, last_lines, wait_for_end
 from temper.cluster.jobs.head import PROBE_MARK, Head
 from temper.cluster.jobs.request import PROBE_ANSWER, JobRequest
 from temper.errors import JobError, UsageError
@@ -20,6 +21,10 @@ MAX_MIB = 100.0
 NUM_LARGEST = 5
 PROBE_PATIENCE_S = 300.0
 """For the job that looks at the storage: its environment may have to be made first."""
+STOP_PATIENCE_S = 30.0
+"""For it to end when it is no longer wanted."""
+RETURN_PATIENCE_S = 5.0
+"""For what was deleted to come back."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,9 @@ def check_storage(head: Head, request: JobRequest) -> PlaceCheck:
     """
     question = json.dumps({"out": request.out, "reads": request.reads})
     entrypoint = shlex.join(["python", "-m", "temper.cluster.jobs.probe", question])
-    name = f"{request.id}-probe-{uuid.uuid4().hex[:8]}"
-    job = head.start(name, entrypoint, request.full_runtime_env, {PROBE_MARK: request.id})
+    name = f"{request.id}-probe-{uuid.uuid4().hex}"
     try:
+        job = head.start(name, entrypoint, request.full_runtime_env, {PROBE_MARK: request.id})
         job = wait_for_end(head, job, PROBE_PATIENCE_S)
         log = head.log(name)
     finally:
@@ -120,8 +125,18 @@ def read_check(answer: dict[str, Any], request: JobRequest) -> PlaceCheck:
 
 
 def _forget(head: Head, name: str) -> None:
-    """End the small job, if someone pressed Ctrl-C, and let the head forget it."""
+    """End the small job, if someone pressed Ctrl-C, and have the head delete it.
+
+    Ray 2.60 watches a job for a second or two after its end, and writes one that it then misses back as
+    failed, once: it is deleted twice.
+    """
     with contextlib.suppress(JobError):
-        head.stop(name)
-    with contextlib.suppress(JobError, RuntimeError):
-        head.client.delete_job(name)
+        if not (job := head.look(name)).is_over:
+            head.stop(name)
+            wait_for_end(head, job, STOP_PATIENCE_S)
+    num_deleted, deadline = 0, time.monotonic() + RETURN_PATIENCE_S
+    while num_deleted < 2 and time.monotonic() < deadline:
+        with contextlib.suppress(JobError):
+            head.delete(name)
+            num_deleted += 1
+        time.sleep(PAUSE_S)

@@ -96,6 +96,15 @@ class Head:
         with plain_errors(self.address):
             return bool(self.client.stop_job(submission_id))
 
+    def delete(self, submission_id: str) -> None:
+        """Have the head forget a job that is over.
+
+        Raises:
+            JobError: it still runs, or there is none.
+        """
+        with plain_errors(self.address):
+            self.client.delete_job(submission_id)
+
     def submit(self, request: JobRequest) -> Job:
         """Send the folder, where the head lacks it, and start the job's next attempt.
 

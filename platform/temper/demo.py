@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import temper
 from temper.cluster.sweep import Watch, sweep
 from temper.data import write_shards
 from temper.digits import write_digits
-from temper.errors import CheckpointError, TemperError
+from temper.errors import CheckpointError
 from temper.explain import build_report
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.recipe import build_recipe
 from temper.records import SweepFolder, SweepRecord
 from temper.search import load_space
+from temper.shipped import example
 from temper.spec import apply_overrides, read_yaml
 
 
@@ -66,18 +66,3 @@ def run_demo(
     summary = build_leaderboard(folder.boarded, folder.leaderboard)
     report = build_report(folder.path).page
     return DemoResult(record, summary, folder.leaderboard / "index.html", report)
-
-
-def example(name: str) -> Path:
-    """A recipe or search space that comes with temper: installed beside the code, or in the repository.
-
-    Raises:
-        TemperError: the installation lacks it.
-    """
-    package = Path(temper.__file__).parent
-    folder, _, rest = name.partition("/")
-    in_repository = package.parents[1] / ("jobs/recipes" if folder == "recipes" else folder) / rest
-    for path in (package / "examples" / name, in_repository):
-        if path.exists():
-            return path
-    raise TemperError(f"{name}: this installation of temper lacks its examples; install it again")

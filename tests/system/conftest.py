@@ -60,7 +60,10 @@ class LocalHead:
 
     token = "local-head-token-5c1e7f0a9b3d"  # of such heads alone
 
-    def __init__(self, num_cpus: int = 2, *options: str, **environment: str) -> None:
+    def __init__(
+        self, num_cpus: int = 2, *options: str, python: str | Path = sys.executable, **environment: str
+    ) -> None:
+        self._python = Path(python)
         self._options = (f"--num-cpus={num_cpus}", *options)
         self._environment = environment
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
@@ -80,8 +83,8 @@ class LocalHead:
                 "RAY_USAGE_STATS_ENABLED": "0",
             }
             environment |= self._environment
-            environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-            command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+            environment["PATH"] = f"{self._python.parent}:{environment['PATH']}"
+            command = [str(self._python), "-m", "ray.scripts.scripts", "start", "--head", "--block"]
             command += [f"--{name}={port}" for name, port in self.ports.items()]
             command += [f"--temp-dir={self.folder}", "--object-store-memory=100000000", *self._options]
             command += ["--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1"]
@@ -154,9 +157,9 @@ def start_head(forget_token: Callable[[], None]) -> Iterator[Callable[..., Local
         forget_token()
 
         def start(
-            *arguments: Any, before: Callable[[LocalHead], object] | None = None, **environment: str
+            *arguments: Any, before: Callable[[LocalHead], object] | None = None, **options: Any
         ) -> LocalHead:
-            head = LocalHead(*arguments, **environment)
+            head = LocalHead(*arguments, **options)
             started.append(head)
             if before is not None:
                 before(head)

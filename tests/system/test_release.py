@@ -13,11 +13,14 @@ import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import temper
+from temper.records import read_record
+from temper.verification import verify_shallow
 
 ROOT = Path(__file__).parents[2]
 BROUGHT_BY_OTHERS = {"aiohttp", "eagerpy", "markupsafe", "pydantic-core", "requests"}
@@ -60,13 +63,19 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(wheel, tmp_path_factory.mktemp("environment"))
 
 
-def install(package: Path, folder: Path) -> Path:
-    """``bin`` of a new environment with this package alone; what it needs (6 GB) is taken from ours."""
+def bare(folder: Path) -> Path:
+    """Python of a new environment without temper; what temper needs (6 GB) is taken from ours."""
     run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     places = {name: sysconfig.get_path(name, vars={"base": str(folder)}) for name in ("purelib", "scripts")}
     python = Path(places["scripts"]) / "python"
     # Through a .pth file packages are found, but not the .pth files beside them, such as our editable one.
     (Path(places["purelib"]) / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def install(package: Path, folder: Path) -> Path:
+    """``bin`` of a new environment with this package alone."""
+    python = bare(folder)
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     assert uv is not None
     options = ["--quiet", "--offline", "--no-deps", "--no-build-isolation", "--python", python]
@@ -78,11 +87,11 @@ def test_the_wheel_holds_what_the_package_reads(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     tracked = subprocess.run(
-        ["git", "ls-files", "platform/temper", "jobs/recipes", "search_spaces"],
+        ["git", "ls-files", "platform/temper", "jobs/recipes", "jobs/runtime_env.yaml", "search_spaces"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     for name in tracked:
-        inside = re.sub(r"^jobs/recipes", "temper/examples/recipes", name.removeprefix("platform/"))
+        inside = re.sub(r"^jobs/", "temper/examples/", name.removeprefix("platform/"))
         inside = re.sub(r"^search_spaces", "temper/examples/search_spaces", inside)
         assert inside in names, f"{name} is not in the wheel"
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -104,8 +113,9 @@ def test_the_wheel_works_outside_the_repository(installed: Path, built: Path, ev
     assert (place / "board/index.html").read_text(encoding="utf-8").count("<table") >= 1
     # Recipes and spaces, by a command that reads them and the digits that scikit-learn has.
     code = (
-        "from pathlib import Path; from temper.demo import example; from temper.digits import write_digits;"
-        "from temper.recipe import load_recipe; from temper.search import load_space;"
+        "from pathlib import Path; from temper.shipped import example;"
+        "from temper.digits import write_digits; from temper.recipe import load_recipe;"
+        "from temper.search import load_space;"
         "load_recipe(example('recipes/digits.yaml')); load_space(example('search_spaces/joint.yaml'));"
         "print(len(list(write_digits(Path('images'))[0].rglob('*.png'))))"
     )
@@ -116,6 +126,29 @@ def test_the_wheel_works_outside_the_repository(installed: Path, built: Path, ev
         assert {path.name for path in (place / name).iterdir()} == {
             path.name for path in (ROOT / name).iterdir()
         }
+
+
+@pytest.mark.long
+def test_a_job_is_sent_by_an_installed_wheel(
+    installed: Path, digits: dict[str, Path], start_head: Any, tmp_path: Path
+) -> None:
+    """From a folder with nothing but the examples, to a cluster whose Python has no temper."""
+    (tmp_path / "cluster").mkdir()
+    start_head(python=bare(tmp_path / "cluster"))
+    place, program, out = tmp_path / "empty", installed / "temper", tmp_path / "shared/run"
+    place.mkdir()
+    run(program, "examples", ".", cwd=place)
+    assert (place / "jobs/runtime_env.yaml").read_text() == (ROOT / "jobs/runtime_env.yaml").read_text()
+    submit = [program, "job", "submit", "--id", "wheel", "--json", "--", "train", "jobs/recipes/tiny.yaml"]
+    for task in ("target", "source"):
+        submit += ["--set", f"data.{task}={digits[task]}"]
+    said = run(*submit, "--set", "epochs=2", "--out", out, cwd=place)
+    assert json.loads(said)["status"] == "SUCCEEDED", said
+    record = read_record(out / "record.json")
+    assert record.status == "ok"
+    assert record.recipe["epochs"] == 2
+    assert record.environment["packages"]["temper"] == temper.__version__
+    assert verify_shallow(out).passed
 
 
 def test_the_sdist_can_be_installed(built: Path, tmp_path: Path) -> None:
@@ -175,7 +208,7 @@ def test_the_citation_is_whole_and_of_this_version() -> None:
     assert str(citation["version"]) == re.sub(r"\.dev\d+$", "", temper.__version__)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/cluster.md"])
 def test_pages_name_the_wheel_of_this_version(page: str, built: Path) -> None:
     named = set(re.findall(r"temper-[\w.-]+\.whl", (ROOT / page).read_text(encoding="utf-8")))
     assert named == {path.name for path in built.glob("*.whl")}

@@ -92,6 +92,20 @@ def test_this_checkout_is_small_and_holds_no_key() -> None:
     assert not [name for name in parcel.files if name.startswith((".git/", ".venv/", "tests/"))]
 
 
+def test_a_folder_without_temper_is_sent_with_all_of_temper_s_code(tmp_path: Path) -> None:
+    environment = load_runtime_env(tmp_path, {"A": "1"})
+    (code,) = environment["py_modules"]
+    sent = pack(Path(code), environment["excludes"])
+    tracked = subprocess.run(["git", "ls-files"], cwd=code, capture_output=True, text=True, check=True).stdout
+    assert set(sent.files) >= set(tracked.splitlines()) >= {"__init__.py", "cli/__main__.py", "demo.py"}
+    assert environment["env_vars"]["A"] == "1"
+    assert "py_modules" not in load_runtime_env(ROOT, {})
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/runtime_env.yaml").write_text("excludes: [mine]\npy_modules: [s3://bucket/a.zip]\n")
+    own = load_runtime_env(tmp_path, {})
+    assert own == {"excludes": ["mine"], "env_vars": {}, "py_modules": ["s3://bucket/a.zip", code]}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -213,13 +227,16 @@ def request(**changes: Any) -> JobRequest:
     return validate(JobRequest, {**document, **changes}, "job")
 
 
+SHELL_WORDS = "name='$(reboot)' ;`x`"
+
+
 def test_a_command_survives_the_shell_of_the_cluster() -> None:
-    entrypoint = request(words=["train", "r.yaml", "--set", "name='$(reboot)' ;`x`"]).entrypoint
-    assert shlex.split(entrypoint) == ["python", "jobs/train.py", "r.yaml", "--set", "name='$(reboot)' ;`x`"]
+    entrypoint = request(words=["train", "r.yaml", "--set", SHELL_WORDS]).entrypoint
+    assert shlex.split(entrypoint) == ["python", "-m", "temper.cli", "train", "r.yaml", "--set", SHELL_WORDS]
     spoken = subprocess.check_output(
-        ["sh", "-c", entrypoint.replace("python jobs/train.py", "printf %s_")], text=True
+        ["sh", "-c", entrypoint.replace("python -m temper.cli train", "printf %s_")], text=True
     )
-    assert spoken == "r.yaml_--set_name='$(reboot)' ;`x`_"
+    assert spoken == f"r.yaml_--set_{SHELL_WORDS}_"
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,13 @@
-"""The command that copies the recipes and search spaces that come with temper."""
+"""The command that copies what comes with temper beside its code."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-import temper
 from temper.cli.options import Json, Verbose, app, here
 from temper.cli.show import finish, say, table_of
 from temper.errors import TemperError
-
-PLACES = {"recipes": "jobs/recipes", "search_spaces": "search_spaces"}
-"""Their folder in the package, and in the repository."""
 
 
 @app.command(epilog="Example: temper examples .")
@@ -23,10 +18,11 @@ def examples(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Copy the recipes and search spaces of temper into FOLDER, for those who have no repository."""
+    """Copy recipes, search spaces and what jobs need into FOLDER, for those who have no repository."""
     from temper.records import write_atomic
+    from temper.shipped import examples as shipped
 
-    found = dict(_found(here(folder)))
+    found = {here(folder) / place: file for place, file in shipped()}
     if not found:
         raise TemperError("this installation of temper lacks its examples; install it again")
     new = [path for path in found if not path.exists()]
@@ -39,12 +35,3 @@ def examples(
         as_json=as_json,
     )
     say(f"{len(new)} written, {len(found) - len(new)} were there already")
-
-
-def _found(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Where each goes, and where it is."""
-    package = Path(temper.__file__).parent
-    for name, place in PLACES.items():
-        installed = package / "examples" / name
-        origin = installed if installed.is_dir() else package.parents[1] / place
-        yield from ((folder / place / file.name, file) for file in sorted(origin.glob("*.yaml")))

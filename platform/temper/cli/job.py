@@ -48,7 +48,9 @@ def submit(
         str | None, typer.Option("--id", help="The same again resumes. [default: from --out]")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = True,
-    working_dir: Annotated[Path, typer.Option(help="The checkout of temper that is sent.")] = Path(),
+    working_dir: Annotated[
+        Path, typer.Option(help="The folder that is sent; a checkout of temper brings its code.")
+    ] = Path(),
     env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable; no keys.")] = None,
     max_mib: Annotated[float, typer.Option(min=0.1, help="Refuse to send more than this.")] = 100.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything; start no job.")] = False,

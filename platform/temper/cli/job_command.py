@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from temper.cluster.jobs import Parcel
 
 COMMANDS = ("train", "sweep", "crossval", "evaluate", "demo", "shards", "leaderboard")
-"""What runs as a job; each has its script in jobs/."""
+"""What runs as a job."""
 SENT_FOLDER = "/runtime_resources/working_dir_files/"
 """Part of the path of a folder that was sent to Ray with a job."""
 GOING_ON = ("train", "sweep")
@@ -114,9 +114,6 @@ def check_words(words: Words, parcel: "Parcel") -> dict[str, str]:
     parameters = words.parameters
     if parameters.get("dry_run"):
         raise UsageError("--dry-run belongs before the --, or runs here without a cluster")
-    script = f"jobs/{words.command}.py"
-    if not parcel.holds(script):
-        raise UsageError(f"{parcel.folder}: no {script} is sent; --working-dir must be a checkout of temper")
     reads: dict[str, str] = {}
     for purpose, place in _places(words, parcel):
         if is_shared(place):

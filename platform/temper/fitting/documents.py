@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from temper.data import Fit
-from temper.demo import example
 from temper.fitting.look import Look
 from temper.fitting.plan import BATCH_SIZE, FitPlan
 from temper.fitting.request import FitRequest
 from temper.search import SearchSpace, load_space
 from temper.seeds import derive_seed
+from temper.shipped import example
 from temper.spec import apply_overrides, parse_ratio, read_yaml
 
 ADVERSARY, ALPHA = "objective.adversary", "objective.alpha"

@@ -8,10 +8,12 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from temper.credentials import SECRET_NAME, find_secrets
-from temper.errors import UsageError
+from temper.shipped import PACKAGE, example
 from temper.spec import Spec, read_yaml
 
 RUNTIME_ENV = Path("jobs/runtime_env.yaml")
+CODE = Path("platform/temper")
+"""In a checkout."""
 PROBE_ANSWER = "temper-probe: "
 """Begins the line in which the job that looks at the storage answers."""
 ID_FORM = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
@@ -43,8 +45,7 @@ class JobRequest(Spec):
     @property
     def entrypoint(self) -> str:
         """What Ray's shell runs."""
-        script, *rest = self.words
-        return shlex.join(["python", f"jobs/{script}.py", *rest])
+        return shlex.join(["python", "-m", "temper.cli", *self.words])
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -57,19 +58,16 @@ class JobRequest(Spec):
 
 
 def load_runtime_env(working_dir: Path, variables: dict[str, str]) -> dict[str, Any]:
-    """``jobs/runtime_env.yaml`` of the folder, with further environment variables.
+    """``jobs/runtime_env.yaml`` of the folder, or temper's own, with further environment variables.
 
-    Raises:
-        UsageError: the folder is no checkout of temper.
+    A folder that is no checkout of temper runs the code of this process, which is sent beside it.
     """
     path = working_dir / RUNTIME_ENV
-    if not path.is_file():
-        raise UsageError(
-            f"{working_dir}: no {RUNTIME_ENV} here; --working-dir must be a checkout of temper, whose "
-            "jobs/ is run"
-        )
-    document = read_yaml(path)
-    return {**document, "env_vars": {**document.get("env_vars", {}), **variables}}
+    document = read_yaml(path if path.is_file() else example("runtime_env.yaml"))
+    found = {**document, "env_vars": {**document.get("env_vars", {}), **variables}}
+    if not (working_dir / CODE).is_dir():
+        found["py_modules"] = [*document.get("py_modules", []), str(PACKAGE)]
+    return found
 
 
 def next_free(name: str, used: set[str]) -> str:

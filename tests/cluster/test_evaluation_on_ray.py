@@ -10,7 +10,7 @@ import pytest
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.external_evaluation import evaluate_external
 from temper.cluster.external_model import ExternalModelSpec
-from temper.errors import RecipeError
+from temper.errors import ModelError, RecipeError
 from temper.records import RunFolder, read_outcomes
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -93,3 +93,23 @@ import torch
 def build():
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5))
 """
+
+
+def test_workers_that_open_another_model_make_no_record(digits: dict[str, Path], tmp_path: Path) -> None:
+    """Here a function without a seed; or nodes that see different files."""
+    build = "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, 5))\n"
+    (tmp_path / "zoo.py").write_text(build)
+    spec = ExternalModelSpec.model_validate(
+        {
+            "name": "zoo",
+            "model": f"{tmp_path / 'zoo.py'}:build",
+            "shards": digits["target"],
+            "image_size": 8,
+            "threat": {"norm": "linf", "eps": 0.02},
+            "evaluation": {"suite": "quick", "max_images": 20, "chunk_size": 10, "num_workers": 1},
+        }
+    )
+    with pytest.raises(ModelError, match="a worker process opened another model than this one"):
+        evaluate_external(spec, tmp_path / "run")
+    assert not (tmp_path / "run/record.json").exists()
+    assert not list((tmp_path / "run").rglob("chunk-*.safetensors"))

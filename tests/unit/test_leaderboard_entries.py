@@ -49,7 +49,7 @@ def test_an_honest_entry_enters_with_its_small_files(board: Path) -> None:
     names = {path.name for path in entry.iterdir()}
     assert names == {
         "record.json", "entry.json", "outcomes.parquet", "adversarial.safetensors", "recipe.yaml",
-        "figure.png",
+        "chunks.json", "figure.png",
     }  # fmt: skip
     document = json.loads((entry / "entry.json").read_text())
     assert document["left_out"] == ["checkpoint"]

@@ -10,6 +10,7 @@ from torch import Tensor
 from temper.cluster.resources import wants_gpu
 from temper.cluster.runtime import own_error, quiet_ray
 from temper.cluster.subject import Opened, Opener
+from temper.errors import ModelError
 from temper.evaluation import ChunkStore, EvaluationPlan, prepare
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import evaluate_chunk
@@ -17,6 +18,7 @@ from temper.evaluation.chunk_outcome import ChunkOutcome, join
 from temper.evaluation.result import main_cascade
 from temper.evaluation.store import pack, unpack
 from temper.host import use_cpu
+from temper.records import ModelSource
 
 MAX_RESTARTS = 3
 """Of an actor whose process dies."""
@@ -37,6 +39,7 @@ class ChunkWorker:
     def _opened(self) -> tuple[Opened, LabelledImages, Tensor]:
         """Opened by the first task: an error in there comes back as it is, one in ``__init__`` does not."""
         opened = self._opener()
+        _ = opened.source  # before it is asked
         return opened, *prepare(opened.test.images, opened.test.labels, self._plan)
 
     def evaluate(self, index: int) -> bytes:
@@ -46,13 +49,14 @@ class ChunkWorker:
         portion = LabelledImages(data.images[part], data.labels[part])
         rows = torch.from_numpy(opened.test.rows[part])
         found = evaluate_chunk(opened.model, portion, rows, kept[part], self._plan, index, opened.device)
-        return pack(found)
+        return pack(found.made_by(opened.source))
 
 
 def evaluate_on_actors(
     opener: Opener,
     plan: EvaluationPlan,
     num_images: int,
+    source: ModelSource,
     *,
     num_workers: int,
     num_threads: int,
@@ -65,7 +69,8 @@ def evaluate_on_actors(
     Chunks that ``store`` has are not repeated.
 
     Raises:
-        TemperError: the model or the images cannot be opened on a worker, or its processes keep dying.
+        TemperError: the model or the images cannot be opened on a worker, its processes keep dying, or the
+            model that it opens is not that of ``source``.
     """
     parts = list(plan.chunks(num_images))
     stored = {index: store.read(index) if store is not None else None for index in range(len(parts))}
@@ -73,7 +78,14 @@ def evaluate_on_actors(
     waiting = [index for index in range(len(parts)) if index not in found]
 
     def keep(index: int, one: ChunkOutcome) -> None:
+        if [chunk.model for chunk in one.sources] != [source]:
+            raise ModelError(
+                "a worker process opened another model than this one (its code or its weights differ): every "
+                "node must see the same file, and its function must return the same weights each time"
+            )
         found[index] = one
+        if store is not None:
+            store.write(index, one)
         if on_chunk is not None:
             done = sum(len(part.clean.labels) for part in found.values())
             standing = sum(int(main_cascade(part, plan).standing.sum()) for part in found.values())
@@ -86,7 +98,7 @@ def evaluate_on_actors(
         # there, for actors that start again.
         shared = ray.put(opener)
         actors = _start(shared, plan, min(num_workers, len(waiting)), num_threads, use_gpu)
-        _work_off(actors, waiting, store, keep)
+        _work_off(actors, waiting, keep)
     return join([found[index] for index in range(len(parts))])
 
 
@@ -103,10 +115,8 @@ def _start(shared: Any, plan: EvaluationPlan, count: int, num_threads: int, use_
     return [worker.remote(shared, plan, num_threads) for _ in range(count)]
 
 
-def _work_off(
-    actors: list[Any], waiting: list[int], store: ChunkStore | None, keep: Callable[[int, ChunkOutcome], None]
-) -> None:
-    """Hand chunks to whichever actor is free, and store what comes back."""
+def _work_off(actors: list[Any], waiting: list[int], keep: Callable[[int, ChunkOutcome], None]) -> None:
+    """Hand chunks to whichever actor is free, and keep what comes back."""
     import ray
 
     queue, running = list(waiting), {}
@@ -117,10 +127,7 @@ def _work_off(
         while running:
             (ready,), _ = ray.wait(list(running))
             actor, index = running.pop(ready)
-            one = unpack(ray.get(ready))
-            if store is not None:
-                store.write(index, one)
-            keep(index, one)
+            keep(index, unpack(ray.get(ready)))
             if queue:
                 index = queue.pop(0)
                 running[actor.evaluate.remote(index)] = (actor, index)

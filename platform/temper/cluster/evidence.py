@@ -9,7 +9,7 @@ from temper.evaluation.adversarial import write_adversarial
 from temper.evaluation.examples import choose_examples
 from temper.evaluation.figure import MAX_EXAMPLES, draw_figure
 from temper.recipe import Recipe
-from temper.records import RunFolder, discard_leftovers, write_once
+from temper.records import RunFolder, SourcesRecord, discard_leftovers, write_once
 from temper.tracking import build_evaluation_tracker
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ def write_evidence(
     picture = _draw(evaluation, opened, name, data_name, classes)
     write_outcomes(written.outcomes, evaluation.outcomes)
     write_adversarial(written.adversarial, evaluation.adversarial)
+    if evaluation.sources:
+        sources = SourcesRecord(chunks=evaluation.sources)
+        write_once(written.sources, sources.model_dump_json(indent=2) + "\n")
     if picture is not None:
         write_once(written.figure, picture)
 

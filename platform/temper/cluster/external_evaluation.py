@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from temper.cluster.evidence import write_evidence
-from temper.cluster.external_model import ExternalModelSpec, OpenExternalModel, digest_of_model
+from temper.cluster.external_model import ExternalModelSpec, OpenExternalModel
 from temper.cluster.facts import advised
 from temper.cluster.measuring import EVALUATION, measure
 from temper.cluster.record import Claim, make_foreign_record
@@ -132,7 +132,8 @@ def _evaluate_into(
     data = claim.data
     siblings = siblings_of(settings.siblings, data.classes, data.image_size, opened.device)
     identity = {
-        "model": digest_of_model(opened.model),
+        "model": opened.source.weights,
+        "code": opened.source.code,
         "images": fingerprint_of(opened.test),
         "rows": content_hash(opened.test.rows.tolist()),
         "plan": plan.hash,

@@ -1,6 +1,5 @@
 """Models of foreign origin: the function that makes one, and what tells it from another."""
 
-import hashlib
 import importlib
 import importlib.util
 import sys
@@ -10,10 +9,10 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from temper.cluster.foreign_code import digest_of_code
 from temper.cluster.subject import Opened, choose_device
 from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
 from temper.errors import ModelError, RecipeError
@@ -70,7 +69,8 @@ class OpenExternalModel:
         images = load_images(shards, spec.split, spec.image_size, spec.fit)
         chosen = stratified_subset(images.labels, spec.evaluation.max_images, spec.seed)
         test = Images(images.images[chosen], images.labels[chosen], images.rows[chosen])
-        return Opened(model.to(device).eval(), test, device)
+        code = digest_of_code(spec.model) if spec.backbone is None else ""
+        return Opened(model.to(device).eval(), test, device, code)
 
     def fresh(self) -> nn.Module:
         """The model built anew, from its file: what its module keeps is gone too."""
@@ -164,12 +164,3 @@ def _import(where: str) -> ModuleType:
         raise RecipeError(
             f"model: {where} cannot be imported ({type(problem).__name__}: {problem})"
         ) from problem
-
-
-def digest_of_model(model: nn.Module) -> str:
-    """SHA-256 over the names and values of its parameters and buffers, and its structure."""
-    digest = hashlib.sha256(str(model).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

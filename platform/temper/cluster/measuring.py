@@ -42,13 +42,13 @@ def measure(
     ``fresh`` makes models that were never asked; copies of the opened one are, where nothing is given.
 
     Raises:
-        TemperError: the model does not answer with logits, or cannot be opened on a worker.
+        TemperError: the model does not answer with logits, cannot be opened on a worker, or is another there.
     """
     test = opened.test
     fresh = fresh or copies_of(opened.model)
     data, _ = prepare(test.images, test.labels, plan)
     if store is not None:
-        drop_outdated(store, opened.model, data, plan, opened.device)
+        drop_outdated(store, opened.model, data, plan, opened.device, opened.source)
     if num_workers == 0:
         return evaluate_images(
             opened.model,
@@ -61,6 +61,7 @@ def measure(
             store=store,
             relatives=relatives,
             fresh=fresh,
+            source=opened.source,
             on_progress=on_progress,
         )
     start_ray()
@@ -68,6 +69,7 @@ def measure(
         opener,
         plan,
         len(test.labels),
+        opened.source,
         num_workers=num_workers,
         num_threads=num_threads,
         use_gpu=use_gpu,

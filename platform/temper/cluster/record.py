@@ -177,7 +177,12 @@ def _cost(state: TrainState | None, evaluation: Evaluation, device: torch.device
 
 def _evidence(written: RunFolder) -> dict[str, FileRecord]:
     """What the evaluation itself left there."""
-    paths = {"outcomes": written.outcomes, "adversarial": written.adversarial, "figure": written.figure}
+    paths = {
+        "outcomes": written.outcomes,
+        "adversarial": written.adversarial,
+        "chunks": written.sources,
+        "figure": written.figure,
+    }
     return {name: _file(written, path) for name, path in paths.items() if path.exists()}
 
 

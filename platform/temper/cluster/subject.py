@@ -1,7 +1,10 @@
 """What is evaluated: a trained model and its images."""
 
+import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import CheckpointError
 from temper.models import TaskModel, build_model, load_model_state
 from temper.recipe import Recipe, load_recipe
-from temper.records import RunFolder
+from temper.records import ModelSource, RunFolder
 from temper.storage import fetched, named
 from temper.training import TrainState, read_state
 
@@ -26,7 +29,26 @@ class Opened:
     model: nn.Module
     test: Images
     device: torch.device
+    code: str = ""
+    """The digest of the files that a model from elsewhere was read from."""
 
+    @cached_property
+    def source(self) -> ModelSource:
+        """What tells the model from another, before anything is asked of it."""
+        return ModelSource(weights=digest_of_model(self.model), code=self.code)
+
+
+def digest_of_model(model: nn.Module) -> str:
+    """SHA-256 over the names and values of its parameters and buffers, and its structure."""
+    digest = hashlib.sha256(ADDRESS.sub("", str(model)).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""Of a function that a structure shows: another in each process."""
 
 Opener = Callable[[], Opened]
 """Opens the same model and images in any process; what workers are given."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from temper.evaluation.threats import margins
-from temper.records import AttackRecord
+from temper.records import AttackRecord, ChunkSource, ModelSource
 from temper.spec import Threat
 
 CASCADE_TENSORS = ("standing", "worst_logits", "kept", "adversarial")
@@ -188,6 +188,12 @@ class ChunkOutcome:
     """Group -> (N, kinds x 5) bool: classified correctly under each kind and severity."""
     minimum_norms: Tensor | None = None
     """(N,) distance of the nearest point found that fools the model; 0 where wrong anyway, inf where none."""
+    sources: list[ChunkSource] = field(default_factory=list)
+    """Of each chunk in here; empty where nobody asked."""
+
+    def made_by(self, source: ModelSource) -> "ChunkOutcome":
+        """The same chunk, with the model that it is of."""
+        return replace(self, sources=[ChunkSource(**source.model_dump(), num_images=len(self.clean.labels))])
 
 
 def join(parts: Sequence[ChunkOutcome]) -> ChunkOutcome:
@@ -202,7 +208,8 @@ def join(parts: Sequence[ChunkOutcome]) -> ChunkOutcome:
     passes = PassCounts(*(sum(getattr(part.passes, name) for part in parts) for name in names))
     corrupted = {group: torch.cat([part.corrupted[group] for part in parts]) for group in parts[0].corrupted}
     norms = [part.minimum_norms for part in parts if part.minimum_norms is not None]
-    return ChunkOutcome(clean, cascades, passes, corrupted, torch.cat(norms) if norms else None)
+    sources = [source for part in parts for source in part.sources]
+    return ChunkOutcome(clean, cascades, passes, corrupted, torch.cat(norms) if norms else None, sources)
 
 
 def _join_members(turns: Sequence[MemberOutcome]) -> MemberOutcome:

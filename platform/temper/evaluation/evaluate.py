@@ -19,7 +19,7 @@ from temper.evaluation.plan import EvaluationPlan
 from temper.evaluation.result import Evaluation, main_cascade, summarise
 from temper.evaluation.statistics import wilson
 from temper.evaluation.store import ChunkStore
-from temper.records import Proportion
+from temper.records import ModelSource, Proportion
 
 NUM_KEPT = 48
 """Images whose adversarial examples are kept, for pictures and for checking a record."""
@@ -40,13 +40,15 @@ def evaluate_images(
     store: ChunkStore | None = None,
     relatives: Relatives | None = None,
     fresh: Fresh | None = None,
+    source: ModelSource | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Clean and robust accuracy of ``model`` (images (B,3,H,W) in [0,1] to logits (B,C)).
 
     ``images`` uint8 (N,3,H,W), ``labels`` and ``rows`` int64 (N,). The model is held still and left exactly
     as it was. The same seed gives the same outcomes. Chunks that ``store`` has are not attacked again.
-    ``fresh`` makes models that were never asked; copies of ``model`` are, where nothing is given.
+    ``fresh`` makes models that were never asked; copies of ``model`` are, where nothing is given. ``source``
+    is what each chunk is marked with.
 
     Raises:
         ModelError: the model does not answer with logits.
@@ -68,6 +70,7 @@ def evaluate_images(
                 torch.device(device),
                 _within(on_progress, found, part, plan, len(labels)),
             )
+            one = one.made_by(source) if source is not None else one
             if store is not None:
                 store.write(index, one)
         found.append(one)

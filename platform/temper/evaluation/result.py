@@ -19,6 +19,7 @@ from temper.evaluation.statistics import fold_spread, wilson
 from temper.evaluation.suite import Suite
 from temper.records import (
     AttackRecord,
+    ChunkSource,
     CorruptionRecord,
     GateRecord,
     MetricsRecord,
@@ -59,6 +60,9 @@ class Evaluation:
     minimum_norm: MinimumNormRecord | None = None
     worst_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     """(N,C) answers to the images as the attacks of the main cascade left them."""
+
+    sources: list[ChunkSource] = field(default_factory=list)
+    """Which model answered for each chunk."""
 
     @property
     def status(self) -> Literal["ok", "blocked"]:
@@ -102,6 +106,7 @@ def summarise(
         corruptions=_corruptions(found, plan),
         minimum_norm=_minimum_norm(found, plan),
         worst_logits=main.worst_logits,
+        sources=found.sources,
         **_other_threats(found, plan),
     )
 

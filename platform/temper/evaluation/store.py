@@ -20,7 +20,7 @@ from temper.evaluation.chunk_outcome import (
     MemberOutcome,
     PassCounts,
 )
-from temper.records import write_atomic
+from temper.records import ChunkSource, write_atomic
 from temper.spec import Threat, content_hash
 
 BEHAVIOUR = "behaviour.safetensors"
@@ -72,10 +72,11 @@ class ChunkStore:
         write_atomic(self.folder / BEHAVIOUR, save(tensors))
 
     def clear(self) -> None:
-        """Remove the chunks, once what they add up to is written elsewhere."""
-        for path in self.folder.glob("*.safetensors"):
-            path.unlink()
-        for folder in (self.folder, self.folder.parent):
+        """Remove all chunks, also of other identities, once what they add up to is written elsewhere."""
+        for pattern in ("*/*.safetensors", "*/.*.safetensors.*.tmp"):  # a killed process leaves the latter
+            for path in self.folder.parent.glob(pattern):
+                path.unlink()
+        for folder in (*self.folder.parent.glob("*"), self.folder.parent):
             if folder.is_dir() and not list(folder.iterdir()):
                 folder.rmdir()
 
@@ -105,7 +106,8 @@ def pack(found: ChunkOutcome) -> bytes:
         tensors[f"corrupted/{group}"] = corrupted
     if found.minimum_norms is not None:
         tensors["minimum_norms"] = found.minimum_norms
-    rest = {"cascades": cascades, "passes": asdict(found.passes)}
+    sources = [source.model_dump() for source in found.sources]
+    rest = {"cascades": cascades, "passes": asdict(found.passes), "sources": sources}
     tensors["rest"] = torch.frombuffer(bytearray(json.dumps(rest).encode()), dtype=torch.uint8)
     # Tensors of one memory are refused.
     return save({name: tensor.clone() for name, tensor in tensors.items()})
@@ -138,6 +140,7 @@ def unpack(content: bytes) -> ChunkOutcome:
         for name, tensor in tensors.items()
         if name.startswith("corrupted/")
     }
+    sources = [ChunkSource(**one) for one in rest.get("sources", [])]
     return ChunkOutcome(
-        clean, cascades, PassCounts(**rest["passes"]), corrupted, tensors.get("minimum_norms")
+        clean, cascades, PassCounts(**rest["passes"]), corrupted, tensors.get("minimum_norms"), sources
     )

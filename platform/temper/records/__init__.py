@@ -44,6 +44,7 @@ from temper.records.rejection import (
     UnderAttack,
     read_calibration,
 )
+from temper.records.sources import ChunkSource, ModelSource, SourcesRecord, read_sources
 
 __all__ = [
     "EXTERNAL",
@@ -53,6 +54,7 @@ __all__ = [
     "AdviceRecord",
     "AttackRecord",
     "Calibration",
+    "ChunkSource",
     "CorruptionRecord",
     "Cost",
     "CoveragePoint",
@@ -73,6 +75,7 @@ __all__ = [
     "MetricsRecord",
     "MinimumNormRecord",
     "ModelRecord",
+    "ModelSource",
     "OverTargets",
     "Preprocessing",
     "Promises",
@@ -81,6 +84,7 @@ __all__ = [
     "RejectionRecord",
     "RunFolder",
     "SavedImages",
+    "SourcesRecord",
     "Spread",
     "SuiteRecord",
     "SweepFolder",
@@ -101,6 +105,7 @@ __all__ = [
     "read_outcomes",
     "read_record",
     "read_saved_images",
+    "read_sources",
     "record_files",
     "refuse_second",
     "sha256_of",

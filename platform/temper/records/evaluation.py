@@ -203,8 +203,8 @@ class EvaluationRecord(Spec):
     environment: dict[str, Any]
     """git_commit, packages, python, platform, num_threads."""
     files: dict[str, FileRecord]
-    """checkpoint, recipe, outcomes, adversarial, figure; ``lineage`` where settings changed on the way (by
-    population-based training), so that the recipe alone does not repeat the run.
+    """checkpoint, recipe, outcomes, adversarial, chunks, figure; ``lineage`` where settings changed on the
+    way (by population-based training), so that the recipe alone does not repeat the run.
     """
 
 

@@ -103,6 +103,11 @@ class RunFolder:
         return self.path / "calibration.json"
 
     @property
+    def sources(self) -> Path:
+        """Which model answered for each chunk of the images."""
+        return self.path / "chunks.json"
+
+    @property
     def figure(self) -> Path:
         """Some of them as a picture, beside the accuracy of each class."""
         return self.path / "figure.png"
@@ -121,7 +126,9 @@ def refuse_second(run: RunFolder) -> None:
 def discard_leftovers(run: RunFolder) -> None:
     """Remove what an evaluation left that was cut short before its record: the next writes it anew."""
     refuse_second(run)
-    for path in (run.outcomes, run.adversarial, run.figure):
+    whole = (run.outcomes, run.adversarial, run.sources, run.figure)
+    half = [one for path in (*whole, run.record) for one in run.path.glob(f".{path.name}.*.tmp")]
+    for path in (*whole, *half):
         path.unlink(missing_ok=True)
 
 

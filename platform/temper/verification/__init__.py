@@ -3,13 +3,12 @@
 Add a check: a function of ``Evidence`` that returns ``Check``, and its call in ``check_record``.
 """
 
-from temper.verification.check import NOT_CHECKED, check_record, verify_shallow
+from temper.verification.check import check_record, unknown_of, verify_shallow
 from temper.verification.evidence import Evidence, read_evidence, record_of
 from temper.verification.recipe import is_run
 from temper.verification.record import Check, VerificationRecord, conclude, differences
 
 __all__ = [
-    "NOT_CHECKED",
     "Check",
     "Evidence",
     "VerificationRecord",
@@ -19,5 +18,6 @@ __all__ = [
     "is_run",
     "read_evidence",
     "record_of",
+    "unknown_of",
     "verify_shallow",
 ]

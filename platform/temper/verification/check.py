@@ -15,6 +15,7 @@ from temper.verification.evidence import COLUMNS, Evidence, read_evidence, recor
 from temper.verification.recipe import check_recipe, is_run
 from temper.verification.record import Check, VerificationRecord, conclude, differences
 from temper.verification.rejection import check_rejection
+from temper.verification.sources import UNKNOWN, check_sources
 
 NUMBERS: Final[tuple[Callable[[Evidence], Check], ...]] = (
     numbers.check_clean,
@@ -46,6 +47,8 @@ def check_record(path: Path) -> list[Check]:
     record = read_record(path)
     checks = [check_file(path.parent, name, file) for name, file in record.files.items()]
     checks.append(_check_names(is_run(record), record.files))
+    if "chunks" in record.files:
+        checks.append(check_sources(path, record))
     try:
         evidence = read_evidence(path)
     except RecordError as problem:
@@ -70,8 +73,13 @@ def verify_shallow(path: Path) -> VerificationRecord:
         name=read_record(file).name,
         depth="shallow",
         checks=check_record(file),
-        not_checked=["the model, the images and new attacks: a shallow check loads none", *NOT_CHECKED],
+        not_checked=["the model, the images and new attacks: a shallow check loads none", *unknown_of(file)],
     )
+
+
+def unknown_of(path: Path) -> list[str]:
+    """What no check of the record file ``path`` can say."""
+    return [*NOT_CHECKED, *([] if "chunks" in read_record(path).files else [UNKNOWN])]
 
 
 def check_file(folder: Path, name: str, file: FileRecord) -> Check:

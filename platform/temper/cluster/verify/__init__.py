@@ -14,7 +14,6 @@ from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, Proportion, read_record
 from temper.storage import named
 from temper.verification import (
-    NOT_CHECKED,
     Check,
     Evidence,
     VerificationRecord,
@@ -24,6 +23,7 @@ from temper.verification import (
     is_run,
     read_evidence,
     record_of,
+    unknown_of,
 )
 
 START_TOLERANCE: Final = 0.01
@@ -45,7 +45,7 @@ def verify_record(
     """
     file = record_of(path)
     record = read_record(file)
-    checks, not_checked = check_record(file), list(NOT_CHECKED)
+    checks, not_checked = check_record(file), unknown_of(file)
     if model is not None and is_run(record):
         raise UsageError(f"{file}: --model is for models from elsewhere; this one has a checkpoint")
     say = on_stage or (lambda _stage: None)

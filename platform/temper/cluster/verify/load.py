@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temper.cluster.evaluate import Start
-from temper.cluster.external_model import ExternalModelSpec, OpenExternalModel, digest_of_model
+from temper.cluster.external_model import ExternalModelSpec, OpenExternalModel
 from temper.cluster.rejection import Material, checkpoint_of, material_from, material_of
 from temper.cluster.subject import Opened, Subject
 from temper.data import ShardSet, Split
@@ -94,7 +94,7 @@ def _reopen_foreign(evidence: Evidence, model: str) -> Reopened:
     spec = validate(ExternalModelSpec, document, str(evidence.path))
     opened = OpenExternalModel(spec)()
     num_params = sum(parameter.numel() for parameter in opened.model.parameters())
-    digest = content_hash({"model": digest_of_model(opened.model)})
+    digest = content_hash({"model": opened.source.weights})
     problems = [
         *differences("model.num_params", record.model.num_params, num_params),
         *differences("model.backbone", record.model.backbone, type(opened.model).__name__),
@@ -111,7 +111,7 @@ def _reopen_foreign(evidence: Evidence, model: str) -> Reopened:
         settings=spec.evaluation,
         check=conclude("model", problems, f"{digest}, the same weights"),
         split=spec.split,
-        checkpoint=digest_of_model(opened.model),
+        checkpoint=opened.source.weights,
         material=material,
     )
 

@@ -1,6 +1,15 @@
 """An evaluation that is killed, changed, and begun again ends where a fresh one ends."""
 
+import json
+import os
 import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +17,13 @@ import pytest
 
 from temper.cluster.external_evaluation import evaluate_external
 from temper.cluster.external_model import ExternalModelSpec
-from temper.records import EvaluationRecord
+from temper.records import EvaluationRecord, read_record
+from temper.verification import verify_shallow
 
 MODEL = """
+import json
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -26,13 +39,18 @@ class Pooled(nn.Module):
 def build():
     return Pooled()
 """
+BESIDE = "Path(__file__).with_name('code.json').read_text()"
+HIDDEN = {"SEED": f"json.loads({BESIDE})['SEED']", "CODE": f"eval(json.loads({BESIDE})['CODE'])"}
+"""The same, read from where no digest of code looks."""
+ROUNDED = "(images + (((images * 16).round() / 16 * 255).round() / 255 - images).detach())"
 UNCHANGED = {"SEED": "0", "CODE": "images"}
 CHANGES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "nothing": ({}, {}),
     "weights": ({"SEED": "1"}, {}),
-    "forward": ({"CODE": "images.flip(1)"}, {}),
-    "forward of few images": ({"CODE": "torch.where(images.amax((1, 2, 3), True) < 1, 0.3, images)"}, {}),
-    "gradient": ({"CODE": "images.detach()"}, {}),
+    "code": ({"CODE": "images.flip(1)"}, {}),
+    "code of few images": ({"CODE": "torch.where(images.amax((1, 2, 3), True) < 1, 0.3, images)"}, {}),
+    "code of the gradient": ({"CODE": "images.detach()"}, {}),
+    "code of adversarial images": ({"CODE": ROUNDED}, {}),
     "rows": ({}, {"evaluation": {"suite": "quick", "chunk_size": 10, "max_images": 33}}),
     "chunks": ({}, {"evaluation": {"suite": "quick", "chunk_size": 15, "max_images": 40}}),
     "size": ({}, {"image_size": 9}),
@@ -42,45 +60,129 @@ CHANGES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
 }
 NUM_REPORTS = 8
 """Of progress that an unchanged evaluation makes, at least: two members for each of four chunks."""
+NUM_KILLS = 5 * len(CHANGES)
+WRITTEN_FRAC = 0.5
+"""Of kills, those that wait for a file to be half written."""
+TWICE_FRAC = 0.3
+"""Of kills, those after which the changed evaluation is killed too."""
+LEFT = {"adversarial.safetensors", "chunks.json", "figure.png", "outcomes.parquet", "record.json"}
+
+EVALUATING = """
+import json, os, sys, traceback
+from pathlib import Path
+
+import foolbox, matplotlib.figure, pyarrow.parquet, torch
+
+torch.set_num_threads(1)
+import temper.evaluation.figure
+from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.external_model import ExternalModelSpec
+
+for line in sys.stdin:
+    document, out = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        try:
+            evaluate_external(ExternalModelSpec.model_validate(document), Path(out))
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    print(json.dumps({"process": child}), flush=True)
+    print(json.dumps({"status": os.waitpid(child, 0)[1]}), flush=True)
+"""
+"""A process that evaluates in a process of its own what each line of its input names."""
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing is tidied up for it."""
+    """Ends an evaluation, in this process."""
 
 
-def evaluated(
-    folder: Path,
-    digits: dict[str, Path],
-    code: dict[str, str],
-    changes: dict[str, Any],
-    kill_after: float = float("inf"),
-) -> EvaluationRecord:
-    """Into ``folder``, ended after ``kill_after`` reports of progress."""
-    text = MODEL
-    for name, value in {**UNCHANGED, **code}.items():
-        text = text.replace(name, value)
+class Killer:
+    """Evaluates elsewhere, and ends that by SIGKILL."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", EVALUATING],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+        self.duration_s = 0.0
+        """Of an evaluation that nobody kills."""
+
+    def begin(self, document: dict[str, Any], out: Path) -> int:
+        """Its process."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([document, str(out)]) + "\n")
+        self.process.stdin.flush()
+        return self._said("process")
+
+    def end(self) -> int:
+        """How it ended: an exit status, or minus a signal."""
+        return os.waitstatus_to_exitcode(self._said("status"))
+
+    def kill(self, document: dict[str, Any], out: Path, dice: random.Random) -> bool:
+        """Kill it at a moment that ``dice`` choose; whether it was still there."""
+        waits_for_file, number = dice.random() < WRITTEN_FRAC, dice.randrange(8)
+        wait_s = 2 * self.duration_s if waits_for_file else dice.uniform(0, self.duration_s)
+        child, began, seen = self.begin(document, out), time.monotonic(), set[str]()
+        try:
+            while time.monotonic() - began < wait_s and len(seen) <= number:
+                seen |= half_written(out) if waits_for_file else set()
+                time.sleep(0 if waits_for_file else 0.001)
+        finally:
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(child, signal.SIGKILL)
+            status = self.end()
+        return status == -signal.SIGKILL
+
+    def _said(self, what: str) -> int:
+        assert self.process.stdout is not None
+        return int(json.loads(self.process.stdout.readline())[what])
+
+
+def half_written(out: Path) -> set[str]:
+    """Files under ``out`` that are being written, or were when their process was killed."""
+    with suppress(OSError):  # a folder that went while it was looked into
+        return {str(path) for path in out.rglob(".*.tmp")}
+    return set()
+
+
+def document_of(
+    folder: Path, digits: dict[str, Path], code: dict[str, str], changes: dict[str, Any], *, hidden: bool
+) -> dict[str, Any]:
+    """Write the model, and name it; ``hidden``: what changes of it is not in its code."""
+    said, text = {**UNCHANGED, **code}, MODEL
     folder.mkdir(parents=True, exist_ok=True)
+    for name, value in (HIDDEN if hidden else said).items():
+        text = text.replace(name, value)
     (folder / "zoo.py").write_text(text)
-    document = {
+    (folder / "code.json").write_text(json.dumps({"SEED": int(said["SEED"]), "CODE": said["CODE"]}))
+    return {
         "name": "zoo",
         "model": f"{folder / 'zoo.py'}:build",
-        "shards": digits["target"],
+        "shards": str(digits["target"]),
         "image_size": 8,
         "threat": {"norm": "linf", "eps": 0.02},
         "evaluation": {"suite": "quick", "chunk_size": 10, "max_images": 40},
         **changes,
     }
+
+
+def evaluated(document: dict[str, Any], out: Path, kill_after: float = float("inf")) -> EvaluationRecord:
+    """Into ``out``, ended after ``kill_after`` reports of progress."""
     reports = 0
 
-    def on_progress(*args: Any) -> None:
+    def on_progress(*_: Any) -> None:
         nonlocal reports
         reports += 1
         if reports > kill_after:
             raise Killed
 
-    return evaluate_external(
-        ExternalModelSpec.model_validate(document), folder / "run", on_progress=on_progress
-    )
+    return evaluate_external(ExternalModelSpec.model_validate(document), out, on_progress=on_progress)
 
 
 def measured(record: EvaluationRecord) -> dict[str, Any]:
@@ -95,21 +197,76 @@ def measured(record: EvaluationRecord) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """What each change comes to where nothing was there before."""
-    folder = tmp_path_factory.mktemp("fresh")
-    return {name: measured(evaluated(folder / name, digits, *change)) for name, change in CHANGES.items()}
+    found = {}
+    for name, change in CHANGES.items():
+        folder = tmp_path_factory.mktemp("fresh")
+        found[name] = measured(evaluated(document_of(folder, digits, *change, hidden=False), folder / "run"))
+    return found
 
 
+@pytest.fixture(scope="module")
+def killer(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Iterator[Killer]:
+    found, folder = Killer(), tmp_path_factory.mktemp("whole")
+    document = document_of(folder, digits, {}, {}, hidden=False)
+    for number in range(2):  # the first one comes before the process has started
+        found.begin(document, folder / str(number))
+        began = time.monotonic()
+        assert found.end() == 0
+        found.duration_s = time.monotonic() - began
+    yield found
+    assert found.process.stdin is not None
+    assert found.process.stdout is not None
+    found.process.stdin.close()
+    found.process.wait()
+    found.process.stdout.close()
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["in its code", "hidden"])
 @pytest.mark.parametrize("change", CHANGES)
+def test_an_evaluation_that_ends_early_goes_on_as_a_fresh_one(
+    change: str, hidden: bool, digits: dict[str, Path], fresh: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    kill_after = random.Random(change).randrange(NUM_REPORTS // 2, NUM_REPORTS)
+    with pytest.raises(Killed):
+        evaluated(document_of(tmp_path, digits, {}, {}, hidden=hidden), tmp_path / "run", kill_after)
+    changed = document_of(tmp_path, digits, *CHANGES[change], hidden=hidden)
+    assert measured(evaluated(changed, tmp_path / "run")) == fresh[change]
+
+
 @pytest.mark.parametrize(
-    "number", [0, *(pytest.param(number, marks=pytest.mark.long) for number in range(1, 5))]
+    "number", [0, *(pytest.param(number, marks=pytest.mark.long) for number in range(1, NUM_KILLS))]
 )
 def test_a_killed_evaluation_ends_as_a_fresh_one(
-    change: str, number: int, digits: dict[str, Path], fresh: dict[str, dict[str, Any]], tmp_path: Path
+    number: int,
+    killer: Killer,
+    digits: dict[str, Path],
+    fresh: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    record_property: Any,
 ) -> None:
-    kill_after = random.Random(f"{change}{number}").randrange(NUM_REPORTS)
-    with pytest.raises(Killed):
-        evaluated(tmp_path, digits, {}, {}, kill_after)
-    assert measured(evaluated(tmp_path, digits, *CHANGES[change])) == fresh[change]
+    """Killed by SIGKILL at any moment, also while a file is written; then one thing changes."""
+    dice, change, run = (
+        random.Random(f"kill {number}"),
+        list(CHANGES)[number % len(CHANGES)],
+        tmp_path / "run",
+    )
+    hidden = dice.random() < 0.5
+    while not killer.kill(document_of(tmp_path, digits, {}, {}, hidden=hidden), run, dice):
+        shutil.rmtree(run)  # it was over
+    record_property("change", change)
+    record_property("half_written", [Path(name).name for name in half_written(run)])
+    record_property("chunks", len(list(run.rglob("chunk-*.safetensors"))))
+    if (run / "record.json").exists():  # killed after its last word
+        change = "nothing"
+    else:
+        changed = document_of(tmp_path, digits, *CHANGES[change], hidden=hidden)
+        if dice.random() < TWICE_FRAC:
+            record_property("killed_again", killer.kill(changed, run, dice))
+        if not (run / "record.json").exists():
+            evaluated(changed, run)
+            assert {path.name for path in run.iterdir()} == LEFT
+    assert measured(read_record(run / "record.json")) == fresh[change]
+    assert verify_shallow(run).passed
 
 
 def test_what_is_changed_matters(fresh: dict[str, dict[str, Any]]) -> None:

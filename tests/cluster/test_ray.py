@@ -18,8 +18,7 @@ from safetensors.torch import load_file
 
 from temper.cluster.datasets import build_train_data, decode_splits, open_data
 from temper.cluster.launch import launch
-from temper.cluster.pacing import STEP_S
-from temper.cluster.streaming import StreamedBatches, load_images_with_ray
+from temper.cluster.streaming import STEP_S, StreamedBatches, load_images_with_ray
 from temper.cluster.sweep import sweep
 from temper.data import ShardSet, load_images
 from temper.errors import CheckpointError, ModelError, SearchSpaceError

@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import temper
-from temper.cluster.foreign_code import digest_of_code
+from temper.cluster.external_code import digest_of_code
 from temper.cluster.subject import digest_of_model
 from temper.cluster.verify import verify_record
 from temper.errors import RecordError

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.placing import Share
+from temper.cluster.resources import Share
 from temper.cluster.runtime import result_of, start_ray
 from temper.recipe import Recipe, load_recipe
 from temper.records import EvaluationRecord, RunFolder

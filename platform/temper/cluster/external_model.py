@@ -12,7 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from temper.cluster.foreign_code import digest_of_code
+from temper.cluster.external_code import digest_of_code
 from temper.cluster.subject import Opened, choose_device
 from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
 from temper.errors import ModelError, RecipeError

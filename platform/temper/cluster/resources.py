@@ -1,9 +1,11 @@
-"""What the cluster has, and what it may grow to."""
+"""What the cluster has and may grow to, and how many runs fit on it at once."""
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
-from temper.errors import UsageError
+from temper.errors import SearchSpaceError, UsageError
+from temper.recipe import WorkersSpec
 
 LIMITS = "TEMPER_CLUSTER_MAX"
 """Environment variable that says how far a cluster grows, as in ``CPU=128,GPU=10``; cluster.yaml sets it.
@@ -47,3 +49,39 @@ def limits() -> dict[str, int]:
             raise UsageError(f"{LIMITS}: {text!r} is not understood; as in 'CPU=128,GPU=10'")
         found[resource] = int(number)
     return found
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker takes of the cluster."""
+
+    cpus: int
+    gpus: float
+
+    @classmethod
+    def of(cls, workers: WorkersSpec) -> "Share":
+        return cls(workers.cpus_per_worker, workers.gpus_per_worker if wants_gpu(workers.use_gpu) else 0.0)
+
+
+def max_concurrent(workers: WorkersSpec) -> int:
+    """Runs that fit on the cluster at once: Ray Tune does not see what nested workers take.
+
+    Raises:
+        SearchSpaceError: not even one fits.
+    """
+    share, count = Share.of(workers), workers.num_shares
+    fitting = num_cpus() // (share.cpus * count)
+    if fitting == 0:
+        raise SearchSpaceError(
+            f"workers: a trial needs {share.cpus * count} CPUs, the cluster has {num_cpus()}; "
+            f"lower cpus_per_worker or num_workers, or, where it grows, say how far in {LIMITS}"
+        )
+    if share.gpus:
+        on_gpus = int(num_gpus() / (share.gpus * count) + 1e-9)
+        if on_gpus == 0:
+            raise SearchSpaceError(
+                f"workers: a trial needs {share.gpus * count:g} GPUs, the cluster has {num_gpus()}; "
+                "lower gpus_per_worker or num_workers, or set use_gpu: false"
+            )
+        fitting = min(fitting, on_gpus)
+    return fitting

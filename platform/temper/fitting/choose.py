@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from temper.cluster.placing import max_concurrent
+from temper.cluster.resources import max_concurrent
 from temper.cluster.runtime import start_ray
 from temper.data import Fit, ShardSet
 from temper.errors import ModelError, TrainingError

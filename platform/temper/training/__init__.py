@@ -2,14 +2,18 @@
 
 from temper.training.candidate import Origin
 from temper.training.data import TrainData
-from temper.training.deferred_validation import DeferredValidation, Validator, validate_waiting
+from temper.training.deferred_validation import (
+    DeferredValidation,
+    Validator,
+    finish_validation,
+    validate_waiting,
+)
 from temper.training.loop import train
 from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import read_head
 from temper.training.rate import RateTest
 from temper.training.samples import read_samples
 from temper.training.saving import read_last
-from temper.training.settle import finish_validation
 from temper.training.state import TrainState, read_state
 from temper.training.worker import Action, DistributedWorker, Notice, Worker
 

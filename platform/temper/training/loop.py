@@ -15,7 +15,13 @@ from temper.training.candidate import Origin, build_start_model, keep_head, keep
 from temper.training.checkpoint_policy import CheckpointTrigger
 from temper.training.compute import apply_compute, choose_compute
 from temper.training.data import TrainData, paired_batches
-from temper.training.deferred_validation import ImmediateValidation, Validator
+from temper.training.deferred_validation import (
+    ImmediateValidation,
+    Validator,
+    close,
+    finish_validation,
+    settle,
+)
 from temper.training.epoch import Tally, run_epoch
 from temper.training.free import FreeStep
 from temper.training.guard import Collapse, find_collapse, guard_of
@@ -27,7 +33,6 @@ from temper.training.range_test import measure_rate
 from temper.training.rate import UNMEASURED
 from temper.training.samples import build_sample_log
 from temper.training.saving import Parts, restore, save_checkpoint
-from temper.training.settle import close, finish_validation, settle
 from temper.training.start_model import StartModel
 from temper.training.state import Passes, TrainState
 from temper.training.step import TrainStep

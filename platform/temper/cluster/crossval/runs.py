@@ -7,7 +7,7 @@ from typing import Any
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.evaluation_tasks import evaluate_on_cluster
 from temper.cluster.launch import launch, start_weights
-from temper.cluster.placing import Share, max_concurrent
+from temper.cluster.resources import Share, max_concurrent
 from temper.cluster.runtime import quiet_ray
 from temper.cluster.workers import MAX_RESTARTS, OWN
 from temper.credentials import mask

@@ -9,7 +9,7 @@ from temper.cluster.datasets import OpenData, check_batch_sizes, decode_splits, 
 from temper.cluster.evaluation_tasks import evaluate_all
 from temper.cluster.holding import hold
 from temper.cluster.launch import check_model, refuse_former_batches, start_probe, start_weights
-from temper.cluster.placing import max_concurrent
+from temper.cluster.resources import max_concurrent
 from temper.cluster.runtime import start_ray
 from temper.cluster.sweep.summary import read_summary, write_summary
 from temper.cluster.sweep.trial import Shared, origin_key, start_key

@@ -12,7 +12,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from temper.cluster.placing import Share, max_concurrent
+from temper.cluster.resources import Share, max_concurrent
 from temper.cluster.sweep.population import mutable_values, read_lineage
 from temper.cluster.sweep.schedulers import FAILED, RUNG, build_scheduler
 from temper.cluster.sweep.trial import Shared, run_trial

@@ -15,11 +15,12 @@ from temper.errors import JobError
 from temper.spec import validate
 
 ROOT = Path(__file__).parents[2]
+AGENT_ATTEMPTS = 20
 LONGER_THAN_RAY_WATCHES_S = 4
 OUR_PYTHON = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 THEIRS = "mine-probe-0123abcd"
 """A job that is called like a probe, and is somebody else's."""
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,14 @@ def head(ray_cluster: None) -> Head:
     import ray
 
     found = connect(f"http://{ray._private.worker.get_dashboard_url()}")
-    found.start(THEIRS, "true", {}, {})
+    for attempt in range(AGENT_ATTEMPTS):
+        try:
+            found.start(THEIRS, "true", {}, {})
+            break
+        except JobError as problem:  # the head is up before its agent
+            if "No available agent" not in str(problem) or attempt == AGENT_ATTEMPTS - 1:
+                raise
+            time.sleep(2)
     return found
 
 
@@ -48,14 +56,12 @@ def listed(head: Head) -> list[str]:
     return [job.submission_id for job in head.client.list_jobs() if job.submission_id]
 
 
-@pytest.mark.long
 def test_a_look_at_the_storage_leaves_no_job(head: Head, tmp_path: Path) -> None:
     assert "is written and seen by the head" in check_storage(head, request(tmp_path / "out")).found
     assert listed(head) == [THEIRS]
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.long
 def test_a_look_that_finds_a_fault_leaves_no_job(head: Head, tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"data\.target: node .* finds no /nowhere/t"):
         check_storage(head, request(tmp_path, reads={"data.target": "/nowhere/t"}))
@@ -70,7 +76,6 @@ def test_a_look_that_fails_is_an_error_and_leaves_no_job(head: Head, tmp_path: P
     assert listed(head) == [THEIRS]
 
 
-@pytest.mark.long
 def test_a_look_that_is_given_up_is_ended_and_leaves_no_job(
     head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,7 +234,7 @@ def test_workers_and_streams_change_nothing_but_rounding(tiny_recipe: Any, tmp_p
     """The tiny recipe with BatchNorm held still; in training it normalizes the part of each worker."""
     metrics: dict[tuple[int, bool], list[dict[str, float]]] = {}
     batches: dict[tuple[int, bool], dict[tuple[int, int], list[int]]] = {}
-    for which in [(num_workers, resident) for num_workers in (0, 1, 2) for resident in (True, False)]:
+    for which in [(num_workers, resident) for num_workers in (0, 2) for resident in (True, False)]:
         recipe = tiny_recipe(
             workers={"num_workers": which[0]},
             data__resident=which[1],

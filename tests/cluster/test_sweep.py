@@ -192,7 +192,7 @@ def test_a_population_hands_weights_and_settings_on(tiny_recipe: Any, tmp_path: 
 def test_trials_that_cannot_be_placed_are_refused(
     workers: dict[str, Any], message: str, tiny_recipe: Any, tmp_path: Path
 ) -> None:
-    recipe = tiny_recipe(workers=workers)
+    recipe = tiny_recipe(workers=workers, data__batch_size=256)
     with pytest.raises(SearchSpaceError, match=message):
         sweep(recipe.resolved(), space(samples=2), tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()

@@ -91,7 +91,7 @@ def test_they_stand_between_measured_models_and_say_what_they_are(own: Path, tmp
         "| Between | 99.0 | 50.0 | external evaluation, flagged as unreliable | 98.0 | yes | WRN-70-16 | "
         "Nowhere 2026 | An Invented Defence <https://example.org/paper?a=1&b=2> | By Eve. |" in markdown
     )
-    assert "| Claimed | 99.0 |  | authors' report only | 98.0 |" in markdown
+    assert "| Claimed | 99.0 | – | authors' report only | 98.0 |" in markdown
     page = (out / "index.html").read_text()
     ranking = page[page.index('class="ranking"') : page.index("</table>")]
     names = re.findall(

@@ -131,9 +131,9 @@ def test_foolbox_sees_portions_too(network: TaskModel, member: Any, monkeypatch:
     with held_still(network, batch[:4]) as held:
         own = held.model(batch).argmax(1)
         seen: list[int] = []
-        held.twin.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-        found = member.run(held.twin, batch, own, threat, seed=0)
-        again = member.run(held.twin, batch, own, threat, seed=0)
+        held.folded.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+        found = member.run(held.folded, batch, own, threat, seed=0)
+        again = member.run(held.folded, batch, own, threat, seed=0)
     assert max(seen) == 5
     assert torch.equal(found, again)
     assert found.shape == batch.shape

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,7 +114,8 @@ def _count(
     """(2,C): images classified correctly, and images in all, of each class in this rank's share."""
     counts = torch.zeros(2, num_classes, dtype=torch.float64)
     for start, part in _own_parts(len(images.labels), _batch_size(images, worker.device), worker):
-        rows = slice(start + part.start, start + part.end)
+        # By number, which copies: images out of Ray's object store are not writable, and torch warns of that.
+        rows = np.arange(start + part.start, start + part.end)
         batch = torch.from_numpy(images.images[rows]).to(worker.device).float() / 255
         labels = torch.from_numpy(images.labels[rows]).to(worker.device)
         if perturb is not None:

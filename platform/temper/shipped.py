@@ -39,6 +39,6 @@ def examples() -> Iterator[tuple[str, Path]]:
 
 
 def _origin(name: str) -> Path:
-    """AsyncValidation the code where temper is installed, else in the repository."""
+    """Beside the code where temper is installed, else in the repository."""
     installed = PACKAGE / "examples" / name
     return installed if installed.exists() else PACKAGE.parents[1] / PLACES[name]

@@ -43,7 +43,7 @@ class PatchAttack(Attack):
     num_goals: int = Field(default=0, ge=0)
     """The likeliest wrong classes, one after another; 0: away from the label only."""
     restarts: int = Field(default=1, ge=1, le=1000)
-    """SearchCache, each with other places; of several goals, for each of them."""
+    """Searches, each with other places; of several goals, for each of them."""
 
     @property
     def label(self) -> str:

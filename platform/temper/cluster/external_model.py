@@ -57,7 +57,7 @@ class ExternalModelSpec(Spec):
 
 @dataclass(frozen=True)
 class OpenExternalModel:
-    """Opens the model and the images of a ``ExternalModelSpec``, in whichever process it is called."""
+    """Opens the model and the images of an ``ExternalModelSpec``, in whichever process it is called."""
 
     spec: ExternalModelSpec
 
@@ -151,7 +151,7 @@ def _import(where: str) -> ModuleType:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        # AsyncValidation the file's own helpers, as if it had been run.
+        # Beside the file's own helpers, as if it had been run.
         sys.path.insert(0, str(path.resolve().parent))
         try:
             spec.loader.exec_module(module)

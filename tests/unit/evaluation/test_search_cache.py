@@ -1,4 +1,4 @@
-"""SearchCache that no eps changes: made once for a curve, with the outcomes of one for each eps."""
+"""Searches that no eps changes: made once for a curve, with the outcomes of one for each eps."""
 
 from typing import Any
 

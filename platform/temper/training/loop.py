@@ -10,18 +10,12 @@ from temper.models import set_trainable
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.tracking import Tracker
+from temper.training import deferred_validation as deferred
 from temper.training.averaging import build_average
 from temper.training.candidate import Origin, build_start_model, keep_head, keep_probe
 from temper.training.checkpoint_policy import CheckpointTrigger
 from temper.training.compute import apply_compute, choose_compute
 from temper.training.data import TrainData, paired_batches
-from temper.training.deferred_validation import (
-    ImmediateValidation,
-    Validator,
-    close,
-    finish_validation,
-    settle,
-)
 from temper.training.epoch import Tally, run_epoch
 from temper.training.free import FreeStep
 from temper.training.guard import Collapse, find_collapse, guard_of
@@ -53,7 +47,7 @@ def train(
     worker: Worker,
     tracker: Tracker,
     origin: Origin | None = None,
-    validator: Validator | None = None,
+    validator: deferred.Validator | None = None,
 ) -> TrainState:
     """Train ``recipe`` on ``feed`` into ``run``; an interrupted run goes on where it was.
 
@@ -80,11 +74,11 @@ class Training:
         worker: Worker,
         tracker: Tracker,
         origin: Origin | None = None,
-        validator: Validator | None = None,
+        validator: deferred.Validator | None = None,
     ) -> None:
         self.recipe, self.run, self.feed = recipe, run, feed
         self.worker, self.tracker = worker, tracker
-        self.validator = validator or ImmediateValidation()
+        self.validator = validator or deferred.ImmediateValidation()
         origin = origin or Origin()
         weights = origin.weights or recipe.model.weights
         self.probe = None if origin.probe is None else Probe.of(origin.probe)
@@ -117,7 +111,7 @@ class Training:
         if self.worker.is_chief and self.state.waiting:
             # No longer than training took: whoever validates may be waiting for our own CPU.
             self.validator.wait([one.epoch for one in self.state.waiting], self.state.train_s)
-            self.state = finish_validation(self.recipe, self.run, self.state, self.tracker)
+            self.state = deferred.finish_validation(self.recipe, self.run, self.state, self.tracker)
         return self.state
 
     def _train_phase(self, plan: PhasePlan) -> None:
@@ -206,11 +200,11 @@ class Training:
         self.state = advance(self.recipe, self.state, plan, epoch, metrics, passes, seconds, collapse)
         self.state = noted(self.state, epoch, metrics, self.model.controller.ranks(), is_waiting)
         if self.worker.is_chief:
-            self.state, answers = settle(self.recipe, self.run, self.state)
+            self.state, answers = deferred.settle(self.recipe, self.run, self.state)
             best = self.average.model if self.state.best_epoch == epoch else None
             save_checkpoint(self.run, self.state, step_state.parts(), best)
             self.tracker.log(metrics | {"cost/train_s": self.state.train_s}, epoch=epoch)
-            close(self.run, answers, self.tracker)
+            deferred.close(self.run, answers, self.tracker)
         self.trigger.saved()
         self.worker.barrier()
         self.worker.report(reported(self.state, metrics, epoch))

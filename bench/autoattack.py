@@ -58,11 +58,6 @@ def hardened(steps: int, threat: Threat) -> Callable[[Task], nn.Module]:
     return lambda task: fit(fresh("resnet8", task), task, steps, lr=3e-3, threat=threat)
 
 
-def linf(*sizes: float) -> tuple[Threat, ...]:
-    """Threat models of that norm."""
-    return tuple(Threat(eps=eps) for eps in sizes)
-
-
 def balls(norm: str, *sizes: float) -> tuple[Threat, ...]:
     """Threat models of ``norm``."""
     return tuple(Threat(norm=norm, eps=eps) for eps in sizes)

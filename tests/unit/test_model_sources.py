@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from tests.unit.ended_early import Killed, ends_after
 
 import temper
 from temper.cluster.external_code import digest_of_code
@@ -45,22 +46,10 @@ class Means(torch.nn.Module):
         return logits
 
 
-class Killed(BaseException):
-    """Ends an evaluation."""
-
-
 def evaluated(
     model: torch.nn.Module, digits: dict[str, Path], out: Path, kill_after: float = float("inf")
 ) -> EvaluationRecord:
-    reports = 0
-
-    def on_progress(*_: Any) -> None:
-        nonlocal reports
-        reports += 1
-        if reports > kill_after:
-            raise Killed
-
-    return temper.evaluate(model, digits["target"], out=out, on_progress=on_progress, **CHUNKS)
+    return temper.evaluate(model, digits["target"], out=out, on_progress=ends_after(kill_after), **CHUNKS)
 
 
 def killed(model: torch.nn.Module, digits: dict[str, Path], out: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.ended_early import Killed, ends_after
 
 from temper.cluster.external_evaluation import evaluate_external
 from temper.cluster.external_model import ExternalModelSpec
@@ -94,10 +95,6 @@ for line in sys.stdin:
 """A process that evaluates in a process of its own what each line of its input names."""
 
 
-class Killed(BaseException):
-    """Ends an evaluation, in this process."""
-
-
 class Killer:
     """Evaluates elsewhere, and ends that by SIGKILL."""
 
@@ -174,15 +171,9 @@ def document_of(
 
 def evaluated(document: dict[str, Any], out: Path, kill_after: float = float("inf")) -> EvaluationRecord:
     """Into ``out``, ended after ``kill_after`` reports of progress."""
-    reports = 0
-
-    def on_progress(*_: Any) -> None:
-        nonlocal reports
-        reports += 1
-        if reports > kill_after:
-            raise Killed
-
-    return evaluate_external(ExternalModelSpec.model_validate(document), out, on_progress=on_progress)
+    return evaluate_external(
+        ExternalModelSpec.model_validate(document), out, on_progress=ends_after(kill_after)
+    )
 
 
 def measured(record: EvaluationRecord) -> dict[str, Any]:

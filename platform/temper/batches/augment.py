@@ -31,13 +31,10 @@ def augment(images: Tensor, spec: AugmentSpec | None, generator: torch.Generator
     shifts = torch.stack([uniform(2 * spec.shift_frac), uniform(2 * spec.shift_frac)], dim=1)
     flips = torch.ones(count, device=device)
     if spec.horizontal_flip:
-        flips = (
-            1
-            - 2
-            * draw_rows(
-                lambda n: torch.randint(0, 2, (n,), device=device, generator=generator), count, generator
-            ).float()
+        turned = draw_rows(
+            lambda n: torch.randint(0, 2, (n,), device=device, generator=generator), count, generator
         )
+        flips = 1 - 2 * turned.float()
     zooms = 1 + uniform(spec.zoom_frac) if spec.zoom_frac else None
     warped = warp(images, angles, shifts, flips, zooms)
     if spec.contrast_frac or spec.brightness or spec.gamma:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from temper.cli.options import Json, Verbose, app, here
-from temper.cli.show import console, finish, percent, progress_bar, say, table_of
+from temper.cli.show import console, finish, progress_bar, say, table_of
 from temper.errors import UsageError
+from temper.formats import percent
 
 if TYPE_CHECKING:
     from temper.fitting import FitPlan, FitRequest, FitResult, FitWatch, Look, Outcome
@@ -160,7 +161,7 @@ class _Clock:
         now = time.monotonic()
         if now - self._told >= TELL_EVERY_S:
             self._told = now
-            say(f"trainings {percent(self._remaining.share)} done, {self._left(now)} to the page")
+            say(f"trainings {percent(self._remaining.share)} % done, {self._left(now)} to the page")
 
     def ended(self, trial: str) -> None:
         if self._remaining is not None:
@@ -200,10 +201,10 @@ def _show(result: "FitResult", as_json: bool) -> None:
     rows = [
         [
             NAMES[model.kind],
-            percent(model.record.clean_acc.value).removesuffix(" %"),
-            percent(model.record.balanced_acc).removesuffix(" %"),
+            percent(model.record.clean_acc.value),
+            percent(model.record.balanced_acc),
             _interval(model.record.robust_acc),
-            percent(model.record.robust_balanced_acc).removesuffix(" %"),
+            percent(model.record.robust_balanced_acc),
         ]
         for model in outcome.models
     ]
@@ -226,8 +227,7 @@ def _show(result: "FitResult", as_json: bool) -> None:
 
 
 def _interval(value: "Proportion") -> str:
-    low, high = (percent(part).removesuffix(" %") for part in (value.low, value.high))
-    return f"{percent(value.value).removesuffix(' %')} ({low} to {high})"
+    return f"{percent(value.value)} ({percent(value.low)} to {percent(value.high)})"
 
 
 def _summary(result: "FitResult", outcome: "Outcome") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from temper import formats
 from temper.cli.show import finish, percent, progress_bar, say, table_of
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def board_table(board: "LeaderboardSummary") -> Any:
     rows = [
         [
             _board_name(entry.name, entry.baseline),
-            *(_bare(value) for value in (entry.clean_acc, entry.robust_acc, entry.source_acc)),
+            *(formats.percent(value) for value in (entry.clean_acc, entry.robust_acc, entry.source_acc)),
             "–" if entry.alpha is None else f"{entry.alpha:.3g}",
             entry.schedule,
             entry.adversary.split()[-1],
@@ -137,10 +138,6 @@ def _board_name(name: str, baseline: str | None) -> str:
     """What kind of baseline it is stands behind a name that does not say so, for there is little room."""
     says_so = baseline is None or name.endswith(baseline.split()[-1])
     return name if says_so else f"{name} ({baseline})"
-
-
-def _bare(value: float | None) -> str:
-    return percent(value).removesuffix(" %")
 
 
 def _with_interval(value: "Proportion") -> str:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from temper import formats
 from temper.addresses import in_words
 from temper.credentials import secrets_of, shown
 
@@ -48,7 +49,7 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]
 
 def percent(value: float | None) -> str:
     """A fraction as people read it."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{formats.percent(value)} %"
 
 
 @contextmanager

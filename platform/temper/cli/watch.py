@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from temper import formats
 from temper.cli.show import console, epoch_line, percent, say
 from temper.spec import format_ratio
 
@@ -104,7 +105,7 @@ class TrialTable:
 
 
 def _cells(trial: str, state: str, metrics: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
-    clean, robust = (percent(metrics.get(name)).removesuffix(" %") for name in (CLEAN, ROBUST))
+    clean, robust = (formats.percent(metrics.get(name)) for name in (CLEAN, ROBUST))
     return [trial, state, f"{metrics.get('epoch', 0):.0f}", clean, robust, settings(overrides)]
 
 

@@ -13,7 +13,7 @@ from temper.verification import numbers
 from temper.verification.cascades import curve_cascades, main_cascade, other_cascades
 from temper.verification.evidence import COLUMNS, Evidence, read_evidence, record_of
 from temper.verification.recipe import check_recipe, is_run
-from temper.verification.record import Check, VerificationRecord, conclude, differences
+from temper.verification.record import Check, VerificationRecord, check_of, differences
 from temper.verification.rejection import check_rejection
 from temper.verification.sources import UNKNOWN, check_sources
 
@@ -89,13 +89,13 @@ def check_file(folder: Path, name: str, file: FileRecord) -> Check:
         return Check(name=f"file {name}", passed=False, detail=f"{path}: no such file")
     found = sha256_of(path)
     problems = [] if found == file.sha256 else [f"{path}: SHA-256 is {found[:16]}, not {file.sha256[:16]}"]
-    return conclude(f"file {name}", problems, f"{file.path}, SHA-256 {found[:16]}")
+    return check_of(f"file {name}", problems, f"{file.path}, SHA-256 {found[:16]}")
 
 
 def _check_names(is_ours: bool, files: dict[str, FileRecord]) -> Check:
     needed = ("outcomes", "adversarial", *(("checkpoint", "recipe") if is_ours else ()))
     missing = [name for name in needed if name not in files]
-    return conclude("files", [f"the record names no {name}" for name in missing], f"{len(files)} files named")
+    return check_of("files", [f"the record names no {name}" for name in missing], f"{len(files)} files named")
 
 
 def check_columns(evidence: Evidence) -> Check:
@@ -117,7 +117,7 @@ def check_columns(evidence: Evidence) -> Check:
         found.discard("minimum_norm")  # nothing was there to be found
     problems = [f"no column '{name}'" for name in sorted(expected - found)]
     problems += [f"the record says nothing of the column '{name}'" for name in sorted(found - expected)]
-    return conclude("columns", problems, f"{len(found)} columns of {evidence.num_images} images")
+    return check_of("columns", problems, f"{len(found)} columns of {evidence.num_images} images")
 
 
 def check_outcomes(evidence: Evidence) -> Check:
@@ -132,12 +132,12 @@ def check_outcomes(evidence: Evidence) -> Check:
     for cascade in (*cascades, *curve_cascades(evidence)):
         problems += cascade.problems()
     problems += differences("data.num_images", record.data.num_images, evidence.num_images)
-    return conclude("outcomes", problems, f"{evidence.num_images} images, each member's work adds up")
+    return check_of("outcomes", problems, f"{evidence.num_images} images, each member's work adds up")
 
 
 def check_status(evidence: Evidence) -> Check:
     """The status is what the gates say."""
-    return conclude("status", _status_problems(evidence), f"{evidence.record.status}, as the gates say")
+    return check_of("status", _status_problems(evidence), f"{evidence.record.status}, as the gates say")
 
 
 def _status_problems(evidence: Evidence) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _status_problems(evidence: Evidence) -> Iterator[str]:
 
 def check_saved(evidence: Evidence) -> Check:
     """The saved adversarial images are of images that fell, with the labels and answers of the outcomes."""
-    return conclude(
+    return check_of(
         "saved images", _saved_problems(evidence), f"{len(evidence.saved.rows)} images, as in the outcomes"
     )
 

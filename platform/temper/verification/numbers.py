@@ -15,7 +15,7 @@ from temper.verification.cascades import (
     without_gaps,
 )
 from temper.verification.evidence import Evidence
-from temper.verification.record import Check, conclude, differences
+from temper.verification.record import Check, check_of, differences
 
 SEVERITIES = range(1, 6)
 
@@ -35,7 +35,7 @@ def check_clean(evidence: Evidence) -> Check:
     if record.metrics is not None:
         again = {"balanced_acc": found["balanced_acc"], "macro_f1": _macro_f1(prediction, columns["label"])}
         problems += _compare(record.metrics.clean, again, "metrics.clean.")
-    return conclude(
+    return check_of(
         "clean accuracy", problems, f"{record.clean_acc.count} of {evidence.num_images} images right"
     )
 
@@ -54,7 +54,7 @@ def check_robust(evidence: Evidence) -> Check:
         f1 = _macro_f1(worst, columns["label"])
         again = {"balanced_acc": found["robust_balanced_acc"], "macro_f1": f1}
         problems += _compare(record.metrics.robust, again, "metrics.robust.")
-    return conclude("robust accuracy", problems, f"{record.robust_acc.count} of {evidence.num_images} images")
+    return check_of("robust accuracy", problems, f"{record.robust_acc.count} of {evidence.num_images} images")
 
 
 def check_classes(evidence: Evidence) -> Check:
@@ -63,7 +63,7 @@ def check_classes(evidence: Evidence) -> Check:
     clean, robust = (_recalls(columns[name], columns["label"]) for name in ("correct", "robust"))
     found = {names[label]: {"clean_acc": clean[label], "robust_acc": robust[label]} for label in clean}
     problems = differences("per_class", evidence.record.per_class, found)
-    return conclude("per class", problems, f"{len(found)} classes")
+    return check_of("per class", problems, f"{len(found)} classes")
 
 
 def check_attacks(evidence: Evidence) -> Check:
@@ -72,7 +72,7 @@ def check_attacks(evidence: Evidence) -> Check:
     problems = [*_members("attacks", main_cascade(evidence), record.attacks)]
     for index, (cascade, attacks) in enumerate(other_cascades(evidence)):
         problems += _members(f"others.{index}.attacks", cascade, attacks)
-    return conclude("attacks", problems, f"{len(record.attacks)} members, one after the other")
+    return check_of("attacks", problems, f"{len(record.attacks)} members, one after the other")
 
 
 def _members(path: str, cascade: Cascade, attacks: Any) -> Iterator[str]:
@@ -98,7 +98,7 @@ def check_threats(evidence: Evidence) -> Check:
         problems.append("curve: lacks the main eps")
     together = np.logical_and.reduce([main.standing, *(cascade.standing for cascade, _ in others)])
     problems += differences("union_acc", record.union_acc, _share(together) if others else None)
-    return conclude("threat models", problems, f"{1 + len(others)}, and a curve of {len(record.curve)} eps")
+    return check_of("threat models", problems, f"{1 + len(others)}, and a curve of {len(record.curve)} eps")
 
 
 def check_corruptions(evidence: Evidence) -> Check:
@@ -121,7 +121,7 @@ def check_corruptions(evidence: Evidence) -> Check:
             "num_images": evidence.num_images,
         }
         problems += _compare(claimed, found, f"corruptions.{index}.")
-    return conclude("corruptions", problems, f"{len(evidence.record.corruptions)} groups")
+    return check_of("corruptions", problems, f"{len(evidence.record.corruptions)} groups")
 
 
 def check_minimum_norms(evidence: Evidence) -> Check:
@@ -141,7 +141,7 @@ def check_minimum_norms(evidence: Evidence) -> Check:
             **{name: value if np.isfinite(value) else None for name, value in chosen.items()},
         }
     problems = differences("minimum_norm", claimed, found)
-    return conclude("minimum norms", problems, "none" if found is None else f"{found['num_images']} images")
+    return check_of("minimum norms", problems, "none" if found is None else f"{found['num_images']} images")
 
 
 def check_promises(evidence: Evidence) -> Check:
@@ -162,7 +162,7 @@ def check_promises(evidence: Evidence) -> Check:
     source = record.source_acc
     if source is not None:
         problems += differences("source_acc", source, wilson(min(source.count, source.total), source.total))
-    return conclude("promises", problems, "robustness, consistency and adaptability")
+    return check_of("promises", problems, "robustness, consistency and adaptability")
 
 
 def _compare(claimed: Any, found: dict[str, Any], prefix: str = "") -> Iterator[str]:

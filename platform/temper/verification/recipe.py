@@ -8,7 +8,7 @@ from temper.records import EvaluationRecord, hash_of_recipe
 from temper.spec import read_yaml
 from temper.storage import beside
 from temper.verification.evidence import Evidence
-from temper.verification.record import Check, conclude, differences
+from temper.verification.record import Check, check_of, differences
 
 OF_EVALUATION = ("name", "tracking", "evaluation", "threat", "workers")
 """Fields of a recipe that may be others when the run is evaluated than when it was trained."""
@@ -25,10 +25,10 @@ def check_recipe(evidence: Evidence) -> Check:
     record = evidence.record
     problems = [*_repeated(record)]
     if not is_run(record):
-        return conclude("recipe", problems, "a model from elsewhere; what the record repeats of its settings")
+        return check_of("recipe", problems, "a model from elsewhere; what the record repeats of its settings")
     problems += differences("recipe_hash", record.recipe_hash, hash_of_recipe(record.recipe))
     problems += _beside(evidence)
-    return conclude("recipe", problems, f"{record.recipe_hash}, as trained")
+    return check_of("recipe", problems, f"{record.recipe_hash}, as trained")
 
 
 def _repeated(record: EvaluationRecord) -> Iterator[str]:

@@ -43,7 +43,7 @@ class VerificationRecord(Spec):
         return [check for check in self.checks if not check.passed]
 
 
-def conclude(name: str, problems: Iterable[str], good: str) -> Check:
+def check_of(name: str, problems: Iterable[str], good: str) -> Check:
     """A check that passes where there are no ``problems``."""
     found = list(problems)
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from temper.verification.evidence import Evidence
-from temper.verification.record import Check, conclude, differences
+from temper.verification.record import Check, check_of, differences
 
 SLACK = 1e-6
 """Shares are rounded."""
@@ -13,8 +13,8 @@ def check_rejection(evidence: Evidence) -> Check:
     """The figures that follow from outcomes and files, and those that bound one another."""
     measured = evidence.record.rejection
     if measured is None:
-        return conclude("rejection", [], "not measured")
-    return conclude("rejection", _problems(evidence), f"fitted to {measured.calibration.num_images} images")
+        return check_of("rejection", [], "not measured")
+    return check_of("rejection", _problems(evidence), f"fitted to {measured.calibration.num_images} images")
 
 
 def _problems(evidence: Evidence) -> Iterator[str]:

@@ -9,7 +9,7 @@ from temper.records import ChunkSource, EvaluationRecord, ModelSource, read_sour
 from temper.spec import content_hash
 from temper.storage import beside
 from temper.verification.recipe import is_run
-from temper.verification.record import Check, conclude, differences
+from temper.verification.record import Check, check_of, differences
 
 UNKNOWN = (
     "that one model answered for all images: this record, of an earlier temper or of no file, does not say "
@@ -23,7 +23,7 @@ def check_sources(path: Path, record: EvaluationRecord) -> Check:
         chunks = read_sources(beside(path.parent, record.files["chunks"].path)).chunks
     except RecordError as problem:
         return Check(name="chunks", passed=False, detail=str(problem))
-    return conclude("chunks", _problems(record, chunks), f"{len(chunks)} chunks, all of one model")
+    return check_of("chunks", _problems(record, chunks), f"{len(chunks)} chunks, all of one model")
 
 
 def _problems(record: EvaluationRecord, chunks: list[ChunkSource]) -> Iterator[str]:

@@ -17,8 +17,8 @@ from temper.verification import (
     Check,
     Evidence,
     VerificationRecord,
+    check_of,
     check_record,
-    conclude,
     differences,
     is_run,
     read_evidence,
@@ -99,7 +99,7 @@ def check_images(evidence: Evidence, opened: Reopened) -> Check:
         problems.append("the outcomes are of other images than the recipe chooses")
     elif not np.array_equal(test.labels, evidence.columns["label"]):
         problems.append("the outcomes have other labels than the shards")
-    return conclude("images", problems, f"{len(test.rows)} images, {record.data.fingerprint}")
+    return check_of("images", problems, f"{len(test.rows)} images, {record.data.fingerprint}")
 
 
 def _changed(name: str, claimed: DataRecord | None, opened: Reopened, task: str) -> Iterator[str]:
@@ -136,7 +136,7 @@ def check_start(evidence: Evidence, opened: Reopened, not_checked: list[str]) ->
     problems = [*_flips("source_acc", record.source_acc, start.source_accuracy(start.subject.model))]
     if start.model is None:
         not_checked.append("source_retention and adaptability: the weights of the start are gone")
-        return conclude("source and start", problems, "source accuracy")
+        return check_of("source and start", problems, "source accuracy")
     own = start.own_source_accuracy()
     now = record.source_acc
     retention = now.value / own.value if now is not None and own is not None and own.count else None
@@ -145,7 +145,7 @@ def check_start(evidence: Evidence, opened: Reopened, not_checked: list[str]) ->
     for name in ("frozen_start_balanced_acc", "gain"):
         one, other = getattr(claimed, name, None), getattr(found, name, None)
         problems += differences(f"promises.adaptability.{name}", one, other, START_TOLERANCE)
-    return conclude("source and start", problems, "source accuracy, retention and adaptability")
+    return check_of("source and start", problems, "source accuracy, retention and adaptability")
 
 
 def _flips(name: str, claimed: Proportion | None, found: Proportion | None) -> list[str]:

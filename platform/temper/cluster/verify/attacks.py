@@ -23,7 +23,7 @@ from temper.evaluation.threats import is_valid
 from temper.records import GateRecord
 from temper.seeds import derive_seed
 from temper.statistics import binomial_tail
-from temper.verification import Check, Evidence, conclude, differences
+from temper.verification import Check, Evidence, check_of, differences
 
 MAX_FLIPPED_FRAC: Final = 0.005
 """Of clean predictions, which float arithmetic may change on another machine."""
@@ -73,7 +73,7 @@ class Reexamined:
                     getattr(found, name),
                     METRIC_TOLERANCE,
                 )
-        return conclude("predictions", problems, f"{len(claimed)} images, {flipped} predictions flipped")
+        return check_of("predictions", problems, f"{len(claimed)} images, {flipped} predictions flipped")
 
     def check_adversarial(self) -> Check:
         """Saved images obey the threat model and fool the model as claimed, and none is left out."""
@@ -88,7 +88,7 @@ class Reexamined:
             )
         places = np.flatnonzero(np.isin(columns["row"], saved.rows))
         if not np.array_equal(columns["row"][places], saved.rows):
-            return conclude("adversarial images", [*problems, "not in the order of the outcomes"], "")
+            return check_of("adversarial images", [*problems, "not in the order of the outcomes"], "")
         images = torch.from_numpy(saved.images)
         valid = is_valid(self.data.images[torch.from_numpy(places)].float() / 255, images, record.threat)
         if not valid.all():
@@ -97,7 +97,7 @@ class Reexamined:
         if returned > max(1, MAX_RETURNED_FRAC * len(images)):
             problems.append(f"{returned} of {len(images)} images do not fool the model as claimed")
         good = f"{len(images)} images within {record.threat.label}, {returned} answered otherwise"
-        return conclude("adversarial images", problems, good)
+        return check_of("adversarial images", problems, good)
 
     def _answer(self, images: Tensor) -> np.ndarray:
         """(K,) what the model takes float images for; -1 where its answer is not finite."""
@@ -154,7 +154,7 @@ def judge_fallen(num_fallen: int, num_sampled: int, num_robust: int) -> Check:
             f"(at least {share.low:.1%} of all, {MAX_FALLEN_FRAC:.1%} are allowed)"
         )
     good = f"of {num_sampled} images, {num_robust} counted as robust, {num_fallen} fell to new attacks"
-    return conclude("attacked again", problems, good)
+    return check_of("attacked again", problems, good)
 
 
 def judge_search(num_fallen: int, num_apart: int, num_sampled: int) -> Check:
@@ -168,7 +168,7 @@ def judge_search(num_fallen: int, num_apart: int, num_sampled: int) -> Check:
     seen = f"{num_fallen} of {num_sampled} images count as robust but fell to new attacks"
     luck = f"two new searches with other seeds differ in {num_apart}"
     problems = [f"{seen}, and {luck}: chance {surprise:.2g}"] if surprise < MAX_SURPRISE else []
-    return conclude("attacked again", problems, f"{seen}, which may be luck: {luck}")
+    return check_of("attacked again", problems, f"{seen}, which may be luck: {luck}")
 
 
 def judge_gates(claimed: list[GateRecord], found: list[GateRecord]) -> Check:
@@ -183,4 +183,4 @@ def judge_gates(claimed: list[GateRecord], found: list[GateRecord]) -> Check:
         for gate in found
         if passed.get(gate.name) and not gate.passed
     ]
-    return conclude("gates again", problems, f"{len(found)} gates, as in the record")
+    return check_of("gates again", problems, f"{len(found)} gates, as in the record")

@@ -17,7 +17,7 @@ from temper.records import EvaluationRecord, RunFolder, hash_of_recipe
 from temper.spec import content_hash, read_yaml, validate
 from temper.storage import beside
 from temper.training import read_state
-from temper.verification import Check, Evidence, conclude, differences, is_run
+from temper.verification import Check, Evidence, check_of, differences, is_run
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _reopen_run(evidence: Evidence) -> Reopened:
         opened=Opened(subject.model, subject.test, subject.device),
         shards=subject.shards,
         settings=recipe.evaluation,
-        check=conclude("model", problems, f"{record.model.num_params} parameters, as described"),
+        check=check_of("model", problems, f"{record.model.num_params} parameters, as described"),
         start=Start.of(subject),
         checkpoint=checkpoint_of(subject),
         material=lambda: material_of(subject),
@@ -109,7 +109,7 @@ def _reopen_foreign(evidence: Evidence, model: str) -> Reopened:
         opened=opened,
         shards={"target": shards},
         settings=spec.evaluation,
-        check=conclude("model", problems, f"{digest}, the same weights"),
+        check=check_of("model", problems, f"{digest}, the same weights"),
         split=spec.split,
         checkpoint=opened.source.weights,
         material=material,
@@ -126,7 +126,7 @@ def check_suite(record: EvaluationRecord, settings: EvaluationSpec, num_classes:
         if suite.name == record.suite.name:
             return f"the suite: version {record.suite.version}, this temper has {suite.version}"
         problems = [f"suite.name is {record.suite.name!r} in the record, its recipe says {suite.name!r}"]
-        return conclude("suite", problems, "")
+        return check_of("suite", problems, "")
     own = [attack for attack in record.attacks if not attack.name.startswith(("carried", "gate"))]
     expected = [
         {"name": member.name, "settings": member.model_dump(mode="json")}
@@ -137,4 +137,4 @@ def check_suite(record: EvaluationRecord, settings: EvaluationSpec, num_classes:
         *differences("suite", record.suite, suite.record),
         *differences("attacks", claimed, expected),
     ]
-    return conclude("suite", problems, f"{suite.name} version {suite.version}, {suite.hash}")
+    return check_of("suite", problems, f"{suite.name} version {suite.version}, {suite.hash}")

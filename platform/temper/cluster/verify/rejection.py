@@ -10,7 +10,7 @@ from temper.cluster.rejection import attacked_images, calibrate_opened, measure_
 from temper.cluster.verify.load import Reopened
 from temper.errors import TemperError
 from temper.records import Calibration, RejectionRecord
-from temper.verification import Check, Evidence, conclude, differences
+from temper.verification import Check, Evidence, check_of, differences
 
 TOLERANCE: Final = 0.005
 """Of shares, areas and, relative to their size, of thresholds: float arithmetic differs between machines."""
@@ -30,13 +30,13 @@ def check_rejection(evidence: Evidence, opened: Reopened, logits: Tensor) -> Che
     if claimed is None or material is None or calibration is None:
         present = ("the record has" if claimed else "has not", "its recipe asks" if material else "asks not")
         problems = [] if claimed is None and material is None else [" rejection, ".join(present) + " for it"]
-        return conclude("rejection again", problems, "not asked for")
+        return check_of("rejection again", problems, "not asked for")
     attacked = attacked_images(saved.threat, torch.from_numpy(saved.images), saved.predictions)
     # Logits under attack are not kept; the clean ones take their place, and those figures are not compared.
     found = measure_on(opened.opened, attacked, logits, material, calibration)
     problems = [*_calibrations(claimed.calibration, calibration), *_figures(claimed, found, len(logits))]
     seen = f"temperature and thresholds from {calibration.num_images} images, and what they do"
-    return conclude("rejection again", problems, seen)
+    return check_of("rejection again", problems, seen)
 
 
 def _calibrations(claimed: Calibration, found: Calibration) -> Iterator[str]:

@@ -17,12 +17,12 @@ from torch import nn
 
 from masked_models import load_digits
 from temper.attacks import PGD
-from temper.cluster.subject import Subject
 from temper.evaluation import CascadePlan, EvaluationPlan, prepare, suite_for
 from temper.evaluation.chunk import evaluate_chunk
 from temper.models import ModelSpec, build_model
 from temper.recipe import load_recipe
 from temper.records import RunFolder
+from temper.runs.target import Subject
 from temper.spec import Threat
 from temper.training import read_state
 

@@ -9,9 +9,9 @@ import pytest
 
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.external_evaluation import evaluate_external
-from temper.cluster.external_model import ExternalModelSpec
 from temper.errors import ModelError, RecipeError
 from temper.records import RunFolder, read_outcomes
+from temper.runs.external_model import ExternalModelSpec
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

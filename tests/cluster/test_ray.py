@@ -16,13 +16,14 @@ import ray.data
 import torch
 from safetensors.torch import load_file
 
-from temper.cluster.datasets import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.launch import launch
 from temper.cluster.streaming import STEP_S, StreamedBatches, load_images_with_ray
 from temper.cluster.sweep import sweep
 from temper.data import ShardSet, load_images
 from temper.errors import CheckpointError, ModelError, SearchSpaceError
 from temper.records import RunFolder, SweepFolder, read_ledger
+from temper.runs.open_data import open_data
 from temper.search import SearchSpace
 from temper.tracking import JsonlTracker
 from temper.training import DeferredValidation, Worker, read_samples, train

@@ -8,13 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from temper.cluster.datasets import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.launch import claim, launch
 from temper.cluster.sweep import sweep
 from temper.errors import CheckpointError, RecipeError, SearchSpaceError
 from temper.recipe import Recipe
 from temper.records import RunFolder
+from temper.runs.open_data import open_data
 from temper.search import SearchSpace
 from temper.tracking import JsonlTracker
 from temper.training import (

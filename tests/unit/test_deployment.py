@@ -58,8 +58,8 @@ def photos(digits: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 def own_logits(run: Path, pixels: np.ndarray) -> torch.Tensor:
     """What the run answers, by way of the evaluation's own opener."""
-    from temper.cluster.subject import Subject
     from temper.records import RunFolder
+    from temper.runs.target import Subject
 
     folder = RunFolder(run)
     subject = Subject.open(folder, load_recipe(folder.recipe), read_state(folder.checkpoint))

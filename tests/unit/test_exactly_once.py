@@ -17,11 +17,12 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from temper.cluster import workers
-from temper.cluster.datasets import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits
 from temper.data import Plan
 from temper.errors import Interrupted, RecipeError
 from temper.recipe import CheckpointSpec, Recipe
 from temper.records import RunFolder
+from temper.runs.open_data import open_data
 from temper.seeds import derive_seed
 from temper.tracking import JsonlTracker, NullTracker
 from temper.training import (

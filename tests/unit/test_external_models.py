@@ -10,12 +10,12 @@ from torch import nn
 
 import temper
 from temper.cluster.external_evaluation import evaluate_external
-from temper.cluster.external_model import ExternalModelSpec, build_foreign
 from temper.data import ShardSet, load_images
 from temper.errors import CheckpointError, DataError, ModelError, RecipeError, RecordError, UsageError
 from temper.leaderboard import build_leaderboard
 from temper.models import ModelSpec, build_model
 from temper.records import RunFolder, read_outcomes, read_record
+from temper.runs.external_model import ExternalModelSpec, build_foreign
 
 ZOO = """
 import torch

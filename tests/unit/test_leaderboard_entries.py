@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from temper.cli import main
-from temper.cluster.verify import verify_record
 from temper.errors import RecordError, UsageError
 from temper.leaderboard import build_leaderboard
 from temper.leaderboard.serve import BoardServer
 from temper.leaderboard.submit import check_board, submit_entry
 from temper.records import SweepFolder, append_line, write_atomic
+from temper.runs.verify import verify_record
 from temper.verification import VerificationRecord, verify_shallow
 
 

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from temper.batches import Batch, ResidentBatches
-from temper.cluster.datasets import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.launch import launch
 from temper.hardening import Guard
 from temper.recipe import CheckpointSpec, Recipe
 from temper.records import RunFolder
+from temper.runs.open_data import open_data
 from temper.tracking import JsonlTracker
 from temper.training import TrainState, Worker, read_state, train
 from temper.training.averaging import EMA

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from temper.cluster.datasets import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.launch import launch
 from temper.models import build_model
 from temper.optim import OptimSpec
 from temper.recipe import Recipe, build_recipe
+from temper.runs.open_data import open_data
 from temper.training import Worker, plan_phases, read_state
 from temper.training.range_test import ATTACKED_FRACTION, BUDGET, FRACTION, find_lr
 from temper.training.rate import UNMEASURED, limit_of

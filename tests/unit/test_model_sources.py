@@ -11,12 +11,12 @@ from sklearn.datasets import load_digits
 from tests.unit.ended_early import Killed, ends_after
 
 import temper
-from temper.cluster.external_code import digest_of_code
-from temper.cluster.subject import digest_of_model
-from temper.cluster.verify import verify_record
 from temper.errors import RecordError
 from temper.evaluation.store import unpack
 from temper.records import EvaluationRecord, RunFolder, read_record, read_sources
+from temper.runs.external_code import digest_of_code
+from temper.runs.target import digest_of_model
+from temper.runs.verify import verify_record
 from temper.verification import verify_shallow
 
 CHUNKS = {"suite": "quick", "eps": 0.02, "image_size": 8, "max_images": 40, "chunk_size": 10}

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from temper.batches import Batch, ResidentBatches
-from temper.cluster.datasets import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.launch import launch
 from temper.data import Images
@@ -22,6 +22,7 @@ from temper.leaderboard import build_leaderboard
 from temper.models import build_model
 from temper.recipe import CheckpointSpec, Recipe, load_recipe, probe_recipe
 from temper.records import RunFolder, hash_of_recipe
+from temper.runs.open_data import open_data
 from temper.spec import dump_yaml
 from temper.tracking import NullTracker
 from temper.training import DistributedWorker, Origin, Worker, plan_phases, read_state, train

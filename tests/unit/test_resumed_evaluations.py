@@ -17,8 +17,8 @@ import pytest
 from tests.unit.ended_early import Killed, ends_after
 
 from temper.cluster.external_evaluation import evaluate_external
-from temper.cluster.external_model import ExternalModelSpec
 from temper.records import EvaluationRecord, read_record
+from temper.runs.external_model import ExternalModelSpec
 from temper.verification import verify_shallow
 
 MODEL = """
@@ -77,7 +77,7 @@ import foolbox, matplotlib.figure, pyarrow.parquet, torch
 torch.set_num_threads(1)
 import temper.evaluation.figure
 from temper.cluster.external_evaluation import evaluate_external
-from temper.cluster.external_model import ExternalModelSpec
+from temper.runs.external_model import ExternalModelSpec
 
 for line in sys.stdin:
     document, out = json.loads(line)

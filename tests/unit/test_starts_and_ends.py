@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from temper.cluster.datasets import open_data
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.launch import launch, plan_run
-from temper.cluster.merge import merge_run
 from temper.data import write_shards
 from temper.errors import CheckpointError, ModelError, RecipeError
 from temper.models import build_model
 from temper.recipe import build_recipe
+from temper.runs.merge import merge_run
+from temper.runs.open_data import open_data
 from temper.training import Worker, read_state
 from temper.training.compute import Compute, apply_compute, choose_compute
 

@@ -15,13 +15,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.verify import check_images, check_start, verify_record
-from temper.cluster.verify.attacks import Reexamined, judge_fallen, judge_search
-from temper.cluster.verify.load import Reopened, check_suite, reopen
 from temper.data import Manifest, read_fingerprint, write_shards
 from temper.data.shard_set import ShardSet
 from temper.errors import RecordError, UsageError
 from temper.records import SavedImages, sha256_of, write_saved_images
+from temper.runs.verify import check_images, check_start, verify_record
+from temper.runs.verify.attacks import Reexamined, judge_fallen, judge_search
+from temper.runs.verify.load import Reopened, check_suite, reopen
 from temper.spec import Threat
 from temper.statistics import wilson
 from temper.verification import Check, Evidence, check_record, read_evidence, verify_shallow

@@ -9,10 +9,10 @@ import pytest
 
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.external_evaluation import evaluate_external
-from temper.cluster.external_model import ExternalModelSpec
 from temper.cluster.launch import launch
-from temper.cluster.verify import verify_record
 from temper.records import hash_of_recipe
+from temper.runs.external_model import ExternalModelSpec
+from temper.runs.verify import verify_record
 from temper.verification import verify_shallow
 
 FOREIGN = """

@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 from temper.attacks import FGSM, NearPGD, PartGenerator, PatchPGD
 from temper.attacks.norms import random_point
 from temper.batches import augment
-from temper.cluster.datasets import build_train_data, decode_splits, open_data
+from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.launch import claim, is_trained
 from temper.data import AugmentSpec, parts_of
 from temper.errors import CheckpointError, RecipeError
 from temper.models import build_model, set_trainable
 from temper.recipe import Recipe, WorkersSpec
 from temper.records import RunFolder
+from temper.runs.open_data import open_data
 from temper.tracking import JsonlTracker
 from temper.training import DistributedWorker, Worker, plan_phases, read_last, train
 from temper.training.data import TrainData, paired_batches

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from temper.api.runs import evaluate_run
 from temper.cluster.external_evaluation import evaluate_opened, fingerprint_of
-from temper.cluster.record import Claim
-from temper.cluster.rejection import material_from
-from temper.cluster.subject import Opened, choose_device
 from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import DataError, UsageError
 from temper.evaluation import EvaluationSpec
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second
+from temper.runs.record import Claim
+from temper.runs.rejection import material_from
+from temper.runs.target import Opened, choose_device
 from temper.spec import Geometry, Threat, validate
 from temper.storage import fetched
 

@@ -172,9 +172,9 @@ def _finish(result: "SweepResult", as_json: bool) -> None:
 
 def _show_plan(document: Any, space: Any, recipe: str, where: str, as_json: bool) -> None:
     from temper.cli.watch import settings
-    from temper.cluster.datasets import open_data
     from temper.cluster.sweep.estimate import estimate_cost
     from temper.recipe import build_recipe
+    from temper.runs.open_data import open_data
     from temper.search import baseline_trial, check_space
 
     build_recipe(document, where=recipe)

@@ -118,7 +118,7 @@ def merge(
     verbose: Verbose = False,
 ) -> None:
     """Fold a run's adapter into its backbone: the same answers from a plain model."""
-    from temper.cluster.merge import merge_run
+    from temper.runs.merge import merge_run
 
     merged = merge_run(run, out)
     rows = [

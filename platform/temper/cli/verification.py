@@ -38,7 +38,7 @@ def _verify(path: Path, shallow: bool, sample: int, model: str | None) -> "Verif
         from temper.verification import verify_shallow
 
         return verify_shallow(path)
-    from temper.cluster.verify import verify_record
+    from temper.runs.verify import verify_record
 
     return verify_record(path, num_sampled=sample, model=model, on_stage=say)
 

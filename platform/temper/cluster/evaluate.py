@@ -1,36 +1,25 @@
 """Evaluating a finished run: record.json and what it rests on, written exactly once."""
 
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from temper.cluster.evidence import track_evaluation, write_evidence
-from temper.cluster.facts import advised
 from temper.cluster.measuring import EVALUATION, measure
-from temper.cluster.record import make_record
-from temper.cluster.rejection import calibrate_opened, checkpoint_of, material_of, reject
-from temper.cluster.subject import Opened, OpenRun, Subject, build_start, siblings_of
-from temper.data import Images
 from temper.errors import CheckpointError
 from temper.evaluation import (
     ChunkStore,
-    LinearProbe,
-    accuracy_of,
-    predict_logits,
 )
 from temper.evaluation.cascade import OnProgress
-from temper.models import TaskModel
 from temper.recipe import load_recipe
-from temper.records import EvaluationRecord, Proportion, RunFolder, refuse_second, write_once
-from temper.records.evaluation import Adaptability
+from temper.records import EvaluationRecord, RunFolder, refuse_second, write_once
+from temper.runs.evidence import track_evaluation, write_evidence
+from temper.runs.facts import advised
+from temper.runs.record import make_record
+from temper.runs.rejection import calibrate_opened, checkpoint_of, material_of, reject
+from temper.runs.start import Start
+from temper.runs.target import Opened, OpenRun, Subject, siblings_of
 from temper.spec import content_hash
-from temper.storage import UNREAD, exists, fetched, mirrored, portable
-from temper.training import read_head, read_state
+from temper.storage import UNREAD, fetched, mirrored, portable
+from temper.training import read_state
 
 
 def evaluate_run(
@@ -125,84 +114,3 @@ def _identity(subject: Subject) -> dict[str, str]:
         "rows": content_hash(subject.test.rows.tolist()),
         "image_size": str(subject.recipe.data.image_size),
     }
-
-
-@dataclass(frozen=True)
-class Start:
-    """What the run started from, where that is still known, and how far it came without training."""
-
-    subject: Subject
-    model: TaskModel | None
-    probe: LinearProbe | None
-    source: Images | None
-
-    @classmethod
-    def of(cls, subject: Subject) -> "Start":
-        weights = subject.state.start_weights
-        source = subject.images("source", "test") if "source" in subject.shards else None
-        if not (weights is None or weights == "pretrained" or exists(Path(weights))):
-            return cls(subject, None, None, source)
-        model = build_start(subject.recipe, subject.state.classes, weights).to(subject.device).eval()
-        return cls(subject, model.requires_grad_(False), _probe_of(subject, model), source)
-
-    def relatives(self) -> dict[str, Any]:
-        """The start with its probe: what fools it may fool its descendant."""
-        model, probe = self.model, self.probe
-        if model is None or probe is None or self.subject.state.start_weights is None:
-            return {}
-
-        def answer(images: Tensor) -> Tensor:
-            return probe.logits(model.features(images))
-
-        return {"start with a linear probe": answer}
-
-    def source_accuracy(self, model: TaskModel) -> Proportion | None:
-        """Of ``model`` on the source's test images."""
-        if self.source is None:
-            return None
-        return accuracy_of(
-            lambda images: model(images, task="source"),
-            self.source.images,
-            self.source.labels,
-            device=self.subject.device,
-        )
-
-    def own_source_accuracy(self) -> Proportion | None:
-        """Of the start itself; ``None`` where it had learned nothing."""
-        if self.model is None or self.subject.state.start_weights is None:
-            return None
-        return self.source_accuracy(self.model)
-
-    def adaptability(self, balanced_acc: float) -> Adaptability | None:
-        """What the target gained over the frozen start."""
-        if self.model is None or self.probe is None:
-            return None
-        probed = self.probe.balanced_acc(self._test_features, self.subject.test.labels)
-        return Adaptability(
-            frozen_start_balanced_acc=probed, balanced_acc=balanced_acc, gain=balanced_acc - probed
-        )
-
-    def probe_correct(self) -> np.ndarray | None:
-        """(N,) bool: is the probe right on the test images?"""
-        if self.model is None or self.probe is None:
-            return None
-        answers = self.probe.logits(torch.from_numpy(self._test_features)).argmax(1).numpy()
-        return np.asarray(answers == self.subject.test.labels)
-
-    @cached_property
-    def _test_features(self) -> np.ndarray:
-        """Of the frozen start: (N,D)."""
-        assert self.model is not None
-        test = self.subject.test
-        return predict_logits(self.model.features, test.images, device=self.subject.device).numpy()
-
-
-def _probe_of(subject: Subject, start: TaskModel) -> LinearProbe:
-    """That of the run itself, or, of a run without one, a probe fitted here."""
-    run = subject.run
-    if run.probe_head.exists():
-        head = read_head(run.probe_head)
-        return LinearProbe.of_head(head.weight, head.bias)
-    train = subject.images("target", "train")
-    features = predict_logits(start.features, train.images, device=subject.device).numpy()
-    return LinearProbe.fit(features, train.labels)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from temper.cluster.resources import wants_gpu
 from temper.cluster.runtime import own_error, quiet_ray
-from temper.cluster.subject import Opened, Opener
 from temper.errors import ModelError
 from temper.evaluation import ChunkStore, EvaluationPlan, prepare
 from temper.evaluation.cascade import LabelledImages
@@ -19,6 +18,7 @@ from temper.evaluation.result import main_cascade
 from temper.evaluation.store import pack, unpack
 from temper.host import use_cpu
 from temper.records import ModelSource
+from temper.runs.target import Opened, Opener
 
 MAX_RESTARTS = 3
 """Of an actor whose process dies."""

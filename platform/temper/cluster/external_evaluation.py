@@ -5,13 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from temper.cluster.evidence import write_evidence
-from temper.cluster.external_model import ExternalModelSpec, OpenExternalModel
-from temper.cluster.facts import advised
 from temper.cluster.measuring import EVALUATION, measure
-from temper.cluster.record import Claim, make_foreign_record
-from temper.cluster.rejection import Material, calibrate_opened, material_from, reject
-from temper.cluster.subject import Opened, Opener, siblings_of
 from temper.data import Images, ShardSet
 from temper.errors import RecipeError
 from temper.evaluation import ChunkStore, Evaluation, EvaluationSpec
@@ -20,6 +14,12 @@ from temper.evaluation.evaluate import Relatives
 from temper.evaluation.fresh import Fresh, copies_of
 from temper.host import use_cpu
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second, write_once
+from temper.runs.evidence import write_evidence
+from temper.runs.external_model import ExternalModelSpec, OpenExternalModel
+from temper.runs.facts import advised
+from temper.runs.record import Claim, make_foreign_record
+from temper.runs.rejection import Material, calibrate_opened, material_from, reject
+from temper.runs.target import Opened, Opener, siblings_of
 from temper.spec import content_hash
 from temper.storage import fetched, mirrored
 

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from temper.cluster.datasets import OpenData, decode_splits, is_resident, open_data
+from temper.cluster.datasets import decode_splits, is_resident
 from temper.cluster.holding import hold
 from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OWN, OnEpoch, run_here, run_on_workers
@@ -15,6 +15,7 @@ from temper.errors import CheckpointError
 from temper.models import build_model
 from temper.recipe import Recipe, load_recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, write_atomic
+from temper.runs.open_data import OpenData, open_data
 from temper.spec import dump_yaml
 from temper.storage import SMALL, fetched, is_remote, mirrored, named, portable
 from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_last

@@ -5,7 +5,6 @@ from typing import Any
 
 from temper.cluster.evaluation_actors import evaluate_on_actors
 from temper.cluster.runtime import start_ray
-from temper.cluster.subject import Opened, Opener
 from temper.evaluation import (
     ChunkStore,
     Evaluation,
@@ -18,6 +17,7 @@ from temper.evaluation import (
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
 from temper.evaluation.fresh import Fresh, copies_of
+from temper.runs.target import Opened, Opener
 
 EVALUATION = "evaluation"
 """Folder of finished chunks, beside the record that they become."""

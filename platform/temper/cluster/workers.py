@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from temper.cluster.async_validation import AsyncValidation, report_epoch, resources, validate_rest
-from temper.cluster.datasets import OpenData, build_train_data
+from temper.cluster.datasets import build_train_data
 from temper.cluster.preemption import WorkerNotice, loop_that_can_be_asked, until_sigterm
 from temper.cluster.resources import wants_gpu
 from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
 from temper.records import RunFolder
+from temper.runs.open_data import OpenData
 from temper.storage import SMALL, fetched, local_path, mirrored, portable, publish
 from temper.tracking import build_tracker
 from temper.training import (

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from temper.cluster.rejection import calibrate_subject
-from temper.cluster.subject import Subject
 from temper.deployment.classifier import ALLOWED, Run
 from temper.errors import UsageError
 from temper.records import Calibration, RunFolder, write_atomic
+from temper.runs.rejection import calibrate_subject
+from temper.runs.target import Subject
 from temper.storage import UNREAD, exists, fetched, mirrored, named
 
 

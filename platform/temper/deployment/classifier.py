@@ -8,7 +8,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from temper.cluster.subject import build_start, choose_device
 from temper.data import Fit, Manifest
 from temper.data.remote_shards import read_manifest
 from temper.errors import CheckpointError, RecordError, TemperError, UsageError
@@ -22,6 +21,7 @@ from temper.records import (
     read_record,
     sha256_of,
 )
+from temper.runs.target import build_start, choose_device
 from temper.spec import validate
 from temper.storage import beside, exists, fetched, named
 from temper.training import TrainState, read_state

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from temper.advice import advise_on_pair
-from temper.cluster.facts import facts_of_run
 from temper.fitting.look import Look
 from temper.fitting.plan import FitPlan
 from temper.fitting.request import FitFolder, FitRequest
 from temper.records import AdviceRecord, EvaluationRecord, RunFolder, SweepRecord, read_record
+from temper.runs.facts import facts_of_run
 from temper.search import BASELINE
 from temper.spec import format_ratio
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from temper.cluster.external_evaluation import evaluate_external
-from temper.cluster.external_model import ExternalModelSpec
 from temper.errors import ModelError, RecipeError
 from temper.evaluation import suite_for
+from temper.runs.external_model import ExternalModelSpec
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/adaptive-attack.md"
 NAMES = ("defended.py", "attack.py", "adaptive.yaml")

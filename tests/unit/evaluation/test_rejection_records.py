@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.rejection import Material, attacked_images, calibrate_opened
-from temper.cluster.subject import Opened
-from temper.cluster.verify import verify_record
-from temper.cluster.verify.load import Reopened, reopen
-from temper.cluster.verify.rejection import check_rejection
 from temper.data import Images
 from temper.errors import ModelError
 from temper.evaluation.rejection import Unlike
 from temper.records import Calibration
+from temper.runs.rejection import Material, attacked_images, calibrate_opened
+from temper.runs.target import Opened
+from temper.runs.verify import verify_record
+from temper.runs.verify.load import Reopened, reopen
+from temper.runs.verify.rejection import check_rejection
 from temper.spec import Threat
 from temper.verification import Check, read_evidence
 from temper.verification.rejection import check_rejection as check_in_record

@@ -11,7 +11,6 @@ from temper.cluster.crossval.pages import draw_plot, markdown_table
 from temper.cluster.crossval.plan import CrossvalSpec, PlannedRun, base_recipe, open_targets, plan
 from temper.cluster.crossval.runs import pretrain_start, side_by_side, train_and_evaluate
 from temper.cluster.crossval.summary import measures_over_targets, summarise_target
-from temper.cluster.environment import describe_environment
 from temper.cluster.runtime import start_ray
 from temper.data import ShardSet
 from temper.errors import CheckpointError, TrainingError
@@ -27,6 +26,7 @@ from temper.records import (
     write_atomic,
     write_once,
 )
+from temper.runs.environment import describe_environment
 from temper.spec import Threat, dump_yaml
 from temper.storage import SMALL, fetched, mirrored, portable
 

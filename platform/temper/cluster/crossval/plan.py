@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
-from temper.cluster.datasets import open_data
 from temper.cluster.launch import check_model, refuse_former_batches
 from temper.data import FoldSpec, ShardSet
 from temper.errors import CheckpointError, RecipeError
 from temper.recipe import Recipe, build_recipe, pretrain_recipe
 from temper.records import CrossvalFolder, RunFolder, read_record
+from temper.runs.open_data import open_data
 from temper.spec import Spec
 from temper.storage import Place, named, portable
 from temper.training import read_last, read_state

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from temper.cluster.datasets import OpenData, check_batch_sizes, decode_splits, open_data
+from temper.cluster.datasets import decode_splits
 from temper.cluster.evaluation_tasks import evaluate_all
 from temper.cluster.holding import hold
 from temper.cluster.launch import check_model, refuse_former_batches, start_probe, start_weights
@@ -17,6 +17,7 @@ from temper.cluster.sweep.trial_store import TrialStore, Watch
 from temper.errors import CheckpointError, Interrupted, TrainingError
 from temper.recipe import Recipe, build_recipe, probe_recipe
 from temper.records import RunFolder, SweepFolder, SweepRecord, discard_leftovers, write_atomic
+from temper.runs.open_data import OpenData, check_batch_sizes, open_data
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
 from temper.storage import SMALL, fetched, mirrored

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import torch
 
-from temper.cluster.datasets import OpenData
 from temper.host import use_cpu
 from temper.models import build_model
 from temper.recipe import Recipe
+from temper.runs.open_data import OpenData
 from temper.search import Trial
 from temper.spec import Spec
 

@@ -11,7 +11,6 @@ import torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from temper.cluster.datasets import OpenData
 from temper.cluster.runtime import quiet_ray
 from temper.cluster.sweep.population import hand_on, take_over
 from temper.cluster.sweep.schedulers import FAILED, RUNG
@@ -20,6 +19,7 @@ from temper.credentials import mask
 from temper.errors import StorageError, TemperError
 from temper.recipe import Recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, SweepFolder, write_atomic
+from temper.runs.open_data import OpenData
 from temper.spec import dump_yaml
 from temper.storage import local_path, mirrored, publish
 from temper.training import Origin, TrainState

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from temper.cluster.verify.load import Reopened
 from temper.data import stratified_subset
 from temper.evaluation import CascadePlan, EvaluationPlan, suite_for, wilson
 from temper.evaluation.cascade import LabelledImages
@@ -21,6 +20,7 @@ from temper.evaluation.metrics import measure
 from temper.evaluation.result import main_cascade
 from temper.evaluation.threats import is_valid
 from temper.records import GateRecord
+from temper.runs.verify.load import Reopened
 from temper.seeds import derive_seed
 from temper.statistics import binomial_tail
 from temper.verification import Check, Evidence, check_of, differences

@@ -11,12 +11,12 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from temper.advice import Answers, Course, Facts, give_advice
-from temper.cluster.subject import Subject
 from temper.errors import TemperError
 from temper.evaluation import Evaluation
 from temper.optim import OptimSpec
 from temper.recipe import Recipe
 from temper.records import EvaluationRecord, RunFolder, read_columns, read_record
+from temper.runs.target import Subject
 from temper.safe_load import MAX_JSON_BYTES, parse_json, read_regular
 from temper.storage import fetched, named
 from temper.training import TrainState

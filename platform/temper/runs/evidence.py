@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Sequence
 
-from temper.cluster.subject import Opened
 from temper.evaluation import Evaluation, write_outcomes
 from temper.evaluation.adversarial import write_adversarial
 from temper.evaluation.examples import choose_examples
 from temper.evaluation.figure import MAX_EXAMPLES, draw_figure
 from temper.recipe import Recipe
 from temper.records import RunFolder, SourcesRecord, discard_leftovers, write_once
+from temper.runs.target import Opened
 from temper.tracking import build_evaluation_tracker
 
 logger = logging.getLogger(__name__)

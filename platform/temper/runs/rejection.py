@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from temper.attacks import attack_mode
-from temper.cluster.subject import Opened, Subject
 from temper.data import Fit, Images, ShardSet, find_images, load_images, read_image
 from temper.errors import DataError, ModelError
 from temper.evaluation import Evaluation
@@ -21,6 +20,7 @@ from temper.evaluation.rejection import (
     score_images,
 )
 from temper.records import Calibration, RejectionRecord, sha256_of
+from temper.runs.target import Opened, Subject
 from temper.spec import Threat
 from temper.storage import exists, fetched, named
 

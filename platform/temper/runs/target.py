@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from temper import host
-from temper.cluster.datasets import open_data
 from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import CheckpointError
 from temper.models import TaskModel, build_model, load_model_state
 from temper.recipe import Recipe, load_recipe
 from temper.records import ModelSource, RunFolder
+from temper.runs.open_data import open_data
 from temper.storage import fetched, named
 from temper.training import TrainState, read_state
 

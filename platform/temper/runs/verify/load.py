@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from temper.cluster.evaluate import Start
-from temper.cluster.external_model import ExternalModelSpec, OpenExternalModel
-from temper.cluster.rejection import Material, checkpoint_of, material_from, material_of
-from temper.cluster.subject import Opened, Subject
 from temper.data import ShardSet, Split
 from temper.errors import RecordError, TemperError
 from temper.evaluation import EvaluationSpec
 from temper.models import count_params
 from temper.recipe import build_recipe
 from temper.records import EvaluationRecord, RunFolder, hash_of_recipe
+from temper.runs.external_model import ExternalModelSpec, OpenExternalModel
+from temper.runs.rejection import Material, checkpoint_of, material_from, material_of
+from temper.runs.start import Start
+from temper.runs.target import Opened, Subject
 from temper.spec import content_hash, read_yaml, validate
 from temper.storage import beside
 from temper.training import read_state

@@ -6,12 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from temper.cluster.verify.attacks import MAX_FLIPPED_FRAC, Reexamined
-from temper.cluster.verify.load import Reopened, check_suite, reopen
-from temper.cluster.verify.rejection import check_rejection
 from temper.data import ShardSet, read_fingerprint
 from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, Proportion, read_record
+from temper.runs.verify.attacks import MAX_FLIPPED_FRAC, Reexamined
+from temper.runs.verify.load import Reopened, check_suite, reopen
+from temper.runs.verify.rejection import check_rejection
 from temper.storage import named
 from temper.verification import (
     Check,

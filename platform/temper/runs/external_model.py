@@ -12,12 +12,12 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from temper.cluster.external_code import digest_of_code
-from temper.cluster.subject import Opened, choose_device
 from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
 from temper.errors import ModelError, RecipeError
 from temper.evaluation import EvaluationSpec
 from temper.models import ModelSpec, TaskModel, build_model, start_classes
+from temper.runs.external_code import digest_of_code
+from temper.runs.target import Opened, choose_device
 from temper.spec import Spec, Threat
 from temper.storage import Place
 

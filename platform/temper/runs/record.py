@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from temper.cluster.environment import describe_environment
-from temper.cluster.subject import Opened, Subject
 from temper.evaluation import Evaluation
 from temper.models import count_params
 from temper.records import (
@@ -25,6 +23,8 @@ from temper.records import (
     sha256_of,
 )
 from temper.records.evaluation import Adaptability
+from temper.runs.environment import describe_environment
+from temper.runs.target import Opened, Subject
 from temper.spec import Threat, content_hash
 from temper.storage import address_of, named
 from temper.training import TrainState

@@ -6,10 +6,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from temper.cluster.rejection import attacked_images, calibrate_opened, measure_on
-from temper.cluster.verify.load import Reopened
 from temper.errors import TemperError
 from temper.records import Calibration, RejectionRecord
+from temper.runs.rejection import attacked_images, calibrate_opened, measure_on
+from temper.runs.verify.load import Reopened
 from temper.verification import Check, Evidence, check_of, differences
 
 TOLERANCE: Final = 0.005

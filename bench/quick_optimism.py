@@ -20,11 +20,8 @@ from temper.attacks import PGD
 from temper.evaluation import CascadePlan, EvaluationPlan, prepare, suite_for
 from temper.evaluation.chunk import evaluate_chunk
 from temper.models import ModelSpec, build_model
-from temper.recipe import load_recipe
-from temper.records import RunFolder
-from temper.runs.target import Subject
+from temper.runs.run_target import RunTarget
 from temper.spec import Threat
-from temper.training import read_state
 
 NUM_TRAIN, EPOCHS, EPS = 1200, 12, 0.15
 THREATS = [
@@ -83,12 +80,9 @@ def main() -> None:
         for threat in THREATS:
             print(row("digits, PGD-5", model, images[NUM_TRAIN:], labels[NUM_TRAIN:], threat), flush=True)
     for path in given.runs:
-        run = RunFolder(path)
-        recipe = load_recipe(run.recipe)
-        subject = Subject.open(run, recipe, read_state(run.checkpoint))
-        some = slice(given.images)
-        images, labels = subject.test.images[some], subject.test.labels[some]
-        print(row(path.name, subject.model, images, labels, recipe.threat), flush=True)
+        target, some = RunTarget.open(path), slice(given.images)
+        images, labels = target.test.images[some], target.test.labels[some]
+        print(row(path.name, target.model, images, labels, target.claim.threat), flush=True)
 
 
 if __name__ == "__main__":

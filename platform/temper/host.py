@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from typing import Any
 
 import torch
 
@@ -39,3 +40,11 @@ def use_gpu(*, uses_tf32: bool = False) -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = uses_tf32
     torch.backends.cuda.matmul.allow_tf32 = uses_tf32
+
+
+def choose_device(wanted: Any) -> torch.device:
+    """The GPU where one is there and not refused; from now on this process computes on it in full fp32."""
+    if not (wanted and torch.cuda.is_available()):
+        return torch.device("cpu")
+    use_gpu()
+    return torch.device("cuda")

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from temper.cluster.evaluate import evaluate_run
-from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.evaluate import evaluate_external, evaluate_run
 from temper.errors import ModelError, RecipeError
 from temper.records import RunFolder, read_outcomes
 from temper.runs.external_model import ExternalModelSpec

@@ -20,7 +20,6 @@ from temper.data import ShardSet, load_images
 from temper.deployment import Classifier, calibrate, export, predict
 from temper.deployment.onnx_files import missing_packages, run_onnx
 from temper.errors import CheckpointError, DataError, RecordError, UsageError
-from temper.recipe import load_recipe
 from temper.records import read_calibration, read_export, sha256_of
 from temper.training import read_state
 
@@ -58,13 +57,10 @@ def photos(digits: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 def own_logits(run: Path, pixels: np.ndarray) -> torch.Tensor:
     """What the run answers, by way of the evaluation's own opener."""
-    from temper.records import RunFolder
-    from temper.runs.target import Subject
+    from temper.runs.run_target import RunTarget
 
-    folder = RunFolder(run)
-    subject = Subject.open(folder, load_recipe(folder.recipe), read_state(folder.checkpoint))
     with torch.no_grad():
-        logits: torch.Tensor = subject.model(torch.from_numpy(pixels).float() / 255)
+        logits: torch.Tensor = RunTarget.open(run).model(torch.from_numpy(pixels).float() / 255)
     return logits
 
 

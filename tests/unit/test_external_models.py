@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import temper
-from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.evaluate import evaluate_external
 from temper.data import ShardSet, load_images
 from temper.errors import CheckpointError, DataError, ModelError, RecipeError, RecordError, UsageError
 from temper.leaderboard import build_leaderboard

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.unit.ended_early import Killed, ends_after
 
-from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.evaluate import evaluate_external
 from temper.records import EvaluationRecord, read_record
 from temper.runs.external_model import ExternalModelSpec
 from temper.verification import verify_shallow
@@ -76,7 +76,7 @@ import foolbox, matplotlib.figure, pyarrow.parquet, torch
 
 torch.set_num_threads(1)
 import temper.evaluation.figure
-from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.evaluate import evaluate_external
 from temper.runs.external_model import ExternalModelSpec
 
 for line in sys.stdin:

@@ -19,9 +19,10 @@ from temper.data import Manifest, read_fingerprint, write_shards
 from temper.data.shard_set import ShardSet
 from temper.errors import RecordError, UsageError
 from temper.records import SavedImages, sha256_of, write_saved_images
+from temper.runs.run_target import RunTarget
 from temper.runs.verify import check_images, check_start, verify_record
 from temper.runs.verify.attacks import Reexamined, judge_fallen, judge_search
-from temper.runs.verify.load import Reopened, check_suite, reopen
+from temper.runs.verify.load import check_suite, reopen
 from temper.spec import Threat
 from temper.statistics import wilson
 from temper.verification import Check, Evidence, check_record, read_evidence, verify_shallow
@@ -50,15 +51,16 @@ def evidence(folder: Path) -> Evidence:
 
 
 @pytest.fixture(scope="module")
-def opened(evidence: Evidence) -> Reopened:
+def target(evidence: Evidence) -> RunTarget:
     found = reopen(evidence, None)
-    assert isinstance(found, Reopened)
-    return found
+    assert not isinstance(found, str)
+    assert isinstance(found[0], RunTarget)
+    return found[0]
 
 
 @pytest.fixture(scope="module")
-def scene(evidence: Evidence, opened: Reopened) -> Reexamined:
-    return Reexamined.of(evidence, opened)
+def scene(evidence: Evidence, target: RunTarget) -> Reexamined:
+    return Reexamined.of(evidence, target)
 
 
 def failed(checks: list[Check]) -> list[str]:
@@ -379,10 +381,10 @@ def test_a_gate_that_is_missing_is_caught(evidence: Evidence, scene: Reexamined)
     ids=str,
 )
 def test_another_source_accuracy_is_caught(
-    evidence: Evidence, opened: Reopened, update: dict[str, Any], field: str
+    evidence: Evidence, target: RunTarget, update: dict[str, Any], field: str
 ) -> None:
     lying = replace(evidence, record=evidence.record.model_copy(update=update))
-    check = check_start(lying, opened, [])
+    check = check_start(lying, target, [])
     assert not check.passed
     assert field in check.detail
 
@@ -391,12 +393,12 @@ def test_another_source_accuracy_is_caught(
 def test_another_model_than_described_is_caught(evidence: Evidence, field: str) -> None:
     model = evidence.record.model.model_copy(update={field: 1})
     found = reopen(replace(evidence, record=evidence.record.model_copy(update={"model": model})), None)
-    assert isinstance(found, Reopened)
-    assert not found.check.passed
-    assert f"model.{field}" in found.check.detail
+    assert not isinstance(found, str)
+    assert not found[1].passed
+    assert f"model.{field}" in found[1].detail
 
 
-def test_another_suite_than_named_is_caught(evidence: Evidence, opened: Reopened) -> None:
+def test_another_suite_than_named_is_caught(evidence: Evidence, target: RunTarget) -> None:
     record = evidence.record
     suite = record.suite.model_copy(update={"hash": "0" * 16})
     place = next(index for index, attack in enumerate(record.attacks) if attack.name.startswith("apgd"))
@@ -404,28 +406,28 @@ def test_another_suite_than_named_is_caught(evidence: Evidence, opened: Reopened
     settings = {**weaker[place].settings, "steps": 1}
     weaker[place] = weaker[place].model_copy(update={"settings": settings})
     for update in ({"suite": suite}, {"attacks": weaker}):
-        check = check_suite(record.model_copy(update=update), opened.settings, 5)
+        check = check_suite(record.model_copy(update=update), target.settings, 5)
         assert isinstance(check, Check)
         assert not check.passed
 
 
 @pytest.mark.parametrize("field", ["fingerprint", "name", "classes", "split"])
-def test_other_images_than_named_are_caught(evidence: Evidence, opened: Reopened, field: str) -> None:
+def test_other_images_than_named_are_caught(evidence: Evidence, target: RunTarget, field: str) -> None:
     other: Any = list("abcde") if field == "classes" else "other"
     for name in ("data", "source"):
         claimed = getattr(evidence.record, name).model_copy(update={field: other})
         record = evidence.record.model_copy(update={name: claimed})
-        check = check_images(replace(evidence, record=record), opened)
+        check = check_images(replace(evidence, record=record), target)
         assert not check.passed
         assert f"{name}.{field}" in check.detail
 
 
 def test_changed_shards_are_caught(
-    evidence: Evidence, opened: Reopened, digits: dict[str, Path], tmp_path: Path
+    evidence: Evidence, target: RunTarget, digits: dict[str, Path], tmp_path: Path
 ) -> None:
     """Even where the manifest goes on saying what it said."""
     path = tmp_path / "shards"
-    shutil.copytree(opened.shards["target"].path, path)
+    shutil.copytree(target.shards["target"].path, path)
     shards = ShardSet.open(path)
     assert read_fingerprint(shards) == evidence.record.data.fingerprint
     file = path / shards.manifest.shards[-1].file
@@ -436,7 +438,7 @@ def test_changed_shards_are_caught(
     document["shards"][-1] |= {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     (path / "manifest.json").write_text(json.dumps(document))
     forged = ShardSet(path, Manifest.model_validate(document))  # ``open`` would refuse it
-    check = check_images(evidence, replace(opened, shards={**opened.shards, "target": forged}))
+    check = check_images(evidence, replace(target, shards={**target.shards, "target": forged}))
     assert not check.passed
     assert re.search(r"'counts\.\w+' says \d+ images of the class '\d', the shards hold \d+", check.detail)
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from temper.cluster.evaluate import evaluate_run
-from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.evaluate import evaluate_external, evaluate_run
 from temper.cluster.launch import launch
 from temper.records import hash_of_recipe
 from temper.runs.external_model import ExternalModelSpec

@@ -1,7 +1,6 @@
 """Evaluating from code: a finished run, or a model that was trained anywhere."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -10,16 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from temper.api.runs import evaluate_run
-from temper.cluster.external_evaluation import evaluate_opened, fingerprint_of
+from temper.cluster.evaluate import evaluate as evaluate_opened
 from temper.data import Images, ShardSet, load_images, stratified_subset
 from temper.errors import DataError, UsageError
 from temper.evaluation import EvaluationSpec
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
+from temper.host import choose_device
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second
-from temper.runs.record import Claim
-from temper.runs.rejection import material_from
-from temper.runs.target import Opened, choose_device
+from temper.runs.target import Claim, EvaluationTarget, fingerprint_of
 from temper.spec import Geometry, Threat, validate
 from temper.storage import fetched
 
@@ -112,35 +110,17 @@ def _evaluate_module(
     threat = validate(Threat, {"norm": norm, "eps": eps}, "evaluate")
     images, described = _open(data, classes, image_size, spec.max_images, seed)
     device = choose_device(use_gpu)
-    opened = Opened(model.to(device), images, device)
-    claim = Claim(name, seed, {"model": type(model).__name__}, described, threat)
-    opener = OpenHere(opened)
-    material = None
-    if isinstance(data, str | Path):
-        shards, size = ShardSet.open(Path(data)), described.image_size
-        material = material_from(spec.rejection, shards, size, "pad", spec.batch_size)
-    _, record = evaluate_opened(
-        opened,
-        opener,
-        claim,
-        spec,
-        out=folder,
-        relatives=relatives,
-        material=material,
+    target = EvaluationTarget(
+        model=model.to(device),
+        test=images,
+        device=device,
+        claim=Claim(name, seed, {"model": type(model).__name__}, described, threat),
+        settings=spec,
+        shards={"target": ShardSet.open(Path(data))} if isinstance(data, str | Path) else {},
+        kin=relatives or {},
         use_gpu=use_gpu,
-        on_progress=on_progress,
     )
-    return record
-
-
-@dataclass(frozen=True)
-class OpenHere:
-    """A model and images that are in memory already; they travel to workers with it."""
-
-    opened: Opened
-
-    def __call__(self) -> Opened:
-        return self.opened
+    return evaluate_opened(lambda: target, folder, on_progress)
 
 
 def _open(

@@ -15,10 +15,10 @@ from temper.cluster.datasets import val_images
 from temper.cluster.resources import num_cpus, num_gpus, wants_gpu
 from temper.cluster.runtime import quiet_ray, result_of
 from temper.errors import CheckpointError
+from temper.host import choose_device
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.runs.open_data import OpenData
-from temper.runs.target import choose_device
 from temper.storage import SMALL, fetched, local_path, mirrored
 from temper.tracking import JsonlTracker
 from temper.training import TrainState, finish_validation, read_state, validate_waiting

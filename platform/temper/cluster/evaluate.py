@@ -1,24 +1,22 @@
-"""Evaluating a finished run: record.json and what it rests on, written exactly once."""
+"""Evaluating a run, or a model from elsewhere: in this process, or on the actors of a Ray cluster."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from temper.cluster.measuring import EVALUATION, measure
+from temper.cluster.evaluation_actors import evaluate_on_actors
+from temper.cluster.runtime import start_ray
 from temper.errors import CheckpointError
-from temper.evaluation import (
-    ChunkStore,
-)
+from temper.evaluation import ChunkStore, Evaluation, conclude, drop_outdated, evaluate_images, prepare
 from temper.evaluation.cascade import OnProgress
-from temper.recipe import load_recipe
-from temper.records import EvaluationRecord, RunFolder, refuse_second, write_once
-from temper.runs.evidence import track_evaluation, write_evidence
-from temper.runs.facts import advised
-from temper.runs.record import make_record
-from temper.runs.rejection import calibrate_opened, checkpoint_of, material_of, reject
-from temper.runs.start import Start
-from temper.runs.target import Opened, OpenRun, Subject, siblings_of
-from temper.spec import content_hash
-from temper.storage import UNREAD, fetched, mirrored, portable
+from temper.evaluation.evaluate import Relatives
+from temper.evaluation.fresh import Fresh
+from temper.records import EvaluationRecord, RunFolder
+from temper.runs.evaluate import evaluate_target
+from temper.runs.external_model import ExternalModelSpec, ExternalTarget
+from temper.runs.run_target import RunTarget
+from temper.runs.target import EvaluationTarget
+from temper.storage import fetched
 from temper.training import read_state
 
 
@@ -41,59 +39,81 @@ def evaluate_run(
         RecipeError: a suite that is not there, or does not fit.
     """
     _check_finished(RunFolder(fetched(path)))
-    with mirrored(out or path, without=UNREAD - {EVALUATION, "wandb"}) as folder:
-        return _evaluate(RunFolder(fetched(path)), RunFolder(folder), overrides, on_progress)
+    return evaluate(lambda: RunTarget.open(path, overrides), out or path, on_progress)
 
 
-def _evaluate(
-    run: RunFolder, written: RunFolder, overrides: dict[str, Any] | None, on_progress: OnProgress | None
+def evaluate_external(
+    spec: ExternalModelSpec, out: Path, *, on_progress: OnProgress | None = None
 ) -> EvaluationRecord:
-    refuse_second(written)
-    state = read_state(run.checkpoint)
-    recipe = load_recipe(run.recipe, overrides)
-    plan = recipe.evaluation.plan(recipe.threat, recipe.seed)
-    subject = Subject.open(run, recipe, state)
-    material = material_of(subject)
-    store = ChunkStore(written.path / EVALUATION, {**_identity(subject), "plan": plan.hash})
-    start = Start.of(subject)
-    opened = Opened(subject.model, subject.test, subject.device)
-    classes = subject.shards["target"].classes
-    siblings = siblings_of(recipe.evaluation.siblings, classes, recipe.data.image_size, subject.device)
-    calibration = calibrate_opened(opened, material, checkpoint_of(subject))
-    evaluation = measure(
-        opened,
-        OpenRun(portable(run.path), overrides or {}),
-        plan,
+    """Evaluate the model that ``spec`` names into ``out``: record.json and what it rests on.
+
+    Raises:
+        RecipeError: no such function, or a suite that does not fit.
+        ModelError: what it returns is no torch module, or does not answer with logits.
+        ShardError: images that are missing or damaged.
+        RecordError: ``out`` has a record already.
+    """
+    return evaluate(lambda: ExternalTarget.open(spec), out, on_progress)
+
+
+def evaluate(
+    open_target: Callable[[], EvaluationTarget], out: Path | None, on_progress: OnProgress | None = None
+) -> EvaluationRecord:
+    """The record of whatever ``open_target`` opens; written into ``out``, where one is given.
+
+    Raises:
+        TemperError: as ``evaluate_target``.
+    """
+    return evaluate_target(open_target, out, measure, on_progress)
+
+
+def measure(
+    target: EvaluationTarget,
+    *,
+    store: ChunkStore | None,
+    relatives: Relatives,
+    fresh: Fresh | None,
+    on_progress: OnProgress | None,
+) -> Evaluation:
+    """Evaluate ``target`` in this process, or on as many of Ray as its settings say, with the same outcome.
+
+    ``fresh`` makes models that were never asked.
+
+    Raises:
+        TemperError: the model does not answer with logits, cannot be opened on a worker, or is another there.
+    """
+    test, plan, classes = target.test, target.plan, target.claim.data.classes
+    data, _ = prepare(test.images, test.labels, plan)
+    if store is not None:
+        drop_outdated(store, target.model, data, plan, target.device, target.source)
+    if target.settings.num_workers == 0:
+        return evaluate_images(
+            target.model,
+            test.images,
+            test.labels,
+            test.rows,
+            classes=classes,
+            plan=plan,
+            device=target.device,
+            store=store,
+            relatives=relatives,
+            fresh=fresh,
+            source=target.source,
+            on_progress=on_progress,
+        )
+    start_ray()
+    on_chunk = None if on_progress is None else lambda *done: on_progress("chunks", *done)
+    return conclude(
+        target.model,
+        data,
+        test.rows,
+        evaluate_on_actors(target, store=store, on_chunk=on_chunk),
         classes=classes,
-        store=store,
-        relatives=start.relatives() | siblings,
-        num_workers=recipe.evaluation.num_workers,
-        num_threads=recipe.workers.cpus_per_worker,
-        use_gpu=recipe.workers.use_gpu,
-        on_progress=on_progress,
+        plan=plan,
+        device=target.device,
+        relatives=relatives,
+        fresh=fresh,
     )
-    write_evidence(
-        written,
-        evaluation,
-        opened,
-        name=recipe.name,
-        data_name=subject.shards["target"].manifest.name,
-        classes=subject.shards["target"].classes,
-    )
-    record = make_record(
-        subject,
-        evaluation,
-        written,
-        start.source_accuracy(subject.model),
-        start.own_source_accuracy(),
-        start.adaptability(evaluation.balanced_acc),
-        reject(opened, evaluation, material, calibration),
-    )
-    record = advised(record, evaluation, subject, start.probe_correct())
-    write_once(written.record, record.model_dump_json(indent=2) + "\n")
-    store.clear()
-    track_evaluation(written, evaluation, recipe)
-    return record
 
 
 def _check_finished(run: RunFolder) -> None:
@@ -105,12 +125,3 @@ def _check_finished(run: RunFolder) -> None:
         raise CheckpointError(
             f"{run.path}: this run is not finished; run `temper train` on it again to go on"
         )
-
-
-def _identity(subject: Subject) -> dict[str, str]:
-    return {
-        "checkpoint": checkpoint_of(subject),
-        "images": subject.shards["target"].fingerprint,
-        "rows": content_hash(subject.test.rows.tolist()),
-        "image_size": str(subject.recipe.data.image_size),
-    }

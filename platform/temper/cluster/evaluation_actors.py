@@ -17,8 +17,7 @@ from temper.evaluation.chunk_outcome import ChunkOutcome, join
 from temper.evaluation.result import main_cascade
 from temper.evaluation.store import pack, unpack
 from temper.host import use_cpu
-from temper.records import ModelSource
-from temper.runs.target import Opened, Opener
+from temper.runs.target import EvaluationTarget, Opener
 
 MAX_RESTARTS = 3
 """Of an actor whose process dies."""
@@ -36,42 +35,34 @@ class ChunkWorker:
         self._opener, self._plan = opener, plan
 
     @cached_property
-    def _opened(self) -> tuple[Opened, LabelledImages, Tensor]:
+    def _opened(self) -> tuple[EvaluationTarget, LabelledImages, Tensor]:
         """Opened by the first task: an error in there comes back as it is, one in ``__init__`` does not."""
-        opened = self._opener()
-        _ = opened.source  # before it is asked
-        return opened, *prepare(opened.test.images, opened.test.labels, self._plan)
+        target = self._opener()
+        _ = target.source  # before it is asked
+        return target, *prepare(target.test.images, target.test.labels, self._plan)
 
     def evaluate(self, index: int) -> bytes:
         """Chunk number ``index``, packed."""
-        opened, data, kept = self._opened
+        target, data, kept = self._opened
         part = list(self._plan.chunks(len(data.labels)))[index]
         portion = LabelledImages(data.images[part], data.labels[part])
-        rows = torch.from_numpy(opened.test.rows[part])
-        found = evaluate_chunk(opened.model, portion, rows, kept[part], self._plan, index, opened.device)
-        return pack(found.made_by(opened.source))
+        rows = torch.from_numpy(target.test.rows[part])
+        found = evaluate_chunk(target.model, portion, rows, kept[part], self._plan, index, target.device)
+        return pack(found.made_by(target.source))
 
 
 def evaluate_on_actors(
-    opener: Opener,
-    plan: EvaluationPlan,
-    num_images: int,
-    source: ModelSource,
-    *,
-    num_workers: int,
-    num_threads: int,
-    use_gpu: Any,
-    store: ChunkStore | None,
-    on_chunk: OnChunk | None = None,
+    target: EvaluationTarget, *, store: ChunkStore | None, on_chunk: OnChunk | None = None
 ) -> ChunkOutcome:
-    """What ``evaluate_images`` would find, from ``num_workers`` processes, whichever of them dies.
+    """What ``evaluate_images`` would find, from as many processes as its settings say, whichever dies.
 
     Chunks that ``store`` has are not repeated.
 
     Raises:
         TemperError: the model or the images cannot be opened on a worker, its processes keep dying, or the
-            model that it opens is not that of ``source``.
+            model that it opens is another.
     """
+    plan, num_images, source = target.plan, len(target.test.labels), target.source
     parts = list(plan.chunks(num_images))
     stored = {index: store.read(index) if store is not None else None for index in range(len(parts))}
     found = {index: one for index, one in stored.items() if one is not None}
@@ -96,23 +87,23 @@ def evaluate_on_actors(
 
         # An opener may hold a whole model: once into the object store, not once for each actor; and kept
         # there, for actors that start again.
-        shared = ray.put(opener)
-        actors = _start(shared, plan, min(num_workers, len(waiting)), num_threads, use_gpu)
+        shared = ray.put(target.opener)
+        actors = _start(shared, target, min(target.settings.num_workers, len(waiting)))
         _work_off(actors, waiting, keep)
     return join([found[index] for index in range(len(parts))])
 
 
-def _start(shared: Any, plan: EvaluationPlan, count: int, num_threads: int, use_gpu: Any) -> list[Any]:
+def _start(shared: Any, target: EvaluationTarget, count: int) -> list[Any]:
     import ray
 
     options = {
-        "num_cpus": num_threads,
-        "num_gpus": int(wants_gpu(use_gpu)),
+        "num_cpus": target.num_threads,
+        "num_gpus": int(wants_gpu(target.use_gpu)),
         "max_restarts": MAX_RESTARTS,
         "max_task_retries": MAX_RESTARTS,
     }
     worker = ray.remote(ChunkWorker).options(**options)
-    return [worker.remote(shared, plan, num_threads) for _ in range(count)]
+    return [worker.remote(shared, target.plan, target.num_threads) for _ in range(count)]
 
 
 def _work_off(actors: list[Any], waiting: list[int], keep: Callable[[int, ChunkOutcome], None]) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from temper.deployment.classifier import ALLOWED, Run
 from temper.errors import UsageError
 from temper.records import Calibration, RunFolder, write_atomic
-from temper.runs.rejection import calibrate_subject
-from temper.runs.target import Subject
+from temper.runs.material import Material
+from temper.runs.rejection import calibrate_on
+from temper.runs.run_target import RunTarget
 from temper.storage import UNREAD, exists, fetched, mirrored, named
 
 
@@ -26,8 +27,9 @@ def calibrate(run: str | Path, *, coverage: float = 0.95) -> Calibration:
     if not exists(path / "recipe.yaml"):
         raise UsageError(f"{named(path)}: no run here; {ALLOWED.partition(',')[0]}")
     opened = Run.open(fetched(path))
-    subject = Subject.open(opened.folder, opened.recipe, opened.state)
-    calibration = calibrate_subject(subject, coverage)
+    target = RunTarget.of(opened.folder, opened.recipe, opened.state)
+    material = Material(coverage, target.images("target", "val"), [], target.settings.batch_size)
+    calibration = calibrate_on(target, material)
     with mirrored(path, without=UNREAD) as folder:
         write_atomic(RunFolder(folder).calibration, calibration.model_dump_json(indent=2) + "\n")
     return calibration

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from temper.data import Fit, Manifest
 from temper.data.remote_shards import read_manifest
 from temper.errors import CheckpointError, RecordError, TemperError, UsageError
+from temper.host import choose_device
 from temper.models import ModelSpec, TaskModel, build_model, load_model_state
 from temper.recipe import Recipe, load_recipe
 from temper.records import (
@@ -21,7 +22,7 @@ from temper.records import (
     read_record,
     sha256_of,
 )
-from temper.runs.target import build_start, choose_device
+from temper.runs.start import build_start
 from temper.spec import validate
 from temper.storage import beside, exists, fetched, named
 from temper.training import TrainState, read_state

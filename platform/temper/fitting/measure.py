@@ -13,11 +13,10 @@ from temper.cluster.datasets import build_train_data, decode_splits
 from temper.data import Images, ShardSet, join
 from temper.evaluation.evaluate import predict_logits
 from temper.fitting.plan import Measured
-from temper.host import use_cpu
+from temper.host import choose_device, use_cpu
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe, build_recipe
 from temper.runs.open_data import OpenData
-from temper.runs.target import choose_device
 from temper.seeds import derive_seed
 from temper.training import TrainData, Worker, plan_phases
 from temper.training.data import paired_batches

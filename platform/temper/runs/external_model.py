@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
 from temper.errors import ModelError, RecipeError
 from temper.evaluation import EvaluationSpec
+from temper.evaluation.fresh import Fresh
+from temper.host import choose_device, use_cpu
 from temper.models import ModelSpec, TaskModel, build_model, start_classes
 from temper.runs.external_code import digest_of_code
-from temper.runs.target import Opened, choose_device
+from temper.runs.target import Claim, EvaluationTarget, Opener, data_record
 from temper.spec import Spec, Threat
 from temper.storage import Place
 
@@ -55,46 +58,75 @@ class ExternalModelSpec(Spec):
         return self
 
 
-@dataclass(frozen=True)
-class OpenExternalModel:
-    """Opens the model and the images of an ``ExternalModelSpec``, in whichever process it is called."""
+@dataclass(frozen=True, kw_only=True)
+class ExternalTarget(EvaluationTarget):
+    """A model that was trained elsewhere, made by a function or read from a weights file."""
 
     spec: ExternalModelSpec
 
-    def __call__(self) -> Opened:
-        spec = self.spec
-        device = choose_device(spec.use_gpu)
-        shards = ShardSet.open(spec.shards)
-        model = self._built(shards.classes)
-        images = load_images(shards, spec.split, spec.image_size, spec.fit)
-        chosen = stratified_subset(images.labels, spec.evaluation.max_images, spec.seed)
-        test = Images(images.images[chosen], images.labels[chosen], images.rows[chosen])
-        code = digest_of_code(spec.model) if spec.backbone is None else ""
-        return Opened(model.to(device).eval(), test, device, code)
-
-    def fresh(self) -> nn.Module:
-        """The model built anew, from its file: what its module keeps is gone too."""
-        return self._built(ShardSet.open(self.spec.shards).classes)
-
-    def _built(self, classes: list[str]) -> nn.Module:
-        spec = self.spec
-        return build_foreign(spec.model) if spec.backbone is None else self._from_weights(classes)
-
-    def _from_weights(self, classes: list[str]) -> nn.Module:
-        """A backbone of ours with the weights and the classifier of a file.
+    @classmethod
+    def open(cls, spec: ExternalModelSpec) -> Self:
+        """The model and the images that ``spec`` names.
 
         Raises:
-            ModelError: weights that do not fit, or without a classifier for so many classes.
+            RecipeError: no such function.
+            ModelError: what it returns is no torch module, or weights that do not fit.
+            ShardError: images that are missing or damaged.
         """
-        spec = self.spec
-        assert spec.backbone is not None
-        found = start_classes(spec.model, spec.backbone)
-        if found is None or len(found) != len(classes):
-            has = "no classifier" if found is None else f"a classifier of {len(found)} classes"
-            raise ModelError(f"{spec.model}: has {has}, the shards have {len(classes)} classes")
-        built = ModelSpec(backbone=spec.backbone, weights=spec.model)
-        heads = {"target": classes, "source": classes}
-        return SourceAnswers(build_model(built, heads, image_size=spec.image_size, seed=spec.seed))
+        use_cpu(spec.cpus_per_worker)
+        device = choose_device(spec.use_gpu)
+        shards = ShardSet.open(spec.shards)
+        model = build_external(spec, shards.classes)
+        images = load_images(shards, spec.split, spec.image_size, spec.fit)
+        chosen = stratified_subset(images.labels, spec.evaluation.max_images, spec.seed)
+        claim = Claim(
+            name=spec.name,
+            seed=spec.seed,
+            recipe=spec.model_dump(mode="json"),
+            data=data_record(shards, spec.split, len(chosen), spec.image_size),
+            threat=spec.threat,
+        )
+        return cls(
+            model=model.to(device).eval(),
+            test=Images(images.images[chosen], images.labels[chosen], images.rows[chosen]),
+            device=device,
+            claim=claim,
+            settings=spec.evaluation,
+            shards={"target": shards},
+            fit=spec.fit,
+            num_threads=spec.cpus_per_worker,
+            use_gpu=spec.use_gpu,
+            code=digest_of_code(spec.model) if spec.backbone is None else "",
+            spec=spec,
+        )
+
+    @property
+    def opener(self) -> Opener:
+        """Opens the same in another process."""
+        return partial(ExternalTarget.open, self.spec)
+
+    def fresh(self) -> Fresh:
+        """Builds the model anew, from its file: what its module keeps is gone too."""
+        return partial(build_external, self.spec, self.claim.data.classes)
+
+
+def build_external(spec: ExternalModelSpec, classes: list[str]) -> nn.Module:
+    """What ``spec`` names, for shards of ``classes``.
+
+    Raises:
+        RecipeError: no such function.
+        ModelError: what it returns is no torch module; weights that do not fit, or without a classifier for
+            so many classes.
+    """
+    if spec.backbone is None:
+        return build_foreign(spec.model)
+    found = start_classes(spec.model, spec.backbone)
+    if found is None or len(found) != len(classes):
+        has = "no classifier" if found is None else f"a classifier of {len(found)} classes"
+        raise ModelError(f"{spec.model}: has {has}, the shards have {len(classes)} classes")
+    built = ModelSpec(backbone=spec.backbone, weights=spec.model)
+    heads = {"target": classes, "source": classes}
+    return SourceAnswers(build_model(built, heads, image_size=spec.image_size, seed=spec.seed))
 
 
 class SourceAnswers(nn.Module):

@@ -2,21 +2,19 @@
 
 import logging
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pydantic import ValidationError
 
 from temper.advice import Answers, Course, Facts, give_advice
+from temper.data import ShardSet
 from temper.errors import TemperError
 from temper.evaluation import Evaluation
-from temper.optim import OptimSpec
-from temper.recipe import Recipe
 from temper.records import EvaluationRecord, RunFolder, read_columns, read_record
-from temper.runs.target import Subject
+from temper.runs.target import EvaluationTarget
 from temper.safe_load import MAX_JSON_BYTES, parse_json, read_regular
 from temper.storage import fetched, named
 from temper.training import TrainState
@@ -25,26 +23,10 @@ logger = logging.getLogger(__name__)
 TARGET_LOSS, LOSS = "train/target/loss", "train/loss"
 
 
-def advised(
-    record: EvaluationRecord,
-    evaluation: Evaluation,
-    subject: Subject | None = None,
-    probe_correct: np.ndarray | None = None,
-) -> EvaluationRecord:
-    """The record with its advice; without ``subject`` that of a model from elsewhere.
-
-    ``probe_correct`` (N,) bool: was a linear probe on the frozen start right on the test images?
-    """
+def advised(record: EvaluationRecord, evaluation: Evaluation, target: EvaluationTarget) -> EvaluationRecord:
+    """The record with its advice."""
     facts = Facts.of(record, _answers_in(evaluation.outcomes))
-    if subject is not None:
-        facts = replace(
-            facts,
-            probe_correct=probe_correct,
-            course=course_of(subject),
-            has_auto_lr=_takes_auto_lr(),
-            plain=_plain_sibling(subject.recipe, record),
-        )
-    return record.model_copy(update={"advice": give_advice(facts)})
+    return record.model_copy(update={"advice": give_advice(target.informed(facts, record))})
 
 
 def facts_of_run(run: RunFolder) -> Facts:
@@ -59,13 +41,11 @@ def facts_of_run(run: RunFolder) -> Facts:
     return Facts.of(record, answers)
 
 
-def course_of(subject: Subject) -> Course:
-    """How the run of ``subject`` went: its state, its log, and what it was trained and validated on."""
-    state, target = subject.state, subject.shards["target"]
-    best, limit = state.best_metrics, subject.recipe.validation.max_images
-    num_val = sum(target.class_counts("val"))
+def course_of(run: RunFolder, state: TrainState, target: ShardSet, max_val_images: int | None) -> Course:
+    """How ``run`` went: its state, its log, and what it was trained and validated on."""
+    best, num_val = state.best_metrics, sum(target.class_counts("val"))
     probe: dict[str, float] = getattr(state, "probe_metrics", None) or {}
-    losses = _losses_of(subject.run, state)
+    losses = _losses_of(run, state)
     return Course(
         losses=losses,
         first_epoch=state.next_epoch - len(losses),
@@ -73,7 +53,7 @@ def course_of(subject: Subject) -> Course:
         stopped=state.stopped,
         val_acc=best.get("val/target/clean_acc"),
         val_balanced_acc=best.get("val/target/balanced_acc"),
-        num_val=num_val if limit is None else min(num_val, limit),
+        num_val=num_val if max_val_images is None else min(num_val, max_val_images),
         probe_val_acc=probe.get("val/target/clean_acc"),
         num_train=dict(zip(target.classes, target.class_counts("train"), strict=True)),
     )
@@ -93,9 +73,9 @@ def _losses_of(run: RunFolder, state: TrainState) -> list[float]:
     return [found[epoch] for epoch in reversed(epochs)]
 
 
-def _plain_sibling(recipe: Recipe, record: EvaluationRecord) -> Facts | None:
-    """The first of ``evaluation.siblings`` that is not hardened and was evaluated on the same images."""
-    for path in recipe.evaluation.siblings:
+def plain_sibling(paths: Sequence[Path], record: EvaluationRecord) -> Facts | None:
+    """The first run of ``paths`` that is not hardened and was evaluated on the same images."""
+    for path in paths:
         facts = _comparable(path, record)
         if facts is not None and not facts.is_hardened:
             return facts
@@ -120,11 +100,3 @@ def _answers_in(outcomes: pa.Table) -> Answers:
     rows, labels = (np.array(outcomes[name].to_pylist(), np.int64) for name in ("row", "label"))
     correct, robust = (np.array(outcomes[name].to_pylist(), bool) for name in ("correct", "robust"))
     return Answers(rows, labels, correct, robust)
-
-
-def _takes_auto_lr() -> bool:
-    try:
-        OptimSpec.model_validate({"lr": "auto"})
-    except ValidationError:
-        return False
-    return True

@@ -9,7 +9,7 @@ from temper.errors import CheckpointError
 from temper.models import build_model, count_params, save_model
 from temper.recipe import load_recipe
 from temper.records import RunFolder, write_atomic
-from temper.runs.target import Subject
+from temper.runs.run_target import RunTarget
 from temper.spec import dump_yaml
 from temper.storage import exists, fetched, mirrored, named
 from temper.training import read_state
@@ -52,14 +52,14 @@ def _merge(run: RunFolder, merged: RunFolder) -> Merged:
         raise CheckpointError(
             f"{named(run.path)}: this run has no adapter (model.adapter is null), so it is plain already"
         )
-    subject = Subject.open(run, recipe, state)
-    adapted = subject.model.cpu()
+    target = RunTarget.of(run, recipe, state)
+    adapted = target.model.cpu()
     spec = recipe.model.model_copy(update={"adapter": None, "weights": None, "sha256": None})
     size = recipe.data.image_size
     plain = build_model(spec, state.classes, image_size=size, seed=recipe.seed).eval()
     plain.backbone.load_state_dict(adapter.fold(adapted.backbone).state_dict())
     plain.heads.load_state_dict(adapted.heads.state_dict())
-    images = torch.from_numpy(subject.test.images[:NUM_COMPARED]).float() / 255
+    images = torch.from_numpy(target.test.images[:NUM_COMPARED]).float() / 255
     change = float((plain(images) - adapted(images)).abs().max())
     folded = recipe.model_copy(update={"model": recipe.model.model_copy(update={"adapter": None})})
     save_model(plain, merged.checkpoint / "model.safetensors")

@@ -1,7 +1,6 @@
-"""The record of an evaluated run, put together."""
+"""The record of an evaluation, put together."""
 
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,126 +8,52 @@ from typing import Any
 import torch
 
 from temper.evaluation import Evaluation
-from temper.models import count_params
 from temper.records import (
     Cost,
-    DataRecord,
     EvaluationRecord,
     FileRecord,
-    ModelRecord,
     Promises,
-    Proportion,
     RejectionRecord,
     RunFolder,
     sha256_of,
 )
-from temper.records.evaluation import Adaptability
 from temper.runs.environment import describe_environment
-from temper.runs.target import Opened, Subject
-from temper.spec import Threat, content_hash
+from temper.runs.target import EvaluationTarget
 from temper.storage import address_of, named
 from temper.training import TrainState
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What a record is about."""
-
-    name: str
-    seed: int
-    recipe: dict[str, Any]
-    data: DataRecord
-    threat: Threat
-
-
 def make_record(
-    subject: Subject,
-    evaluation: Evaluation,
-    written: RunFolder,
-    source_acc: Proportion | None,
-    start_source_acc: Proportion | None,
-    adaptability: Adaptability | None,
-    rejection: RejectionRecord | None = None,
-) -> EvaluationRecord:
-    """Everything that is known of the run and its evaluation; ``written`` is the folder of the record."""
-    recipe, run = subject.recipe, subject.run
-    claim = Claim(
-        name=recipe.name,
-        seed=recipe.seed,
-        recipe=recipe.resolved(),
-        data=_data_record(subject, "target"),
-        threat=Threat(norm=recipe.threat.norm, eps=recipe.threat.eps),
-    )
-    return EvaluationRecord(
-        **_claimed(claim),
-        **_measured(evaluation),
-        recipe_hash=recipe.hash,
-        source=_data_record(subject, "source") if "source" in subject.shards else None,
-        source_acc=source_acc,
-        source_retention=_retention(source_acc, start_source_acc),
-        rejection=rejection,
-        promises=Promises(
-            adaptability=adaptability,
-            consistency=evaluation.consistency,
-            robustness=evaluation.robustness,
-        ),
-        model=ModelRecord(
-            backbone=recipe.model.backbone,
-            num_params=count_params(subject.model),
-            num_trained_params=subject.state.num_trained_params,
-            adapter=recipe.model.adapter.label if recipe.model.adapter else None,
-            adapter_ranks=subject.state.adapter_ranks,
-        ),
-        cost=_cost(subject.state, evaluation, subject.device),
-        files={
-            "checkpoint": _file(written, run.checkpoint / "model.safetensors"),
-            "recipe": _file(written, run.recipe),
-            **({"lineage": _file(written, run.lineage)} if run.lineage.exists() else {}),
-            **_evidence(written),
-        },
-    )
-
-
-def make_foreign_record(
-    claim: Claim,
-    digest: str,
-    opened: Opened,
+    target: EvaluationTarget,
     evaluation: Evaluation,
     written: RunFolder | None,
     rejection: RejectionRecord | None = None,
 ) -> EvaluationRecord:
-    """The record of a model that was trained elsewhere; ``digest`` is that of its weights."""
+    """Everything that is known of a model and its evaluation; ``written`` is the folder of the record."""
+    claim, origin = target.claim, target.origin(evaluation.balanced_acc)
     return EvaluationRecord(
-        **_claimed(claim),
         **_measured(evaluation),
-        recipe_hash=content_hash({"model": digest}),
-        source=None,
-        source_acc=None,
-        source_retention=None,
+        name=claim.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=claim.seed,
+        recipe=claim.recipe,
+        recipe_hash=origin.recipe_hash,
+        data=claim.data,
+        threat=claim.threat,
+        source=origin.source,
+        source_acc=origin.source_acc,
+        source_retention=origin.source_retention,
         rejection=rejection,
         promises=Promises(
-            adaptability=None, consistency=evaluation.consistency, robustness=evaluation.robustness
+            adaptability=origin.adaptability,
+            consistency=evaluation.consistency,
+            robustness=evaluation.robustness,
         ),
-        model=ModelRecord(
-            backbone=type(opened.model).__name__,
-            num_params=sum(parameter.numel() for parameter in opened.model.parameters()),
-            num_trained_params=0,
-        ),
-        cost=_cost(None, evaluation, opened.device),
-        files=_evidence(written) if written is not None else {},
+        model=origin.model,
+        cost=_cost(origin.training, evaluation, target.device),
+        environment=describe_environment(),
+        files={} if written is None else _files(written, {**origin.files, **_evidence(written)}),
     )
-
-
-def _claimed(claim: Claim) -> dict[str, Any]:
-    return {
-        "name": claim.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": claim.seed,
-        "recipe": claim.recipe,
-        "data": claim.data,
-        "threat": claim.threat,
-        "environment": describe_environment(),
-    }
 
 
 def _measured(evaluation: Evaluation) -> dict[str, Any]:
@@ -139,23 +64,6 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
     )  # fmt: skip
     numbers = {name: getattr(evaluation, name) for name in same}
     return {**numbers, "suite": evaluation.suite.record, "auroc": evaluation.metrics.clean.auroc}
-
-
-def _retention(now: Proportion | None, start: Proportion | None) -> float | None:
-    return now.value / start.value if now is not None and start is not None and start.count else None
-
-
-def _data_record(subject: Subject, task: str) -> DataRecord:
-    shards = subject.shards[task]
-    num_images = len(subject.test.labels) if task == "target" else len(shards.rows("test"))
-    return DataRecord(
-        name=shards.manifest.name,
-        fingerprint=shards.fingerprint,
-        classes=shards.classes,
-        split="test",
-        num_images=num_images,
-        image_size=subject.recipe.data.image_size,
-    )
 
 
 def _cost(state: TrainState | None, evaluation: Evaluation, device: torch.device) -> Cost:
@@ -175,7 +83,7 @@ def _cost(state: TrainState | None, evaluation: Evaluation, device: torch.device
     )
 
 
-def _evidence(written: RunFolder) -> dict[str, FileRecord]:
+def _evidence(written: RunFolder) -> dict[str, Path]:
     """What the evaluation itself left there."""
     paths = {
         "outcomes": written.outcomes,
@@ -183,7 +91,11 @@ def _evidence(written: RunFolder) -> dict[str, FileRecord]:
         "chunks": written.sources,
         "figure": written.figure,
     }
-    return {name: _file(written, path) for name, path in paths.items() if path.exists()}
+    return {name: path for name, path in paths.items() if path.exists()}
+
+
+def _files(written: RunFolder, paths: dict[str, Path]) -> dict[str, FileRecord]:
+    return {name: _file(written, path) for name, path in paths.items()}
 
 
 def _file(run: RunFolder, path: Path) -> FileRecord:

@@ -1,46 +1,60 @@
 """What a run started from, and how far that comes without training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from temper.data import Images
+from temper.data import Images, ShardSet, Split, load_images
 from temper.evaluation import LinearProbe, accuracy_of, predict_logits
-from temper.models import TaskModel
-from temper.records import Proportion
+from temper.evaluation.evaluate import Relatives
+from temper.models import TaskModel, build_model
+from temper.recipe import Recipe
+from temper.records import Proportion, RunFolder
 from temper.records.evaluation import Adaptability
-from temper.runs.target import Subject, build_start
 from temper.storage import exists
-from temper.training import read_head
+from temper.training import TrainState, read_head
 
 
 @dataclass(frozen=True)
 class Start:
-    """What the run started from, where that is still known, and how far it came without training."""
+    """What a run started from, where that is still known, and what it is asked about."""
 
-    subject: Subject
     model: TaskModel | None
+    """``None``: its weights are gone."""
     probe: LinearProbe | None
+    has_learned: bool
+    """It had weights to start from."""
     source: Images | None
+    test: Images
+    device: torch.device
 
     @classmethod
-    def of(cls, subject: Subject) -> "Start":
-        weights = subject.state.start_weights
-        source = subject.images("source", "test") if "source" in subject.shards else None
-        if not (weights is None or weights == "pretrained" or exists(Path(weights))):
-            return cls(subject, None, None, source)
-        model = build_start(subject.recipe, subject.state.classes, weights).to(subject.device).eval()
-        return cls(subject, model.requires_grad_(False), _probe_of(subject, model), source)
+    def open(
+        cls,
+        run: RunFolder,
+        recipe: Recipe,
+        state: TrainState,
+        shards: Mapping[str, ShardSet],
+        test: Images,
+        device: torch.device,
+    ) -> "Start":
+        """Of ``run``, for whose ``test`` images its probe is asked."""
+        weights, model, probe = state.start_weights, None, None
+        if weights is None or weights == "pretrained" or exists(Path(weights)):
+            model = build_start(recipe, state.classes, weights).to(device).eval().requires_grad_(False)
+            probe = _probe_of(run, recipe, shards, model, device)
+        source = images_of(recipe, shards, "source", "test") if "source" in shards else None
+        return cls(model, probe, weights is not None, source, test, device)
 
-    def relatives(self) -> dict[str, Any]:
+    def relatives(self) -> Relatives:
         """The start with its probe: what fools it may fool its descendant."""
         model, probe = self.model, self.probe
-        if model is None or probe is None or self.subject.state.start_weights is None:
+        if model is None or probe is None or not self.has_learned:
             return {}
 
         def answer(images: Tensor) -> Tensor:
@@ -56,20 +70,21 @@ class Start:
             lambda images: model(images, task="source"),
             self.source.images,
             self.source.labels,
-            device=self.subject.device,
+            device=self.device,
         )
 
-    def own_source_accuracy(self) -> Proportion | None:
-        """Of the start itself; ``None`` where it had learned nothing."""
-        if self.model is None or self.subject.state.start_weights is None:
+    def retention(self, source_acc: Proportion | None) -> float | None:
+        """``source_acc`` as a share of the start's own; ``None`` where that had learned nothing."""
+        if self.model is None or not self.has_learned or source_acc is None:
             return None
-        return self.source_accuracy(self.model)
+        own = self.source_accuracy(self.model)
+        return source_acc.value / own.value if own is not None and own.count else None
 
     def adaptability(self, balanced_acc: float) -> Adaptability | None:
         """What the target gained over the frozen start."""
         if self.model is None or self.probe is None:
             return None
-        probed = self.probe.balanced_acc(self._test_features, self.subject.test.labels)
+        probed = self.probe.balanced_acc(self._test_features, self.test.labels)
         return Adaptability(
             frozen_start_balanced_acc=probed, balanced_acc=balanced_acc, gain=balanced_acc - probed
         )
@@ -79,22 +94,37 @@ class Start:
         if self.model is None or self.probe is None:
             return None
         answers = self.probe.logits(torch.from_numpy(self._test_features)).argmax(1).numpy()
-        return np.asarray(answers == self.subject.test.labels)
+        return np.asarray(answers == self.test.labels)
 
     @cached_property
     def _test_features(self) -> np.ndarray:
         """Of the frozen start: (N,D)."""
         assert self.model is not None
-        test = self.subject.test
-        return predict_logits(self.model.features, test.images, device=self.subject.device).numpy()
+        return predict_logits(self.model.features, self.test.images, device=self.device).numpy()
 
 
-def _probe_of(subject: Subject, start: TaskModel) -> LinearProbe:
+def build_start(recipe: Recipe, classes: dict[str, list[str]], weights: str | None) -> TaskModel:
+    """The recipe's model with the weights that it started from."""
+    spec = recipe.model.model_copy(update={"weights": weights})
+    return build_model(spec, classes, image_size=recipe.data.image_size, seed=recipe.seed)
+
+
+def images_of(recipe: Recipe, shards: Mapping[str, ShardSet], task: str, split: Split) -> Images:
+    """A split as the model sees it."""
+    return load_images(shards[task], split, recipe.data.image_size, recipe.data.fit)
+
+
+def _probe_of(
+    run: RunFolder,
+    recipe: Recipe,
+    shards: Mapping[str, ShardSet],
+    start: TaskModel,
+    device: torch.device,
+) -> LinearProbe:
     """That of the run itself, or, of a run without one, a probe fitted here."""
-    run = subject.run
     if run.probe_head.exists():
         head = read_head(run.probe_head)
         return LinearProbe.of_head(head.weight, head.bias)
-    train = subject.images("target", "train")
-    features = predict_logits(start.features, train.images, device=subject.device).numpy()
+    train = images_of(recipe, shards, "target", "train")
+    features = predict_logits(start.features, train.images, device=device).numpy()
     return LinearProbe.fit(features, train.labels)

@@ -1,41 +1,186 @@
-"""What is evaluated: a trained model and its images."""
+"""What is evaluated: a model, its images, and what a record says of both."""
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from temper import host
-from temper.data import Images, ShardSet, load_images, stratified_subset
-from temper.errors import CheckpointError
-from temper.models import TaskModel, build_model, load_model_state
-from temper.recipe import Recipe, load_recipe
-from temper.records import ModelSource, RunFolder
-from temper.runs.open_data import open_data
-from temper.storage import fetched, named
-from temper.training import TrainState, read_state
+from temper.advice import Facts
+from temper.data import Fit, Images, ShardSet, Split
+from temper.errors import RecipeError
+from temper.evaluation import Evaluation, EvaluationPlan, EvaluationSpec
+from temper.evaluation.evaluate import Relatives
+from temper.evaluation.fresh import Fresh, copies_of
+from temper.records import (
+    DataRecord,
+    EvaluationRecord,
+    ModelRecord,
+    ModelSource,
+    Proportion,
+    RunFolder,
+)
+from temper.records.evaluation import Adaptability
+from temper.runs.material import Material, material_from
+from temper.spec import Threat, content_hash
+from temper.training import TrainState
+
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""Of a function that a structure shows: another in each process."""
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A model on its device and the images that it is evaluated on."""
+class Claim:
+    """What a record is about."""
+
+    name: str
+    seed: int
+    recipe: dict[str, Any]
+    data: DataRecord
+    threat: Threat
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a record says of where its model comes from; of a run, also of its source and its training."""
+
+    recipe_hash: str
+    model: ModelRecord
+    source: DataRecord | None = None
+    source_acc: Proportion | None = None
+    source_retention: float | None = None
+    adaptability: Adaptability | None = None
+    training: TrainState | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationTarget:
+    """A model on its device, the images that it is evaluated on, and how.
+
+    As it stands, a model in memory; runs and models from files know more of themselves.
+    """
 
     model: nn.Module
     test: Images
     device: torch.device
+    claim: Claim
+    settings: EvaluationSpec
+    shards: Mapping[str, ShardSet] = field(default_factory=dict)
+    """By task; none where the images are arrays."""
+    fit: Fit = "pad"
+    kin: Relatives = field(default_factory=dict)
+    """Models whose adversarial examples are tried on this one, by what a gate calls them."""
+    num_threads: int = 1
+    use_gpu: Any = "auto"
     code: str = ""
     """The digest of the files that a model from elsewhere was read from."""
+
+    @cached_property
+    def plan(self) -> EvaluationPlan:
+        """All that it is asked and attacked with.
+
+        Raises:
+            RecipeError: a suite that is not there, or does not fit.
+        """
+        return self.settings.plan(self.claim.threat, self.claim.seed)
 
     @cached_property
     def source(self) -> ModelSource:
         """What tells the model from another, before anything is asked of it."""
         return ModelSource(weights=digest_of_model(self.model), code=self.code)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights, as a calibration names them."""
+        return self.source.weights
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """All that the outcome of a chunk depends on, but for the plan."""
+        return {
+            "model": self.source.weights,
+            "code": self.source.code,
+            "images": fingerprint_of(self.test),
+            "rows": content_hash(self.test.rows.tolist()),
+        }
+
+    @property
+    def opener(self) -> "Opener":
+        """Opens the same in another process."""
+        return InMemory(self)
+
+    def fresh(self) -> Fresh | None:
+        """Makes models that were never asked; call it before this one is. ``None``: it cannot be copied."""
+        return copies_of(self.model)
+
+    def relatives(self) -> Relatives:
+        """Models whose adversarial examples are tried on this one, by what a gate calls them."""
+        return self.kin
+
+    def material(self) -> Material | None:
+        """What rejection is fitted to and measured on, where it is asked for.
+
+        Raises:
+            RecipeError: it is, but there are no validation images.
+            DataError: images of ``evaluation.rejection.ood`` that cannot be read.
+        """
+        if self.settings.rejection is None:
+            return None
+        if "target" not in self.shards:
+            raise RecipeError(
+                "evaluation.rejection: it is fitted to validation images, which arrays in memory have not; "
+                "give shards, or leave it out"
+            )
+        size, batch_size = self.claim.data.image_size, self.settings.batch_size
+        return material_from(self.settings.rejection, self.shards["target"], size, self.fit, batch_size)
+
+    def origin(self, balanced_acc: float) -> Origin:
+        """Where the model comes from; ``balanced_acc`` is what it came to."""
+        model = ModelRecord(
+            backbone=type(self.model).__name__,
+            num_params=sum(parameter.numel() for parameter in self.model.parameters()),
+            num_trained_params=0,
+        )
+        return Origin(content_hash({"model": self.source.weights}), model)
+
+    def informed(self, facts: Facts, record: EvaluationRecord) -> Facts:
+        """``facts`` for advice, with what only a run knows of itself."""
+        return facts
+
+    def track(self, written: RunFolder, evaluation: Evaluation) -> None:
+        """Show the numbers wherever a run is tracked."""
+
+
+Opener = Callable[[], EvaluationTarget]
+"""Opens the same model and images in any process; what workers are given."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A target that travels to workers as it is."""
+
+    target: EvaluationTarget
+
+    def __call__(self) -> EvaluationTarget:
+        return self.target
+
+
+def data_record(shards: ShardSet, split: Split, num_images: int, image_size: int) -> DataRecord:
+    """What a record says of images from ``shards``."""
+    return DataRecord(
+        name=shards.manifest.name,
+        fingerprint=shards.fingerprint,
+        classes=shards.classes,
+        split=split,
+        num_images=num_images,
+        image_size=image_size,
+    )
 
 
 def digest_of_model(model: nn.Module) -> str:
@@ -47,101 +192,8 @@ def digest_of_model(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-"""Of a function that a structure shows: another in each process."""
-
-Opener = Callable[[], Opened]
-"""Opens the same model and images in any process; what workers are given."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated: a trained model and its images."""
-
-    run: RunFolder
-    recipe: Recipe
-    state: TrainState
-    shards: dict[str, ShardSet]
-    model: TaskModel
-    test: Images
-    device: torch.device
-
-    @classmethod
-    def open(cls, run: RunFolder, recipe: Recipe, state: TrainState) -> "Subject":
-        host.use_cpu(recipe.workers.cpus_per_worker)
-        data = open_data(recipe)
-        if data.fingerprints != state.fingerprints:
-            raise CheckpointError(f"{run.path}: the shards have changed since this run was trained")
-        device = choose_device(recipe.workers.use_gpu)
-        model = build_start(recipe, state.classes, None)
-        load_model_state(model, run.checkpoint / "model.safetensors")
-        test = load_images(data.shards["target"], "test", recipe.data.image_size, recipe.data.fit)
-        chosen = stratified_subset(test.labels, recipe.evaluation.max_images, recipe.seed)
-        test = Images(test.images[chosen], test.labels[chosen], test.rows[chosen])
-        return cls(run, recipe, state, data.shards, model.to(device).eval(), test, device)
-
-    def images(self, task: str, split: Any) -> Images:
-        return load_images(self.shards[task], split, self.recipe.data.image_size, self.recipe.data.fit)
-
-
-@dataclass(frozen=True)
-class OpenRun:
-    """Opens the subject of a finished run, in whichever process it is called."""
-
-    path: Path
-    overrides: dict[str, Any]
-
-    def __call__(self) -> Opened:
-        run = RunFolder(fetched(self.path))
-        subject = Subject.open(run, load_recipe(run.recipe, self.overrides), read_state(run.checkpoint))
-        return Opened(subject.model, subject.test, subject.device)
-
-
-def choose_device(use_gpu: Any) -> torch.device:
-    """The GPU where one is there and not refused; from now on this process computes on it in full fp32."""
-    if not (use_gpu and torch.cuda.is_available()):
-        return torch.device("cpu")
-    host.use_gpu()
-    return torch.device("cuda")
-
-
-def build_start(recipe: Recipe, classes: dict[str, list[str]], weights: str | None) -> TaskModel:
-    """The recipe's model with the weights that it started from."""
-    spec = recipe.model.model_copy(update={"weights": weights})
-    return build_model(spec, classes, image_size=recipe.data.image_size, seed=recipe.seed)
-
-
-def answers_of(
-    path: Path, classes: list[str], image_size: int, device: torch.device
-) -> Callable[[Tensor], Tensor]:
-    """The target logits of the finished run under ``path``, a sibling of one for ``classes``.
-
-    Raises:
-        CheckpointError: no finished run here, or one for other classes or another image size.
-    """
-    run = RunFolder(fetched(path))
-    state, recipe = read_state(run.checkpoint), load_recipe(run.recipe)
-    if state.classes["target"] != classes or recipe.data.image_size != image_size:
-        raise CheckpointError(
-            f"{named(path)}: no sibling: its classes or its image size ({recipe.data.image_size}) differ"
-        )
-    model = build_start(recipe, state.classes, None)
-    load_model_state(model, run.checkpoint / "model.safetensors")
-    frozen = model.to(device).eval().requires_grad_(False)
-
-    def answer(images: Tensor) -> Tensor:
-        logits: Tensor = frozen(images)
-        return logits
-
-    return answer
-
-
-def siblings_of(
-    paths: Sequence[Path], classes: list[str], image_size: int, device: torch.device
-) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Other runs whose adversarial examples are tried on a model for ``classes``, by what a gate calls them.
-
-    Raises:
-        CheckpointError: as ``answers_of``.
-    """
-    return {f"sibling {path.name}": answers_of(path, classes, image_size, device) for path in paths}
+def fingerprint_of(images: Images) -> str:
+    """16 hex digits over the pixels and the labels of images that come from no shards."""
+    digest = hashlib.sha256(images.images.tobytes())
+    digest.update(images.labels.tobytes())
+    return content_hash([digest.hexdigest(), list(images.images.shape)])

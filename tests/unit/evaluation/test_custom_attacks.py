@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from temper.cluster.external_evaluation import evaluate_external
+from temper.cluster.evaluate import evaluate_external
 from temper.errors import ModelError, RecipeError
 from temper.evaluation import suite_for
 from temper.runs.external_model import ExternalModelSpec

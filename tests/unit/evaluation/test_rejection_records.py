@@ -12,18 +12,23 @@ from torch import nn
 from temper.cluster.evaluate import evaluate_run
 from temper.data import Images
 from temper.errors import ModelError
+from temper.evaluation import EvaluationSpec
 from temper.evaluation.rejection import Unlike
-from temper.records import Calibration
-from temper.runs.rejection import Material, attacked_images, calibrate_opened
-from temper.runs.target import Opened
+from temper.records import Calibration, DataRecord
+from temper.runs.material import Material
+from temper.runs.rejection import attacked_images, calibrate
+from temper.runs.target import Claim, EvaluationTarget
 from temper.runs.verify import verify_record
-from temper.runs.verify.load import Reopened, reopen
+from temper.runs.verify.load import reopen
 from temper.runs.verify.rejection import check_rejection
 from temper.spec import Threat
 from temper.verification import Check, read_evidence
 from temper.verification.rejection import check_rejection as check_in_record
 
-DIGEST = "0" * 64
+DATA = DataRecord(
+    name="x", fingerprint="0" * 16, classes=["a", "b", "c"], split="test", num_images=4, image_size=8
+)
+CLAIM = Claim(name="x", seed=0, recipe={}, data=DATA, threat=Threat(eps=0.1))
 FEW = {"evaluation.max_images": 32}
 
 
@@ -55,9 +60,9 @@ def test_its_figures_are_verified(evaluated_run: Path, tmp_path: Path) -> None:
         (out / "lying.json").write_text(json.dumps(lying))
         evidence = read_evidence(out / "lying.json")
         assert check_in_record(evidence).passed != shallow, path
-        opened = reopen(evidence, None)
-        assert isinstance(opened, Reopened)
-        again = check_rejection(evidence, opened, torch.zeros(32, 5))
+        found = reopen(evidence, None)
+        assert not isinstance(found, str)
+        again = check_rejection(evidence, found[0], torch.zeros(32, 5))
         assert isinstance(again, Check)
         assert f"rejection.{'.'.join(path.split('.')[:2])}" in again.detail, path
 
@@ -73,21 +78,22 @@ class Blank(nn.Module):
 def test_a_model_without_finite_answers_is_told_before_the_attacks() -> None:
     bright, dark = (np.full((4, 3, 8, 8), level, np.uint8) for level in (200, 10))
     labels, rows = np.arange(4) % 3, np.arange(4)
-    device = torch.device("cpu")
+    device, settings = torch.device("cpu"), EvaluationSpec()
 
-    def calibrate(val: np.ndarray, test: np.ndarray, unlike: np.ndarray) -> Calibration | None:
+    def calibrated(val: np.ndarray, test: np.ndarray, unlike: np.ndarray) -> Calibration | None:
         others = [Unlike("out of distribution", "elsewhere", unlike)]
         material = Material(0.9, Images(val, labels, rows), others, 2)
-        return calibrate_opened(Opened(Blank(), Images(test, labels, rows), device), material, DIGEST)
+        target = EvaluationTarget(Blank(), Images(test, labels, rows), device, CLAIM, settings)
+        return calibrate(target, material)
 
-    assert calibrate(bright, bright, bright) is not None
+    assert calibrated(bright, bright, bright) is not None
     for name, images in (
         ("validation", (dark, bright, bright)),
         ("test", (bright, dark, bright)),
         ("elsewhere", (bright, bright, dark)),
     ):
         with pytest.raises(ModelError, match=f"not finite.*images of '{name}', before any attack"):
-            calibrate(*images)
+            calibrated(*images)
 
 
 def test_attacked_images_without_a_finite_answer_have_no_score() -> None:

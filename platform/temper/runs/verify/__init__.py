@@ -6,11 +6,13 @@ from typing import Final
 
 import numpy as np
 
-from temper.data import ShardSet, read_fingerprint
+from temper.data import ShardSet, Split, read_fingerprint
 from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, Proportion, read_record
+from temper.runs.run_target import RunTarget
+from temper.runs.target import EvaluationTarget, data_record
 from temper.runs.verify.attacks import MAX_FLIPPED_FRAC, Reexamined
-from temper.runs.verify.load import Reopened, check_suite, reopen
+from temper.runs.verify.load import check_suite, reopen
 from temper.runs.verify.rejection import check_rejection
 from temper.storage import named
 from temper.verification import (
@@ -52,11 +54,12 @@ def verify_record(
     try:
         evidence = read_evidence(file)
         say("opening the model and its images")
-        opened = reopen(evidence, model)
-        if isinstance(opened, str):
-            not_checked.insert(0, f"the model, the images and new attacks: {opened}")
+        found = reopen(evidence, model)
+        if isinstance(found, str):
+            not_checked.insert(0, f"the model, the images and new attacks: {found}")
         else:
-            checks += _check_deep(evidence, opened, num_sampled, say, not_checked)
+            target, described = found
+            checks += [described, *_check_deep(evidence, target, num_sampled, say, not_checked)]
     except TemperError as problem:
         checks.append(Check(name="model", passed=False, detail=str(problem)))
     return VerificationRecord(
@@ -65,23 +68,23 @@ def verify_record(
 
 
 def _check_deep(
-    evidence: Evidence, opened: Reopened, num_sampled: int, say: OnStage, not_checked: list[str]
+    evidence: Evidence, target: EvaluationTarget, num_sampled: int, say: OnStage, not_checked: list[str]
 ) -> list[Check]:
-    checks = [opened.check, check_images(evidence, opened)]
-    suite = check_suite(evidence.record, opened.settings, len(evidence.record.data.classes))
+    checks = [check_images(evidence, target)]
+    suite = check_suite(evidence.record, target.settings, len(evidence.record.data.classes))
     if isinstance(suite, str):
         not_checked.append(suite)
     else:
         checks.append(suite)
-    if not checks[1].passed:
+    if not checks[0].passed:
         not_checked.insert(0, "predictions and new attacks: the images are not those of the record")
         return checks
-    scene = Reexamined.of(evidence, opened)
+    scene = Reexamined.of(evidence, target)
     say("asking the model again")
     checks += [scene.check_predictions(), scene.check_adversarial()]
-    if opened.start is not None:
-        checks.append(check_start(evidence, opened, not_checked))
-    rejection = check_rejection(evidence, opened, scene.clean.logits)
+    if isinstance(target, RunTarget):
+        checks.append(check_start(evidence, target, not_checked))
+    rejection = check_rejection(evidence, target, scene.clean.logits)
     if isinstance(rejection, str):
         not_checked.append(rejection)
     else:
@@ -90,11 +93,11 @@ def _check_deep(
     return [*checks, *scene.attack_again(num_sampled)]
 
 
-def check_images(evidence: Evidence, opened: Reopened) -> Check:
+def check_images(evidence: Evidence, target: EvaluationTarget) -> Check:
     """The shards hold the images that the record and its outcomes speak of."""
-    record, test = evidence.record, opened.opened.test
-    problems = [*_changed("data", record.data, opened, "target")]
-    problems += _changed("source", record.source, opened, "source")
+    record, test = evidence.record, target.test
+    problems = [*_changed("data", record.data, target, "target")]
+    problems += _changed("source", record.source, target, "source")
     if not np.array_equal(test.rows, evidence.columns["row"]):
         problems.append("the outcomes are of other images than the recipe chooses")
     elif not np.array_equal(test.labels, evidence.columns["label"]):
@@ -102,21 +105,16 @@ def check_images(evidence: Evidence, opened: Reopened) -> Check:
     return check_of("images", problems, f"{len(test.rows)} images, {record.data.fingerprint}")
 
 
-def _changed(name: str, claimed: DataRecord | None, opened: Reopened, task: str) -> Iterator[str]:
+def _changed(name: str, claimed: DataRecord | None, target: EvaluationTarget, task: str) -> Iterator[str]:
     """Where the shards of ``task`` are not what is ``claimed`` of them, whatever their manifest says."""
-    if claimed is None or task not in opened.shards:
-        present = "shards" if task in opened.shards else None
+    if claimed is None or task not in target.shards:
+        present = "shards" if task in target.shards else None
         yield from differences(name, claimed and "shards", present)
         return
-    shards, test = opened.shards[task], opened.opened.test
-    found = DataRecord(
-        name=shards.manifest.name,
-        fingerprint=shards.fingerprint,
-        classes=shards.classes,
-        split=opened.split,
-        num_images=len(test.labels) if task == "target" else len(shards.rows("test")),
-        image_size=test.images.shape[-1],
-    )
+    shards = target.shards[task]
+    num_images = len(target.test.labels) if task == "target" else len(shards.rows("test"))
+    split: Split = target.claim.data.split if task == "target" else "test"  # type: ignore[assignment]
+    found = data_record(shards, split, num_images, target.test.images.shape[-1])
     yield from differences(name, claimed, found)
     try:
         # A fold has a fingerprint of its own, made from that of all the images.
@@ -129,21 +127,17 @@ def _changed(name: str, claimed: DataRecord | None, opened: Reopened, task: str)
         yield f"{shards.path}: the images have changed ({actual}, not {whole.fingerprint})"
 
 
-def check_start(evidence: Evidence, opened: Reopened, not_checked: list[str]) -> Check:
+def check_start(evidence: Evidence, target: RunTarget, not_checked: list[str]) -> Check:
     """Accuracy on the source, and what the target gained over the frozen start."""
-    record, start = evidence.record, opened.start
-    assert start is not None
-    problems = [*_flips("source_acc", record.source_acc, start.source_accuracy(start.subject.model))]
-    if start.model is None:
+    record, found = evidence.record, target.origin(evidence.record.balanced_acc)
+    problems = _flips("source_acc", record.source_acc, found.source_acc)
+    if target.start.model is None:
         not_checked.append("source_retention and adaptability: the weights of the start are gone")
         return check_of("source and start", problems, "source accuracy")
-    own = start.own_source_accuracy()
-    now = record.source_acc
-    retention = now.value / own.value if now is not None and own is not None and own.count else None
+    claimed, retention = record.promises.adaptability, found.source_retention
     problems += differences("source_retention", record.source_retention, retention, START_TOLERANCE)
-    claimed, found = record.promises.adaptability, start.adaptability(record.balanced_acc)
     for name in ("frozen_start_balanced_acc", "gain"):
-        one, other = getattr(claimed, name, None), getattr(found, name, None)
+        one, other = getattr(claimed, name, None), getattr(found.adaptability, name, None)
         problems += differences(f"promises.adaptability.{name}", one, other, START_TOLERANCE)
     return check_of("source and start", problems, "source accuracy, retention and adaptability")
 

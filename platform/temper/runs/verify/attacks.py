@@ -20,7 +20,7 @@ from temper.evaluation.metrics import measure
 from temper.evaluation.result import main_cascade
 from temper.evaluation.threats import is_valid
 from temper.records import GateRecord
-from temper.runs.verify.load import Reopened
+from temper.runs.target import EvaluationTarget
 from temper.seeds import derive_seed
 from temper.statistics import binomial_tail
 from temper.verification import Check, Evidence, check_of, differences
@@ -43,19 +43,19 @@ class Reexamined:
     """The model, asked again about all N images."""
 
     evidence: Evidence
-    opened: Reopened
+    target: EvaluationTarget
     data: LabelledImages
     clean: CleanOutcome
     seed: int
 
     @classmethod
-    def of(cls, evidence: Evidence, opened: Reopened) -> "Reexamined":
-        test = opened.opened.test
+    def of(cls, evidence: Evidence, target: EvaluationTarget) -> "Reexamined":
+        test = target.test
         images = torch.from_numpy(np.ascontiguousarray(test.images))
         data = LabelledImages(images, torch.from_numpy(test.labels.astype(np.int64)))
-        with held_still(opened.opened.model, _floats(images[:8], opened)) as held:
-            clean = answer_clean(held.model, data, opened.settings.batch_size, opened.opened.device)
-        return cls(evidence, opened, data, clean, evidence.record.seed)
+        with held_still(target.model, _floats(images[:8], target)) as held:
+            clean = answer_clean(held.model, data, target.settings.batch_size, target.device)
+        return cls(evidence, target, data, clean, evidence.record.seed)
 
     def check_predictions(self) -> Check:
         """Clean predictions and the metrics of their logits."""
@@ -103,9 +103,9 @@ class Reexamined:
         """(K,) what the model takes float images for; -1 where its answer is not finite."""
         if not len(images):
             return np.zeros(0, np.int64)
-        opened = self.opened.opened
-        with torch.no_grad(), held_still(opened.model, images[:8].to(opened.device)) as held:
-            logits, finite = held.model.answer(images.to(opened.device))
+        target = self.target
+        with torch.no_grad(), held_still(target.model, images[:8].to(target.device)) as held:
+            logits, finite = held.model.answer(images.to(target.device))
         return torch.where(finite, logits.argmax(1), -1).cpu().numpy()
 
     def attack_again(self, num_sampled: int) -> list[Check]:
@@ -123,26 +123,26 @@ class Reexamined:
 
     def _search(self, chosen: np.ndarray, seed: int) -> tuple[np.ndarray, list[GateRecord]]:
         """Which of ``chosen`` (K,) stand after the suite ``quick`` and the gates, (K,) bool; the gates."""
-        columns, device, plan = self.evidence.columns, self.opened.opened.device, self._plan(seed)
+        columns, device, plan = self.evidence.columns, self.target.device, self._plan(seed)
         places = torch.from_numpy(chosen)
         data = LabelledImages(self.data.images[places], self.data.labels[places])
         rows, kept = torch.from_numpy(columns["row"][chosen]), torch.zeros(len(chosen), dtype=torch.bool)
-        fresh = copies_of(self.opened.opened.model)
-        found = evaluate_chunk(self.opened.opened.model, data, rows, kept, plan, 0, device)
-        relatives = self.opened.start.relatives() if self.opened.start else {}
-        with held_still(self.opened.opened.model, _floats(data.images[:8], self.opened)) as held:
+        fresh = copies_of(self.target.model)
+        found = evaluate_chunk(self.target.model, data, rows, kept, plan, 0, device)
+        relatives = self.target.relatives()
+        with held_still(self.target.model, _floats(data.images[:8], self.target)) as held:
             gates = run_gates(held, data, found, plan, device, relatives, fresh)
         return main_cascade(found, plan).standing.numpy(), gates
 
     def _plan(self, seed: int) -> EvaluationPlan:
         """The suite ``quick`` with another seed."""
-        threat, settings = self.evidence.record.threat, self.opened.settings
+        threat, settings = self.evidence.record.threat, self.target.settings
         main = CascadePlan(threat=threat, suite=suite_for("quick", threat.norm))
         return EvaluationPlan(main=main, seed=seed, batch_size=settings.batch_size)
 
 
-def _floats(images: Tensor, opened: Reopened) -> Tensor:
-    return images.to(opened.opened.device).float() / 255
+def _floats(images: Tensor, target: EvaluationTarget) -> Tensor:
+    return images.to(target.device).float() / 255
 
 
 def judge_fallen(num_fallen: int, num_sampled: int, num_robust: int) -> Check:

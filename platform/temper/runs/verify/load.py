@@ -1,45 +1,21 @@
 """Opening again what a record is about: its model and its images."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
-from temper.data import ShardSet, Split
 from temper.errors import RecordError, TemperError
 from temper.evaluation import EvaluationSpec
 from temper.models import count_params
 from temper.recipe import build_recipe
 from temper.records import EvaluationRecord, RunFolder, hash_of_recipe
-from temper.runs.external_model import ExternalModelSpec, OpenExternalModel
-from temper.runs.rejection import Material, checkpoint_of, material_from, material_of
-from temper.runs.start import Start
-from temper.runs.target import Opened, Subject
-from temper.spec import content_hash, read_yaml, validate
+from temper.runs.external_model import ExternalModelSpec, ExternalTarget
+from temper.runs.run_target import RunTarget
+from temper.runs.target import EvaluationTarget
+from temper.spec import read_yaml, validate
 from temper.storage import beside
 from temper.training import read_state
 from temper.verification import Check, Evidence, check_of, differences, is_run
 
 
-@dataclass(frozen=True)
-class Reopened:
-    """The model and the images of a record, and what the model is said to be."""
-
-    opened: Opened
-    shards: dict[str, ShardSet]
-    settings: EvaluationSpec
-    check: Check
-    """Whether the model is the one that the record describes."""
-    split: Split = "test"
-    start: Start | None = None
-    """Of a run."""
-    checkpoint: str = ""
-    """The digest of its weights, as a calibration names it."""
-    material: Callable[[], Material | None] = lambda: None
-    """Reads what rejection was fitted to and measured on."""
-
-
-def reopen(evidence: Evidence, model: str | None) -> Reopened | str:
-    """Open what the record is about, or say why that cannot be done.
+def reopen(evidence: Evidence, model: str | None) -> tuple[EvaluationTarget, Check] | str:
+    """Open what the record is about, and see whether the model is as it says; or say why that cannot be done.
 
     Raises:
         TemperError: it should be there, but is missing, damaged, or another one.
@@ -51,18 +27,18 @@ def reopen(evidence: Evidence, model: str | None) -> Reopened | str:
         return "the model was evaluated on arrays in memory; nothing names them"
     if model is None:
         return "the model was trained elsewhere; give --model module:function"
-    return _reopen_foreign(evidence, model)
+    return _reopen_external(evidence, model)
 
 
-def _reopen_run(evidence: Evidence) -> Reopened:
+def _reopen_run(evidence: Evidence) -> tuple[RunTarget, Check]:
     record = evidence.record
     if "checkpoint" not in record.files:
         raise RecordError(f"{evidence.path}: names no checkpoint")
     run = RunFolder(beside(evidence.folder, record.files["checkpoint"].path).parent.parent)
     recipe, state = build_recipe(record.recipe, where=str(evidence.path)), read_state(run.checkpoint)
-    subject = Subject.open(run, recipe, state)
+    target = RunTarget.of(run, recipe, state)
     problems = [
-        *differences("model.num_params", record.model.num_params, count_params(subject.model)),
+        *differences("model.num_params", record.model.num_params, count_params(target.model)),
         *differences("model.num_trained_params", record.model.num_trained_params, state.num_trained_params),
         *differences(
             "model.adapter",
@@ -75,45 +51,23 @@ def _reopen_run(evidence: Evidence) -> Reopened:
     ]
     if hash_of_recipe(read_yaml(run.recipe)) != state.recipe_hash:
         problems.append(f"{run.checkpoint} was trained with another recipe than {run.recipe}")
-    return Reopened(
-        opened=Opened(subject.model, subject.test, subject.device),
-        shards=subject.shards,
-        settings=recipe.evaluation,
-        check=check_of("model", problems, f"{record.model.num_params} parameters, as described"),
-        start=Start.of(subject),
-        checkpoint=checkpoint_of(subject),
-        material=lambda: material_of(subject),
-    )
+    return target, check_of("model", problems, f"{record.model.num_params} parameters, as described")
 
 
-def _reopen_foreign(evidence: Evidence, model: str) -> Reopened:
+def _reopen_external(evidence: Evidence, model: str) -> tuple[ExternalTarget, Check]:
     record = evidence.record
     document = {**record.recipe, "model": model}
     if ":" in model:
         document["backbone"] = None
     spec = validate(ExternalModelSpec, document, str(evidence.path))
-    opened = OpenExternalModel(spec)()
-    num_params = sum(parameter.numel() for parameter in opened.model.parameters())
-    digest = content_hash({"model": opened.source.weights})
+    target = ExternalTarget.open(spec)
+    found = target.origin(record.balanced_acc)
     problems = [
-        *differences("model.num_params", record.model.num_params, num_params),
-        *differences("model.backbone", record.model.backbone, type(opened.model).__name__),
-        *differences("recipe_hash", record.recipe_hash, digest),
+        *differences("model.num_params", record.model.num_params, found.model.num_params),
+        *differences("model.backbone", record.model.backbone, found.model.backbone),
+        *differences("recipe_hash", record.recipe_hash, found.recipe_hash),
     ]
-    shards, settings = ShardSet.open(Path(spec.shards)), spec.evaluation
-
-    def material() -> Material | None:
-        return material_from(settings.rejection, shards, spec.image_size, spec.fit, settings.batch_size)
-
-    return Reopened(
-        opened=opened,
-        shards={"target": shards},
-        settings=spec.evaluation,
-        check=check_of("model", problems, f"{digest}, the same weights"),
-        split=spec.split,
-        checkpoint=opened.source.weights,
-        material=material,
-    )
+    return target, check_of("model", problems, f"{found.recipe_hash}, the same weights")
 
 
 def check_suite(record: EvaluationRecord, settings: EvaluationSpec, num_classes: int) -> Check | str:

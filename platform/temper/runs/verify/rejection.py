@@ -8,23 +8,23 @@ from torch import Tensor
 
 from temper.errors import TemperError
 from temper.records import Calibration, RejectionRecord
-from temper.runs.rejection import attacked_images, calibrate_opened, measure_on
-from temper.runs.verify.load import Reopened
+from temper.runs.rejection import attacked_images, calibrate, measure_on
+from temper.runs.target import EvaluationTarget
 from temper.verification import Check, Evidence, check_of, differences
 
 TOLERANCE: Final = 0.005
 """Of shares, areas and, relative to their size, of thresholds: float arithmetic differs between machines."""
 
 
-def check_rejection(evidence: Evidence, opened: Reopened, logits: Tensor) -> Check | str:
+def check_rejection(evidence: Evidence, target: EvaluationTarget, logits: Tensor) -> Check | str:
     """The calibration and every figure but those under attack; or why that cannot be said.
 
     ``logits`` (N,C) are the model's answers to the test images.
     """
     claimed, saved = evidence.record.rejection, evidence.saved
     try:
-        material = opened.material()
-        calibration = calibrate_opened(opened.opened, material, opened.checkpoint)
+        material = target.material()
+        calibration = calibrate(target, material)
     except TemperError as problem:
         return f"rejection: {problem}"
     if claimed is None or material is None or calibration is None:
@@ -33,7 +33,7 @@ def check_rejection(evidence: Evidence, opened: Reopened, logits: Tensor) -> Che
         return check_of("rejection again", problems, "not asked for")
     attacked = attacked_images(saved.threat, torch.from_numpy(saved.images), saved.predictions)
     # Logits under attack are not kept; the clean ones take their place, and those figures are not compared.
-    found = measure_on(opened.opened, attacked, logits, material, calibration)
+    found = measure_on(target, attacked, logits, material, calibration)
     problems = [*_calibrations(claimed.calibration, calibration), *_figures(claimed, found, len(logits))]
     seen = f"temperature and thresholds from {calibration.num_images} images, and what they do"
     return check_of("rejection again", problems, seen)

@@ -1,0 +1,190 @@
+"""A finished run as the target of an evaluation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from temper import host
+from temper.advice import Facts
+from temper.data import Images, Split, stratified_subset
+from temper.errors import CheckpointError
+from temper.evaluation import Evaluation
+from temper.evaluation.evaluate import Relatives
+from temper.evaluation.rejection import Unlike
+from temper.models import TaskModel, count_params, load_model_state
+from temper.recipe import Recipe, load_recipe
+from temper.records import EvaluationRecord, ModelRecord, RunFolder, sha256_of
+from temper.runs.facts import course_of, plain_sibling
+from temper.runs.material import Material
+from temper.runs.open_data import open_data
+from temper.runs.start import Start, build_start, images_of
+from temper.runs.target import Claim, EvaluationTarget, Origin, data_record
+from temper.spec import Threat, content_hash
+from temper.storage import fetched, portable
+from temper.tracking import build_evaluation_tracker
+from temper.training import TrainState, read_state
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTarget(EvaluationTarget):
+    """The best checkpoint of a finished run, on the test split of its target."""
+
+    model: TaskModel
+    run: RunFolder
+    recipe: Recipe
+    state: TrainState
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """The run folder ``path``, with its recipe changed by ``overrides``.
+
+        Raises:
+            CheckpointError: no checkpoint here, or of other images.
+            RecipeError: a recipe that cannot be read, or changed so.
+            ShardError: the images are gone.
+        """
+        run = RunFolder(fetched(path))
+        state = read_state(run.checkpoint)
+        return cls.of(run, load_recipe(run.recipe, dict(overrides or {})), state, overrides or {})
+
+    @classmethod
+    def of(
+        cls, run: RunFolder, recipe: Recipe, state: TrainState, overrides: Mapping[str, Any] | None = None
+    ) -> Self:
+        """What was read of a run, with its images and its weights."""
+        host.use_cpu(recipe.workers.cpus_per_worker)
+        data = open_data(recipe)
+        if data.fingerprints != state.fingerprints:
+            raise CheckpointError(f"{run.path}: the shards have changed since this run was trained")
+        device = host.choose_device(recipe.workers.use_gpu)
+        model = build_start(recipe, state.classes, None)
+        load_model_state(model, run.checkpoint / "model.safetensors")
+        test = images_of(recipe, data.shards, "target", "test")
+        chosen = stratified_subset(test.labels, recipe.evaluation.max_images, recipe.seed)
+        test = Images(test.images[chosen], test.labels[chosen], test.rows[chosen])
+        claim = Claim(
+            name=recipe.name,
+            seed=recipe.seed,
+            recipe=recipe.resolved(),
+            data=data_record(data.shards["target"], "test", len(chosen), recipe.data.image_size),
+            threat=Threat(norm=recipe.threat.norm, eps=recipe.threat.eps),
+        )
+        return cls(
+            model=model.to(device).eval(),
+            test=test,
+            device=device,
+            claim=claim,
+            settings=recipe.evaluation,
+            shards=data.shards,
+            fit=recipe.data.fit,
+            num_threads=recipe.workers.cpus_per_worker,
+            use_gpu=recipe.workers.use_gpu,
+            run=run,
+            recipe=recipe,
+            state=state,
+            overrides=overrides or {},
+        )
+
+    @cached_property
+    def start(self) -> Start:
+        """What the run started from."""
+        return Start.open(self.run, self.recipe, self.state, self.shards, self.test, self.device)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights, as a calibration names them."""
+        return sha256_of(self.run.checkpoint / "model.safetensors")
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """All that the outcome of a chunk depends on, but for the plan."""
+        return {
+            "checkpoint": self.digest,
+            "images": self.shards["target"].fingerprint,
+            "rows": content_hash(self.test.rows.tolist()),
+            "image_size": str(self.recipe.data.image_size),
+        }
+
+    @property
+    def opener(self) -> "OpenRun":
+        """Opens the same in another process."""
+        return OpenRun(portable(self.run.path), self.overrides)
+
+    def images(self, task: str, split: Split) -> Images:
+        """A split of a task, as the model sees it."""
+        return images_of(self.recipe, self.shards, task, split)
+
+    def relatives(self) -> Relatives:
+        """The start with a linear probe."""
+        return self.start.relatives()
+
+    def material(self) -> Material | None:
+        """Of rejection; where the recipe names nothing unlike the target, the source is."""
+        found = super().material()
+        if found is not None and not found.unlike and "source" in self.shards:
+            name = self.shards["source"].manifest.name
+            found.unlike.append(Unlike("out of distribution", name, self.images("source", "test").images))
+        return found
+
+    def origin(self, balanced_acc: float) -> Origin:
+        """The recipe, the source, the start and the training; ``balanced_acc`` is what it came to."""
+        recipe, state, run = self.recipe, self.state, self.run
+        source, size = self.shards.get("source"), recipe.data.image_size
+        source_acc = self.start.source_accuracy(self.model)
+        lineage = {"lineage": run.lineage} if run.lineage.exists() else {}
+        return Origin(
+            recipe_hash=recipe.hash,
+            model=ModelRecord(
+                backbone=recipe.model.backbone,
+                num_params=count_params(self.model),
+                num_trained_params=state.num_trained_params,
+                adapter=recipe.model.adapter.label if recipe.model.adapter else None,
+                adapter_ranks=state.adapter_ranks,
+            ),
+            source=None if source is None else data_record(source, "test", len(source.rows("test")), size),
+            source_acc=source_acc,
+            source_retention=self.start.retention(source_acc),
+            adaptability=self.start.adaptability(balanced_acc),
+            training=state,
+            files={"checkpoint": run.checkpoint / "model.safetensors", "recipe": run.recipe, **lineage},
+        )
+
+    def informed(self, facts: Facts, record: EvaluationRecord) -> Facts:
+        """``facts`` for advice, with how the training went, the probe, and a sibling that is not hardened."""
+        return replace(
+            facts,
+            probe_correct=self.start.probe_correct(),
+            course=course_of(self.run, self.state, self.shards["target"], self.recipe.validation.max_images),
+            has_auto_lr=True,
+            plain=plain_sibling(self.settings.siblings, record),
+        )
+
+    def track(self, written: RunFolder, evaluation: Evaluation) -> None:
+        """Show the numbers and the figure wherever the recipe is tracked; a failure harms nothing."""
+        recipe = self.recipe
+        tracker = build_evaluation_tracker(
+            recipe.tracking, written, name=recipe.name, config=recipe.resolved()
+        )
+        if written.figure.exists():
+            tracker.image("test/target/adversarial", written.figure)
+        tracker.summary(
+            {
+                "test/target/clean_acc": evaluation.clean_acc.value,
+                "test/target/robust_acc": evaluation.robust_acc.value,
+            }
+        )
+        tracker.finish()
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """Opens a finished run, in whichever process it is called."""
+
+    path: Path
+    overrides: Mapping[str, Any]
+
+    def __call__(self) -> RunTarget:
+        return RunTarget.open(self.path, self.overrides)

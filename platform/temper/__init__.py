@@ -1,21 +1,7 @@
 """temper: make a pretrained vision model yours, and hard to fool."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from temper.api import (
-        calibrate,
-        evaluate,
-        export,
-        fit,
-        leaderboard,
-        load_recipe,
-        predict,
-        resume_sweep,
-        sweep,
-        train,
-    )
+from typing import Any
 
 __all__ = [
     "__version__",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import temper
 from temper.hardening import AnyAdversary
 from temper.hardening.eps_schedules import AnyEpsSchedule
 from temper.models.adapters import AnyAdapter
@@ -35,6 +36,14 @@ def test_the_standard_library_s_platform_stays_reachable() -> None:
     assert not (ROOT / "platform/__init__.py").exists()
     code = "import platform, temper; assert platform.system(); assert temper.__version__"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_types_of_what_is_imported_late_are_declared() -> None:
+    """``temper.train`` and the others come from ``__getattr__``; type checkers and editors read the stub."""
+    stub = (ROOT / "platform/temper/__init__.pyi").read_text(encoding="utf-8")
+    declared = re.findall(r"import (\w+) as \1$", stub, re.MULTILINE)
+    assert sorted([*declared, "__version__"]) == sorted(temper.__all__)
+    assert all(callable(getattr(temper, name)) for name in declared)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)

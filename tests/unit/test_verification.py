@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from temper.cluster.evaluate import evaluate_run
-from temper.data import Manifest, read_fingerprint, write_shards
+from temper.data import Manifest, write_shards
 from temper.data.shard_set import ShardSet
 from temper.errors import RecordError, UsageError
 from temper.records import SavedImages, sha256_of, write_saved_images
@@ -429,7 +429,7 @@ def test_changed_shards_are_caught(
     path = tmp_path / "shards"
     shutil.copytree(target.shards["target"].path, path)
     shards = ShardSet.open(path)
-    assert read_fingerprint(shards) == evidence.record.data.fingerprint
+    assert shards.read_fingerprint() == evidence.record.data.fingerprint
     file = path / shards.manifest.shards[-1].file
     table = pq.read_table(file)
     labels = (np.array(table["label"].to_pylist()) + 1) % 5
@@ -510,4 +510,4 @@ def test_the_command_s_exit_code_tells(folder: Path, tmp_path: Path, capsys: Any
 
 def test_write_shards_and_read_fingerprint_agree(digits: dict[str, Path], tmp_path: Path) -> None:
     manifest = write_shards(digits["images"], tmp_path / "shards")
-    assert read_fingerprint(ShardSet.open(tmp_path / "shards")) == manifest.fingerprint
+    assert ShardSet.open(tmp_path / "shards").read_fingerprint() == manifest.fingerprint

@@ -1,31 +1,12 @@
 """The command that prints what a shell needs to complete commands, options and fields of recipes."""
 
 import typing
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
+from temper.cli.completion_scripts import SCRIPTS, Option, Place
 from temper.cli.options import Shell, app
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a command."""
-
-    names: tuple[str, ...]
-    help: str
-    takes_value: bool
-
-
-@dataclass(frozen=True)
-class Place:
-    """A command as it stands on the line, such as ``sweep show``, and what may follow it."""
-
-    name: str
-    words: tuple[str, ...]
-    """Commands within it, and what its arguments may be where they can be listed."""
-    options: tuple[Option, ...]
 
 
 @app.command(epilog="Example: temper completion bash > ~/.local/share/bash-completion/completions/temper")
@@ -33,8 +14,6 @@ def completion(
     shell: Annotated[Shell, typer.Argument(help="Which one.")],
 ) -> None:
     """Print the completion of commands, options and recipe fields. A file to keep, for it takes seconds."""
-    from temper.cli.completion_scripts import SCRIPTS
-
     typer.echo(SCRIPTS[shell](list(places()), recipe_fields()), nl=False)
 
 

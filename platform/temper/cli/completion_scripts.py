@@ -1,11 +1,29 @@
 """Completion scripts of three shells; each is whole, and starts no process of temper at a key."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from temper.cli.completion import Place
-    from temper.cli.options import Shell
+from temper.cli.options import Shell
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command."""
+
+    names: tuple[str, ...]
+    help: str
+    takes_value: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """A command as it stands on the line, such as ``sweep show``, and what may follow it."""
+
+    name: str
+    words: tuple[str, ...]
+    """Commands within it, and what its arguments may be where they can be listed."""
+    options: tuple[Option, ...]
+
 
 # For bash and zsh: where on the line we are, and what may stand there.
 TABLES = """\
@@ -120,17 +138,17 @@ end
 """
 
 
-def bash(places: Sequence["Place"], fields: Sequence[str]) -> str:
+def bash(places: Sequence[Place], fields: Sequence[str]) -> str:
     """For a file in ``~/.local/share/bash-completion/completions``."""
     return BASH.format(tables=_tables(places, fields))
 
 
-def zsh(places: Sequence["Place"], fields: Sequence[str]) -> str:
+def zsh(places: Sequence[Place], fields: Sequence[str]) -> str:
     """For a file ``_temper`` in a folder of ``fpath``."""
     return ZSH.format(tables=_tables(places, fields))
 
 
-def fish(places: Sequence["Place"], fields: Sequence[str]) -> str:
+def fish(places: Sequence[Place], fields: Sequence[str]) -> str:
     """For a file in ``~/.config/fish/completions``."""
     lines = []
     for place in places:
@@ -154,7 +172,7 @@ def fish(places: Sequence["Place"], fields: Sequence[str]) -> str:
     return FISH.format(names=names, fields=" ".join(_as_assignments(fields)), lines="\n".join(lines))
 
 
-def _tables(places: Sequence["Place"], fields: Sequence[str]) -> str:
+def _tables(places: Sequence[Place], fields: Sequence[str]) -> str:
     valued = {name for place in places for one in place.options if one.takes_value for name in one.names}
     return TABLES.format(
         names="|".join(_quoted(place.name) for place in places if place.name),
@@ -178,7 +196,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "’") + "'"
 
 
-SCRIPTS: dict["Shell", Callable[[Sequence["Place"], Sequence[str]], str]] = {
+SCRIPTS: dict[Shell, Callable[[Sequence[Place], Sequence[str]], str]] = {
     "bash": bash,
     "zsh": zsh,
     "fish": fish,

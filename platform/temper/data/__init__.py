@@ -1,7 +1,6 @@
 """Images: class folders to shards, shards to decoded images, and their order. None of it needs torch."""
 
 from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
-from temper.data.fingerprint import read_fingerprint
 from temper.data.folds import FoldSpec
 from temper.data.loose import find_images, read_image
 from temper.data.manifest import BadImage, Manifest, Split
@@ -35,7 +34,6 @@ __all__ = [
     "load_images",
     "num_filled",
     "parts_of",
-    "read_fingerprint",
     "read_image",
     "rows_within",
     "stratified_subset",

@@ -2,9 +2,8 @@
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +11,6 @@ from temper.data.manifest import SPLITS, Manifest, ShardFile
 from temper.errors import ShardError
 from temper.records import sha256_of
 from temper.storage import named
-
-if TYPE_CHECKING:
-    from temper.data.shard_set import ShardSet
 
 AGAIN = "; copy it again, or make new shards with `temper shards SRC DST`"
 WHOLE_BYTES = 128 * 2**20
@@ -87,54 +83,53 @@ def _stamp(path: Path) -> _Stamp:
     return found.st_size, found.st_ino, found.st_mtime_ns
 
 
-def check_content(shards: "ShardSet") -> None:
-    """Compare labels with the counts and, of a small set, images with the fingerprint.
+def check_content(
+    file: str,
+    manifest: Manifest,
+    read_labels: Callable[[], np.ndarray],
+    read_fingerprint: Callable[[], str],
+) -> None:
+    """Compare labels (N,) of all rows with the counts and, of a small set, images with the fingerprint.
 
     Raises:
         ShardError: the manifest claims something else than the shards hold.
     """
-    manifest, file = shards.manifest, named(shards.path / "manifest.json")
-    is_small = sum(shard.bytes for shard in manifest.shards) <= WHOLE_BYTES
-    if is_small:
-        shards.verify()
     # What was compared once with shards of these digests need not be compared again.
     known = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
     if known in _AGREED:
         return
-    _check_labels(file, shards)
-    if is_small:
-        _check_fingerprint(file, shards)
+    _check_labels(file, manifest, read_labels())
+    if is_small(manifest):
+        _check_fingerprint(file, manifest.fingerprint, read_fingerprint())
         _AGREED.add(known)
 
 
-def _check_labels(file: str, shards: "ShardSet") -> None:
-    labels, classes = shards.labels, shards.classes
+def is_small(manifest: Manifest) -> bool:
+    """Whether the set is hashed whole when it is opened."""
+    return sum(shard.bytes for shard in manifest.shards) <= WHOLE_BYTES
+
+
+def _check_labels(file: str, manifest: Manifest, labels: np.ndarray) -> None:
+    classes = manifest.classes
     if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
         raise ShardError(
             f"{file}: the shards have labels {labels.min()}..{labels.max()}, 'classes' has "
             f"{len(classes)} names{AGAIN}"
         )
     for split in SPLITS:
-        found = np.bincount(labels[shards.rows(split)], minlength=len(classes)).tolist()
-        claimed = shards.class_counts(split)
-        if found != claimed:
-            name, one, other = next(
-                (name, one, other)
-                for name, one, other in zip(classes, claimed, found, strict=True)
-                if one != other
-            )
-            raise ShardError(
-                f"{file}: 'counts.{split}' says {one} images of the class '{name}', "
-                f"the shards hold {other}{AGAIN}"
-            )
+        rows = np.array(manifest.splits[split], dtype=np.int64)
+        found = np.bincount(labels[rows], minlength=len(classes)).tolist()
+        for name, other in zip(classes, found, strict=True):
+            if manifest.counts[split][name] != other:
+                raise ShardError(
+                    f"{file}: 'counts.{split}' says {manifest.counts[split][name]} images of the class "
+                    f"'{name}', the shards hold {other}{AGAIN}"
+                )
 
 
-def _check_fingerprint(file: str, shards: "ShardSet") -> None:
-    from temper.data.fingerprint import read_fingerprint
-
-    actual = read_fingerprint(shards)
-    if actual != shards.fingerprint:
+def _check_fingerprint(file: str, claimed: str, actual: str) -> None:
+    if actual != claimed:
         raise ShardError(
-            f"{file}: 'fingerprint' is {shards.fingerprint}, but that of the shards is {actual}: the "
+            f"{file}: 'fingerprint' is {claimed}, but that of the shards is {actual}: the "
             f"images or the manifest have changed{AGAIN}"
         )

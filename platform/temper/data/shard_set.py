@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from temper.data.integrity import AGAIN, check_content, check_files, check_splits, check_unchanged
+from temper.data.fingerprint import fingerprint_of
+from temper.data.integrity import AGAIN, check_content, check_files, check_splits, check_unchanged, is_small
 from temper.data.manifest import Manifest, ShardFile, Split
 from temper.data.remote_shards import copy_of, read_in_place, read_manifest, sizes_of
 from temper.data.splits import stratified_subset
@@ -53,7 +54,9 @@ class ShardSet:
         check_files(path, manifest, sizes_of(path, manifest))
         check_splits(file, manifest)
         shards = cls(path, manifest)
-        check_content(shards)
+        if is_small(manifest):
+            shards.verify()
+        check_content(file, manifest, lambda: shards.labels, shards.read_fingerprint)
         return shards
 
     @property
@@ -129,6 +132,11 @@ class ShardSet:
             contents = self.read(group, ["image.bytes"])["image"].combine_chunks().field("bytes")
             found += [hashlib.sha256(content.as_buffer()).digest() for content in contents]
         return found
+
+    def read_fingerprint(self) -> str:
+        """The fingerprint of what is in the shards, whatever their manifest says it is."""
+        digests = [digest.hex() for digest in self.digests]
+        return fingerprint_of(self.classes, digests, self.labels.tolist(), self.manifest.splits)
 
     @cached_property
     def copies(self) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from temper.charts import Chart, chart_script, embed_chart
@@ -10,15 +9,13 @@ from temper.explain import wording
 from temper.explain.charts import alpha_charts, cost_chart, importance_chart
 from temper.explain.front_charts import front_charts, proxy_chart
 from temper.explain.parallel import AXIS_WIDTH, build_axes, parallel_chart
+from temper.explain.sweep_report import SweepReport
 from temper.explain.tables import featured, parameter
 from temper.explain.trials import parameter_paths
 from temper.formats import percent, short_count
 
-if TYPE_CHECKING:
-    from temper.explain.report import SweepReport
 
-
-def render_page(report: "SweepReport") -> str:
+def render_page(report: SweepReport) -> str:
     """The page; every word in it that comes from a file is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -47,7 +44,7 @@ def render_page(report: "SweepReport") -> str:
     )
 
 
-def build_charts(report: "SweepReport") -> dict[str, list[str]]:
+def build_charts(report: SweepReport) -> dict[str, list[str]]:
     """Section -> figures; a section without a chart is left out."""
     parallel = parallel_chart(report.trials, lambda path: path in report.log_parameters)
     alpha = "objective.alpha" in report.log_parameters

@@ -2,56 +2,20 @@
 
 from pathlib import Path
 
-from temper.explain.best import BestRecipe, by_metric, choose_best, write_best
+from temper.explain.best import by_metric, choose_best, write_best
 from temper.explain.gather import gather
 from temper.explain.page import render_page
 from temper.explain.summary import (
-    Totals,
     choose_objectives,
     count_totals,
     find_agreement,
     find_front,
     find_importance,
 )
+from temper.explain.sweep_report import SweepReport
 from temper.explain.tables import to_csv, to_markdown
 from temper.explain.trials import Trial, build_trials
-from temper.records import ProxyAgreement, write_atomic
-from temper.spec import Spec
-from temper.tradeoff import Importance
-
-
-class SweepReport(Spec):
-    """What a sweep found."""
-
-    name: str
-    metric: str
-    """What the sweep searched by."""
-    objectives: list[str]
-    """What the front is drawn over."""
-    is_ended: bool
-    """``sweep.json`` is there."""
-    is_complete: bool
-    """All planned trials were run, as far as is known."""
-    totals: Totals
-    trials: list[Trial]
-    """Best by the metric first: finished, then stopped, then failed; the baseline last."""
-    front: list[str]
-    """Names on the Pareto front, best by the metric first."""
-    hypervolume: float | None
-    importance: Importance
-    proxy: ProxyAgreement | None
-    """``None`` where no model met the suite."""
-    best: list[BestRecipe]
-    problems: list[str]
-    """What could not be read."""
-    log_parameters: list[str]
-    """Dotted paths that were drawn on a logarithmic scale."""
-    page: Path
-    """``sweep.html``; beside it lie ``sweep.md``, ``trials.csv`` and ``best/``."""
-
-    def trial(self, name: str) -> Trial:
-        """The trial of that name."""
-        return next(trial for trial in self.trials if trial.trial == name)
+from temper.records import write_atomic
 
 
 def build_report(folder: Path) -> SweepReport:

@@ -2,17 +2,14 @@
 
 import csv
 import io
-from typing import TYPE_CHECKING
 
 from temper.explain import wording
+from temper.explain.sweep_report import SweepReport
 from temper.explain.trials import Trial, parameter_paths
 from temper.formats import escape_markdown, markdown_table, percent, spreadsheet_cell
 
-if TYPE_CHECKING:
-    from temper.explain.report import SweepReport
 
-
-def to_markdown(report: "SweepReport") -> str:
+def to_markdown(report: SweepReport) -> str:
     """The page without its charts."""
     totals = [wording.ended(report), wording.spent(report), wording.saved(report)]
     lines = [
@@ -44,12 +41,12 @@ def to_markdown(report: "SweepReport") -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def featured(report: "SweepReport") -> list[Trial]:
+def featured(report: SweepReport) -> list[Trial]:
     """The front, the finalists and the baseline."""
     return [trial for trial in report.trials if trial.is_on_front or trial.is_finalist or trial.is_baseline]
 
 
-def _models(report: "SweepReport") -> list[str]:
+def _models(report: SweepReport) -> list[str]:
     trials = featured(report)
     if not trials:
         return []
@@ -78,14 +75,14 @@ def _suite_cells(trial: Trial) -> list[str]:
     ]
 
 
-def _importance(report: "SweepReport") -> list[str]:
+def _importance(report: SweepReport) -> list[str]:
     found = report.importance
     rows = [[escape_markdown(one.name), f"{one.share:.2f} ± {one.error:.2f}"] for one in found.parameters]
     warning = [f"Warning: {escape_markdown(found.warning)}.", ""] if found.warning else []
     return [*markdown_table(["parameter", "importance"], rows, num_text=1), "", *warning] if rows else []
 
 
-def _proxy(report: "SweepReport") -> list[str]:
+def _proxy(report: SweepReport) -> list[str]:
     told = wording.agreement(report)
     if told is None or report.proxy is None:
         return []
@@ -93,7 +90,7 @@ def _proxy(report: "SweepReport") -> list[str]:
     return ["## Cheap metric against suite", "", escape_markdown(told), "", *warning]
 
 
-def _best(report: "SweepReport") -> list[str]:
+def _best(report: SweepReport) -> list[str]:
     if not report.best:
         return ["None: no trial has finished.", ""]
     rows = [
@@ -103,7 +100,7 @@ def _best(report: "SweepReport") -> list[str]:
     return [*markdown_table(["", "trial", "why", "run it again"], rows, num_text=4), ""]
 
 
-def _trials(report: "SweepReport") -> list[str]:
+def _trials(report: SweepReport) -> list[str]:
     paths = parameter_paths(report.trials)
     head = ["trial", "status", *(escape_markdown(path) for path in paths), "clean", "robust", "source"]
     head += ["epochs", "train s", "why"]
@@ -131,7 +128,7 @@ def parameter(value: float | str | None) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def to_csv(report: "SweepReport") -> str:
+def to_csv(report: SweepReport) -> str:
     """One row per trial, by name, with everything that is known as it was measured."""
     paths = parameter_paths(report.trials)
     measured = sorted({name for trial in report.trials for name in trial.values})

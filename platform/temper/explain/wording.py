@@ -1,17 +1,13 @@
 """The sentences of a report, the same on the page and in Markdown."""
 
-from typing import TYPE_CHECKING
-
 from temper.explain.marks import joined
 from temper.explain.summary import NAMES
+from temper.explain.sweep_report import SweepReport
 from temper.explain.trials import Trial
 from temper.formats import count, duration
 
-if TYPE_CHECKING:
-    from temper.explain.report import SweepReport
 
-
-def ended(report: "SweepReport") -> str:
+def ended(report: SweepReport) -> str:
     """How the trials ended, and whether there are more to come."""
     totals = report.totals
     if not totals.num_trials:
@@ -27,7 +23,7 @@ def ended(report: "SweepReport") -> str:
     return text if report.is_complete else f"{text} Time ran out before all planned trials were run."
 
 
-def spent(report: "SweepReport") -> str:
+def spent(report: SweepReport) -> str:
     """Compute that the sweep took."""
     totals = report.totals
     text = (
@@ -40,7 +36,7 @@ def spent(report: "SweepReport") -> str:
     return f"{text}."
 
 
-def saved(report: "SweepReport") -> str | None:
+def saved(report: SweepReport) -> str | None:
     """What stopping early saved, where any trial was stopped."""
     totals = report.totals
     if not totals.num_stopped or totals.full_passes <= totals.passes:
@@ -55,7 +51,7 @@ def saved(report: "SweepReport") -> str | None:
     return f"{text}."
 
 
-def front(report: "SweepReport") -> str:
+def front(report: SweepReport) -> str:
     """What the front is, and how much it covers."""
     if len(report.objectives) < 2:
         return "There is no front: fewer than two objectives were measured."
@@ -72,7 +68,7 @@ def front(report: "SweepReport") -> str:
     return text
 
 
-def agreement(report: "SweepReport") -> str | None:
+def agreement(report: SweepReport) -> str | None:
     """Rank correlation of the cheap metric and the suite."""
     proxy = report.proxy
     if proxy is None:
@@ -85,7 +81,7 @@ def agreement(report: "SweepReport") -> str | None:
     )
 
 
-def importance_told(report: "SweepReport") -> str:
+def importance_told(report: SweepReport) -> str:
     """How the importances were found, or why there are none."""
     found = report.importance
     if found.reason is not None:

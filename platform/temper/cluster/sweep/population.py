@@ -12,7 +12,7 @@ import numpy as np
 from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
-from temper.cluster.sweep.schedulers import Sparing
+from temper.cluster.sweep.sparing import Sparing
 from temper.errors import CheckpointError
 from temper.recipe import Recipe, build_recipe, load_recipe
 from temper.records import RunFolder, append_line, write_atomic

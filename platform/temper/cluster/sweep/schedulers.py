@@ -5,13 +5,10 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from temper.cluster.sweep.population import Population
+from temper.cluster.sweep.sparing import RUNG, Sparing
 from temper.search import BASELINE, MedianStopping, PopulationTraining, SearchSpace
 from temper.seeds import derive_seed
-
-RUNG = "rung_metric"
-"""The value by which trials are compared, in every report."""
-FAILED = "failed"
-"""In the last report of a trial that cannot go on; the reason is in its ``error.txt``."""
 
 History = Mapping[str, Sequence[tuple[int, float]]]
 """Of each trial, the epochs from 1 with the metric after them."""
@@ -21,8 +18,6 @@ def build_scheduler(space: SearchSpace, epochs: int, history: History) -> TrialS
     """The scheduler that ``space`` asks for, with what trials of earlier sessions reached."""
     chosen = space.scheduler
     if isinstance(chosen, PopulationTraining):
-        from temper.cluster.sweep.population import Population
-
         return Population(space, chosen, RUNG)
     if chosen is None or chosen.grace_epochs >= epochs:
         return FIFOScheduler()
@@ -45,31 +40,6 @@ def build_scheduler(space: SearchSpace, epochs: int, history: History) -> TrialS
         reduction_factor=chosen.reduction_factor,
         brackets=chosen.brackets,
     )
-
-
-class Sparing:
-    """Keeps the baseline, which neither competes nor is stopped, away from a scheduler."""
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        if trial.config["trial"] != BASELINE:
-            super().on_trial_add(tune_controller, trial)  # type: ignore[misc]
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if trial.config["trial"] == BASELINE or FAILED in result:
-            return str(TrialScheduler.CONTINUE)
-        return str(super().on_trial_result(tune_controller, trial, result))  # type: ignore[misc]
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if trial.config["trial"] != BASELINE:
-            super().on_trial_complete(tune_controller, trial, result)  # type: ignore[misc]
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        if trial.config["trial"] != BASELINE:
-            super().on_trial_error(tune_controller, trial)  # type: ignore[misc]
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        if trial.config["trial"] != BASELINE:
-            super().on_trial_remove(tune_controller, trial)  # type: ignore[misc]
 
 
 class SparingMedian(Sparing, MedianStoppingRule):  # type: ignore[misc]  # Ray's classes are untyped

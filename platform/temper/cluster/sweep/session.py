@@ -14,7 +14,8 @@ from ray.tune.search import Searcher
 
 from temper.cluster.resources import Share, max_concurrent
 from temper.cluster.sweep.population import mutable_values, read_lineage
-from temper.cluster.sweep.schedulers import FAILED, RUNG, build_scheduler
+from temper.cluster.sweep.schedulers import build_scheduler
+from temper.cluster.sweep.sparing import FAILED, RUNG
 from temper.cluster.sweep.trial import Shared, run_trial
 from temper.cluster.sweep.trial_store import TrialStore, Watch
 from temper.recipe import Recipe

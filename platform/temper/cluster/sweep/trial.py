@@ -13,7 +13,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from temper.cluster.runtime import quiet_ray
 from temper.cluster.sweep.population import hand_on, take_over
-from temper.cluster.sweep.schedulers import FAILED, RUNG
+from temper.cluster.sweep.sparing import FAILED, RUNG
 from temper.cluster.workers import OWN, run_here, run_on_workers
 from temper.credentials import mask
 from temper.errors import StorageError, TemperError

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from temper.data import ShardSet, Split, read_fingerprint
+from temper.data import ShardSet, Split
 from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, Proportion, read_record
 from temper.runs.run_target import RunTarget
@@ -119,7 +119,7 @@ def _changed(name: str, claimed: DataRecord | None, target: EvaluationTarget, ta
     try:
         # A fold has a fingerprint of its own, made from that of all the images.
         whole = ShardSet.open(shards.path)
-        actual = read_fingerprint(whole)
+        actual = whole.read_fingerprint()
     except TemperError as problem:
         yield str(problem)
         return

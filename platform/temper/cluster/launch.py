@@ -10,14 +10,14 @@ from typing import Any
 from temper.cluster.datasets import decode_splits, is_resident
 from temper.cluster.holding import hold
 from temper.cluster.runtime import start_ray
-from temper.cluster.workers import OWN, OnEpoch, run_here, run_on_workers
+from temper.cluster.workers import OnEpoch, run_here, run_on_workers
 from temper.errors import CheckpointError
 from temper.models import build_model
 from temper.recipe import Recipe, load_recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, write_atomic
 from temper.runs.open_data import OpenData, open_data
 from temper.spec import dump_yaml
-from temper.storage import SMALL, fetched, is_remote, mirrored, named, portable
+from temper.storage import RUNS_WITHIN, SMALL, fetched, is_remote, mirrored, named, portable
 from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_last
 
 BUSY = "training this run"
@@ -50,7 +50,7 @@ def launch(
 def _launch(
     recipe: Recipe, out: Path, pretrain: Path | None, on_epoch: OnEpoch | None, verbose: bool
 ) -> TrainState:
-    with mirrored(out, without=OWN) as folder:
+    with mirrored(out, without=RUNS_WITHIN) as folder:
         run = RunFolder(folder)
         claim(run, recipe)
         data = open_data(recipe)
@@ -182,7 +182,7 @@ def start_probe(
     folder, first = portable(folder), probe_recipe(recipe)
     if not is_trained(folder, first):
         report = _labelled(on_epoch, "probe", first)
-        with mirrored(folder, without=OWN) as place:
+        with mirrored(folder, without=RUNS_WITHIN) as place:
             run = RunFolder(place)
             claim(run, first)
             write_atomic(run.recipe, dump_yaml(first.resolved()))
@@ -199,7 +199,7 @@ def is_trained(folder: Path, recipe: Recipe) -> bool:
     Raises:
         CheckpointError: of a version that had other batches.
     """
-    state = read_last(RunFolder(fetched(folder, names=SMALL, without=OWN)))
+    state = read_last(RunFolder(fetched(folder, names=SMALL, without=RUNS_WITHIN)))
     if state is None or not state.is_settled or state.recipe_hash != recipe.hash:
         return False
     refuse_former_batches(folder, state, recipe)

@@ -16,7 +16,7 @@ from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.runs.open_data import OpenData
-from temper.storage import SMALL, fetched, local_path, mirrored, portable, publish
+from temper.storage import RUNS_WITHIN, SMALL, fetched, local_path, mirrored, portable, publish
 from temper.tracking import build_tracker
 from temper.training import (
     DeferredValidation,
@@ -37,8 +37,6 @@ START_LIMIT_S = 30.0
 """How long a changing number of workers may take to be placed, before Ray Train counts the nodes anew: it
 learns of a node's death later than its workers die.
 """
-OWN = frozenset({"pretrain", "probe"})
-"""In a run folder: runs of their own."""
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
 """Called after each epoch with its metrics; ``pretrain`` in them tells a pretraining epoch."""
@@ -121,7 +119,7 @@ def run_on_workers(
 
 def _is_trained(run: RunFolder) -> bool:
     """Whether there is nothing to do but to validate."""
-    fetched(run.path, names=SMALL, without=OWN)
+    fetched(run.path, names=SMALL, without=RUNS_WITHIN)
     state = read_last(run)
     return state is not None and state.is_finished
 
@@ -144,7 +142,7 @@ def _fit(recipe: Recipe, validation: AsyncValidation, origin: Origin, callbacks:
 
 def _position(path: Path) -> tuple[int, int] | None:
     """Epochs and steps of which the weights are saved."""
-    run = RunFolder(fetched(path, names=SMALL, without=OWN))
+    run = RunFolder(fetched(path, names=SMALL, without=RUNS_WITHIN))
     state = read_last(run)
     if state is None:
         return None
@@ -212,9 +210,9 @@ def _shared_folder(path: Path, worker: Worker) -> Iterator[Path]:
     """The run folder: the chief writes it, and the others begin with the same files."""
     if not worker.is_chief:
         worker.barrier()
-        yield fetched(path, without=OWN)
+        yield fetched(path, without=RUNS_WITHIN)
         return
-    with mirrored(path, without=OWN) as folder:
+    with mirrored(path, without=RUNS_WITHIN) as folder:
         publish(folder)
         worker.barrier()
         yield folder

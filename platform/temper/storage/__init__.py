@@ -15,12 +15,13 @@ from temper.addresses import (
     named,
     portable,
 )
-from temper.storage.fetch import SMALL, UNREAD, beside, exists, fetched
+from temper.storage.fetch import RUNS_WITHIN, SMALL, UNREAD, beside, exists, fetched
 from temper.storage.mirror import mirrored, publish
 from temper.storage.objects import download, list_objects, read_bytes, upload, write_bytes
 from temper.storage.place import Place
 
 __all__ = [
+    "RUNS_WITHIN",
     "SMALL",
     "UNREAD",
     "Address",

@@ -20,6 +20,8 @@ SMALL = frozenset(
 """Files that say how far a run is, and what came of it."""
 UNREAD = frozenset({"last", "waiting", "evaluation", "pretrain", "probe", "wandb", "tensorboard"})
 """Folders of a run that only its training or its evaluation reads."""
+RUNS_WITHIN = frozenset({"trials", "pretrain", "probe"})
+"""Folders of a run or a sweep that hold runs of their own: whoever trains those writes them."""
 NUM_AT_ONCE = 8
 YOUNG_S = 5.0
 """Storage counts in seconds: what was changed shortly before it was fetched may have been changed again."""

@@ -9,11 +9,11 @@ from temper.cluster.evaluation_tasks import evaluate_on_cluster
 from temper.cluster.launch import launch, start_weights
 from temper.cluster.resources import Share, max_concurrent
 from temper.cluster.runtime import quiet_ray
-from temper.cluster.workers import MAX_RESTARTS, OWN
+from temper.cluster.workers import MAX_RESTARTS
 from temper.credentials import mask
 from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
-from temper.storage import SMALL, fetched, local_path, mirrored
+from temper.storage import RUNS_WITHIN, SMALL, fetched, local_path, mirrored
 from temper.training import read_last
 
 
@@ -77,7 +77,7 @@ def train_and_evaluate(document: dict[str, Any], folder: Path, pretrain: Path | 
 
 
 def _keep_error(folder: Path, error: str) -> None:
-    with mirrored(folder, without=OWN) as place:
+    with mirrored(folder, without=RUNS_WITHIN) as place:
         write_atomic(RunFolder(place).error, f"{error}\n")
 
 
@@ -91,7 +91,7 @@ def _attempt(work: Callable[[], object]) -> str | None:
 
 
 def _finish(recipe: Recipe, folder: Path, pretrain: Path | None) -> None:
-    run = RunFolder(fetched(folder, names=SMALL, without=OWN))
+    run = RunFolder(fetched(folder, names=SMALL, without=RUNS_WITHIN))
     if run.record.exists():  # of a task that died after it had written it
         return
     state = read_last(run)

@@ -20,11 +20,8 @@ from temper.records import RunFolder, SweepFolder, SweepRecord, discard_leftover
 from temper.runs.open_data import OpenData, check_batch_sizes, open_data
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
-from temper.storage import SMALL, fetched, mirrored
+from temper.storage import RUNS_WITHIN, SMALL, fetched, mirrored
 from temper.training import Origin, read_last
-
-BY_OTHERS = frozenset({"trials", "pretrain", "probe"})
-"""In a sweep's folder: runs, which whoever trains them writes."""
 
 
 def sweep(
@@ -43,7 +40,7 @@ def sweep(
             cluster, a folder that is taken, or no trial that finished.
         Interrupted: by Ctrl-C; ``resume`` goes on.
     """
-    with mirrored(out, without=BY_OTHERS) as place:
+    with mirrored(out, without=RUNS_WITHIN) as place:
         return _sweep(SweepFolder(place), document, space, where, watch or Watch(), verbose)
 
 
@@ -87,7 +84,7 @@ def resume(
         CheckpointError: no sweep here, or a process is at work on it.
         TemperError: as ``sweep``.
     """
-    with mirrored(out, without=BY_OTHERS) as place:
+    with mirrored(out, without=RUNS_WITHIN) as place:
         fetched(SweepFolder(place).trials, names=SMALL)
         return _resume(SweepFolder(place), changes, watch or Watch(), verbose)
 

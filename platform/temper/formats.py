@@ -1,9 +1,15 @@
 """How figures and words of unknown origin are written in pages, tables and charts."""
 
+import base64
+import hashlib
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from temper.credentials import BIDI
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _WITHOUT_BIDI = dict.fromkeys(BIDI)
 _UNITS = ((1e9, "G", "billion"), (1e6, "M", "million"), (1e3, "k", "thousand"))
@@ -59,6 +65,26 @@ def spreadsheet_cell(value: object) -> object:
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return "" if value is None else value
+
+
+def templates(package: str) -> "Environment":
+    """The HTML templates of ``package``, in which every word that comes from a file is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader(package, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"percent": percent, "signed": points, "count": short_count, "duration": duration}
+    return made
+
+
+def script_hash(script: str) -> str:
+    """By which a page's content security policy allows ``script``."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def _counted(value: float, unit: int) -> str:

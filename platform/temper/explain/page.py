@@ -1,7 +1,5 @@
 """``sweep.html``: one page that stands alone, readable without JavaScript."""
 
-import base64
-import hashlib
 from urllib.parse import quote
 
 from temper.charts import Chart, chart_script, embed_chart
@@ -12,23 +10,13 @@ from temper.explain.parallel import AXIS_WIDTH, build_axes, parallel_chart
 from temper.explain.sweep_report import SweepReport
 from temper.explain.tables import featured, parameter
 from temper.explain.trials import parameter_paths
-from temper.formats import percent, short_count
+from temper.formats import script_hash, templates
 
 
 def render_page(report: SweepReport) -> str:
     """The page; every word in it that comes from a file is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("temper.explain", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
+    environment = templates("temper.explain")
     environment.filters["parameter"] = lambda value: parameter(value) or "–"
-    environment.filters["count"] = short_count
     environment.filters["url"] = quote
     charts = build_charts(report)
     script = chart_script() if charts else ""
@@ -40,7 +28,7 @@ def render_page(report: SweepReport) -> str:
         charts=charts,
         parallel_width=AXIS_WIDTH * len(build_axes(report.trials, lambda path: False)),
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=script_hash(script),
     )
 
 

@@ -1,12 +1,10 @@
 """How words and numbers get into a page. Every word that comes from a record is escaped."""
 
-import base64
-import hashlib
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from temper.formats import duration, one_line, percent, points, short_count
+from temper.formats import one_line, script_hash, templates
 from temper.spec import format_ratio
 
 if TYPE_CHECKING:
@@ -16,20 +14,8 @@ if TYPE_CHECKING:
 @cache
 def environment() -> "Environment":
     """Templates of this package, with their filters."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    made = Environment(
-        loader=PackageLoader("temper.leaderboard.page", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = templates("temper.leaderboard.page")
     made.filters |= {
-        "percent": percent,
-        "signed": points,
-        "count": short_count,
-        "duration": duration,
         "ratio": format_ratio,
         "short": short,
         "named": lambda text: text if text.strip() else "(no name)",
@@ -47,8 +33,7 @@ def asset(name: str) -> str:
 
 def content_policy(scripts: list[str], *, is_live: bool = False) -> str:
     """What a page may do: nothing but its own styles, pictures and exactly these scripts."""
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
+    allowed = " ".join(f"'{script_hash(script)}'" for script in scripts) or "'none'"
     parts = ["default-src 'none'", "style-src 'unsafe-inline'", "img-src data: 'self' file:"]
     parts += [f"script-src {allowed}", "base-uri 'none'", "form-action 'none'"]
     return "; ".join([*parts, "connect-src 'self'"] if is_live else parts)

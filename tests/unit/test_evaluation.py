@@ -268,7 +268,7 @@ def test_quick_suites_run_and_repeat(model: Any, threat: Threat) -> None:
 PUBLISHED = {
     "quick-linf": "4050b2407cf1126f",
     "quick-l2": "e10dfd517128ae4c",
-    "quick-l1": "1a84dccbc711a7d2",
+    "quick-l1": "2cd044815c36f21d",
     "quick-l0": "9cd49d17cbbd9de0",
     "quick-semantic": "7c1b285b9c848d63",
     "standard-linf": "e431638e238aef75",

@@ -289,8 +289,9 @@ def test_the_commands_one_after_the_other(
     assert (tmp_path / "made/model.onnx").exists() != bool(missing_packages())
     code, out, err = command("predict", tmp_path / "made", photos)
     assert code == 0, err
-    assert "12 images" in err
+    assert f"12 images in {photos}" in err.replace("\n", "")
     assert "not calibrated" not in err
+    assert all(str(file.relative_to(photos)) in out for file in photos.rglob("*.png"))
     assert out.count(".png") == 12
 
 

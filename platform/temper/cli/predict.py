@@ -2,11 +2,14 @@
 
 import csv
 import io
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from temper.addresses import is_remote
 from temper.cli.options import Json, Verbose, app, here
 from temper.cli.show import finish, percent, progress_bar, say, table_of
 
@@ -63,7 +66,9 @@ def predict(
         say(f"not read: {image.path}: {image.reason}")
     rejected = f", {found.num_rejected} of them rejected" if found.min_confidence is not None else ""
     unread = f"; {len(found.bad)} could not be read" if found.bad else ""
-    say(f"{len(found.images)} images{rejected}{unread}")
+    folder = _shared_folder(found)
+    where = f" in {folder}" if folder else ""
+    say(f"{len(found.images)} images{where}{rejected}{unread}")
     if target is not None:
         say(f"CSV: {target}")
     if found.bad:
@@ -71,18 +76,33 @@ def predict(
 
 
 def _table(found: "Predictions") -> "Table":
+    folder = _shared_folder(found)
     rows = [
-        [one.image, one.label, percent(one.probability), ", ".join(_words(one)), f"{one.energy:.2f}",
-         f"{one.squeezing:.2f}"]
+        [_within(one.image, folder), one.label, percent(one.probability), ", ".join(_words(one)),
+         f"{one.energy:.2f}", f"{one.squeezing:.2f}"]
         for one in found.images
     ]  # fmt: skip
-    rows += [[bad.path, "NOT READ", "", bad.reason, "", ""] for bad in found.bad]
+    rows += [[_within(bad.path, folder), "NOT READ", "", bad.reason, "", ""] for bad in found.bad]
     columns = ["image", "label", "probability", "flags", "energy", "squeezing"]
     table = table_of(found.model, columns, rows)
     table.columns[0].no_wrap = False
     for column in (table.columns[1], table.columns[3]):
         column.justify = "left"
     return table
+
+
+def _shared_folder(found: "Predictions") -> str:
+    """The folder that all images lie in, said once so that a row has room for what tells them apart."""
+    paths = [one.image for one in found.images] + [one.path for one in found.bad]
+    if len(paths) < 2 or any(is_remote(path) for path in paths):
+        return ""
+    with suppress(ValueError):  # some absolute, some not
+        return os.path.commonpath([str(Path(path).parent) for path in paths])
+    return ""
+
+
+def _within(path: str, folder: str) -> str:
+    return str(Path(path).relative_to(folder)) if folder else path
 
 
 def _words(one: "Prediction") -> list[str]:

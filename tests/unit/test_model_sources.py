@@ -100,7 +100,7 @@ def test_a_chunk_of_another_model_that_was_put_among_the_chunks_is_not_taken_up(
 @pytest.fixture
 def mixed(digits: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A record of two models, as made by who takes up whatever lies there."""
-    monkeypatch.setattr("temper.cluster.evaluate.drop_outdated", lambda *_: None)
+    monkeypatch.setattr("temper.runs.evaluate.drop_outdated", lambda *_: None)
     other, model = Means("rounds"), Means()
     with torch.no_grad():
         other.means += 1e-6

@@ -60,6 +60,14 @@ def predict(
 
         write_atomic(target, _csv(found))
     finish(as_document(found), _table(found), as_json=as_json)
+    _tell(found)
+    if target is not None:
+        say(f"CSV: {target}")
+    if found.bad:
+        raise typer.Exit(1)
+
+
+def _tell(found: "Predictions") -> None:
     if not found.is_calibrated:
         say("not calibrated, so probabilities are raw and nothing is flagged: `temper calibrate RUN`")
     for image in found.bad:
@@ -69,10 +77,6 @@ def predict(
     folder = _shared_folder(found)
     where = f" in {folder}" if folder else ""
     say(f"{len(found.images)} images{where}{rejected}{unread}")
-    if target is not None:
-        say(f"CSV: {target}")
-    if found.bad:
-        raise typer.Exit(1)
 
 
 def _table(found: "Predictions") -> "Table":

@@ -7,10 +7,9 @@ from typing import Any
 from temper.cluster.evaluation_actors import evaluate_on_actors
 from temper.cluster.runtime import start_ray
 from temper.errors import CheckpointError
-from temper.evaluation import ChunkStore, Evaluation, conclude, drop_outdated, evaluate_images, prepare
+from temper.evaluation import ChunkStore, evaluate_chunks, prepare
 from temper.evaluation.cascade import OnProgress
-from temper.evaluation.evaluate import Relatives
-from temper.evaluation.fresh import Fresh
+from temper.evaluation.chunk_outcome import ChunkOutcome
 from temper.records import EvaluationRecord, RunFolder
 from temper.runs.evaluate import evaluate_target
 from temper.runs.external_model import ExternalModelSpec, ExternalTarget
@@ -64,55 +63,33 @@ def evaluate(
     Raises:
         TemperError: as ``evaluate_target``.
     """
-    return evaluate_target(open_target, out, measure, on_progress)
+    return evaluate_target(open_target, out, attack, on_progress)
 
 
-def measure(
-    target: EvaluationTarget,
-    *,
-    store: ChunkStore | None,
-    relatives: Relatives,
-    fresh: Fresh | None,
-    on_progress: OnProgress | None,
-) -> Evaluation:
-    """Evaluate ``target`` in this process, or on as many of Ray as its settings say, with the same outcome.
-
-    ``fresh`` makes models that were never asked.
+def attack(
+    target: EvaluationTarget, store: ChunkStore | None, on_progress: OnProgress | None
+) -> ChunkOutcome:
+    """Ask and attack ``target`` in this process, or on as many of Ray as its settings say: the same outcome.
 
     Raises:
         TemperError: the model does not answer with logits, cannot be opened on a worker, or is another there.
     """
-    test, plan, classes = target.test, target.plan, target.claim.data.classes
-    data, _ = prepare(test.images, test.labels, plan)
-    if store is not None:
-        drop_outdated(store, target.model, data, plan, target.device, target.source)
-    if target.settings.num_workers == 0:
-        return evaluate_images(
-            target.model,
-            test.images,
-            test.labels,
-            test.rows,
-            classes=classes,
-            plan=plan,
-            device=target.device,
-            store=store,
-            relatives=relatives,
-            fresh=fresh,
-            source=target.source,
-            on_progress=on_progress,
-        )
-    start_ray()
-    on_chunk = None if on_progress is None else lambda *done: on_progress("chunks", *done)
-    return conclude(
+    if target.settings.num_workers > 0:
+        start_ray()
+        on_chunk = None if on_progress is None else lambda *done: on_progress("chunks", *done)
+        return evaluate_on_actors(target, store=store, on_chunk=on_chunk)
+    test, plan = target.test, target.plan
+    data, kept = prepare(test.images, test.labels, plan)
+    return evaluate_chunks(
         target.model,
         data,
+        kept,
         test.rows,
-        evaluate_on_actors(target, store=store, on_chunk=on_chunk),
-        classes=classes,
-        plan=plan,
-        device=target.device,
-        relatives=relatives,
-        fresh=fresh,
+        plan,
+        target.device,
+        store=store,
+        source=target.source,
+        on_progress=on_progress,
     )
 
 

@@ -3,7 +3,14 @@
 Add an attack: a ``Member`` in ``members/``, its name in ``AnyMember``, its place in a suite.
 """
 
-from temper.evaluation.evaluate import accuracy_of, conclude, evaluate_images, predict_logits, prepare
+from temper.evaluation.evaluate import (
+    accuracy_of,
+    conclude,
+    evaluate_chunks,
+    evaluate_images,
+    predict_logits,
+    prepare,
+)
 from temper.evaluation.plan import CascadePlan, EvaluationPlan
 from temper.evaluation.probe import LinearProbe
 from temper.evaluation.result import Evaluation
@@ -25,6 +32,7 @@ __all__ = [
     "accuracy_of",
     "conclude",
     "drop_outdated",
+    "evaluate_chunks",
     "evaluate_images",
     "predict_logits",
     "prepare",

@@ -40,51 +40,67 @@ def evaluate_images(
     store: ChunkStore | None = None,
     relatives: Relatives | None = None,
     fresh: Fresh | None = None,
-    source: ModelSource | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Clean and robust accuracy of ``model`` (images (B,3,H,W) in [0,1] to logits (B,C)).
 
     ``images`` uint8 (N,3,H,W), ``labels`` and ``rows`` int64 (N,). The model is held still and left exactly
     as it was. The same seed gives the same outcomes. Chunks that ``store`` has are not attacked again.
-    ``fresh`` makes models that were never asked; copies of ``model`` are, where nothing is given. ``source``
-    is what each chunk is marked with.
+    ``fresh`` makes models that were never asked; copies of ``model`` are, where nothing is given.
 
     Raises:
         ModelError: the model does not answer with logits.
     """
     fresh = fresh or copies_of(model)
     data, kept = prepare(images, labels, plan)
-    numbers = torch.from_numpy(rows.astype(np.int64))
-    found: list[ChunkOutcome] = []
-    for index, part in enumerate(plan.chunks(len(labels))):
-        one = store.read(index) if store is not None else None
-        if one is None:
-            one = evaluate_chunk(
-                model,
-                LabelledImages(data.images[part], data.labels[part]),
-                numbers[part],
-                kept[part],
-                plan,
-                index,
-                torch.device(device),
-                _within(on_progress, found, part, plan, len(labels)),
-            )
-            one = one.made_by(source) if source is not None else one
-            if store is not None:
-                store.write(index, one)
-        found.append(one)
+    found = evaluate_chunks(model, data, kept, rows, plan, device, store=store, on_progress=on_progress)
     return conclude(
         model,
         data,
         rows,
-        join(found),
+        found,
         classes=classes,
         plan=plan,
         device=device,
         relatives=relatives,
         fresh=fresh,
     )
+
+
+def evaluate_chunks(
+    model: nn.Module,
+    data: LabelledImages,
+    kept: Tensor,
+    rows: np.ndarray,
+    plan: EvaluationPlan,
+    device: torch.device | str,
+    *,
+    store: ChunkStore | None = None,
+    source: ModelSource | None = None,
+    on_progress: OnProgress | None = None,
+) -> ChunkOutcome:
+    """What the attacks leave of ``data``, chunk by chunk; those that ``store`` has are not attacked again.
+
+    ``kept`` (N,) bool: see ``prepare``. ``source`` is what each chunk is marked with.
+
+    Raises:
+        ModelError: the model does not answer with logits.
+    """
+    numbers, total = torch.from_numpy(rows.astype(np.int64)), len(data.labels)
+    found: list[ChunkOutcome] = []
+    for index, part in enumerate(plan.chunks(total)):
+        one = store.read(index) if store is not None else None
+        if one is None:
+            portion = LabelledImages(data.images[part], data.labels[part])
+            report = _within(on_progress, found, part, plan, total)
+            one = evaluate_chunk(
+                model, portion, numbers[part], kept[part], plan, index, torch.device(device), report
+            )
+            one = one.made_by(source) if source is not None else one
+            if store is not None:
+                store.write(index, one)
+        found.append(one)
+    return join(found)
 
 
 def prepare(images: np.ndarray, labels: np.ndarray, plan: EvaluationPlan) -> tuple[LabelledImages, Tensor]:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
 
-from temper.evaluation import ChunkStore, Evaluation
+from temper.evaluation import ChunkStore, Evaluation, conclude, drop_outdated, prepare
 from temper.evaluation.cascade import OnProgress
+from temper.evaluation.chunk_outcome import ChunkOutcome
 from temper.evaluation.evaluate import Relatives
 from temper.evaluation.fresh import Fresh
 from temper.records import EvaluationRecord, RunFolder, refuse_second, write_once
@@ -22,24 +22,14 @@ EVALUATION = "evaluation"
 """Folder of finished chunks, beside the record that they become."""
 
 
-class Measure(Protocol):
-    """Asks and attacks a target, in whichever processes, with the same outcome."""
-
-    def __call__(
-        self,
-        target: EvaluationTarget,
-        *,
-        store: ChunkStore | None,
-        relatives: Relatives,
-        fresh: Fresh | None,
-        on_progress: OnProgress | None,
-    ) -> Evaluation: ...
+Attack = Callable[[EvaluationTarget, ChunkStore | None, OnProgress | None], ChunkOutcome]
+"""Asks and attacks a target, in whichever processes, with the same outcome; chunks in the store are kept."""
 
 
 def evaluate_target(
     open_target: Callable[[], EvaluationTarget],
     out: Path | None,
-    measure: Measure,
+    attack: Attack,
     on_progress: OnProgress | None = None,
 ) -> EvaluationRecord:
     """The record of what ``open_target`` opens; written into ``out``, where one is given.
@@ -54,11 +44,11 @@ def evaluate_target(
         written = None if folder is None else RunFolder(folder)
         if written is not None:
             refuse_second(written)
-        return _evaluate(open_target(), written, measure, on_progress)
+        return _evaluate(open_target(), written, attack, on_progress)
 
 
 def _evaluate(
-    target: EvaluationTarget, written: RunFolder | None, measure: Measure, on_progress: OnProgress | None
+    target: EvaluationTarget, written: RunFolder | None, attack: Attack, on_progress: OnProgress | None
 ) -> EvaluationRecord:
     fresh, data = target.fresh(), target.claim.data  # before anything asks the model, as a calibration does
     siblings = siblings_of(target.settings.siblings, data.classes, data.image_size, target.device)
@@ -66,13 +56,8 @@ def _evaluate(
     store = None if written is None else ChunkStore(written.path / EVALUATION, identity)
     material = target.material()
     calibration = calibrate(target, material)
-    evaluation = measure(
-        target,
-        store=store,
-        relatives={**target.relatives(), **siblings},
-        fresh=fresh,
-        on_progress=on_progress,
-    )
+    relatives = {**target.relatives(), **siblings}
+    evaluation = _measure(target, store, attack, relatives, fresh, on_progress)
     if written is not None:
         write_evidence(written, evaluation, target)
     rejection = reject(target, evaluation, material, calibration)
@@ -82,3 +67,28 @@ def _evaluate(
         store.clear()
         target.track(written, evaluation)
     return record
+
+
+def _measure(
+    target: EvaluationTarget,
+    store: ChunkStore | None,
+    attack: Attack,
+    relatives: Relatives,
+    fresh: Fresh | None,
+    on_progress: OnProgress | None,
+) -> Evaluation:
+    test, plan = target.test, target.plan
+    data, _ = prepare(test.images, test.labels, plan)
+    if store is not None:
+        drop_outdated(store, target.model, data, plan, target.device, target.source)
+    return conclude(
+        target.model,
+        data,
+        test.rows,
+        attack(target, store, on_progress),
+        classes=target.claim.data.classes,
+        plan=plan,
+        device=target.device,
+        relatives=relatives,
+        fresh=fresh,
+    )

@@ -1,5 +1,6 @@
 """A model's accuracy under each kind and severity of corruption."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -109,21 +110,14 @@ def evaluate_corruptions(
         ModelError: logits that are not finite.
     """
     _check_choice(kinds, severities)
-    pixels, targets, numbers = _as_tensors(images, labels, rows)
-    if max_images is not None and max_images < len(numbers):
-        ranks = Draws(numbers, seed, "max_images").uniform(1)[:, 0]
-        chosen = ranks.argsort(stable=True)[:max_images].sort().values
-        pixels, targets, numbers = pixels[chosen], targets[chosen], numbers[chosen]
-
+    data = _chosen(_as_tensors(images, labels, rows), max_images, seed)
     is_on_cpu = torch.device(device).type == "cpu"
-    at_once = min(batch_size, fitting(pixels, MOST_PIXELS)) if is_on_cpu else batch_size
+    at_once = min(batch_size, fitting(data[0], MOST_PIXELS)) if is_on_cpu else batch_size
 
     def correct_under(kind: str | None, severity: int) -> Tensor:
         parts = []
-        for start in range(0, len(pixels), at_once):
-            batch, row, label = (
-                whole[start : start + at_once].to(device) for whole in (pixels, numbers, targets)
-            )
+        for start in range(0, len(data[0]), at_once):
+            batch, label, row = (whole[start : start + at_once].to(device) for whole in data)
             if kind is not None:
                 batch = corrupt(kind, severity, batch, row, seed)
             parts.append((_predict(model, batch) == label).cpu())
@@ -132,19 +126,31 @@ def evaluate_corruptions(
     with torch.no_grad(), attack_mode(model) if isinstance(model, nn.Module) else nullcontext():
         clean = correct_under(None, 0)
         columns: list[Tensor] = []
-        for kind in kinds:
-            for severity in severities:
-                columns.append(correct_under(kind, severity))
-                if on_progress:
-                    share = float(columns[-1].float().mean())
-                    on_progress(kind, severity, len(columns), len(kinds) * len(severities), share)
+        for kind, severity in itertools.product(kinds, severities):
+            columns.append(correct_under(kind, severity))
+            if on_progress:
+                share = float(columns[-1].float().mean())
+                on_progress(kind, severity, len(columns), len(kinds) * len(severities), share)
     return CorruptionResult(
         kinds=tuple(kinds),
         severities=tuple(severities),
-        rows=numbers.numpy(),
+        rows=data[2].numpy(),
         correct_clean=clean.numpy(),
         correct=torch.stack(columns, dim=1).numpy(),
     )
+
+
+Labelled = tuple[Tensor, Tensor, Tensor]
+"""Images, labels and rows."""
+
+
+def _chosen(data: Labelled, max_images: int | None, seed: int) -> Labelled:
+    pixels, targets, numbers = data
+    if max_images is None or max_images >= len(numbers):
+        return data
+    ranks = Draws(numbers, seed, "max_images").uniform(1)[:, 0]
+    chosen = ranks.argsort(stable=True)[:max_images].sort().values
+    return pixels[chosen], targets[chosen], numbers[chosen]
 
 
 def _predict(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -167,7 +173,7 @@ def _check_choice(kinds: Sequence[str], severities: Sequence[int]) -> None:
 
 def _as_tensors(
     images: np.ndarray | Tensor, labels: np.ndarray | Tensor, rows: np.ndarray | Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Labelled:
     """On the CPU: images as they are, labels and rows int64."""
     pixels, targets, numbers = (torch.as_tensor(whole).cpu() for whole in (images, labels, rows))
     if not len(pixels):

@@ -50,7 +50,8 @@ class Case:
     def judged(self, count: int) -> Judged:
         """With ``count`` test images, or as many as there are."""
         task = self.task(count)
-        return self.make(task), *(torch.from_numpy(part) for part in task.test)
+        # The authors' code takes no images that lie otherwise in memory.
+        return self.make(task), *(torch.from_numpy(part).contiguous() for part in task.test)
 
 
 def hardened(steps: int, threat: Threat) -> Callable[[Task], nn.Module]:

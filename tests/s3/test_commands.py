@@ -49,7 +49,7 @@ def test_shards_training_evaluation_and_board_in_s3(
     assert code == 0, err
     assert len(json.loads(said)["boards"][0]["entries"]) == 1
     code, _, err = run(capsys, "serve", f"{bucket}/runs")
-    assert (code, "this command knows folders of this machine only" in err) == (2, True)
+    assert (code, "this command works with local folders only" in err) == (2, True)
     assert_no_secret(bucket, tmp_path)
 
 

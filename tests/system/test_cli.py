@@ -113,7 +113,7 @@ def test_published_entries_are_imported_shown_and_told(
     (tmp_path / "Linf/A.json").write_text(json.dumps(entry))
     code, out, err = command("import-entry", tmp_path / "Linf/A.json", tmp_path / "board", "--json")
     assert (code, len(json.loads(out)["added"])) == (0, 1)
-    assert "not taken over" in err
+    assert "not imported: " in err
     assert "A.json: 'corruptions_acc'" in " ".join(err.split())
     told = "1 published result, not measured here: in grey, without a rank"
     code, out, err = command(
@@ -222,7 +222,7 @@ WRONG = [
     (["crossval", TINY, "--set", "data.fold={index: 0, count: 2}"], 2, "leave it out"),
     (["shards", "nowhere", "shards"], 1, "nowhere"),
     (["evaluate", "nowhere"], 1, "nowhere"),
-    (["evaluate", "zoo.py:build"], 2, "a model that is no run needs --data, --size, --eps, --out"),
+    (["evaluate", "zoo.py:build"], 2, "a model that is not a run needs --data, --size, --eps, --out"),
     (["evaluate", "zoo.py:build", *ELSEWHERE], 1, "shards: no shards here"),
     (["evaluate", "w.pth", *ELSEWHERE], 2, "expected module:function or file.py:function, got 'w.pth'"),
     (["evaluate", "zoo.py:build", *ELSEWHERE, "--eps", "8"], 2, "did you mean 8/255"),

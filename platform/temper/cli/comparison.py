@@ -19,9 +19,9 @@ MAX_CLASS_ROWS = 10
 @app.command(epilog="Example: temper compare runs/a runs/b")
 def compare(
     a: Annotated[Path, typer.Argument(help="A run folder, a record file, or a folder of several seeds.")],
-    b: Annotated[Path, typer.Argument(help="What it is compared with.")],
-    out: Annotated[Path | None, typer.Option(help="Where compare.json and compare.md go.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the bootstrap's resamples.")] = 0,
+    b: Annotated[Path, typer.Argument(help="The same, to compare with A.")],
+    out: Annotated[Path | None, typer.Option(help="Output folder of compare.json and compare.md.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -11,9 +11,12 @@ from temper.cli.options import Shell, app
 
 @app.command(epilog="Example: temper completion bash > ~/.local/share/bash-completion/completions/temper")
 def completion(
-    shell: Annotated[Shell, typer.Argument(help="Which one.")],
+    shell: Annotated[Shell, typer.Argument(help="Your shell.")],
 ) -> None:
-    """Print the completion of commands, options and recipe fields. A file to keep, for it takes seconds."""
+    """Print a shell completion script. Save it to a file: it takes seconds to make.
+
+    It completes commands, options and recipe fields.
+    """
     typer.echo(SCRIPTS[shell](list(places()), recipe_fields()), nl=False)
 
 

@@ -15,21 +15,23 @@ if TYPE_CHECKING:
 @app.command(epilog="Example: temper crossval jobs/recipes/medical.yaml --folds 5 --seeds 3")
 def crossval(
     recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
-    folds: Annotated[int, typer.Option(min=2, max=1000, help="Stratified folds.")] = 5,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs on each fold.")] = 3,
+    folds: Annotated[int, typer.Option(min=2, max=1000, help="Number of stratified folds.")] = 5,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Number of seeds, each a run on every fold.")
+    ] = 3,
     target: Annotated[
         list[Path] | None,
-        typer.Option(help="Shards to run on; may be given several times. [default: the recipe's]"),
+        typer.Option(help="Shards to run on; repeatable. [default: the recipe's]"),
     ] = None,
     keep_test: Annotated[
-        bool, typer.Option("--keep-test", help="Leave the official test images out of all folds.")
+        bool, typer.Option("--keep-test", help="Exclude the official test images from all folds.")
     ] = False,
     overrides: Set = None,
-    out: Annotated[Path | None, typer.Option(help="The folder. [default: runs/NAME-crossval]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder. [default: runs/NAME-crossval]")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train and evaluate a recipe on every fold, with several seeds. Started again, it goes on."""
+    """Train and evaluate a recipe on every fold and seed. Run the same command again to resume."""
     from temper.recipe import build_recipe
     from temper.spec import apply_overrides, parse_assignments, read_yaml
 

@@ -67,6 +67,6 @@ def _authentication() -> Finding:
     mode = os.environ.get("RAY_AUTH_MODE")
     if mode == "":
         return Finding(
-            "RAY_AUTH_MODE", False, "empty, which turns authentication off unseen: set 'token' or unset it"
+            "RAY_AUTH_MODE", False, "empty, which silently turns authentication off: set 'token' or unset it"
         )
     return Finding("RAY_AUTH_MODE", True, mode or "not set")

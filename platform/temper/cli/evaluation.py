@@ -16,21 +16,22 @@ from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
 )
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="RUN|MODULE:FUNCTION|WEIGHTS", help="A run, a function, a weights file.")
+        str,
+        typer.Argument(metavar="RUN|MODULE:FUNCTION|WEIGHTS", help="A run, a function or a weights file."),
     ],
     overrides: Set = None,
-    out: Annotated[Path | None, typer.Option(help="Where the record goes. [default: RUN]")] = None,
-    data: Annotated[Path | None, typer.Option(help="Shards, for a model that is no run.")] = None,
-    size: Annotated[int | None, typer.Option(help="Height and width that it sees, in pixels.")] = None,
-    eps: Annotated[str | None, typer.Option(help="Of the threat model, such as 8/255.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder of the record. [default: RUN]")] = None,
+    data: Annotated[Path | None, typer.Option(help="Shards, for a model that is not a run.")] = None,
+    size: Annotated[int | None, typer.Option(help="Its input height and width, in pixels.")] = None,
+    eps: Annotated[str | None, typer.Option(help="Eps of the threat model, such as 8/255.")] = None,
     norm: Annotated[
-        str, typer.Option(help="Of the threat model: linf, l2, l1, l0, semantic or patch.")
+        str, typer.Option(help="Norm of the threat model: linf, l2, l1, l0, semantic or patch.")
     ] = "linf",
-    backbone: Annotated[str | None, typer.Option(help="Of a weights file.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Network of a weights file.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Attack a trained model and write its record, once. An interrupted evaluation goes on where it was."""
+    """Attack a trained model and write its record, once. Run the same command again to resume."""
     from temper.errors import UsageError
     from temper.spec import parse_assignments
 
@@ -46,8 +47,10 @@ def evaluate(
     ]
     if missing or out is None:
         if (":" not in model or is_remote(model)) and backbone is None:
-            raise UsageError(f"{model}: no run here, no module:function, and no weights file with --backbone")
-        raise UsageError(f"{model}: a model that is no run needs {', '.join(missing)}")
+            raise UsageError(
+                f"{model}: not a run folder, a module:function, or a weights file with --backbone"
+            )
+        raise UsageError(f"{model}: a model that is not a run needs {', '.join(missing)}")
     document = {
         "name": out.name,
         "model": model,

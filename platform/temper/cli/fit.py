@@ -27,33 +27,33 @@ def fit(
     images: Annotated[
         Path | None, typer.Argument(help="Class folders: IMAGES/<class>/*, or a folder of shards.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where it all goes. [default: runs/NAME-fit]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder. [default: runs/NAME-fit]")] = None,
     eps: Annotated[
         str,
         typer.Option(
-            help="How far an attacker may change each pixel, on a scale of 0 to 1: nobody sees 2/255."
+            help="How far an attacker may change each pixel, on a scale of 0 to 1; 2/255 is invisible."
         ),
     ] = "2/255",
-    norm: Annotated[str, typer.Option(help="What eps measures: linf (each pixel), l2 or l1 (all).")] = "linf",
-    minutes: Annotated[float, typer.Option(min=0.1, help="From now to the page.")] = 20.0,
-    size: Annotated[int | None, typer.Option(min=8, max=1024, help="Of images, in pixels.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="The network; see `temper models`.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Its weights: a file, a run, or `random`.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Every random draw derives from it.")] = 0,
+    norm: Annotated[str, typer.Option(help="Norm of eps: linf (each pixel), l2 or l1 (all).")] = "linf",
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time budget for everything.")] = 20.0,
+    size: Annotated[int | None, typer.Option(min=8, max=1024, help="Image size, in pixels.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Network; see `temper models`.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Initial weights: a file, a run, or `random`.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
     source: Annotated[
-        Path | None, typer.Option(help="Images of a source task, to start from or to keep.")
+        Path | None, typer.Option(help="Images of a source task, to pretrain on or to retain.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the fit in this folder.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume the fit in this folder.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """From class folders to a model: measures, chooses, trains plain and hardened, evaluates, explains.
+    """Go from class folders to a hardened, evaluated model.
 
-    It chooses network, image size, epochs and hardening by what it finds in the images and measures on this
-    machine within the time, and says so before it trains. The same command goes on where it was interrupted.
+    Chooses network, image size, epochs and hardening from the images and from measurements on this machine,
+    shows the plan, trains plain and hardened, evaluates, explains. Run the same command again to resume.
     """
     if resume is not None and (images is not None or out is not None):
-        raise UsageError("--resume needs the fit's folder alone; everything else is in its fit.json")
+        raise UsageError("--resume takes the fit's folder alone; everything else is in its fit.json")
     if resume is None and images is None:
         raise UsageError("temper fit needs a folder of images, or --resume OUT")
     request = None
@@ -130,8 +130,8 @@ def _watching() -> "Iterator[FitWatch]":
             if plan.is_short:
                 steps = plan.hardened_epochs * plan.num_batches
                 say(
-                    f"the time is short: {steps} steps under attack may not make the model robust; "
-                    f"--minutes {plan.enough_minutes} would give them enough"
+                    f"time is short: {steps} steps under attack may not make the model robust; "
+                    f"--minutes {plan.enough_minutes} would be enough"
                 )
 
         watch = replace(shown, on_stage=on_stage, on_result=on_result, on_trial=on_trial)
@@ -161,7 +161,7 @@ class _Clock:
         now = time.monotonic()
         if now - self._told >= TELL_EVERY_S:
             self._told = now
-            say(f"trainings {percent(self._remaining.share)} % done, {self._left(now)} to the page")
+            say(f"training {percent(self._remaining.share)} % done, {self._left(now)} left")
 
     def ended(self, trial: str) -> None:
         if self._remaining is not None:
@@ -178,7 +178,7 @@ def _plan_table(look: "Look", plan: "FitPlan") -> Any:
     start, minutes = plan.start, "{:.1f}".format
     weights = "random weights" if start.weights is None else f"{start.weights} weights"
     sampling = "every class equally often" if look.is_imbalanced else "as they are"
-    side = f"{plan.num_slots} at a time" if plan.num_slots > 1 else "one after the other"
+    side = f"{plan.num_slots} at a time" if plan.num_slots > 1 else "one at a time"
     tested = "all" if plan.test_images is None else str(plan.test_images)
     rows = [
         ["images", f"{look.num_train} training, {look.num_val} validation, {look.num_test} test", ""],
@@ -191,9 +191,9 @@ def _plan_table(look: "Look", plan: "FitPlan") -> Any:
             minutes(plan.hardened_s / 60),
         ],
         ["evaluation", f"{tested} test images, quick suite", minutes(plan.evaluation_s / 60)],
-        ["all, from now on", "", minutes(plan.total_s / 60)],
+        ["total", "", minutes(plan.total_s / 60)],
     ]
-    return table_of(f"{look.name}: what will be done", ["what", "how", "minutes"], rows)
+    return table_of(f"{look.name}: plan", ["what", "how", "minutes"], rows)
 
 
 def _show(result: "FitResult", as_json: bool) -> None:

@@ -21,7 +21,7 @@ STOP_PATIENCE_S = 120
 jobs = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Send a command of temper to a cluster, and see what becomes of it.",
+    help="Run temper commands as jobs on a Ray cluster.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(jobs, name="job")
@@ -29,10 +29,10 @@ app.add_typer(jobs, name="job")
 Address = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="The head's dashboard. [default: RAY_ADDRESS, or http://127.0.0.1:8265]"
+        metavar="URL", help="URL of the head's dashboard. [default: RAY_ADDRESS, or http://127.0.0.1:8265]"
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="ID", help="The job, its newest attempt; or a submission id.")]
+Name = Annotated[str, typer.Argument(metavar="ID", help="A job (its newest attempt), or a submission id.")]
 
 
 @jobs.command(
@@ -42,22 +42,24 @@ Name = Annotated[str, typer.Argument(metavar="ID", help="The job, its newest att
     "--out /shared/runs/digits",
 )
 def submit(
-    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND ...", help="What temper does there.")],
+    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND ...", help="The temper command to run.")],
     address: Address = None,
     name: Annotated[
-        str | None, typer.Option("--id", help="The same again resumes. [default: from --out]")
+        str | None, typer.Option("--id", help="Job id; the same id resumes. [default: from --out]")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job until it ends.")] = True,
     working_dir: Annotated[
-        Path, typer.Option(help="The folder that is sent; a checkout of temper brings its code.")
+        Path, typer.Option(help="Folder to send; a checkout of temper brings its own code.")
     ] = Path(),
-    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable; no keys.")] = None,
-    max_mib: Annotated[float, typer.Option(min=0.1, help="Refuse to send more than this.")] = 100.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything; start no job.")] = False,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Environment variable; no secrets.")
+    ] = None,
+    max_mib: Annotated[float, typer.Option(min=0.1, help="Refuse to send a larger folder.")] = 100.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything; start nothing.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """PlaceCheck, send and follow a job: its exit status is that of this command. Sent again, it goes on."""
+    """Check, submit and follow a job. Exits with the job's exit status. Submit it again to resume."""
     from temper.cli.job_command import check_words, parse_words
     from temper.cluster.jobs import check_folder, check_head, check_storage, connect, pack
 
@@ -85,12 +87,12 @@ def submit(
 
 @jobs.command(epilog="Example: temper job status digits")
 def status(
-    name: Annotated[str | None, typer.Argument(metavar="ID", help="A job; without one, all.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="ID", help="A job. [default: all jobs]")] = None,
     address: Address = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show a job and its last lines, or all jobs."""
+    """Show a job and the end of its log, or list all jobs."""
     from temper.cluster.jobs import connect
 
     head = connect(address)
@@ -106,12 +108,14 @@ def status(
 @jobs.command(epilog="Example: temper job logs -f digits")
 def logs(
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to its end.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Follow the log until the job ends.")
+    ] = False,
     address: Address = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Print what a job says."""
+    """Print a job's log."""
     from temper.cluster.jobs import connect
 
     head = connect(address)
@@ -128,21 +132,22 @@ def logs(
 
 @jobs.command(epilog="Example: temper job stop digits")
 def stop(name: Name, address: Address = None, as_json: Json = False, verbose: Verbose = False) -> None:
-    """End a job; what it has saved stays. Sent again with the same --id and --out, it goes on."""
+    """Stop a job. What it saved stays; submit it again with the same --id and --out to resume."""
     from temper.cluster.jobs import connect, wait_for_end
 
     head = connect(address)
     job = head.find(name)
     if job.is_over:
-        say(f"job {job.submission_id} is over already: {job.status.lower()}")
+        say(f"job {job.submission_id} has already ended: {job.status.lower()}")
     else:
         head.stop(job.submission_id)
         job = wait_for_end(head, job, STOP_PATIENCE_S)
         if not job.is_over:
-            raise JobError(f"job {job.submission_id}: still runs {STOP_PATIENCE_S} s after it was stopped")
+            raise JobError(
+                f"job {job.submission_id}: still running {STOP_PATIENCE_S} s after the request to stop"
+            )
         say(
-            f"job {job.submission_id} is stopped; submitted again with --id {job.id}, it goes on from "
-            f"{job.out}"
+            f"job {job.submission_id} is stopped; submit it again with --id {job.id} to resume from {job.out}"
         )
     _finish(head, job, as_json)
 
@@ -176,7 +181,7 @@ def _follow_to_end(head: "Head", job: "Job", as_json: bool) -> None:
     try:
         job = follow(head, job.submission_id, write)
     except KeyboardInterrupt:
-        raise Interrupted(f"job {job.submission_id} goes on without you; {_hints(job)}") from None
+        raise Interrupted(f"job {job.submission_id} keeps running; {_hints(job)}") from None
     _finish(head, job, as_json)
     if job.status != "SUCCEEDED":
         raise typer.Exit(_exit_status(job))

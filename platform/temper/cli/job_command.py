@@ -75,7 +75,7 @@ def parse_words(words: Sequence[str]) -> Words:
     if not words or words[0] not in COMMANDS:
         got = f"got {words[0]!r}" if words else "got nothing"
         raise UsageError(
-            f"after -- comes what the job runs, one of {', '.join(COMMANDS)}, with its arguments; {got}"
+            f"expected a command after --: one of {', '.join(COMMANDS)}, with its arguments; {got}"
         )
     command: Any = typer.main.get_command(app)
     context, rest, path = None, list(words), []
@@ -84,7 +84,7 @@ def parse_words(words: Sequence[str]) -> Words:
         name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         path.append(name)
     if path not in ([words[0]], ["sweep", "run"]):
-        raise UsageError(f"temper {' '.join(path)} shows what is there, and is no job")
+        raise UsageError(f"temper {' '.join(path)} only shows results and cannot run as a job")
     parsed = command.make_context(path[-1], rest, parent=context)
     return Words(tuple(words), dict(parsed.params))
 
@@ -113,7 +113,7 @@ def check_words(words: Words, parcel: "Parcel") -> dict[str, str]:
     """
     parameters = words.parameters
     if parameters.get("dry_run"):
-        raise UsageError("--dry-run belongs before the --, or runs here without a cluster")
+        raise UsageError("--dry-run: put it before the --, or run the command here, without a cluster")
     reads: dict[str, str] = {}
     for purpose, place in _places(words, parcel):
         if is_shared(place):
@@ -121,8 +121,7 @@ def check_words(words: Words, parcel: "Parcel") -> dict[str, str]:
         elif "://" not in place and not parcel.holds(place):
             raise UsageError(
                 f"{purpose}: {place} is not sent to the cluster; put it on storage that every node sees, "
-                "and name it "
-                "by its whole path"
+                "and give its absolute path"
             )
     return reads
 
@@ -187,7 +186,9 @@ def _places_of_recipe(words: Words, parcel: "Parcel") -> Iterator[tuple[str, str
 
 def _sent(path: Path, parcel: "Parcel") -> Path:
     if path.is_absolute() or not parcel.holds(str(path)):
-        raise UsageError(f"{path}: is not in {parcel.folder}, or not sent; recipes and spaces travel with it")
+        raise UsageError(
+            f"{path}: not in {parcel.folder}, or not sent; recipes and spaces are sent with that folder"
+        )
     return parcel.folder / path
 
 

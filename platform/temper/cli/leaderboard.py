@@ -23,16 +23,16 @@ def leaderboard(
     results: Annotated[
         list[Path], typer.Argument(help="Run folders, sweep folders, or record files; also s3://.")
     ],
-    out: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("leaderboard"),
+    out: Annotated[Path, typer.Option(help="Output folder of the pages.")] = Path("leaderboard"),
     compare: Annotated[
-        Path | None, typer.Option(metavar="OLD", help="An older leaderboard.json: show what rose and fell.")
+        Path | None, typer.Option(metavar="OLD", help="An older leaderboard.json; show what changed since.")
     ] = None,
     require_verified: Annotated[
-        bool, typer.Option("--require-verified", help="Rank only entries that submit-entry let in.")
+        bool, typer.Option("--require-verified", help="Rank only entries accepted by submit-entry.")
     ] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Print leaderboard.pdf with a browser.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Log a table and an artifact to W&B.")] = False,
-    project: Annotated[str, typer.Option(help="At W&B.")] = "temper",
+    project: Annotated[str, typer.Option(help="W&B project.")] = "temper",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -89,15 +89,15 @@ def _publish(board: "LeaderboardSummary", out: Path, project: str) -> str:
 
 @app.command(epilog="Example: temper serve runs")
 def serve(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Runs or a sweep.")],
-    host: Annotated[str, typer.Option(help="Whom to answer; others than this machine only if told.")] = (
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of runs, or a sweep.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8000,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the leaderboard of a folder in a browser, and build it anew whenever its records change."""
+    """Serve the leaderboard of a folder to a browser. Rebuilds it whenever its records change."""
     from temper.explain import build_report
     from temper.leaderboard.serve import BoardServer
 
@@ -105,8 +105,8 @@ def serve(
         finish({"url": server.url}, table_of("leaderboard", ["what", "where"], [["page", server.url]]),
                as_json=as_json)  # fmt: skip
         if not server.is_local:
-            say("anybody who reaches this machine can read the board and its records")
-        say("Ctrl-C ends it")
+            say("anyone who can reach this machine can read the board and its records")
+        say("press Ctrl-C to stop")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
 
@@ -120,7 +120,7 @@ def submit_entry(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Verify a record with its model, and copy it with its small files into a board folder."""
+    """Verify a record with its model and add it to a board. Copies the record and its small files."""
     from temper.leaderboard.submit import submit_entry as submit
 
     def verify(path: Path) -> "VerificationRecord":
@@ -150,22 +150,22 @@ def import_entry(
         typer.Argument(metavar="INFO", help="RobustBench's model_info files, or folders of them."),
     ],
     board: Annotated[Path, typer.Argument(metavar="BOARD_FOLDER", help="Where entries are kept.")],
-    data: Annotated[str | None, typer.Option(help="What your boards call the data set of the files.")] = None,
+    data: Annotated[str | None, typer.Option(help="Your boards' name for the data set of the files.")] = None,
     norm: Annotated[
-        str | None, typer.Option(help="Of files in no folder called Linf, L2 or L1: linf, l2 or l1.")
+        str | None, typer.Option(help="Norm of files outside a folder Linf, L2 or L1: linf, l2 or l1.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace entries of the same name that say something else.")
+        bool, typer.Option("--overwrite", help="Replace entries of the same name whose content differs.")
     ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Take published results into a board folder: the leaderboard shows them in grey, without a rank."""
+    """Import published results into a board folder. The leaderboard shows them in grey, without a rank."""
     from temper.leaderboard.import_entries import import_entries
 
     found = import_entries(info, here(board), data_name=data, norm=norm, overwrite=overwrite)
     for line in found.left_out:
-        say(f"not taken over: {line}")
+        say(f"not imported: {line}")
     counts = {"added": found.added, "replaced": found.replaced, "unchanged": found.unchanged}
     rows = [[what, len(names)] for what, names in counts.items()]
     finish({"board": str(board), **counts, "left_out": found.left_out},
@@ -179,7 +179,7 @@ def check_board(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check every entry of a board folder without its model. Exit code 1 if any is not what it was."""
+    """Check every entry of a board folder without its model. Exit code 1 if any has changed."""
     from temper.leaderboard.submit import check_board as check
     from temper.leaderboard.submit import is_external
 

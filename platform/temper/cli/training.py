@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
     overrides: Set = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/NAME]")] = None,
-    evaluate: Annotated[bool, typer.Option(help="Evaluate the best epoch into a record.")] = True,
-    probe: Annotated[bool, typer.Option(help="Evaluate the linear probe on the start as well.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Run folder. [default: runs/NAME]")] = None,
+    evaluate: Annotated[bool, typer.Option(help="Evaluate the best epoch and write a record.")] = True,
+    probe: Annotated[
+        bool, typer.Option(help="Also evaluate a linear probe on the start, as a baseline.")
+    ] = True,
     go_on: Annotated[
         bool,
-        typer.Option("--go-on", help="Do what is left of it, be it nothing; for jobs that are sent again."),
+        typer.Option("--go-on", help="Continue if unfinished; succeed at once if already done."),
     ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a recipe, and evaluate the result. An interrupted run goes on where it was."""
+    """Train a recipe and evaluate the result. Run the same command again to resume an interrupted run."""
     from temper.recipe import load_recipe
     from temper.spec import parse_assignments
 
@@ -50,7 +52,7 @@ def train(
         if state.stopped is not None:
             say(f"stopped early: {state.stopped}")
         if state.best_is_probe and not spec.is_probe:
-            say("no epoch is better than the linear probe on the start: the probe is kept")
+            say("no epoch beats the linear probe on the start: the probe is kept")
         if evaluate:
             bars.append(stack.enter_context(show_attacks(str(folder))))
 
@@ -94,7 +96,7 @@ def plan(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show a recipe's phases: epochs, trainable parameters, and the learning rate of each group."""
+    """Show the phases of a recipe. Lists epochs, trainable parameters and learning rate of each group."""
     from temper.recipe import load_recipe
     from temper.spec import parse_assignments
 
@@ -113,19 +115,19 @@ def plan(
 @app.command(epilog="Example: temper merge runs/lora --out runs/merged")
 def merge(
     run: Annotated[Path, typer.Argument(help="A finished run with an adapter.")],
-    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    out: Annotated[Path, typer.Option(help="The run folder to create.")],
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Fold a run's adapter into its backbone: the same answers from a plain model."""
+    """Merge a run's adapter into its backbone. The plain model predicts the same."""
     from temper.runs.merge import merge_run
 
     merged = merge_run(run, out)
     rows = [
         ["adapter", merged.adapter],
         ["parameters before", f"{merged.num_params_before:,}"],
-        ["parameters now", f"{merged.num_params:,}"],
-        ["largest change of a logit", f"{merged.largest_change:.1e}"],
+        ["parameters after", f"{merged.num_params:,}"],
+        ["largest logit change", f"{merged.largest_change:.1e}"],
     ]
     finish(
         {"run": str(out), **asdict(merged)}, table_of(out.name, ["measure", "value"], rows), as_json=as_json

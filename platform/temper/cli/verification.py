@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 @app.command(epilog="Example: temper verify runs/medical")
 def verify(
     record: Record,
-    shallow: Annotated[bool, typer.Option("--shallow", help="Files and numbers only, no model.")] = False,
+    shallow: Annotated[
+        bool, typer.Option("--shallow", help="Check files and numbers only; run no model.")
+    ] = False,
     sample: Sample = 64,
     model: Maker = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check a record: its files, its numbers, its model, and new attacks. Exit code 1 if any check fails."""
+    """Verify a record: files, numbers, model and new attacks. Exit code 1 if any check fails."""
     found = _verify(record, shallow, sample, model)
     finish({"passed": found.passed, **found.model_dump(mode="json")}, _table(found), as_json=as_json)
     for reason in found.not_checked:

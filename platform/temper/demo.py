@@ -43,7 +43,7 @@ def run_demo(
         RecipeError: ``changes`` that do not fit.
     """
     if out.exists():
-        raise CheckpointError(f"{out}: exists already; remove it, or choose another --out")
+        raise CheckpointError(f"{out}: already exists; remove it, or choose another --out")
     recipe, space = example("recipes/digits.yaml"), example("search_spaces/joint.yaml")
     build_recipe(apply_overrides(read_yaml(recipe), changes or {}), where=str(recipe))
     watch = watch or Watch()

@@ -51,7 +51,7 @@ class CheckpointError(TemperError):
 
 
 class RecordError(TemperError):
-    """A record is missing, damaged, of another schema, or exists already."""
+    """A record is missing, damaged, of another schema, or already exists."""
 
 
 class StorageError(TemperError):

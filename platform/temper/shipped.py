@@ -24,7 +24,7 @@ def example(name: str) -> Path:
     top, slash, rest = name.partition("/")
     path = _origin(top) / rest if slash else _origin(top)
     if not path.exists():
-        raise TemperError(f"{name}: this installation of temper lacks its examples; install it again")
+        raise TemperError(f"{name}: this installation of temper lacks its examples; reinstall it")
     return path
 
 

@@ -64,7 +64,7 @@ def test_the_sweep_leaves_a_ledger_and_records_that_agree(demo: DemoResult, seen
 
 
 def test_a_second_demo_does_not_touch_the_first(demo: DemoResult) -> None:
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         run_demo(demo.page.parents[2])
 
 

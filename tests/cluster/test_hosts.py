@@ -86,7 +86,7 @@ def test_two_hosts_train_together_over_a_slow_link_and_through_a_cut_one(
     refused = hosts.head.start(*command("evaluate", run), **address)
     said, _ = refused.communicate(timeout=PATIENCE_S)
     assert refused.returncode == 1
-    assert "evaluated already, and a record is never overwritten; give --out" in said
+    assert "already evaluated, and a record is never overwritten; pass --out" in said
     assert "ray::" not in said
     finish(hosts.head.start(*command("evaluate", run, "--out", tmp_path / "again"), **address))
     again = read_record(tmp_path / "again/record.json")

@@ -63,7 +63,7 @@ def test_a_look_at_the_storage_leaves_no_job(head: Head, tmp_path: Path) -> None
 
 
 def test_a_look_that_finds_a_fault_leaves_no_job(head: Head, tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"data\.target: node .* finds no /nowhere/t"):
+    with pytest.raises(JobError, match=r"data\.target: node .* cannot find /nowhere/t"):
         check_storage(head, request(tmp_path, reads={"data.target": "/nowhere/t"}))
     assert listed(head) == [THEIRS]
 
@@ -71,7 +71,7 @@ def test_a_look_that_finds_a_fault_leaves_no_job(head: Head, tmp_path: Path) -> 
 def test_a_look_that_fails_is_an_error_and_leaves_no_job(head: Head, tmp_path: Path) -> None:
     (tmp_path / "temper.py").write_text("raise RuntimeError('another temper')")
     environment = {"env_vars": {**OUR_PYTHON, "PYTHONPATH": str(tmp_path)}}
-    with pytest.raises(JobError, match=r"only looks at the storage failed: .*another temper"):
+    with pytest.raises(JobError, match=r"the job that checks the storage failed: .*another temper"):
         check_storage(head, request(tmp_path, runtime_env=environment))
     assert listed(head) == [THEIRS]
 

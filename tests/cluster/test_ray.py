@@ -288,7 +288,7 @@ def test_trials_nested_in_ray_train_and_a_trial_that_fails(tiny_recipe: Any, tmp
     assert "the loss became nan" in (rows["001"].error or "")
     tries = [folder.name for folder in (out.trial("001").path / ".ray").iterdir()]
     assert tries == ["train-0"], "an error of ours would only come back"
-    with pytest.raises(CheckpointError, match="holds a sweep already"):
+    with pytest.raises(CheckpointError, match="already holds a sweep"):
         sweep(tiny_recipe().resolved(), space, out.path)
 
 

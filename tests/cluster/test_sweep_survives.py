@@ -111,7 +111,7 @@ def test_ctrl_c_ends_in_order_and_says_how_to_go_on(files: tuple[Path, Path], tm
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert f"`temper sweep --resume {out.path}` goes on" in " ".join(said.split())
+    assert f"resume with `temper sweep --resume {out.path}`" in " ".join(said.split())
     assert "Traceback" not in said
     rows = read_ledger(out.ledger)
     assert 1 <= len(rows) < 9

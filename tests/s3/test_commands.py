@@ -41,7 +41,7 @@ def test_shards_training_evaluation_and_board_in_s3(
     assert "cache-a" not in said + err, "people see addresses"
     code, _, err = run(capsys, "train", ROOT / "jobs/recipes/tiny.yaml", *settings, "--out", out)
     assert code == 1
-    assert f"{out}: this run is finished; `temper evaluate {out}`" in err
+    assert f"{out}: this run is finished; evaluate it with `temper evaluate {out}`" in err
     machine("b")
     code, said, err = run(capsys, "verify", f"{out}", "--shallow")
     assert code == 0, said + err

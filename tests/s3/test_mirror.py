@@ -123,7 +123,7 @@ def test_after_a_kill_this_machine_goes_on_from_its_own_files_and_another_from_t
 def test_a_writer_that_was_replaced_stops(bucket: str, machine: Machine) -> None:
     run = Path(f"{bucket}/run")
     with (  # noqa: PT012  # it is closing that fails
-        pytest.raises(StorageError, match=r"/run: another process has begun to write there"),
+        pytest.raises(StorageError, match=r"/run: another process started to write there"),
         mirrored(run) as old,
     ):
         epoch(old, 1)
@@ -144,9 +144,7 @@ def test_an_outage_costs_nothing_but_time(bucket: str, proxy: Any, monkeypatch: 
         publish(folder)
         proxy.fail("drop", 10_000)
         epoch(folder, 2)
-        with pytest.raises(
-            StorageError, match="what this machine has of it is whole, and is used again here"
-        ):
+        with pytest.raises(StorageError, match="the local copy is complete and will be reused here"):
             publish(folder)
         with proxy.lock:
             proxy.faults.clear()

@@ -128,7 +128,7 @@ def test_patience_ends_and_the_error_says_what_to_do(
     proxy.fail("503", 1000)
     started = time.monotonic()
     with pytest.raises(
-        StorageError, match=r"cannot be read, \d+ tries in \d s: .*; see whether the storage"
+        StorageError, match=r"cannot be read after \d+ tries in \d s: .*; check that the storage"
     ) as caught:
         read_bytes(place / "file")
     assert time.monotonic() - started < 3

@@ -84,7 +84,7 @@ def test_a_run_in_s3_that_is_killed_goes_on_elsewhere_with_the_numbers_of_a_loca
     assert (
         f"target: {bucket}/shards/target" in (read_bytes(Address.parse(out) / "recipe.yaml") or b"").decode()
     )
-    with pytest.raises(RecordError, match="evaluated already"):
+    with pytest.raises(RecordError, match="already evaluated"):
         evaluate_run(Path(out))
     with pytest.raises(CheckpointError, match="this run is finished"):
         launch(there, Path(out))

@@ -51,10 +51,11 @@ def test_shards_are_written_to_s3_whole(bucket: str, digits: dict[str, Path], tm
     opened = ShardSet.open(place)
     assert opened.fingerprint == manifest.fingerprint == ShardSet.open(digits["target"]).fingerprint
     opened.verify()
-    with pytest.raises(ShardError, match=r"s3://.*/shards/new: exists already"):
+    with pytest.raises(ShardError, match=r"s3://.*/shards/new: already exists"):
         write_shards(digits["images"], place)
     with pytest.raises(
-        ShardError, match=r"s3://bucket-\d+/nothing: no shards here; `temper shards SRC s3://"
+        ShardError,
+        match=r"s3://bucket-\d+/nothing: no shards here; create them with `temper shards SRC s3://",
     ):
         ShardSet.open(Path(f"{bucket}/nothing"))
     assert {path.name for path in cache.iterdir()} <= {"shards", "locks"}, "nothing temporary is left"
@@ -131,6 +132,6 @@ def test_a_cache_that_cannot_be_written_is_one_clear_line(
     monkeypatch.setenv("TEMPER_CACHE", str(tmp_path / "file"))
     forget()
     with pytest.raises(
-        StorageError, match=r"file/locks/.*: cannot be written .*; TEMPER_CACHE names another"
+        StorageError, match=r"file/locks/.*: cannot be written .*; set TEMPER_CACHE to another"
     ):
         ShardSet.open(Path(str(shards)))

@@ -119,7 +119,7 @@ def test_a_sweep_on_a_head_alone_brings_workers_up_ends_and_lets_them_go(
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert "a trial needs 1 CPUs, the cluster has 0" in refused.stderr
-    assert "where it grows, say how far in TEMPER_CLUSTER_MAX" in refused.stderr
+    assert "if the cluster grows, set its limit in TEMPER_CLUSTER_MAX" in refused.stderr
     assert not out.path.exists()
 
     process = subprocess.Popen(

@@ -175,7 +175,7 @@ def test_evaluate_takes_a_function_that_returns_a_model(
     assert record["clean_acc"]["total"] == 32
     code, _, err = command("evaluate", f"{tmp_path}/zoo.py:build", *place, *few)
     assert code == 1
-    assert "evaluated already" in one_error(err)
+    assert "already evaluated" in one_error(err)
 
 
 def photos(folder: Path, classes: dict[str, int]) -> Path:
@@ -228,13 +228,13 @@ WRONG = [
     (["evaluate", "zoo.py:build", *ELSEWHERE, "--eps", "8"], 2, "did you mean 8/255"),
     (["evaluate", "zoo.py:build", *ELSEWHERE, "--set", "evaluation.suit=full"], 2, "did you mean 'suite'"),
     (["predict", "nowhere", "a.png"], 2, "nowhere: no such file or folder; expected the folder of"),
-    (["predict", ".", "a.png"], 2, "no model; expected"),
+    (["predict", ".", "a.png"], 2, "not a model; expected"),
     (["calibrate", "nowhere"], 2, "nowhere: no run here"),
     (["calibrate", "nowhere", "--coverage", "95"], 2, "between 0 and 1; got 95"),
     (["export", "nowhere", "--out", "there"], 2, "nowhere: no such file or folder"),
     (["leaderboard", "nowhere"], 2, "nowhere"),
     (["leaderboard", "."], 1, "no record.json"),
-    (["demo", "--out", "."], 1, "exists already"),
+    (["demo", "--out", "."], 1, "already exists"),
 ]
 
 

@@ -25,7 +25,7 @@ def photos(tmp_path: Path) -> Path:
         ("nothing", 1, "nothing: no such folder"),
         ("photos/cup", 1, "expected a folder for each of at least two classes"),
         ("photos --backbone resnet9", 2, "--backbone: no backbone 'resnet9' (did you mean 'resnet8'?)"),
-        ("photos --weights old.pth", 2, "--backbone has to say whose weights they are"),
+        ("photos --weights old.pth", 2, "name their network with --backbone"),
         ("photos --eps 2", 2, "did you mean 2/255?"),
         ("photos --norm l7", 2, "'norm': Input should be 'linf', 'l2' or 'l1', got 'l7'"),
         ("photos --source nothing", 1, "nothing: no such folder"),

@@ -49,7 +49,7 @@ def test_a_job_checks_writes_and_reports_a_place_in_s3(
     code, _, err = command(*submit, "--", *train[:-1], "data.source=s3://jobs/nowhere")
     assert code != 0
     assert "data.source" in err
-    assert "finds no s3://jobs/nowhere" in err
+    assert "cannot find s3://jobs/nowhere" in err
     code, out_text, err = command(*submit, "--json", "--", *train)
     assert code == 0, err
     assert f"storage: {out} is written and seen by the head" in err

@@ -91,7 +91,7 @@ def said_limits(said: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 @pytest.mark.parametrize("said", ["8", "CPU=8;GPU=1", "CPU=many", "TPU=4", "CPU=-1"])
 def test_a_limit_of_a_cluster_that_is_none_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="is not understood; as in 'CPU=128,GPU=10'"):
+    with pytest.raises(UsageError, match="expected a form such as 'CPU=128,GPU=10'"):
         said_limits(said, monkeypatch)
 
 

@@ -321,7 +321,9 @@ def test_what_is_no_pair_is_refused(record: EvaluationRecord, tmp_path: Path) ->
     with pytest.raises(UsageError, match="nowhere: no such file or folder"):
         compare(a, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecordError, match=r"empty: no record.json found; `temper evaluate RUN` makes one"):
+    with pytest.raises(
+        RecordError, match=r"empty: no record.json found; create one with `temper evaluate RUN`"
+    ):
         compare(tmp_path / "empty", a)
     b = seeds(tmp_path / "b", record, {0: 150, 1: 150})
     write_model(b / "again", record, answers(150), seed=1)

@@ -135,7 +135,7 @@ def test_pages_show_what_the_record_says(tmp_path: Path) -> None:
     assert {(0x21, 0x66, 0xAC), (0xC2, 0x41, 0x0C)} <= pixels
     (tmp_path / "crossval.json").write_text(record.model_dump_json())
     assert read_crossval(tmp_path / "crossval.json") == record
-    with pytest.raises(RecordError, match="no such record; `temper crossval RECIPE` makes one"):
+    with pytest.raises(RecordError, match="no such record; create one with `temper crossval RECIPE`"):
         read_crossval(tmp_path / "nothing.json")
 
 
@@ -161,8 +161,8 @@ def test_every_run_has_its_recipe_its_fold_and_its_seed(tiny_recipe: Any) -> Non
     ("change", "message"),
     [
         ({"data__fold": {"index": 0, "count": 2}}, "'data.fold': a cross-validation sets the fold itself"),
-        ({"seed": 2**31 - 1}, "'seed': 2 seeds from 2147483647 on pass"),
-        ({"data__shots_per_class": 500}, "shots_per_class: 500 are wanted"),
+        ({"seed": 2**31 - 1}, "'seed': 2 seeds from 2147483647 on exceed"),
+        ({"data__shots_per_class": 500}, "shots_per_class: got 500"),
         ({"schedule": {"kind": "last_k", "k": 9}}, "k is 9, this model has 5 groups"),
     ],
 )

@@ -137,5 +137,5 @@ def test_what_lets_no_gradient_through_is_left_alone(hardened_digits: Any) -> No
 
 
 def test_l1_is_refused() -> None:
-    with pytest.raises(ValidationError, match="deepfool knows the norms linf and l2, got l1"):
+    with pytest.raises(ValidationError, match="deepfool supports the norms linf and l2, got l1"):
         DeepFool(norm="l1", eps=1.0)

@@ -196,16 +196,16 @@ def test_what_is_no_model_is_explained(run: Path, exported: Path, photos: Path, 
         UsageError, match=r"nowhere: no such file or folder; expected the folder of a finished"
     ):
         predict(tmp_path / "nowhere", photos)
-    with pytest.raises(UsageError, match="no model; expected"):
+    with pytest.raises(UsageError, match="not a model; expected"):
         predict(photos, photos)
     with pytest.raises(UsageError, match=r"min_confidence: a probability in 0..1, got 80"):
         predict(run, photos, min_confidence=80)
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         export(run, exported)
-    with pytest.raises(UsageError, match="an export already"):
+    with pytest.raises(UsageError, match="already an export"):
         export(exported, tmp_path / "again")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: no images there"):
+    with pytest.raises(DataError, match="empty: no images found"):
         predict(run, tmp_path / "empty")
 
 
@@ -218,7 +218,7 @@ def test_weights_that_were_changed_are_refused(
         content = bytearray((other / weights).read_bytes())
         content[-1] ^= 1
         (other / weights).write_bytes(content)
-        with pytest.raises(RecordError, match=r"its calibration is of other weights"):
+        with pytest.raises(RecordError, match=r"its calibration belongs to other weights"):
             predict(other, photos)
         if (other / "record.json").exists():
             with pytest.raises(RecordError, match=r"model.safetensors is another file: SHA-256"):

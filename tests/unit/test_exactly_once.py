@@ -226,7 +226,7 @@ def test_sigterm_saves_at_the_next_step_and_ends_in_order(tiny_recipe: Any, tmp_
         time.sleep(0.01)
     os.kill(child, signal.SIGTERM)
     assert os.waitpid(child, 0)[1] == 0
-    assert "the same command goes on from there" in said.read_text()
+    assert "run the same command again to resume" in said.read_text()
     state, last = read_state(run.last), read_samples(run)[-1]
     num_batches = feed_of(recipe).target.num_batches
     done = state.next_epoch * num_batches + (state.underway.step if state.underway else 0)

@@ -75,7 +75,7 @@ def test_a_function_s_model_gets_a_record_that_the_leaderboard_ranks(
     board = build_leaderboard([tmp_path / "run"], tmp_path / "board").boards[0]
     listed = [*board.entries, *board.blocked]
     assert [entry.name for entry in listed] == ["zoo"]
-    with pytest.raises(RecordError, match="evaluated already"):
+    with pytest.raises(RecordError, match="already evaluated"):
         evaluate_external(spec(zoo, digits), tmp_path / "run")
     (tmp_path / "run/record.json").unlink()  # as if it had been killed just before
     again = evaluate_external(spec(zoo, digits), tmp_path / "run")

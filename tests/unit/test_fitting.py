@@ -290,7 +290,7 @@ def test_starts_are_what_is_here_or_what_is_asked_for(
     assert [(one.backbone, one.sizes) for one in at_random] == [("resnet20", (32,)), ("resnet8", (32,))]
     with pytest.raises(UsageError, match=r"no backbone 'resnet9' \(did you mean"):
         find_starts(FitRequest(images="x", backbone="resnet9"), 64)
-    with pytest.raises(UsageError, match="--backbone has to say"):
+    with pytest.raises(UsageError, match="name their network with --backbone"):
         find_starts(FitRequest(images="x", weights="old.pth"), 64)
 
 
@@ -374,7 +374,7 @@ def test_a_folder_holds_one_fit(tmp_path: Path) -> None:
         folder.read_request()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/notes.txt").touch()
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         FitFolder(tmp_path / "taken").claim(request)
 
 

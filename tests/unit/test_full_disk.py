@@ -72,7 +72,7 @@ def test_a_disk_that_refuses_leaves_the_last_checkpoint_from_which_the_run_goes_
             spoil(disk)
 
     with pytest.raises(
-        StorageError, match=rf"disk/run/\S+: cannot be written \({reason}.*; what was there is whole"
+        StorageError, match=rf"disk/run/\S+: cannot be written \({reason}.*; the previous content is intact"
     ):
         launch(recipe, disk / "run", on_epoch=on_epoch)
     assert read_state(disk / "run/last").next_epoch == 1
@@ -101,5 +101,5 @@ def test_writers_name_the_file_and_leave_what_was_there(disk: Path) -> None:
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
-    with pytest.raises(StorageError, match=r"run/last/state.json: cannot be written \(.*\); what was there"):
+    with pytest.raises(StorageError, match=r"state.json: cannot be written \(.*\); the previous content"):
         write_atomic(tmp_path / "run/last/state.json", "{}")

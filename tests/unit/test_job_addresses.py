@@ -67,5 +67,5 @@ def test_a_head_that_does_not_say_is_not_taken_for_a_protected_one(
     status: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(address, "PATIENCE_S", 0.3)
-    with head(status) as url, pytest.raises(JobError, match="does not say whether it asks for a token"):
+    with head(status) as url, pytest.raises(JobError, match="cannot tell whether it requires a token"):
         takes_anyone(url)

@@ -271,7 +271,7 @@ def test_the_next_attempt_has_an_id_that_ray_has_not_seen() -> None:
 
 
 def test_nothing_that_answers_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(JobError, match=r"127\.0\.0\.1:9: nothing answers here \(Connection refused\)"):
+    with pytest.raises(JobError, match=r"127\.0\.0\.1:9: cannot connect \(Connection refused\)"):
         connect("http://127.0.0.1:9")
     for address in ("127.0.0.1:6379", "ray://host:10001", "http://"):
         with pytest.raises(UsageError, match="--address: expected the dashboard's URL"):
@@ -312,14 +312,14 @@ def node(**changes: Any) -> dict[str, Any]:
     ("bad", "message"),
     [
         (node(write_error="disk full"), r"/shared/a: node 10\.0\.0\.7 can't write there \(disk full\)"),
-        (node(write_error=None), r"10\.0\.0\.7: gives no answer"),
+        (node(write_error=None), r"10\.0\.0\.7: does not respond"),
         (node(unseen=1), "does not see what other nodes wrote.*share"),
-        (node(unread={"data.target": "/shared/t"}), r"data\.target: node 10\.0\.0\.7 finds no /shared/t"),
+        (node(unread={"data.target": "/shared/t"}), r"data\.target: node 10\.0\.0\.7 cannot find /shared/t"),
     ],
 )
 def test_what_one_node_cannot_do_is_said(bad: dict[str, Any], message: str) -> None:
     good = node(is_head=True)
-    assert "no worker is up yet" in read_check({"nodes": [good]}, request()).found
+    assert "no worker is running yet" in read_check({"nodes": [good]}, request()).found
     assert "head and 2 workers" in read_check({"nodes": [good, node(), node()]}, request()).found
     with pytest.raises(JobError, match=message):
         read_check({"nodes": [good, bad]}, request())

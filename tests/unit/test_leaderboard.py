@@ -137,7 +137,7 @@ def test_same_records_same_bytes(evaluated_run: Path, tmp_path: Path) -> None:
 def test_nothing_to_rank(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file or folder"):
         build_leaderboard([tmp_path / "nowhere"], tmp_path / "out")
-    with pytest.raises(RecordError, match=r"no record.json found; `temper evaluate RUN` makes one"):
+    with pytest.raises(RecordError, match=r"no record.json found; create one with `temper evaluate RUN`"):
         build_leaderboard([tmp_path], tmp_path / "out")
 
 

@@ -70,12 +70,12 @@ def test_a_submitted_entry_is_verified_on_the_board(board: Path, vary: Any, tmp_
 
 
 def test_no_entry_twice(board: Path, evaluated_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="on the board already, as tiny-"):
+    with pytest.raises(RecordError, match="already on the board, as tiny-"):
         submit_entry(evaluated_run, board, deep)
     renamed = tmp_path / "renamed"
     shutil.copytree(evaluated_run, renamed)
     edit(renamed / "record.json", lambda document: document.update(name="mine"))
-    with pytest.raises(RecordError, match="on the board already, as tiny-"):  # by its outcomes
+    with pytest.raises(RecordError, match="already on the board, as tiny-"):  # by its outcomes
         submit_entry(renamed, board, deep)
 
 
@@ -90,8 +90,8 @@ def edit(path: Path, change: Callable[[Any], Any]) -> None:
     [
         (lambda d: d["robust_acc"].update(value=0.99), "not what it claims .*robust accuracy"),
         (lambda d: d["files"]["outcomes"].update(sha256="0" * 64), "not what it claims .*file outcomes"),
-        (lambda d: d.update(status="blocked"), "blocked, so it enters no board"),
-        (lambda d: d["gates"][0].update(passed=False), "blocked, so it enters no board"),
+        (lambda d: d.update(status="blocked"), "blocked, so no board accepts it"),
+        (lambda d: d["gates"][0].update(passed=False), "blocked, so no board accepts it"),
     ],
 )
 def test_tampered_and_blocked_records_stay_out(
@@ -106,7 +106,7 @@ def test_tampered_and_blocked_records_stay_out(
 
 
 def test_an_entry_must_be_attacked_again(evaluated_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="takes only what was attacked again"):
+    with pytest.raises(RecordError, match="accepts only what was attacked again"):
         submit_entry(evaluated_run, tmp_path / "board", verify_shallow)
     with pytest.raises(UsageError, match="a board is a folder"):
         submit_entry(evaluated_run, evaluated_run / "record.json", deep)

@@ -70,7 +70,7 @@ def test_a_record_without_metrics_still_reads(evaluated_run: Path, tmp_path: Pat
 
 def test_a_record_is_never_overwritten(evaluated_run: Path) -> None:
     before = (evaluated_run / "record.json").read_bytes()
-    with pytest.raises(RecordError, match="a record is never overwritten; give --out"):
+    with pytest.raises(RecordError, match="a record is never overwritten; pass --out"):
         evaluate_run(evaluated_run)
     assert (evaluated_run / "record.json").read_bytes() == before
 

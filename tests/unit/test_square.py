@@ -187,7 +187,7 @@ def test_an_empty_window_is_filled_by_the_pattern_alone() -> None:
 
 
 def test_l1_is_refused() -> None:
-    with pytest.raises(ValidationError, match="square knows the norms linf and l2, got l1"):
+    with pytest.raises(ValidationError, match="square supports the norms linf and l2, got l1"):
         Square(norm="l1", eps=4)
 
 

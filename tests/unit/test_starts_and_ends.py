@@ -121,7 +121,7 @@ def test_a_merged_run_answers_as_the_adapted_one(
         ranks = before.model.adapter_ranks
         assert len(ranks) > 4
         assert sum(ranks.values()) <= 4 * len(ranks)
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         merge_run(tmp_path / "run", tmp_path / "merged")
     with pytest.raises(CheckpointError, match="this run has no adapter"):
         merge_run(tmp_path / "merged", tmp_path / "again")

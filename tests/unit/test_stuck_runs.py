@@ -46,7 +46,7 @@ def test_a_run_killed_before_its_first_epoch_was_saved_begins_anew(
     shutil.rmtree(interrupted / "last")  # checkpoint/ is written first
     state = launch(tiny_recipe(epochs=3), interrupted)
     assert state.is_settled
-    assert "begins anew" in caplog.text
+    assert "interrupted before an epoch was saved; starting over" in caplog.text
     launch(tiny_recipe(epochs=3), tmp_path / "fresh")
     assert losses(interrupted) == losses(tmp_path / "fresh")
 
@@ -61,7 +61,7 @@ def test_the_start_of_another_recipe_is_left_alone(tiny_recipe: Any, interrupted
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"next_epoch": 1}', "\ud800"])
 def test_a_damaged_state_says_what_to_do(tiny_recipe: Any, interrupted: Path, content: str) -> None:
     (interrupted / "last/state.json").write_text(content, encoding="utf-8", errors="surrogatepass")
-    with pytest.raises(CheckpointError, match=r"remove .*/last, and the same command begins the run anew"):
+    with pytest.raises(CheckpointError, match=r"remove .*/last and run the same command again to start over"):
         launch(tiny_recipe(epochs=3), interrupted)
     shutil.rmtree(interrupted / "last")
     assert launch(tiny_recipe(epochs=3), interrupted).is_settled

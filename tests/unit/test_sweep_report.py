@@ -426,7 +426,9 @@ def test_without_a_robust_metric(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"ledger.jsonl: no such ledger; `temper sweep RECIPE SPACE"):
+    with pytest.raises(
+        RecordError, match=r"ledger.jsonl: no such ledger; create one with `temper sweep RECIPE SPACE"
+    ):
         build_report(tmp_path)
     folder = write(tmp_path, [row("000", (0.9, 0.5))])
     (folder / "sweep.json").write_text("{")

@@ -49,7 +49,7 @@ def test_a_folder_that_holds_something_else(tiny_recipe: Any, tmp_path: Path) ->
 
 
 def test_missing_shards_and_diverging_losses(tiny_recipe: Any, tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match="no shards here; `temper shards SRC"):
+    with pytest.raises(ShardError, match="no shards here; create them with `temper shards SRC"):
         launch(tiny_recipe(data__target="nowhere"), tmp_path / "a")
     broken = build_model(tiny_recipe().model, {"target": ["a"], "source": ["b"]}, image_size=8, seed=0)
     torch.nn.init.constant_(broken.backbone.conv1.weight, torch.nan)

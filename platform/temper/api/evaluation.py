@@ -163,7 +163,7 @@ def _from_arrays(data: Any) -> Images:
             f"data: expected integer labels ({len(pixels)},), got {labels.dtype} {tuple(labels.shape)}"
         )
     if labels.min() < 0:
-        raise DataError(f"data: labels are classes from 0, got {labels.min()}")
+        raise DataError(f"data: labels must be classes from 0, got {labels.min()}")
     return Images(pixels, labels.astype(np.int64), np.arange(len(pixels)))
 
 
@@ -177,6 +177,6 @@ def _as_uint8(images: Any) -> np.ndarray:
     if not (tensor.is_floating_point() and low >= 0 and high <= 1):
         raise DataError(
             f"data: images are uint8, or floats in [0,1]; got {tensor.dtype} from {low:g} to {high:g} "
-            "(normalization belongs into the model)"
+            "(normalization belongs in the model)"
         )
     return (tensor * 255).round().to(torch.uint8).numpy()

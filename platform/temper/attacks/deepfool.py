@@ -39,7 +39,7 @@ class DeepFool(Attack):
     @model_validator(mode="after")
     def _norm_is_known(self) -> Self:
         if self.norm == "l1":
-            raise ValueError("deepfool knows the norms linf and l2, got l1")
+            raise ValueError("deepfool supports the norms linf and l2, got l1")
         return self
 
     def perturb(

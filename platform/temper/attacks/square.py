@@ -36,7 +36,7 @@ class Square(Attack):
     @model_validator(mode="after")
     def _norm_is_known(self) -> Self:
         if self.norm == "l1":
-            raise ValueError("square knows the norms linf and l2, got l1")
+            raise ValueError("square supports the norms linf and l2, got l1")
         return self
 
     @torch.no_grad()

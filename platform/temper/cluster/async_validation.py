@@ -116,7 +116,9 @@ def validate_rest(validation: AsyncValidation, is_shared: bool) -> TrainState:
             state = finish_validation(recipe, run, state, JsonlTracker(run.metrics, state.num_epochs))
     if state.waiting:
         epochs = ", ".join(str(one.epoch) for one in state.waiting)
-        raise CheckpointError(f"{run.waiting}: no answers on the epochs {epochs}; run the same command again")
+        raise CheckpointError(
+            f"{run.waiting}: no validation results for epochs {epochs}; run the same command again"
+        )
     return state
 
 

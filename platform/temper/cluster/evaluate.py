@@ -96,9 +96,8 @@ def attack(
 def _check_finished(run: RunFolder) -> None:
     if not run.recipe.exists():
         raise CheckpointError(
-            f"{run.path}: no run here (no recipe.yaml); `temper train RECIPE --out {run.path}` makes one"
+            f"{run.path}: no run here (no recipe.yaml); create one with "
+            f"`temper train RECIPE --out {run.path}`"
         )
     if not read_state(run.checkpoint).is_settled:
-        raise CheckpointError(
-            f"{run.path}: this run is not finished; run `temper train` on it again to go on"
-        )
+        raise CheckpointError(f"{run.path}: this run is unfinished; run `temper train` again to resume it")

@@ -71,8 +71,8 @@ def evaluate_on_actors(
     def keep(index: int, one: ChunkOutcome) -> None:
         if [chunk.model for chunk in one.sources] != [source]:
             raise ModelError(
-                "a worker process opened another model than this one (its code or its weights differ): every "
-                "node must see the same file, and its function must return the same weights each time"
+                "a worker process opened a different model (its code or its weights differ): every node must "
+                "see the same file, and its function must return the same weights every time"
             )
         found[index] = one
         if store is not None:

@@ -83,8 +83,8 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
         )
     if state.is_settled:
         raise CheckpointError(
-            f"{run.path}: this run is finished; `temper evaluate {run.path}` evaluates it, "
-            "another --out repeats it"
+            f"{run.path}: this run is finished; evaluate it with `temper evaluate {run.path}`, "
+            "or repeat it with another --out"
         )
     refuse_former_batches(run.path, state, recipe)
 
@@ -101,8 +101,8 @@ def refuse_former_batches(path: Path, state: TrainState | None, recipe: Recipe) 
     named_sizes = {"batch_size": recipe.data.batch_size, "source_batch_size": recipe.data.source_batch_size}
     sizes = [f"data.{name}={size * shares}" for name, size in named_sizes.items() if size is not None]
     raise CheckpointError(
-        f"{path}: was begun when data.batch_size still counted for each of its {shares} workers, and cannot "
-        f"go on with those batches; another --out with --set {' --set '.join(sizes)} repeats it"
+        f"{path}: was started when data.batch_size still counted for each of its {shares} workers, so it "
+        f"cannot be resumed; repeat it with another --out and --set {' --set '.join(sizes)}"
     )
 
 
@@ -117,7 +117,7 @@ def _begin(run: RunFolder, recipe: Recipe) -> None:
     is_same = run.recipe.exists() and load_recipe(run.recipe).hash == recipe.hash
     if run.record.exists() or not is_same:
         raise CheckpointError(f"{run.path}: holds another run; choose another --out, or remove it")
-    logger.warning("%s: was ended before an epoch was saved; it begins anew", run.path)
+    logger.warning("%s: interrupted before an epoch was saved; starting over", run.path)
     shutil.rmtree(run.checkpoint)
 
 

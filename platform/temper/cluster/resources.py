@@ -46,7 +46,7 @@ def limits() -> dict[str, int]:
     for part in text.split(",") if text else []:
         resource, _, number = part.strip().partition("=")
         if resource not in ("CPU", "GPU") or not number.isdecimal():
-            raise UsageError(f"{LIMITS}: {text!r} is not understood; as in 'CPU=128,GPU=10'")
+            raise UsageError(f"{LIMITS}: cannot parse {text!r}; expected a form such as 'CPU=128,GPU=10'")
         found[resource] = int(number)
     return found
 
@@ -74,7 +74,7 @@ def max_concurrent(workers: WorkersSpec) -> int:
     if fitting == 0:
         raise SearchSpaceError(
             f"workers: a trial needs {share.cpus * count} CPUs, the cluster has {num_cpus()}; "
-            f"lower cpus_per_worker or num_workers, or, where it grows, say how far in {LIMITS}"
+            f"lower cpus_per_worker or num_workers, or, if the cluster grows, set its limit in {LIMITS}"
         )
     if share.gpus:
         on_gpus = int(num_gpus() / (share.gpus * count) + 1e-9)

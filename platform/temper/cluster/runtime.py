@@ -41,7 +41,7 @@ def start_ray(*, verbose: bool = False) -> None:
     """
     if os.environ.get("RAY_AUTH_MODE") == "":
         raise UsageError(
-            "RAY_AUTH_MODE is empty, which turns authentication off unseen: set 'token', or unset it"
+            "RAY_AUTH_MODE is empty, which silently turns authentication off: set 'token', or unset it"
         )
     is_own = "RAY_ADDRESS" not in os.environ
     for name, value in (QUIET_ENVIRONMENT | (LOCAL_ENVIRONMENT if is_own else {})).items():
@@ -76,7 +76,7 @@ def _start(address: str, attempts: int, verbose: bool) -> None:
         except Exception as problem:  # Ray raises a bare Exception
             ray.shutdown()
             if attempt == attempts:
-                where = "Ray did not start here" if address == "local" else f"RAY_ADDRESS: {address}"
+                where = "Ray did not start" if address == "local" else f"RAY_ADDRESS: {address}"
                 raise TemperError(f"{where}: {problem}") from problem
 
 
@@ -89,8 +89,8 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
     except (OSError, OverflowError) as problem:
         raise TemperError(
-            f"RAY_ADDRESS: nothing answers at {address} ({problem}); is the head up? Unset RAY_ADDRESS to "
-            "start Ray here"
+            f"RAY_ADDRESS: cannot connect to {address} ({problem}); is the head running? Unset RAY_ADDRESS "
+            "to start Ray here"
         ) from None
 
 

@@ -36,7 +36,7 @@ def load_side(path: Path) -> list[Measured]:
     own = path / "record.json"
     files = [own] if own.is_file() else record_files(path)
     if not files:
-        raise RecordError(f"{path}: no record.json found; `temper evaluate RUN` makes one")
+        raise RecordError(f"{path}: no record.json found; create one with `temper evaluate RUN`")
     return [load_measured(file) for file in files]
 
 
@@ -48,7 +48,7 @@ def load_measured(path: Path) -> Measured:
     """
     record = read_record(path)
     if "outcomes" not in record.files:
-        raise RecordError(f"{path}: names no outcomes, which a comparison needs; evaluate the run anew")
+        raise RecordError(f"{path}: names no outcomes, which a comparison needs; evaluate the run again")
     named = record.files["outcomes"]
     file = path.parent / named.path
     if not file.is_file():
@@ -56,7 +56,7 @@ def load_measured(path: Path) -> Measured:
     if sha256_of(file) != named.sha256:
         raise RecordError(
             f"{file}: not the outcomes that {path} was written with (the SHA-256 differs); "
-            "evaluate the run anew with --out"
+            "evaluate the run again with --out"
         )
     measured = _read(path, record, file)
     counted = int(measured.correct.sum()), int(measured.robust.sum()), len(measured.rows)

@@ -78,8 +78,8 @@ class FoldSpec(Spec):
                 count = int(np.sum(labels == label))
                 raise RecipeError(
                     f"data.fold.count: class '{name}' of {named(shards.path)} has {count} image(s), "
-                    f"too few different ones for {self.count} folds and their validation images; "
-                    "take fewer folds, or add images"
+                    f"too few distinct ones for {self.count} folds and their validation images; "
+                    "use fewer folds, or add images"
                 )
 
     def _manifest(self, base: Manifest, splits: dict[str, list[int]], labels: np.ndarray) -> Manifest:

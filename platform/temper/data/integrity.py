@@ -12,7 +12,7 @@ from temper.errors import ShardError
 from temper.records import sha256_of
 from temper.storage import named
 
-AGAIN = "; copy it again, or make new shards with `temper shards SRC DST`"
+AGAIN = "; copy it again, or create new shards with `temper shards SRC DST`"
 WHOLE_BYTES = 128 * 2**20
 """Sets of up to so many encoded bytes are hashed whole when they are opened: half a second. Of larger ones
 each shard is hashed by the process that reads its images, before it reads the first."""

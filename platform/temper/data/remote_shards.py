@@ -113,12 +113,12 @@ def published(destination: Path) -> Iterator[Path]:
     """
     if not is_remote(destination):
         if destination.exists():
-            raise ShardError(f"{destination}: exists already; remove it, or choose another folder")
+            raise ShardError(f"{destination}: already exists; remove it, or choose another folder")
         yield destination
         return
     address = Address.parse(destination)
     if list_objects(address):
-        raise ShardError(f"{address}: exists already; remove it, or choose another prefix")
+        raise ShardError(f"{address}: already exists; remove it, or choose another prefix")
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
         base = Path(tempfile.mkdtemp(prefix="shards-", dir=cache_folder()))

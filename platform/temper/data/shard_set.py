@@ -43,7 +43,9 @@ class ShardSet:
             manifest = Manifest.model_validate_json(read_manifest(path))
         except FileNotFoundError:
             where = named(path)
-            raise ShardError(f"{where}: no shards here; `temper shards SRC {where}` makes them") from None
+            raise ShardError(
+                f"{where}: no shards here; create them with `temper shards SRC {where}`"
+            ) from None
         except OSError as problem:
             raise ShardError(f"{file}: cannot be read ({problem})") from None
         except ValidationError as problem:
@@ -85,7 +87,7 @@ class ShardSet:
         name, smallest = min(counts.items(), key=lambda item: item[1])
         if shots > smallest:
             raise RecipeError(
-                f"data.shots_per_class: {shots} are wanted, class '{name}' of {named(self.path)} has "
+                f"data.shots_per_class: got {shots}, but class '{name}' of {named(self.path)} has "
                 f"{smallest} training images; allowed: 1..{smallest}"
             )
         rows = self.rows("train")
@@ -172,7 +174,7 @@ class ShardSet:
         if columns.get("image.bytes") != "BYTE_ARRAY" or columns.get("label") != "INT64":
             raise ShardError(
                 f"{path}: expected the columns image {{bytes, path}} and label (int64), found "
-                f"{', '.join(columns) or 'none'}; `temper shards SRC DST` makes such shards"
+                f"{', '.join(columns) or 'none'}; create such shards with `temper shards SRC DST`"
             )
         if metadata.num_rows != shard.num_rows:
             raise ShardError(f"{path}: {metadata.num_rows} rows, the manifest says {shard.num_rows}")

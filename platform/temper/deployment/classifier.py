@@ -72,7 +72,7 @@ class Classifier:
             return cls._of_record(local, device)
         if (folder / "recipe.yaml").is_file():
             return cls._of_run(Run.open(folder), read_calibration_of(folder), device)
-        raise UsageError(f"{named(given)}: no model; {ALLOWED}")
+        raise UsageError(f"{named(given)}: not a model; {ALLOWED}")
 
     @classmethod
     def _of_run(cls, run: "Run", calibration: Calibration | None, device: torch.device) -> Self:
@@ -97,12 +97,12 @@ class Classifier:
         record = read_record(path)
         if "checkpoint" not in record.files:
             raise UsageError(
-                f"{named(path)}: a model that was trained elsewhere, which only its maker can open"
+                f"{named(path)}: a model that was trained elsewhere, which only its own code can open"
             )
         checkpoint = record.files["checkpoint"]
         weights = beside(path.parent, checkpoint.path)
         if not weights.is_file():
-            raise CheckpointError(f"{named(path)}: its checkpoint {named(weights)} is not there")
+            raise CheckpointError(f"{named(path)}: its checkpoint {named(weights)} is missing")
         found = sha256_of(weights)
         if found != checkpoint.sha256:
             raise RecordError(
@@ -135,7 +135,7 @@ class Classifier:
         )
 
 
-ALLOWED = "expected the folder of a finished run, its record.json, or a folder that `temper export` made"
+ALLOWED = "expected the folder of a finished run, its record.json, or a folder written by `temper export`"
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,9 @@ class Run:
         folder = RunFolder(path)
         state = read_state(folder.checkpoint)
         if not state.is_settled:
-            raise CheckpointError(f"{named(path)}: this run is not finished; run `temper train` on it again")
+            raise CheckpointError(
+                f"{named(path)}: this run is unfinished; run `temper train` again to resume it"
+            )
         return cls(folder, load_recipe(folder.recipe), state)
 
     @property
@@ -196,7 +198,7 @@ def _fitting(calibration: Calibration | None, weights: Path) -> Calibration | No
     """
     if calibration is not None and sha256_of(weights) != calibration.checkpoint:
         raise RecordError(
-            f"{named(weights)}: its calibration is of other weights; `temper calibrate RUN` fits it anew"
+            f"{named(weights)}: its calibration belongs to other weights; run `temper calibrate RUN` again"
         )
     return calibration
 

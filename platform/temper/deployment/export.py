@@ -55,14 +55,14 @@ def export(run: str | Path, out: str | Path, *, onnx: bool | None = None) -> Exp
     place, missing = Path(out), missing_packages()
     if onnx and missing:
         raise UsageError(
-            f"model.onnx needs the packages {', '.join(missing)}; pip install 'temper[onnx]' brings "
-            "them, or leave --onnx out"
+            f"model.onnx needs the packages {', '.join(missing)}; pip install 'temper[onnx]' installs "
+            "them, or omit --onnx"
         )
     if exists(place):
-        raise CheckpointError(f"{named(place)}: exists already; remove it, or choose another --out")
+        raise CheckpointError(f"{named(place)}: already exists; remove it, or choose another --out")
     opened = Classifier.open(run, use_gpu=False)
     if opened.run is None:
-        raise UsageError(f"{opened.where}: an export already; name the run that it was made of")
+        raise UsageError(f"{opened.where}: already an export; give the run that it was made from")
     files, changes = _models(opened, with_onnx=onnx is not False and not missing)
     files[WEIGHTS] = save(target_weights(opened.run.weights))
     files |= _papers(opened)

@@ -79,7 +79,7 @@ def predict(
     files = find_images([fetched(Path(path)) for path in given])
     if not files:
         listed = ", ".join(named(Path(path)) for path in given)
-        raise DataError(f"{listed or 'images'}: no images there; name image files, or folders of them")
+        raise DataError(f"{listed or 'images'}: no images found; give image files, or folders of them")
     threshold = _threshold(opened, min_confidence)
     found = Predictions(opened.where, opened.calibration is not None, threshold, [], [])
     for done, names, pixels, bad in _batches(opened, files, batch_size):

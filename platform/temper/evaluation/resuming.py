@@ -55,8 +55,8 @@ def drop_outdated(
         )
     if indices and not holds:
         logger.warning(
-            "%s: the model, or its images, answer otherwise than when this evaluation was interrupted; its "
-            "%s finished chunks are not taken up",
+            "%s: the model or its images have changed since this evaluation was interrupted; its "
+            "%s finished chunks are discarded",
             store.folder.parent.parent,
             len(indices),
         )

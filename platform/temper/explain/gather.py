@@ -65,7 +65,9 @@ def gather(path: Path) -> Gathered:
     """
     folder = SweepFolder(path)
     if not folder.ledger.exists():
-        raise RecordError(f"{folder.ledger}: no such ledger; `temper sweep RECIPE SPACE --out OUT` makes one")
+        raise RecordError(
+            f"{folder.ledger}: no such ledger; create one with `temper sweep RECIPE SPACE --out OUT`"
+        )
     # A trial that was taken up again has its last row.
     rows = {row.trial: row for row in read_ledger(folder.ledger)}
     problems: list[str] = []

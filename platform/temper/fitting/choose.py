@@ -127,15 +127,15 @@ def _measure(
         for size in start.sizes:
             label = f"{start.backbone} at {size} px"
             if measured and time.monotonic() > limit:
-                say(f"{label}: not measured, for want of time")
+                say(f"{label}: not measured: no time left")
                 continue
             if before is not None and not _is_worth_it(before, size, material, load):
-                say(f"{label}: not measured, for its steps would take too long")
+                say(f"{label}: not measured: its steps would take too long")
                 continue
             try:
                 before = best_fit(material, start, size, fits, shards)
             except ModelError as problem:
-                problems.append(f"{label}: cannot be started from ({problem})")
+                problems.append(f"{label}: cannot be used as a start ({problem})")
                 continue
             fits = (before.fit,)
             measured.append(before)
@@ -176,14 +176,14 @@ def _is_worth_it(before: Measured, size: int, material: Material, load: Load) ->
 
 def _announced(request: FitRequest, starts: Sequence[Start], look: Look) -> str:
     if starts[0].weights is None and request.backbone is not None:
-        return f"{starts[0].backbone} starts from random weights; the images have {look.long_side} px"
+        return f"{starts[0].backbone} starts from random weights; images have {look.long_side} px"
     if starts[0].weights is None:
         return (
-            f"no pretrained weights are here (`temper models` lists what there is to install): "
-            f"{starts[0].backbone} starts from random weights, which takes more images and gives less"
+            f"no pretrained weights found (`temper models` lists what you can install): "
+            f"{starts[0].backbone} starts from random weights, which needs more images and reaches less"
         )
     names = ", ".join(start.backbone for start in starts)
-    return f"measuring what there is to start from: {names}; the images have {look.long_side} px"
+    return f"measuring networks to start from: {names}; images have {look.long_side} px"
 
 
 def _described(one: Measured) -> str:

@@ -126,6 +126,6 @@ def _sweep(
         if any(row.status != "finished" for row in read_ledger(folder.sweep.ledger)):
             raise
         raise TrainingError(
-            f"{folder.path}: {material.request.minutes:g} minutes were too short, for the machine became "
-            f"slower; nothing is lost: `temper fit --resume {folder.path}` goes on where it was"
+            f"{folder.path}: {material.request.minutes:g} minutes were too short: the machine became "
+            f"slower. Nothing is lost; resume with `temper fit --resume {folder.path}`"
         ) from None

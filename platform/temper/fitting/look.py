@@ -83,7 +83,7 @@ def check_classes(images: Path) -> None:
     few = {classes[label]: count for label, count in counts.items() if count < needed}
     if few:
         name, count = min(few.items(), key=lambda item: item[1])
-        others = f" (and {len(few) - 1} more classes too few)" if len(few) > 1 else ""
+        others = f" (and {len(few) - 1} more such classes)" if len(few) > 1 else ""
         raise DataError(
             f"{images}: the class '{name}' has {count} training image{'s' if count > 1 else ''}{others}; "
             f"each needs {needed} or more, for training, validation and test: add images, or remove the class"

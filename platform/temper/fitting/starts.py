@@ -35,7 +35,7 @@ def find_starts(request: FitRequest, long_side: int) -> list[Start]:
     if request.backbone is not None:
         return [_named(request, request.backbone, long_side)]
     if request.weights not in (None, RANDOM):
-        raise UsageError(f"--weights {request.weights}: --backbone has to say whose weights they are")
+        raise UsageError(f"--weights {request.weights}: name their network with --backbone")
     here = [] if request.weights == RANDOM else networks_here()
     own_size = () if request.size is None else (request.size,)
     starts = [

@@ -91,7 +91,7 @@ def collect(results: Sequence[Path]) -> Collected:
     external = _unique(file for path in results for file in external_files(path))
     if not files and not external:
         listed = ", ".join(map(str, results))
-        raise RecordError(f"{listed}: no record.json found; `temper evaluate RUN` makes one")
+        raise RecordError(f"{listed}: no record.json found; create one with `temper evaluate RUN`")
     collected = Collected()
     _read_records(files, collected)
     _read_external(external, collected)

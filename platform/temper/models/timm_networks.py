@@ -126,8 +126,8 @@ def _not_downloaded(name: str, config: Any, problem: OSError) -> ModelError:
     reason = " ".join(str(problem).split())[:300]
     return ModelError(
         f"model.weights: the pretrained weights of '{name}' could not be downloaded ({reason}); download "
-        f"{config.hf_hub_id or config.url} elsewhere and set model.weights to the file's path, or to null: a "
-        f"random start; {HELP}"
+        f"{config.hf_hub_id or config.url} elsewhere and set model.weights to the file's path, or to null "
+        f"for a random start; {HELP}"
     )
 
 

@@ -144,7 +144,7 @@ def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
         raise ModelError(
             f"model.weights: the pretrained weights of '{name}' could not be downloaded ({problem}); "
             f"download {_weights(name).url} elsewhere and set model.weights to the file's path, or to the "
-            f"folder of a former run of this backbone, or to null: a random start; {HELP}"
+            f"folder of an earlier run of this backbone, or to null for a random start; {HELP}"
         ) from None
     if name == "inception_v3":
         for part, nothing in (("aux_logits", False), ("AuxLogits", None)):

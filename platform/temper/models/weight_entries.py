@@ -133,7 +133,7 @@ def _find_normalization(
     if not is_complete or not _is_for_unit_range(values["mean"], values["std"]):
         shown = ", ".join(f"{kind} {[round(v, 4) for v in t.tolist()]}" for kind, t in values.items())
         raise ModelError(
-            f"model.weights: {where} carries a normalization that is none of images in [0,1] "
+            f"model.weights: {where} has a normalization that does not fit images in [0,1] "
             f"({shown[:200]}); expected a mean in 0..1 and a std above 0, of 1 or 3 channels, or neither"
         )
     mean, std = (values[kind].expand(3).reshape(1, 3, 1, 1).clone() for kind in ("mean", "std"))

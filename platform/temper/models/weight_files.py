@@ -30,8 +30,8 @@ def fetch_weights(url: str, sha256: str | None) -> Path:
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         raise ModelError(
-            f"model.weights: {mask(url)}: the URL starts with {parts.scheme}://; "
-            f"{', '.join(SCHEMES)} can be downloaded, so copy it to a file and give its path"
+            f"model.weights: {mask(url)}: unsupported scheme {parts.scheme}://; allowed: "
+            f"{', '.join(SCHEMES)}; copy it to a file and give its path"
         )
     if sha256 is None:
         raise ModelError(
@@ -105,6 +105,6 @@ def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
     is_dense = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
     if not is_dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ModelError(
-            f"model.weights: {path}: '{name}' is no plain dense tensor, shape {tuple(tensor.shape)}"
+            f"model.weights: {path}: '{name}' is not a plain dense tensor, shape {tuple(tensor.shape)}"
         )
     return tensor

@@ -137,12 +137,12 @@ def _contradictions_of_validation(recipe: Recipe) -> Iterator[str]:
         yield f"validation.steps: 0 measures no {recipe.selection_metric}, which chooses the epoch"
     if validation.is_asynchronous and recipe.workers.max_workers == 0:
         yield (
-            "validation.is_asynchronous: true needs workers of Ray Train to run beside; "
+            "validation.is_asynchronous: true needs Ray Train workers to run beside; "
             "set workers.num_workers to 1 or more, or leave it false"
         )
     if validation.is_asynchronous and validation.patience is not None:
         yield (
-            "validation.patience needs the answer at once, is_asynchronous: true gives it later; "
+            "validation.patience needs results at once, is_asynchronous: true delivers them later; "
             "keep one of them"
         )
 

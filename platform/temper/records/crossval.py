@@ -108,4 +108,4 @@ def read_crossval(path: Path) -> CrossvalRecord:
     Raises:
         RecordError: missing, or not such a record.
     """
-    return read_document(CrossvalRecord, path, "no such record; `temper crossval RECIPE` makes one")
+    return read_document(CrossvalRecord, path, "no such record; create one with `temper crossval RECIPE`")

@@ -217,13 +217,13 @@ def read_record(path: Path) -> EvaluationRecord:
     try:
         document = read_json(path)
     except FileNotFoundError:
-        raise RecordError(f"{path}: no such record; `temper evaluate RUN` makes one") from None
+        raise RecordError(f"{path}: no such record; create one with `temper evaluate RUN`") from None
     except (OSError, ValueError) as problem:
         raise RecordError(f"{path}: not readable as JSON ({problem})") from None
     if isinstance(document, dict) and document.get("kind") == "external":
         raise RecordError(
-            f"{path}: an external record, published elsewhere and not measured here; nothing that it rests "
-            "on is here, so it cannot be ranked, compared or verified; `temper leaderboard` shows it in grey"
+            f"{path}: an external record, published elsewhere and not measured here; its evidence "
+            "is missing, so it cannot be ranked, compared or verified; `temper leaderboard` shows it in grey"
         )
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:

@@ -82,6 +82,6 @@ def read_external(path: Path) -> ExternalRecord:
     return read_document(
         ExternalRecord,
         path,
-        "no such record; `temper import-entry` makes one",
+        "no such record; create one with `temper import-entry`",
         max_bytes=MAX_EXTERNAL_BYTES,
     )

@@ -39,7 +39,7 @@ def write_once(path: Path, content: bytes | str) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise RecordError(f"{path}: exists already, and is never overwritten") from None
+        raise RecordError(f"{path}: already exists, and is never overwritten") from None
     finally:
         temporary.unlink()
 
@@ -82,6 +82,6 @@ def _telling(path: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         raise StorageError(
-            f"{path}: cannot be written ({problem.strerror}); what was there is whole: make room, or give "
-            "permission, and run the same command again"
+            f"{path}: cannot be written ({problem.strerror}); the previous content is intact: free space "
+            "or fix permissions, and run the same command again"
         ) from problem

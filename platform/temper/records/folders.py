@@ -120,7 +120,7 @@ def refuse_second(run: RunFolder) -> None:
         RecordError: it has one, and a record is never overwritten.
     """
     if run.record.exists():
-        raise RecordError(f"{run.record}: evaluated already, and a record is never overwritten; give --out")
+        raise RecordError(f"{run.record}: already evaluated, and a record is never overwritten; pass --out")
 
 
 def discard_leftovers(run: RunFolder) -> None:

@@ -51,5 +51,5 @@ def _loose(files: Sequence[Path], image_size: int, fit: Fit, long_side: int) -> 
         except (OSError, ValueError) as problem:
             raise DataError(f"evaluation.rejection.ood: {named(file)}: {problem}") from None
     if not pixels:
-        raise DataError("evaluation.rejection.ood: no images there; name a folder of images, or shards")
+        raise DataError("evaluation.rejection.ood: no images found; give a folder of images, or shards")
     return np.stack(pixels)

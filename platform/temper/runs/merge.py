@@ -39,7 +39,7 @@ def merge_run(path: Path, out: Path) -> Merged:
         ModelError: an adapter that cannot be folded.
     """
     if exists(out):
-        raise CheckpointError(f"{named(out)}: exists already; remove it, or choose another --out")
+        raise CheckpointError(f"{named(out)}: already exists; remove it, or choose another --out")
     with mirrored(out) as folder:
         return _merge(RunFolder(fetched(path)), RunFolder(folder))
 

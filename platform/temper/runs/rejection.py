@@ -32,7 +32,7 @@ def calibrate(target: EvaluationTarget, material: Material | None) -> Calibratio
             except ModelError as problem:
                 raise ModelError(
                     f"evaluation.rejection: {problem}. Seen on the images of '{name}', before any attack; "
-                    "mend the model, or leave rejection out"
+                    "fix the model, or leave rejection out"
                 ) from None
         return calibrate_on(target, material)
 

@@ -57,7 +57,7 @@ class Constraint:
         found = PATTERN.match(text)
         if found is None:
             raise ValueError(
-                f"{text!r} is no comparison; write two sides with one of {', '.join(COMPARISONS)} between "
+                f"{text!r} is not a comparison; write two sides with one of {', '.join(COMPARISONS)} between "
                 "them, such as objective.adversary.eps <= threat.eps"
             )
         return cls(text, _side(found["left"]), found["sign"], _side(found["right"]))

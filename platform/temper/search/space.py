@@ -100,7 +100,7 @@ class SearchSpace(Spec):
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError("objectives: each only once")
         if self.search == "nsga2" and len(self.objectives) < 2:
-            raise ValueError("search: nsga2 needs two objectives or more; list them, or take tpe")
+            raise ValueError("search: nsga2 needs two objectives or more; list them, or use tpe")
         self._check_grids()
         self._check_population()
         return self

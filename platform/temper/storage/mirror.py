@@ -150,7 +150,7 @@ class Mirror:
         try:
             self._copy(is_last=True)
         except StorageError as problem:
-            hint = "" if self._is_lost else "; what this machine has of it is whole, and is used again here"
+            hint = "" if self._is_lost else "; the local copy is complete and will be reused here"
             raise StorageError(f"{problem}{hint}") from None
         except OSError as problem:
             raise StorageError(f"{self._folder}: cannot be copied to {self._address} ({problem})") from None
@@ -200,8 +200,8 @@ class Mirror:
         if self._is_lost or Marker.token_of(read_bytes(self._address / MARKER)) != self._token:
             self._is_lost = True
             raise StorageError(
-                f"{self._address}: another process has begun to write there, or it was removed; this one "
-                "writes nothing more"
+                f"{self._address}: another process started to write there, or it was removed; this one "
+                "stops writing"
             )
 
     def _snapshot(self, is_late: bool) -> tuple[dict[str, Stamp], dict[str, bytes], list[str]]:

@@ -178,8 +178,8 @@ def download(address: Address, path: Path, found: Object | None = None) -> None:
         raise
     except OSError as problem:
         raise StorageError(
-            f"{path}: the copy of {address} cannot be written ({problem.strerror}); TEMPER_CACHE names "
-            "another folder for copies"
+            f"{path}: the copy of {address} cannot be written ({problem.strerror}); set TEMPER_CACHE "
+            "to another folder for copies"
         ) from None
     finally:
         with suppress(OSError):

@@ -23,12 +23,12 @@ Result = TypeVar("Result")
 
 REFUSALS = {
     "ACCESS_DENIED": "no permission; check AWS_ACCESS_KEY_ID and its secret, or the role of this node",
-    "NO_SUCH_BUCKET": "no such bucket; make it, or name another",
+    "NO_SUCH_BUCKET": "no such bucket; create it, or name another",
     "INVALID_ACCESS_KEY_ID": "the storage does not know AWS_ACCESS_KEY_ID",
     "INVALID_CLIENT_TOKEN_ID": "the storage does not know AWS_ACCESS_KEY_ID",
     "UNRECOGNIZED_CLIENT": "the storage does not know AWS_ACCESS_KEY_ID",
-    "MISSING_AUTHENTICATION_TOKEN": "no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "SIGNATURE_DOES_NOT_MATCH": "AWS_SECRET_ACCESS_KEY is another key's",
+    "MISSING_AUTHENTICATION_TOKEN": "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "SIGNATURE_DOES_NOT_MATCH": "AWS_SECRET_ACCESS_KEY does not match AWS_ACCESS_KEY_ID",
     "EXPIRED_TOKEN": "AWS_SESSION_TOKEN has expired",
 }
 """What the storage means, and does not change its mind about."""
@@ -112,13 +112,13 @@ def persist(work: Callable[[], Result], where: object, verb: str, retry: Retry |
             seconds = time.monotonic() - started
             if seconds + wait > retry.limit_s:
                 raise StorageError(
-                    f"{where}: cannot be {verb}, {tries} tries in {seconds:.0f} s: "
-                    f"{first_sentence(problem)}; see whether the storage can be reached (AWS_ENDPOINT_URL, "
-                    "AWS_REGION), then run the same command again: it goes on"
+                    f"{where}: cannot be {verb} after {tries} tries in {seconds:.0f} s: "
+                    f"{first_sentence(problem)}; check that the storage can be reached (AWS_ENDPOINT_URL, "
+                    "AWS_REGION), then run the same command again to resume"
                 ) from None
             if tries == TELL_AFTER:
                 logger.warning(
-                    "%s: %s; it is tried again for up to %g s", where, first_sentence(problem), retry.limit_s
+                    "%s: %s; retrying for up to %g s", where, first_sentence(problem), retry.limit_s
                 )
             time.sleep(wait)
 

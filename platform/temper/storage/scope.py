@@ -113,7 +113,7 @@ def process_lock(folder: Path) -> Iterator[None]:
         file = lock.open("w")
     except OSError as problem:
         raise StorageError(
-            f"{lock}: cannot be written ({problem.strerror}); TEMPER_CACHE names another folder for copies"
+            f"{lock}: cannot be written ({problem.strerror}); set TEMPER_CACHE to another folder for copies"
         ) from None
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -40,7 +40,7 @@ def _answers(address: str) -> bool:
         socket.create_connection((parts.hostname or "", port), timeout=PATIENCE_S).close()
     except OSError as problem:
         logger.warning(
-            "W&B at %s cannot be reached (%s): runs are kept offline; `wandb sync` sends them later",
+            "W&B at %s cannot be reached (%s): runs are kept offline; upload them later with `wandb sync`",
             parts.hostname,
             problem.strerror or problem,
         )

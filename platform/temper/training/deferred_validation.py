@@ -228,5 +228,5 @@ def _keep(run: RunFolder, epoch: int) -> None:
         write_atomic(run.checkpoint / "model.safetensors", path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path}: the best epoch's weights are gone; remove {run.path} and train again"
+            f"{path}: the best epoch's weights are missing; remove {run.path} and train again"
         ) from None

@@ -34,7 +34,7 @@ from temper.training.step_state import StepState, take_up
 from temper.training.validation import validate_epoch
 from temper.training.worker import Action, Worker
 
-GO_ON = "the same command goes on from there"
+GO_ON = "run the same command again to resume"
 BEFORE = "before."
 """Begins the names of parts that are as they were when the epoch began."""
 

@@ -33,9 +33,7 @@ def load_optimizer(
     for key, value in tensors.items():
         name, _, slot = key.partition("|")
         if name not in place:
-            raise CheckpointError(
-                f"the optimizer's state speaks of '{name}', which this phase does not train"
-            )
+            raise CheckpointError(f"the optimizer's state names '{name}', which this phase does not train")
         slots.setdefault(place[name], {})[slot] = _laid_out(value, parameters[place[name]])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
 

@@ -133,4 +133,4 @@ def _read_part(run: RunFolder, state: TrainState, name: str) -> dict[str, Tensor
 
 
 def _anew(run: RunFolder) -> str:
-    return f"remove {run.last}, and the same command begins the run anew"
+    return f"remove {run.last} and run the same command again to start over"

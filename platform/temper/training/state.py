@@ -131,7 +131,7 @@ def read_state(folder: Path) -> TrainState:
     try:
         return TrainState.model_validate(read_json(path))
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no checkpoint here; `temper train RECIPE` makes one") from None
+        raise CheckpointError(f"{path}: no checkpoint here; create one with `temper train RECIPE`") from None
     except (OSError, ValueError) as problem:  # pydantic's, too
         raise CheckpointError(f"{path}: not a checkpoint's state ({problem})") from None
 

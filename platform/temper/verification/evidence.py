@@ -72,7 +72,7 @@ def read_evidence(path: Path) -> Evidence:
     for name in ("outcomes", "adversarial"):
         if name not in record.files:
             raise RecordError(
-                f"{path}: names no {name}, without which nothing can be checked; evaluate the model anew"
+                f"{path}: names no {name}, without which nothing can be checked; evaluate the model again"
             )
     columns = _read_columns(beside(path.parent, record.files["outcomes"].path), len(record.data.classes))
     saved = read_saved_images(beside(path.parent, record.files["adversarial"].path))

@@ -29,7 +29,7 @@ def test_few_shots_of_each_class_and_everything_else_as_it_was(digits: dict[str,
 
 
 def test_more_shots_than_images(tiny_recipe: Any) -> None:
-    with pytest.raises(RecipeError, match=r"shots_per_class: 5000 are wanted, class '\d' of .* has \d+"):
+    with pytest.raises(RecipeError, match=r"shots_per_class: got 5000, but class '\d' of .* has \d+"):
         open_data(tiny_recipe(data__shots_per_class=5000))
 
 

@@ -69,7 +69,7 @@ def test_a_class_too_small_to_split(tmp_path: Path) -> None:
 
 def test_taken_destination_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(ShardError, match="exists already"):
+    with pytest.raises(ShardError, match="already exists"):
         write_shards(folders(tmp_path / "src", {"a": 9, "b": 9}), tmp_path / "out")
 
 

@@ -66,7 +66,7 @@ def test_a_suite_is_known_by_the_code_of_its_attacks(folder: Path) -> None:
     ("code", "said"),
     [
         ("def other(): pass", "no function 'perturb'"),
-        ("def perturb(:", "attack.py is no Python: .*line 1"),
+        ("def perturb(:", "attack.py is not valid Python: .*line 1"),
         (None, "attack.py: no such file"),
     ],
 )

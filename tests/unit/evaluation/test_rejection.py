@@ -201,7 +201,7 @@ def test_a_folder_of_images_that_is_none_is_told_before_the_attacks(tiny_recipe:
     launch(tiny_recipe(epochs=1, validation__max_images=8, data__shots_per_class=8), tmp_path / "run")
     (tmp_path / "others").mkdir()
     asked = {"evaluation.rejection": {"ood": str(tmp_path / "others")}, **FEW}
-    with pytest.raises(DataError, match=r"evaluation.rejection.ood: no images there"):
+    with pytest.raises(DataError, match=r"evaluation.rejection.ood: no images found"):
         evaluate_run(tmp_path / "run", asked)
     (tmp_path / "others/a.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"evaluation.rejection.ood: .*a.png: not an image of a known format"):

@@ -106,7 +106,7 @@ def test_a_safetensors_header_that_lies(tmp_path: Path, model: TaskModel, conten
 )
 def test_tensors_that_are_not_what_they_seem(tmp_path: Path, tensor: torch.Tensor) -> None:
     torch.save({"weight": tensor}, tmp_path / "w.pt")
-    with pytest.raises(ModelError, match=r"w\.pt: 'weight' is no plain dense tensor"):
+    with pytest.raises(ModelError, match=r"w\.pt: 'weight' is not a plain dense tensor"):
         read_weights(tmp_path / "w.pt")
     torch.save({"weight": torch.ones(4, 4).t()[1:]}, tmp_path / "w.pt")
     assert read_weights(tmp_path / "w.pt")["weight"].shape == (3, 4)

@@ -102,9 +102,9 @@ def test_robust_checkpoints_as_they_are_published(
     [
         (
             {"mean": torch.full((3,), 123.7), "std": torch.full((3,), 58.4)},
-            "a normalization that is none of images",
+            "a normalization that does not fit images",
         ),
-        ({"mean": MEAN}, "a normalization that is none of images"),
+        ({"mean": MEAN}, "a normalization that does not fit images"),
         ({"std": torch.zeros(3), "mean": MEAN}, r"std \[0.0, 0.0, 0.0\]"),
         (
             {"module.conv1.weight": torch.zeros(1)},

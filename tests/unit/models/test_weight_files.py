@@ -72,7 +72,7 @@ def test_a_wrong_digest_leaves_nothing(tmp_path: Path, server: str) -> None:
         ("{}/missing.pth", "0" * 64, "/missing.pth could not be downloaded .*404"),
         ("http://127.0.0.1:9/w.pth", "0" * 64, "could not be downloaded .*; download it elsewhere"),
         ("{}/w.pth", None, "model.sha256: required for weights from a URL"),
-        ("s3://bucket/w.pth", "0" * 64, "starts with s3://; https, http, file can be downloaded"),
+        ("s3://bucket/w.pth", "0" * 64, "unsupported scheme s3://; allowed: https, http, file"),
     ],
 )
 def test_what_cannot_be_fetched(server: str, url: str, digest: str | None, message: str) -> None:

@@ -146,7 +146,7 @@ def test_a_book_goes_on_after_a_crash_at_any_line(kind: str, tiny_recipe: Any, t
 def test_a_book_of_another_recipe_is_refused(tiny_recipe: Any, tmp_path: Path) -> None:
     first = book(tmp_path, tiny_recipe().resolved())
     first.next(), first.next()
-    with pytest.raises(RecordError, match="trial 000 was begun with another recipe"):
+    with pytest.raises(RecordError, match="trial 000 was started with another recipe"):
         book(tmp_path, tiny_recipe(epochs=3).resolved())
 
 

@@ -91,7 +91,7 @@ def test_values_that_cannot_be_meant_are_refused(
         ({"scheduler": {"kind": "pbt"}, "parameters": {"optim.lr": {"uniform": [0.1, 1]}}}, "pbt changes"),
         ({"scheduler": {"kind": "pbt"}, "search": "tpe"}, "pbt begins with random points"),
         ({"scheduler": {"kind": "hyperband"}}, "no kind 'hyperband'. Kinds: 'asha'"),
-        ({"constraints": ["objective.alpha"]}, "is no comparison"),
+        ({"constraints": ["objective.alpha"]}, "is not a comparison"),
         ({"constraints": ["__import__('os') < 1"]}, "neither a number nor a dotted path"),
         (
             {"parameters": {"schedule.k": {"integers": [1, 2], "when": {"schedule.kind": "x"}}}},

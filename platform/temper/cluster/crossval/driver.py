@@ -76,7 +76,7 @@ def _crossval(
     start_ray(verbose=verbose)
     write_atomic(folder.recipe, dump_yaml(base.resolved()))
     _pretrain(folder, to_do, say)
-    say(f"{len(to_do)} runs to do, {len(planned) - len(to_do)} are there already")
+    say(f"{len(to_do)} runs to do, {len(planned) - len(to_do)} already done")
     runs = _run_all(folder, planned, to_do, on_run)
     record = _make_record(base, spec, targets, planned, runs, time.perf_counter() - started)
     draw_plot(record, folder.plot)
@@ -90,7 +90,7 @@ def _check(folder: CrossvalFolder, planned: Sequence[PlannedRun]) -> list[Planne
     if folder.record.exists():
         raise CheckpointError(
             f"{folder.record}: this cross-validation is finished, and its record is never overwritten; "
-            "choose another --out, or remove that file to repeat what failed"
+            "choose another --out, or remove that file to retry what failed"
         )
     return [run for run in planned if not run.is_done(folder)]
 
@@ -108,7 +108,7 @@ def _pretrain(folder: CrossvalFolder, runs: Sequence[PlannedRun], say: Callable[
     jobs = {path: (recipe.resolved(), path) for path, recipe in needed.items()}
     for path, error in side_by_side(pretrain_start, jobs, runs[0].recipe):
         if error is not None:
-            raise TrainingError(f"{path}: the pretraining failed ({error})")
+            raise TrainingError(f"{path}: pretraining failed ({error})")
 
 
 def _run_all(

@@ -91,7 +91,7 @@ def base_recipe(document: Mapping[str, Any], spec: CrossvalSpec, where: str) -> 
     if base.data.fold is not None:
         raise RecipeError(f"{where}: 'data.fold': a cross-validation sets the fold itself; leave it out")
     if base.seed + spec.seeds > 2**31:
-        raise RecipeError(f"{where}: 'seed': {spec.seeds} seeds from {base.seed} on pass 2^31 - 1")
+        raise RecipeError(f"{where}: 'seed': {spec.seeds} seeds from {base.seed} on exceed 2^31 - 1")
     return base
 
 
@@ -169,8 +169,8 @@ def _check_apart(target: ShardSet, source: ShardSet) -> None:
     if num_shared:
         raise RecipeError(
             f"data.target: {num_shared} images of {named(target.path)} are training images of the source "
-            f"{named(source.path)} too, so that a fold would be tested on what was trained on; "
-            "take another source, or remove them there"
+            f"{named(source.path)} too, so a fold would be tested on training images; "
+            "use another source, or remove them there"
         )
 
 

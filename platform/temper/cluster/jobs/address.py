@@ -40,7 +40,7 @@ def takes_anyone(address: str) -> bool:
     except OSError as problem:
         said = str(problem)
     raise JobError(
-        f"{address}: does not say whether it asks for a token ({said}); is it busy? Try again later"
+        f"{address}: cannot tell whether it requires a token ({said}); is it busy? Try again later"
         f"{in_between(address)}"
     )
 
@@ -54,7 +54,7 @@ def in_between(url: str) -> str:
     for name in (f"{parts.scheme}_proxy", "all_proxy"):
         for variable in (name, name.upper()):
             if os.environ.get(variable):
-                return f". The way goes through the proxy of {variable}; NO_PROXY={host} goes past it"
+                return f". Requests go through the proxy in {variable}; NO_PROXY={host} bypasses it"
     return ""
 
 
@@ -100,8 +100,8 @@ def check_reachable(url: str) -> None:
         socket.create_connection((parts.hostname or "", port), timeout=PATIENCE_S).close()
     except OSError as problem:
         raise JobError(
-            f"{url}: nothing answers here ({problem.strerror or problem}); is the head up, and its way open "
-            "(`ray dashboard cluster.yaml`)?"
+            f"{url}: cannot connect ({problem.strerror or problem}); is the head running, and its port "
+            "forwarded (`ray dashboard cluster.yaml`)?"
         ) from None
 
 
@@ -129,15 +129,15 @@ def plain_errors(url: str) -> Iterator[None]:
     except AuthenticationError as problem:
         if str(problem).startswith("Authentication failed"):
             raise JobError(
-                f"{url}: does not take this token: RAY_AUTH_TOKEN, or the token's file, is another cluster's"
+                f"{url}: rejected this token: RAY_AUTH_TOKEN, or the token file, belongs to another cluster"
             ) from None
         raise JobError(
-            f"{url}: asks for a token, and none was sent: export RAY_AUTH_MODE=token, with the cluster's "
+            f"{url}: requires a token, and none was sent: export RAY_AUTH_MODE=token, with the cluster's "
             "token in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
         ) from None
     except (ConnectionError, requests.exceptions.RequestException) as problem:
         raise JobError(
-            f"{url}: no longer answers, or is no head of Ray ({_short(problem)}){in_between(url)}"
+            f"{url}: does not respond, or is not a Ray head ({_short(problem)}){in_between(url)}"
         ) from None
     except (RuntimeError, ValueError, KeyError) as problem:
         raise JobError(f"{url}: {_short(problem)}") from None

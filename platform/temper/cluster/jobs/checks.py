@@ -45,8 +45,8 @@ def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> PlaceCheck:
     if parcel.total > max_mib * MIB:
         largest = ", ".join(f"{name} {size / MIB:.1f}" for name, size in parcel.largest(NUM_LARGEST))
         raise UsageError(
-            f"{parcel.folder}: {found} would be sent, more than {max_mib:g} MiB; the largest, in MiB: "
-            f"{largest}. Name "
+            f"{parcel.folder}: {found} would be sent, more than {max_mib:g} MiB; largest, in MiB: "
+            f"{largest}. Exclude "
             "what the job does not need in .rayignore or in 'excludes' of jobs/runtime_env.yaml"
         )
     secrets = list(parcel.secrets())
@@ -54,9 +54,9 @@ def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> PlaceCheck:
         name, reason = secrets[0]
         more = f" (and {len(secrets) - 1} more)" if len(secrets) > 1 else ""
         raise UsageError(
-            f"{parcel.folder / name}: would be sent, and {reason}{more}; name it in .gitignore or "
-            ".rayignore, and give "
-            "keys to the nodes"
+            f"{parcel.folder / name}: would be sent, and {reason}{more}; exclude it in .gitignore or "
+            ".rayignore, and put "
+            "keys on the nodes"
         )
     return PlaceCheck("folder", f"{found}, no keys in it")
 
@@ -69,8 +69,10 @@ def check_head(head: Head) -> PlaceCheck:
     """
     version = getattr(head.client, "_server_ray_version", None) or "unknown"
     if not takes_anyone(head.address):
-        return PlaceCheck("head", f"{head.address}, Ray {version}, token taken")
-    warning = "asks for no token: whoever reaches it can run code there; start it with RAY_AUTH_MODE=token"
+        return PlaceCheck("head", f"{head.address}, Ray {version}, token accepted")
+    warning = (
+        "requires no token: anyone who can reach it can run code there; start it with RAY_AUTH_MODE=token"
+    )
     if not is_near(head.address):
         raise JobError(f"{head.address}: {warning}")
     return PlaceCheck("head", f"{head.address}, Ray {version}; warning: it {warning}")
@@ -95,7 +97,7 @@ def check_storage(head: Head, request: JobRequest) -> PlaceCheck:
     answers = [line.removeprefix(PROBE_ANSWER) for line in log.splitlines() if line.startswith(PROBE_ANSWER)]
     if job.status != "SUCCEEDED" or not answers:
         said = " | ".join(last_lines(log, 3)) or job.message
-        raise JobError(f"{head.address}: a job that only looks at the storage failed: {said}")
+        raise JobError(f"{head.address}: the job that checks the storage failed: {said}")
     return read_check(json.loads(answers[-1]), request)
 
 
@@ -103,7 +105,7 @@ def read_check(answer: dict[str, Any], request: JobRequest) -> PlaceCheck:
     nodes: list[dict[str, Any]] = answer["nodes"]
     for node in nodes:
         if node["write_error"] is None:
-            raise JobError(f"node {node['node']}: gives no answer; submit again when it is gone or back")
+            raise JobError(f"node {node['node']}: does not respond; submit again once it is back or gone")
         if node["write_error"]:
             raise JobError(
                 f"{request.out}: node {node['node']} can't write there ({node['write_error']}); --out must "
@@ -117,9 +119,13 @@ def read_check(answer: dict[str, Any], request: JobRequest) -> PlaceCheck:
                 "that they share, such as NFS, or s3://"
             )
         for purpose, path in node["unread"].items():
-            raise JobError(f"{purpose}: node {node['node']} finds no {path}")
+            raise JobError(f"{purpose}: node {node['node']} cannot find {path}")
     workers = sum(not node["is_head"] for node in nodes)
-    who = f"head and {workers} workers" if workers else "the head; no worker is up yet, so none was asked"
+    who = (
+        f"head and {workers} workers"
+        if workers
+        else "the head; no worker is running yet, so none was checked"
+    )
     reads = f", {len(request.reads)} inputs found" if request.reads else ""
     return PlaceCheck("storage", f"{request.out} is written and seen by {who}{reads}")
 

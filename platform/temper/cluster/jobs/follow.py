@@ -32,8 +32,8 @@ def follow(
         except JobError as problem:
             if time.monotonic() - heard > patience_s:
                 raise JobError(
-                    f"{problem}; job {submission_id!r} ends with its head. Once a head is up again, the same "
-                    "`temper job submit` goes on from what --out holds"
+                    f"{problem}; job {submission_id!r} ends with its head. Once a head is running, the same "
+                    "`temper job submit` resumes from what --out holds"
                 ) from None
         time.sleep(PAUSE_S)
 

@@ -115,15 +115,15 @@ class Head:
         attempts = [job for job in jobs if job.id == request.id]
         if attempts and not attempts[-1].is_over:
             raise JobError(
-                f"job {request.id!r} is {attempts[-1].status.lower()} already: `temper job logs -f "
+                f"job {request.id!r} is already {attempts[-1].status.lower()}: `temper job logs -f "
                 f"{request.id}` follows "
                 f"it, `temper job stop {request.id}` stops it"
             )
         if attempts and attempts[-1].out not in (None, request.out):
             raise JobError(
                 f"job {request.id!r} wrote to {attempts[-1].out} before, not to {request.out}: a "
-                "resubmission goes on "
-                "where it was; choose another --id for another --out"
+                "resubmitted job resumes "
+                "there; choose another --id for another --out"
             )
         submission_id = next_free(request.id, {job.submission_id for job in jobs})
         return self.start(submission_id, request.entrypoint, request.full_runtime_env, request.metadata)
@@ -159,7 +159,7 @@ def connect(address: str | None = None) -> Head:
     """
     if os.environ.get("RAY_AUTH_MODE") == "":
         raise UsageError(
-            "RAY_AUTH_MODE is empty, which turns authentication off unseen: set 'token', or unset it"
+            "RAY_AUTH_MODE is empty, which silently turns authentication off: set 'token', or unset it"
         )
     url = choose(address)
     check_reachable(url)

@@ -57,8 +57,8 @@ def _sweep(
     trials = check_space(space, document, where)
     if any(path.exists() for path in (folder.ledger, folder.points, folder.summary)):
         raise CheckpointError(
-            f"{folder.path}: holds a sweep already; `temper sweep --resume {folder.path}` goes on with it, "
-            "another --out repeats it"
+            f"{folder.path}: already holds a sweep; resume it with `temper sweep --resume {folder.path}`, "
+            "or repeat it with another --out"
         )
     data = _check(trials)
     start_ray(verbose=verbose)
@@ -144,7 +144,7 @@ def _finish(
     finalists = choose_finalists(rows, space)
     if not [name for name in finalists if name != BASELINE]:
         errors = sorted({row.error for row in rows if row.error})
-        reason = "; ".join(errors) or "none has ended in time"
+        reason = "; ".join(errors) or "none ended in time"
         raise TrainingError(f"{folder.path}: no trial finished ({reason}); see {folder.ledger}")
     _evaluate([*(folder.trial(name) for name in finalists), *_probes(book, finalists)], recipe, watch)
     return write_summary(book, recipe, finalists, time.monotonic() - started)
@@ -161,18 +161,18 @@ def _run_trials(
     decoded = decode_splits(recipe, data, with_ray=True)
     shared = Shared(data, decoded, _origins(book, recipe.name, data, decoded, watch, verbose))
     num_ended = len(book.rows)
-    again = f", {num_ended} have ended already" if num_ended else ""
+    again = f", {num_ended} already ended" if num_ended else ""
     watch.on_stage(f"running {book.total} trials{again}")
     halt = run_session(book, recipe, shared, deadline, watch)
     if halt.is_interrupted:
         raise Interrupted(
-            f"interrupted: {len(book.rows)} of {book.total} trials have ended, and nothing is lost; "
-            f"`temper sweep --resume {book.folder.path}` goes on"
+            f"interrupted: {len(book.rows)} of {book.total} trials ended, nothing is lost; "
+            f"resume with `temper sweep --resume {book.folder.path}`"
         )
     if halt.is_late:
         watch.on_stage(
-            f"time is up after {minutes:g} minutes: {len(book.rows)} of {book.total} trials have ended; "
-            f"`temper sweep --resume {book.folder.path} --max-minutes MINUTES` goes on with the rest"
+            f"time is up after {minutes:g} minutes: {len(book.rows)} of {book.total} trials ended; "
+            f"run the rest with `temper sweep --resume {book.folder.path} --max-minutes MINUTES`"
         )
 
 

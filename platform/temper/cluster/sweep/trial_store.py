@@ -87,7 +87,7 @@ class TrialStore:
         trial = self._named(build_trial(self._document, begun.overrides, number, self._where))
         if trial.recipe.hash != begun.recipe_hash:
             raise RecordError(
-                f"{self.folder.points}: trial {begun.trial} was begun with another recipe; restore "
+                f"{self.folder.points}: trial {begun.trial} was started with another recipe; restore "
                 f"{self.folder.recipe.name} and {self.folder.space.name}, or choose another --out"
             )
         return trial

@@ -57,7 +57,7 @@ def zero_eps(scene: Scene) -> GateRecord:
         not moved,
         "attacks with eps 0 leave the clean answers",
         f"with eps 0 the answers changed ({', '.join(moved)}): that attack's bounds or projection are wrong, "
-        "or forward is random; mend it",
+        "or forward is random; fix it",
     )
 
 

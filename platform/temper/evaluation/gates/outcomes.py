@@ -15,12 +15,12 @@ def check_outcomes(found: ChunkOutcome, num_not_finite: int) -> list[GateRecord]
             "threat model kept",
             not rejected,
             "every returned image was finite, in [0,1] and within eps",
-            f"images broke the threat model and were not counted ({listed}); mend or replace that attack",
+            f"images broke the threat model and were not counted ({listed}); fix or replace that attack",
         ),
         gate(
             "finite logits",
             num_not_finite == 0,
             "every answer was finite",
-            f"{num_not_finite} answers were NaN or infinite, and count as wrong; mend the model",
+            f"{num_not_finite} answers were NaN or infinite, and count as wrong; fix the model",
         ),
     ]

@@ -142,7 +142,7 @@ def planted_found(scene: Scene) -> GateRecord:
         name,
         share >= MIN_FOUND,
         seen,
-        ": it misses adversarial examples that are there. Mend the attack that finds too few, or take a "
+        ": it misses adversarial examples that are there. Fix the attack that finds too few, or use a "
         "stronger suite (standard, full)",
     )
 

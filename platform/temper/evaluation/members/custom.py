@@ -87,5 +87,5 @@ def _functions_of(source: bytes, path: str) -> list[str]:
     try:
         parsed = ast.parse(source, path)
     except (SyntaxError, ValueError) as problem:
-        raise ValueError(f"attack: {path} is no Python: {problem}") from problem
+        raise ValueError(f"attack: {path} is not valid Python: {problem}") from problem
     return [one.name for one in parsed.body if isinstance(one, ast.FunctionDef)]

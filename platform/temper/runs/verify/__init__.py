@@ -80,7 +80,7 @@ def _check_deep(
         not_checked.insert(0, "predictions and new attacks: the images are not those of the record")
         return checks
     scene = Reexamined.of(evidence, target)
-    say("asking the model again")
+    say("repeating its predictions")
     checks += [scene.check_predictions(), scene.check_adversarial()]
     if isinstance(target, RunTarget):
         checks.append(check_start(evidence, target, not_checked))

@@ -157,7 +157,7 @@ def test_a_run_that_could_not_be_copied_is_taken_up_here(
 ) -> None:
     run = Path(f"{bucket}/run")
     monkeypatch.setenv("TEMPER_STORAGE_LIMIT_S", "0.5")
-    with pytest.raises(StorageError, match="is whole"), mirrored(run) as folder:  # noqa: PT012
+    with pytest.raises(StorageError, match="local copy is complete"), mirrored(run) as folder:  # noqa: PT012
         epoch(folder, 1)
         publish(folder)
         proxy.fail("503", 10_000)

@@ -277,7 +277,7 @@ def test_nothing_that_answers_is_said_in_one_line(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(UsageError, match="--address: expected the dashboard's URL"):
             connect(address)
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:10")
-    with pytest.raises(JobError, match=r"127\.0\.0\.1:10: nothing"):
+    with pytest.raises(JobError, match=r"127\.0\.0\.1:10: cannot connect"):
         connect()
     monkeypatch.setenv("RAY_AUTH_MODE", "")
     with pytest.raises(UsageError, match="RAY_AUTH_MODE is empty"):

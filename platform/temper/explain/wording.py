@@ -88,8 +88,8 @@ def importance_told(report: SweepReport) -> str:
         return f"Not shown: {found.reason}."
     assert found.explained is not None
     return (
-        f"How much worse a random forest foretells {objective(report.metric)} of trials that it did not see, "
-        "when a parameter's value is exchanged for another trial's; about 0 for what does not matter. Lines "
+        f"Increase in a random forest's out-of-bag error for {objective(report.metric)} when a parameter's "
+        "values are permuted; about 0 for what does not matter. Lines "
         f"show one standard error over {plural(found.num_trials, 'trial')}. The forest explains "
         f"{100 * max(0.0, found.explained):.0f} % of the variance. Stopped trials count with the best that "
         "they reached."

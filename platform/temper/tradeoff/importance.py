@@ -106,7 +106,7 @@ def _warning(explained: float) -> str | None:
     if explained >= 0.1:
         return None
     return (
-        "the forest foretells trials that it did not see little better than their mean would "
+        "the forest predicts unseen trials little better than their mean would "
         f"(R² {explained:.2f} out of bag): too few trials, or parameters that matter little"
     )
 

@@ -94,7 +94,7 @@ def test_one_step_that_overshoots_does_not_block_a_suite_that_finds_everything()
 def test_one_step_alone_on_a_steep_model_is_too_weak_a_suite() -> None:
     evaluation = on_waves((FGSMMember(),))
     assert {"planted adversarial", "more steps"} <= set(failed(evaluation))
-    assert "take a stronger suite" in detail(evaluation, "planted adversarial")
+    assert "use a stronger suite" in detail(evaluation, "planted adversarial")
 
 
 def test_a_suite_whose_every_attack_is_broken_blocks() -> None:

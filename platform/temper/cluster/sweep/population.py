@@ -100,7 +100,7 @@ def take_over(config: Mapping[str, Any], run: RunFolder) -> Recipe:
         return recipe  # its process died after it
     checkpoint = tune.get_checkpoint()
     if checkpoint is None:
-        raise CheckpointError(f"{run.path}: nothing to take over from trial {config['donor']}")
+        raise CheckpointError(f"{run.path}: no checkpoint to copy from trial {config['donor']}")
     with checkpoint.as_directory() as folder:
         _replace(run, Path(folder), recipe)
     write_atomic(run.recipe, dump_yaml(recipe.resolved()))

@@ -31,7 +31,7 @@ def evaluate(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Attack a trained model and write its record, once. Run the same command again to resume."""
+    """Attack a trained model and write its record, once. Run it again to resume an interrupted evaluation."""
     from temper.errors import UsageError
     from temper.spec import parse_assignments
 

@@ -35,7 +35,7 @@ def fit(
         ),
     ] = "2/255",
     norm: Annotated[str, typer.Option(help="Norm of eps: linf (each pixel), l2 or l1 (all).")] = "linf",
-    minutes: Annotated[float, typer.Option(min=0.1, help="Time budget for everything.")] = 20.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time budget of the whole fit.")] = 20.0,
     size: Annotated[int | None, typer.Option(min=8, max=1024, help="Image size, in pixels.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Network; see `temper models`.")] = None,
     weights: Annotated[str | None, typer.Option(help="Initial weights: a file, a run, or `random`.")] = None,

@@ -54,7 +54,9 @@ def submit(
     env: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Environment variable; no secrets.")
     ] = None,
-    max_mib: Annotated[float, typer.Option(min=0.1, help="Refuse to send a larger folder.")] = 100.0,
+    max_mib: Annotated[
+        float, typer.Option(min=0.1, help="Refuse to send a folder larger than this.")
+    ] = 100.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything; start nothing.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,

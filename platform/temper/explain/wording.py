@@ -89,8 +89,8 @@ def importance_told(report: SweepReport) -> str:
     assert found.explained is not None
     return (
         f"Increase in a random forest's out-of-bag error for {objective(report.metric)} when a parameter's "
-        "values are permuted; about 0 for what does not matter. Lines "
-        f"show one standard error over {plural(found.num_trials, 'trial')}. The forest explains "
+        "values are permuted; about 0 for what does not matter. Lines show "
+        f"one standard error over {plural(found.num_trials, 'trial')}. The forest explains "
         f"{100 * max(0.0, found.explained):.0f} % of the variance. Stopped trials count with the best that "
         "they reached."
     )

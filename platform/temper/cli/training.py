@@ -13,6 +13,7 @@ from temper.cli.results import best_of, finish_record, probe_line, show_attacks
 from temper.cli.show import epoch_line, finish, say, table_of
 
 if TYPE_CHECKING:
+    from temper.recipe import Recipe
     from temper.training import TrainState
 
 
@@ -47,12 +48,7 @@ def train(
         say(epoch_line(metrics, int(metrics.get("num_epochs", spec.epochs))))
 
     def on_trained(state: "TrainState") -> None:
-        if state.rate is not None:
-            say(rate_line(state.rate))
-        if state.stopped is not None:
-            say(f"stopped early: {state.stopped}")
-        if state.best_is_probe and not spec.is_probe:
-            say("no epoch beats the linear probe on the start: the probe is kept")
+        _tell_trained(state, spec)
         if evaluate:
             bars.append(stack.enter_context(show_attacks(str(folder))))
 
@@ -69,12 +65,24 @@ def train(
             on_progress=lambda *news: bars[0](*news),
             verbose=verbose,
         )
-    if trained.record is not None:
-        finish_record(trained.record, folder, as_json)
-        if trained.probe is not None:
-            say(probe_line(trained.probe, folder / "probe/record.json"))
+    if trained.record is None:
+        _finish_unevaluated(trained.state, spec.name, folder, as_json)
         return
-    state = trained.state
+    finish_record(trained.record, folder, as_json)
+    if trained.probe is not None:
+        say(probe_line(trained.probe, folder / "probe/record.json"))
+
+
+def _tell_trained(state: "TrainState", spec: "Recipe") -> None:
+    if state.rate is not None:
+        say(rate_line(state.rate))
+    if state.stopped is not None:
+        say(f"stopped early: {state.stopped}")
+    if state.best_is_probe and not spec.is_probe:
+        say("no epoch beats the linear probe on the start: the probe is kept")
+
+
+def _finish_unevaluated(state: "TrainState", name: str, folder: Path, as_json: bool) -> None:
     rows = [[name, f"{value:.4f}"] for name, value in state.best_metrics.items()]
     finish(
         {
@@ -83,7 +91,7 @@ def train(
             "best_is_probe": state.best_is_probe,
             "metrics": state.best_metrics,
         },
-        table_of(f"{spec.name}, {best_of(state)}", ["metric", "value"], rows),
+        table_of(f"{name}, {best_of(state)}", ["metric", "value"], rows),
         as_json=as_json,
     )
     say(f"run: {folder}")

@@ -34,7 +34,7 @@ demo: $(INSTALLED) ## The main job on embedded data, ending in a leaderboard pag
 	@$(BIN)/temper demo --out demo
 
 test: $(INSTALLED) ## All tests but the long ones.
-	@$(BIN)/python -m pytest -n $(NUM_TEST_WORKERS)
+	@$(BIN)/python -m pytest -n $(NUM_TEST_WORKERS) --durations=10
 
 test-long: $(INSTALLED) ## The tests that take minutes each: lost nodes and heads, several hosts.
 	@for file in $$(grep -rl pytest.mark.long tests); do $(BIN)/python -m pytest -m long $$file || exit 1; done

@@ -20,7 +20,7 @@ from temper.attacks import PGD
 from temper.evaluation import CascadePlan, EvaluationPlan, prepare, suite_for
 from temper.evaluation.chunk import evaluate_chunk
 from temper.models import ModelSpec, build_model
-from temper.runs.run_target import RunTarget
+from temper.run.run_target import RunTarget
 from temper.spec import Threat
 
 NUM_TRAIN, EPOCHS, EPS = 1200, 12, 0.15

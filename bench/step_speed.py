@@ -18,7 +18,7 @@ from row import Row
 from temper.cluster.datasets import build_train_data, decode_splits
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe, load_recipe
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.training import Worker, plan_phases
 from temper.training.data import TrainData, paired_batches
 from temper.training.probe import solve_heads

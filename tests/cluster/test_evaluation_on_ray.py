@@ -10,7 +10,7 @@ import pytest
 from temper.cluster.evaluate import evaluate_external, evaluate_run
 from temper.errors import ModelError, RecipeError
 from temper.records import RunFolder, read_outcomes
-from temper.runs.external_model import ExternalModelSpec
+from temper.run.external_model import ExternalModelSpec
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -23,7 +23,7 @@ from temper.cluster.sweep import sweep
 from temper.data import ShardSet, load_images
 from temper.errors import CheckpointError, ModelError, SearchSpaceError
 from temper.records import RunFolder, SweepFolder, read_ledger
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.search import SearchSpace
 from temper.tracking import JsonlTracker
 from temper.training import DeferredValidation, Worker, read_samples, train

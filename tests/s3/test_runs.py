@@ -102,8 +102,8 @@ def test_a_run_in_s3_that_is_killed_goes_on_elsewhere_with_the_numbers_of_a_loca
 def test_a_run_in_s3_starts_another_one(
     tiny_recipe: Any, evaluated_run: Path, bucket: str, machine: Machine, tmp_path: Path
 ) -> None:
-    from temper.runs.open_data import open_data
-    from temper.runs.start import build_start
+    from temper.run.open_data import open_data
+    from temper.run.start import build_start
 
     place = Address.parse(f"{bucket}/start")
     for name in ("recipe.yaml", "record.json", "checkpoint/model.safetensors", "checkpoint/state.json"):

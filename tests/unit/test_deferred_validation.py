@@ -15,7 +15,7 @@ from temper.cluster.sweep import sweep
 from temper.errors import CheckpointError, RecipeError, SearchSpaceError
 from temper.recipe import Recipe
 from temper.records import RunFolder
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.search import SearchSpace
 from temper.tracking import JsonlTracker
 from temper.training import (

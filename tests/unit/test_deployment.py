@@ -57,7 +57,7 @@ def photos(digits: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 def own_logits(run: Path, pixels: np.ndarray) -> torch.Tensor:
     """What the run answers, by way of the evaluation's own opener."""
-    from temper.runs.run_target import RunTarget
+    from temper.run.run_target import RunTarget
 
     with torch.no_grad():
         logits: torch.Tensor = RunTarget.open(run).model(torch.from_numpy(pixels).float() / 255)

@@ -22,7 +22,7 @@ from temper.data import Plan
 from temper.errors import Interrupted, RecipeError
 from temper.recipe import CheckpointSpec, Recipe
 from temper.records import RunFolder
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.seeds import derive_seed
 from temper.tracking import JsonlTracker, NullTracker
 from temper.training import (

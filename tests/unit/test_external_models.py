@@ -15,7 +15,7 @@ from temper.errors import CheckpointError, DataError, ModelError, RecipeError, R
 from temper.leaderboard import build_leaderboard
 from temper.models import ModelSpec, build_model
 from temper.records import RunFolder, read_outcomes, read_record
-from temper.runs.external_model import ExternalModelSpec, build_foreign
+from temper.run.external_model import ExternalModelSpec, build_foreign
 
 ZOO = """
 import torch

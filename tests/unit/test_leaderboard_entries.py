@@ -21,7 +21,7 @@ from temper.leaderboard import build_leaderboard
 from temper.leaderboard.serve import BoardServer
 from temper.leaderboard.submit import check_board, submit_entry
 from temper.records import SweepFolder, append_line, write_atomic
-from temper.runs.verify import verify_record
+from temper.run.verify import verify_record
 from temper.verification import VerificationRecord, verify_shallow
 
 

@@ -16,7 +16,7 @@ from temper.cluster.launch import launch
 from temper.hardening import Guard
 from temper.recipe import CheckpointSpec, Recipe
 from temper.records import RunFolder
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.tracking import JsonlTracker
 from temper.training import TrainState, Worker, read_state, train
 from temper.training.averaging import EMA

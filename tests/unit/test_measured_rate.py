@@ -13,7 +13,7 @@ from temper.cluster.launch import launch
 from temper.models import build_model
 from temper.optim import OptimSpec
 from temper.recipe import Recipe, build_recipe
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.training import Worker, plan_phases, read_state
 from temper.training.range_test import ATTACKED_FRACTION, BUDGET, FRACTION, find_lr
 from temper.training.rate import UNMEASURED, limit_of

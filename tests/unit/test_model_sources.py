@@ -14,9 +14,9 @@ import temper
 from temper.errors import RecordError
 from temper.evaluation.store import unpack
 from temper.records import EvaluationRecord, RunFolder, read_record, read_sources
-from temper.runs.external_code import digest_of_code
-from temper.runs.target import digest_of_model
-from temper.runs.verify import verify_record
+from temper.run.external_code import digest_of_code
+from temper.run.target import digest_of_model
+from temper.run.verify import verify_record
 from temper.verification import verify_shallow
 
 CHUNKS = {"suite": "quick", "eps": 0.02, "image_size": 8, "max_images": 40, "chunk_size": 10}
@@ -100,7 +100,7 @@ def test_a_chunk_of_another_model_that_was_put_among_the_chunks_is_not_taken_up(
 @pytest.fixture
 def mixed(digits: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A record of two models, as made by who takes up whatever lies there."""
-    monkeypatch.setattr("temper.runs.evaluate.drop_outdated", lambda *_: None)
+    monkeypatch.setattr("temper.run.evaluate.drop_outdated", lambda *_: None)
     other, model = Means("rounds"), Means()
     with torch.no_grad():
         other.means += 1e-6

@@ -22,7 +22,7 @@ from temper.leaderboard import build_leaderboard
 from temper.models import build_model
 from temper.recipe import CheckpointSpec, Recipe, load_recipe, probe_recipe
 from temper.records import RunFolder, hash_of_recipe
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.spec import dump_yaml
 from temper.tracking import NullTracker
 from temper.training import DistributedWorker, Origin, Worker, plan_phases, read_state, train

@@ -18,7 +18,7 @@ from tests.unit.ended_early import Killed, ends_after
 
 from temper.cluster.evaluate import evaluate_external
 from temper.records import EvaluationRecord, read_record
-from temper.runs.external_model import ExternalModelSpec
+from temper.run.external_model import ExternalModelSpec
 from temper.verification import verify_shallow
 
 MODEL = """
@@ -77,7 +77,7 @@ import foolbox, matplotlib.figure, pyarrow.parquet, torch
 torch.set_num_threads(1)
 import temper.evaluation.figure
 from temper.cluster.evaluate import evaluate_external
-from temper.runs.external_model import ExternalModelSpec
+from temper.run.external_model import ExternalModelSpec
 
 for line in sys.stdin:
     document, out = json.loads(line)

@@ -15,8 +15,8 @@ from temper.data import write_shards
 from temper.errors import CheckpointError, ModelError, RecipeError
 from temper.models import build_model
 from temper.recipe import build_recipe
-from temper.runs.merge import merge_run
-from temper.runs.open_data import open_data
+from temper.run.merge import merge_run
+from temper.run.open_data import open_data
 from temper.training import Worker, read_state
 from temper.training.compute import Compute, apply_compute, choose_compute
 

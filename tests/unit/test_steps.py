@@ -10,7 +10,7 @@ from temper.cluster.datasets import build_train_data, decode_splits
 from temper.errors import RecipeError
 from temper.models import StartStatistics, batch_norms, build_model, set_trainable
 from temper.recipe import Recipe
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.training import Worker, plan_phases
 from temper.training.data import paired_batches
 from temper.training.free import FreeStep

@@ -15,7 +15,7 @@ from temper.errors import CheckpointError, ShardError, TrainingError
 from temper.models import build_model, set_trainable
 from temper.recipe import Recipe
 from temper.records import RunFolder
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.tracking import NullTracker
 from temper.training import DistributedWorker, Origin, Worker, plan_phases, read_state, train
 from temper.training.data import TrainData, paired_batches

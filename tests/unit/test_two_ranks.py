@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 from temper.cluster.datasets import build_train_data, decode_splits, val_images
 from temper.recipe import Recipe, WorkersSpec
 from temper.records import RunFolder, write_atomic
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.tracking import NullTracker
 from temper.training import DistributedWorker, read_state, validate_waiting
 from temper.training.deferred_validation import read_answer, weights_of

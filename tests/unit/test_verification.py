@@ -19,10 +19,10 @@ from temper.data import Manifest, write_shards
 from temper.data.shard_set import ShardSet
 from temper.errors import RecordError, UsageError
 from temper.records import SavedImages, sha256_of, write_saved_images
-from temper.runs.run_target import RunTarget
-from temper.runs.verify import check_images, check_start, verify_record
-from temper.runs.verify.attacks import Reexamined, judge_fallen, judge_search
-from temper.runs.verify.load import check_suite, reopen
+from temper.run.run_target import RunTarget
+from temper.run.verify import check_images, check_start, verify_record
+from temper.run.verify.attacks import Reexamined, judge_fallen, judge_search
+from temper.run.verify.load import check_suite, reopen
 from temper.spec import Threat
 from temper.statistics import wilson
 from temper.verification import Check, Evidence, check_record, read_evidence, verify_shallow

@@ -10,8 +10,8 @@ import pytest
 from temper.cluster.evaluate import evaluate_external, evaluate_run
 from temper.cluster.launch import launch
 from temper.records import hash_of_recipe
-from temper.runs.external_model import ExternalModelSpec
-from temper.runs.verify import verify_record
+from temper.run.external_model import ExternalModelSpec
+from temper.run.verify import verify_record
 from temper.verification import verify_shallow
 
 FOREIGN = """

@@ -20,7 +20,7 @@ from temper.errors import CheckpointError, RecipeError
 from temper.models import build_model, set_trainable
 from temper.recipe import Recipe, WorkersSpec
 from temper.records import RunFolder
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.tracking import JsonlTracker
 from temper.training import DistributedWorker, Worker, plan_phases, read_last, train
 from temper.training.data import TrainData, paired_batches

@@ -17,7 +17,7 @@ from temper.evaluation.cascade import OnProgress
 from temper.evaluation.evaluate import Relatives
 from temper.host import choose_device
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second
-from temper.runs.target import Claim, EvaluationTarget, fingerprint_of
+from temper.run.target import Claim, EvaluationTarget, fingerprint_of
 from temper.spec import Geometry, Threat, validate
 from temper.storage import fetched
 

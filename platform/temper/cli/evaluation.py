@@ -76,7 +76,7 @@ def _run_of(model: str) -> Path | None:
 
 def _evaluate_foreign(document: dict[str, Any], settings: dict[str, Any], out: Path) -> Any:
     from temper.cluster.evaluate import evaluate_external
-    from temper.runs.external_model import ExternalModelSpec
+    from temper.run.external_model import ExternalModelSpec
     from temper.spec import apply_overrides, validate
 
     spec = validate(ExternalModelSpec, apply_overrides(document, settings), "evaluate")

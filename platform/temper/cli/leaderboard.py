@@ -124,7 +124,7 @@ def submit_entry(
     from temper.leaderboard.submit import submit_entry as submit
 
     def verify(path: Path) -> "VerificationRecord":
-        from temper.runs.verify import verify_record
+        from temper.run.verify import verify_record
 
         return verify_record(path, num_sampled=sample, model=model, on_stage=say)
 

@@ -174,7 +174,7 @@ def _show_plan(document: Any, space: Any, recipe: str, where: str, as_json: bool
     from temper.cli.watch import settings
     from temper.cluster.sweep.estimate import estimate_cost
     from temper.recipe import build_recipe
-    from temper.runs.open_data import open_data
+    from temper.run.open_data import open_data
     from temper.search import baseline_trial, check_space
 
     build_recipe(document, where=recipe)

@@ -128,7 +128,7 @@ def merge(
     verbose: Verbose = False,
 ) -> None:
     """Merge a run's adapter into its backbone. The plain model predicts the same."""
-    from temper.runs.merge import merge_run
+    from temper.run.merge import merge_run
 
     merged = merge_run(run, out)
     rows = [

@@ -40,7 +40,7 @@ def _verify(path: Path, shallow: bool, sample: int, model: str | None) -> "Verif
         from temper.verification import verify_shallow
 
         return verify_shallow(path)
-    from temper.runs.verify import verify_record
+    from temper.run.verify import verify_record
 
     return verify_record(path, num_sampled=sample, model=model, on_stage=say)
 

@@ -18,7 +18,7 @@ from temper.errors import CheckpointError
 from temper.host import choose_device
 from temper.recipe import Recipe
 from temper.records import RunFolder
-from temper.runs.open_data import OpenData
+from temper.run.open_data import OpenData
 from temper.storage import RUNS_WITHIN, SMALL, fetched, local_path, mirrored
 from temper.tracking import JsonlTracker
 from temper.training import TrainState, finish_validation, read_state, validate_waiting

@@ -6,7 +6,7 @@ from temper.batches import Batches, ResidentBatches
 from temper.cluster.streaming import StreamedBatches, load_images_with_ray
 from temper.data import Images, Split, decoded_bytes, load_images
 from temper.recipe import Recipe
-from temper.runs.open_data import OpenData
+from temper.run.open_data import OpenData
 from temper.seeds import derive_seed
 from temper.training import TrainData
 

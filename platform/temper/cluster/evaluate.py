@@ -11,10 +11,10 @@ from temper.evaluation import ChunkStore, evaluate_chunks, prepare
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.chunk_outcome import ChunkOutcome
 from temper.records import EvaluationRecord, RunFolder
-from temper.runs.evaluate import evaluate_target
-from temper.runs.external_model import ExternalModelSpec, ExternalTarget
-from temper.runs.run_target import RunTarget
-from temper.runs.target import EvaluationTarget
+from temper.run.evaluate import evaluate_target
+from temper.run.external_model import ExternalModelSpec, ExternalTarget
+from temper.run.run_target import RunTarget
+from temper.run.target import EvaluationTarget
 from temper.storage import fetched
 from temper.training import read_state
 

@@ -17,7 +17,7 @@ from temper.evaluation.chunk_outcome import ChunkOutcome, join
 from temper.evaluation.result import main_cascade
 from temper.evaluation.store import pack, unpack
 from temper.host import use_cpu
-from temper.runs.target import EvaluationTarget, Opener
+from temper.run.target import EvaluationTarget, Opener
 
 MAX_RESTARTS = 3
 """Of an actor whose process dies."""

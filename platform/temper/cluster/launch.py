@@ -15,7 +15,7 @@ from temper.errors import CheckpointError
 from temper.models import build_model
 from temper.recipe import Recipe, load_recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, write_atomic
-from temper.runs.open_data import OpenData, open_data
+from temper.run.open_data import OpenData, open_data
 from temper.spec import dump_yaml
 from temper.storage import RUNS_WITHIN, SMALL, fetched, is_remote, mirrored, named, portable
 from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_last

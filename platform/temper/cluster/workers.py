@@ -15,7 +15,7 @@ from temper.cluster.resources import wants_gpu
 from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
 from temper.records import RunFolder
-from temper.runs.open_data import OpenData
+from temper.run.open_data import OpenData
 from temper.storage import RUNS_WITHIN, SMALL, fetched, local_path, mirrored, portable, publish
 from temper.tracking import build_tracker
 from temper.training import (

@@ -5,9 +5,9 @@ from pathlib import Path
 from temper.deployment.classifier import ALLOWED, Run
 from temper.errors import UsageError
 from temper.records import Calibration, RunFolder, write_atomic
-from temper.runs.material import Material
-from temper.runs.rejection import calibrate_on
-from temper.runs.run_target import RunTarget
+from temper.run.material import Material
+from temper.run.rejection import calibrate_on
+from temper.run.run_target import RunTarget
 from temper.storage import UNREAD, exists, fetched, mirrored, named
 
 

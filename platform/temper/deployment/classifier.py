@@ -22,7 +22,7 @@ from temper.records import (
     read_record,
     sha256_of,
 )
-from temper.runs.start import build_start
+from temper.run.start import build_start
 from temper.spec import validate
 from temper.storage import beside, exists, fetched, named
 from temper.training import TrainState, read_state

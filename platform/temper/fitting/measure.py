@@ -16,7 +16,7 @@ from temper.fitting.plan import Measured
 from temper.host import choose_device, use_cpu
 from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe, build_recipe
-from temper.runs.open_data import OpenData
+from temper.run.open_data import OpenData
 from temper.seeds import derive_seed
 from temper.training import TrainData, Worker, plan_phases
 from temper.training.data import paired_batches

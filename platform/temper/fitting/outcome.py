@@ -10,7 +10,7 @@ from temper.fitting.look import Look
 from temper.fitting.plan import FitPlan
 from temper.fitting.request import FitFolder, FitRequest
 from temper.records import AdviceRecord, EvaluationRecord, RunFolder, SweepRecord, read_record
-from temper.runs.facts import facts_of_run
+from temper.run.facts import facts_of_run
 from temper.search import BASELINE
 from temper.spec import format_ratio
 

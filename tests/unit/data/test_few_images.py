@@ -12,7 +12,7 @@ from temper.cluster.datasets import build_train_data, decode_splits
 from temper.data import Images, ShardSet, load_images
 from temper.data.plan import balanced_order
 from temper.errors import RecipeError
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 
 
 def test_few_shots_of_each_class_and_everything_else_as_it_was(digits: dict[str, Path]) -> None:

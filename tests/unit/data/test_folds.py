@@ -13,7 +13,7 @@ from temper.data import FoldSpec, ShardSet, load_images, write_shards
 from temper.data.folds import deal, draw_share
 from temper.errors import RecipeError
 from temper.recipe import load_recipe, pretrain_recipe
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.spec import content_hash
 
 SPLITS = ("train", "val", "test")

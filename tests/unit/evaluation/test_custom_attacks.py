@@ -9,7 +9,7 @@ import pytest
 from temper.cluster.evaluate import evaluate_external
 from temper.errors import ModelError, RecipeError
 from temper.evaluation import suite_for
-from temper.runs.external_model import ExternalModelSpec
+from temper.run.external_model import ExternalModelSpec
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/adaptive-attack.md"
 NAMES = ("defended.py", "attack.py", "adaptive.yaml")

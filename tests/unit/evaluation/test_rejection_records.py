@@ -15,12 +15,12 @@ from temper.errors import ModelError
 from temper.evaluation import EvaluationSpec
 from temper.evaluation.rejection import Unlike
 from temper.records import Calibration, DataRecord
-from temper.runs.material import Material
-from temper.runs.rejection import attacked_images, calibrate
-from temper.runs.target import Claim, EvaluationTarget
-from temper.runs.verify import verify_record
-from temper.runs.verify.load import reopen
-from temper.runs.verify.rejection import check_rejection
+from temper.run.material import Material
+from temper.run.rejection import attacked_images, calibrate
+from temper.run.target import Claim, EvaluationTarget
+from temper.run.verify import verify_record
+from temper.run.verify.load import reopen
+from temper.run.verify.rejection import check_rejection
 from temper.spec import Threat
 from temper.verification import Check, read_evidence
 from temper.verification.rejection import check_rejection as check_in_record

@@ -26,7 +26,7 @@ from temper.records import (
     write_atomic,
     write_once,
 )
-from temper.runs.environment import describe_environment
+from temper.run.environment import describe_environment
 from temper.spec import Threat, dump_yaml
 from temper.storage import SMALL, fetched, mirrored, portable
 

@@ -13,7 +13,7 @@ from temper.data import FoldSpec, ShardSet
 from temper.errors import CheckpointError, RecipeError
 from temper.recipe import Recipe, build_recipe, pretrain_recipe
 from temper.records import CrossvalFolder, RunFolder, read_record
-from temper.runs.open_data import open_data
+from temper.run.open_data import open_data
 from temper.spec import Spec
 from temper.storage import Place, named, portable
 from temper.training import read_last, read_state

@@ -17,7 +17,7 @@ from temper.cluster.sweep.trial_store import TrialStore, Watch
 from temper.errors import CheckpointError, Interrupted, TrainingError
 from temper.recipe import Recipe, build_recipe, probe_recipe
 from temper.records import RunFolder, SweepFolder, SweepRecord, discard_leftovers, write_atomic
-from temper.runs.open_data import OpenData, check_batch_sizes, open_data
+from temper.run.open_data import OpenData, check_batch_sizes, open_data
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
 from temper.storage import RUNS_WITHIN, SMALL, fetched, mirrored

@@ -8,7 +8,7 @@ import torch
 from temper.host import use_cpu
 from temper.models import build_model
 from temper.recipe import Recipe
-from temper.runs.open_data import OpenData
+from temper.run.open_data import OpenData
 from temper.search import Trial
 from temper.spec import Spec
 

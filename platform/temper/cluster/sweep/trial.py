@@ -19,7 +19,7 @@ from temper.credentials import mask
 from temper.errors import StorageError, TemperError
 from temper.recipe import Recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, SweepFolder, write_atomic
-from temper.runs.open_data import OpenData
+from temper.run.open_data import OpenData
 from temper.spec import dump_yaml
 from temper.storage import RUNS_WITHIN, local_path, mirrored, publish
 from temper.training import Origin, TrainState

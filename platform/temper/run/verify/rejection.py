@@ -8,8 +8,8 @@ from torch import Tensor
 
 from temper.errors import TemperError
 from temper.records import Calibration, RejectionRecord
-from temper.runs.rejection import attacked_images, calibrate, measure_on
-from temper.runs.target import EvaluationTarget
+from temper.run.rejection import attacked_images, calibrate, measure_on
+from temper.run.target import EvaluationTarget
 from temper.verification import Check, Evidence, check_of, differences
 
 TOLERANCE: Final = 0.005

@@ -26,7 +26,7 @@ from temper.records import (
     RunFolder,
 )
 from temper.records.evaluation import Adaptability
-from temper.runs.material import Material, material_from
+from temper.run.material import Material, material_from
 from temper.spec import Threat, content_hash
 from temper.training import TrainState
 

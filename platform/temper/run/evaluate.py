@@ -10,12 +10,12 @@ from temper.evaluation.chunk_outcome import ChunkOutcome
 from temper.evaluation.evaluate import Relatives
 from temper.evaluation.fresh import Fresh
 from temper.records import EvaluationRecord, RunFolder, refuse_second, write_once
-from temper.runs.evidence import write_evidence
-from temper.runs.facts import advised
-from temper.runs.record import make_record
-from temper.runs.rejection import calibrate, reject
-from temper.runs.siblings import siblings_of
-from temper.runs.target import EvaluationTarget
+from temper.run.evidence import write_evidence
+from temper.run.facts import advised
+from temper.run.record import make_record
+from temper.run.rejection import calibrate, reject
+from temper.run.siblings import siblings_of
+from temper.run.target import EvaluationTarget
 from temper.storage import UNREAD, mirrored
 
 EVALUATION = "evaluation"

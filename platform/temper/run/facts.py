@@ -14,7 +14,7 @@ from temper.data import ShardSet
 from temper.errors import TemperError
 from temper.evaluation import Evaluation
 from temper.records import EvaluationRecord, RunFolder, read_columns, read_record
-from temper.runs.target import EvaluationTarget
+from temper.run.target import EvaluationTarget
 from temper.safe_load import MAX_JSON_BYTES, parse_json, read_regular
 from temper.storage import fetched, named
 from temper.training import TrainState

@@ -9,11 +9,11 @@ import numpy as np
 from temper.data import ShardSet, Split
 from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, Proportion, read_record
-from temper.runs.run_target import RunTarget
-from temper.runs.target import EvaluationTarget, data_record
-from temper.runs.verify.attacks import MAX_FLIPPED_FRAC, Reexamined
-from temper.runs.verify.load import check_suite, reopen
-from temper.runs.verify.rejection import check_rejection
+from temper.run.run_target import RunTarget
+from temper.run.target import EvaluationTarget, data_record
+from temper.run.verify.attacks import MAX_FLIPPED_FRAC, Reexamined
+from temper.run.verify.load import check_suite, reopen
+from temper.run.verify.rejection import check_rejection
 from temper.storage import named
 from temper.verification import (
     Check,

@@ -19,8 +19,8 @@ from temper.evaluation import EvaluationSpec
 from temper.evaluation.fresh import Fresh
 from temper.host import choose_device, use_cpu
 from temper.models import ModelSpec, TaskModel, build_model, start_classes
-from temper.runs.external_code import digest_of_code
-from temper.runs.target import Claim, EvaluationTarget, Opener, data_record
+from temper.run.external_code import digest_of_code
+from temper.run.target import Claim, EvaluationTarget, Opener, data_record
 from temper.spec import Spec, Threat
 from temper.storage import Place
 

@@ -10,7 +10,7 @@ from temper.errors import CheckpointError
 from temper.models import load_model_state
 from temper.recipe import load_recipe
 from temper.records import RunFolder
-from temper.runs.start import build_start
+from temper.run.start import build_start
 from temper.storage import fetched, named
 from temper.training import read_state
 

@@ -7,7 +7,7 @@ from temper.evaluation.adversarial import write_adversarial
 from temper.evaluation.examples import choose_examples
 from temper.evaluation.figure import MAX_EXAMPLES, draw_figure
 from temper.records import RunFolder, SourcesRecord, discard_leftovers, write_once
-from temper.runs.target import EvaluationTarget
+from temper.run.target import EvaluationTarget
 
 logger = logging.getLogger(__name__)
 

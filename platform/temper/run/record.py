@@ -17,8 +17,8 @@ from temper.records import (
     RunFolder,
     sha256_of,
 )
-from temper.runs.environment import describe_environment
-from temper.runs.target import EvaluationTarget
+from temper.run.environment import describe_environment
+from temper.run.target import EvaluationTarget
 from temper.storage import address_of, named
 from temper.training import TrainState
 

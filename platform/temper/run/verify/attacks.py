@@ -20,7 +20,7 @@ from temper.evaluation.metrics import measure
 from temper.evaluation.result import main_cascade
 from temper.evaluation.threats import is_valid
 from temper.records import GateRecord
-from temper.runs.target import EvaluationTarget
+from temper.run.target import EvaluationTarget
 from temper.seeds import derive_seed
 from temper.statistics import binomial_tail
 from temper.verification import Check, Evidence, check_of, differences

@@ -16,11 +16,11 @@ from temper.evaluation.rejection import Unlike
 from temper.models import TaskModel, count_params, load_model_state
 from temper.recipe import Recipe, load_recipe
 from temper.records import EvaluationRecord, ModelRecord, RunFolder, sha256_of
-from temper.runs.facts import course_of, plain_sibling
-from temper.runs.material import Material
-from temper.runs.open_data import open_data
-from temper.runs.start import Start, build_start, images_of
-from temper.runs.target import Claim, EvaluationTarget, Origin, data_record
+from temper.run.facts import course_of, plain_sibling
+from temper.run.material import Material
+from temper.run.open_data import open_data
+from temper.run.start import Start, build_start, images_of
+from temper.run.target import Claim, EvaluationTarget, Origin, data_record
 from temper.spec import Threat, content_hash
 from temper.storage import fetched, portable
 from temper.tracking import build_evaluation_tracker

@@ -9,7 +9,7 @@ from temper.errors import CheckpointError
 from temper.models import build_model, count_params, save_model
 from temper.recipe import load_recipe
 from temper.records import RunFolder, write_atomic
-from temper.runs.run_target import RunTarget
+from temper.run.run_target import RunTarget
 from temper.spec import dump_yaml
 from temper.storage import exists, fetched, mirrored, named
 from temper.training import read_state

@@ -11,8 +11,8 @@ from temper.errors import ModelError
 from temper.evaluation import Evaluation
 from temper.evaluation.rejection import Unlike, calibrate_model, measure_rejection, score_images
 from temper.records import Calibration, RejectionRecord
-from temper.runs.material import Material
-from temper.runs.target import EvaluationTarget
+from temper.run.material import Material
+from temper.run.target import EvaluationTarget
 from temper.spec import Threat
 
 

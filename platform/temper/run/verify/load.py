@@ -5,9 +5,9 @@ from temper.evaluation import EvaluationSpec
 from temper.models import count_params
 from temper.recipe import build_recipe
 from temper.records import EvaluationRecord, RunFolder, hash_of_recipe
-from temper.runs.external_model import ExternalModelSpec, ExternalTarget
-from temper.runs.run_target import RunTarget
-from temper.runs.target import EvaluationTarget
+from temper.run.external_model import ExternalModelSpec, ExternalTarget
+from temper.run.run_target import RunTarget
+from temper.run.target import EvaluationTarget
 from temper.spec import read_yaml, validate
 from temper.storage import beside
 from temper.training import read_state

@@ -8,7 +8,7 @@ import pytest
 
 from temper.cluster.sweep import Watch
 from temper.digits import write_digits
-from temper.errors import CheckpointError, TrainingError
+from temper.errors import CheckpointError, Interrupted, TrainingError
 from temper.fitting import FitPlan, FitRequest, FitResult, FitWatch, Look, resume_fit, run_fit
 from temper.records import read_ledger, read_record
 from temper.search import BASELINE
@@ -86,6 +86,26 @@ def test_a_finished_fit_is_read_and_not_done_again(fitted: FitResult, images: Pa
     assert [one.record for one in again.outcome.models] == [one.record for one in fitted.outcome.models]
     with pytest.raises(CheckpointError, match="holds another fit"):
         run_fit(FitRequest(images=str(images), minutes=9), fitted.path)
+
+
+def test_a_machine_that_becomes_slower_still_ends_in_a_page(
+    images: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    request = FitRequest(images=str(images), eps=0.1, minutes=1, backbone="resnet8", weights="random")
+    out, stages = tmp_path / "fit", list[str]()
+
+    def stop(look: Look, plan: FitPlan) -> None:
+        raise Interrupted("after the plan")
+
+    with pytest.raises(Interrupted):
+        run_fit(request, out, watch=FitWatch(on_plan=stop))
+    plan = json.loads((out / "plan.json").read_text())
+    (out / "plan.json").write_text(json.dumps({**plan, "max_sweep_s": 1.0}))
+    fit = run_fit(request, out, watch=FitWatch(Watch(on_stage=stages.append)))
+    assert any(stage.startswith("time is up after ") for stage in stages)
+    assert any("1 minutes were too short for a hardened model: training on" in stage for stage in stages)
+    assert "hardened" in [model.kind for model in fit.outcome.models]
+    assert fit.page.exists()
 
 
 def test_too_short_a_time_is_refused_before_any_training(images: Path, tmp_path: Path) -> None:

@@ -200,6 +200,29 @@ def test_what_to_change_follows_from_the_training(recipe: Any, course: Course, o
         check_option(facts, one)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "option"),
+    [
+        (HARDENED, 40, "--set epochs=500"),
+        (PLAIN, 40, "--set epochs=150"),
+        (PLAIN, 60, None),
+        (HARDENED, 160, None),
+    ],
+)
+def test_too_few_steps_for_anything(recipe: dict[str, Any], epochs: int, option: str | None) -> None:
+    """Eighty images in batches of 32 are two steps an epoch."""
+    recipe = {**recipe, "epochs": epochs, "data": {**recipe["data"], "batch_size": 32}}
+    course = Course(losses=[1.0] * epochs, num_train={"a": 40, "b": 40})
+    facts = facts_of(recipe, (20, 10, 0), (20, 10, 0), probe_balanced_acc=0.9, course=course)
+    found = {one.kind: one for one in give_advice(facts)}["worse_than_probe"]
+    check_option(facts, found)
+    if option is None:
+        assert "steps" not in found.text
+        return
+    assert found.option == option
+    assert f"{epochs} epochs are {2 * epochs} steps" in found.text
+
+
 def test_the_rate_that_is_found_is_recommended_where_there_is_one() -> None:
     facts = facts_of(PLAIN, *GOOD, probe_balanced_acc=0.95)
     (found,) = give_advice(replace(facts, has_auto_lr=True))

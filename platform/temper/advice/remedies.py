@@ -13,6 +13,8 @@ from temper.spec import format_ratio
 RATE_FACTOR = 3.0
 """Between learning rates that are worth a try."""
 
+FEW_STEPS, ENOUGH_STEPS = (100, 300), (300, 1000)
+"""Updates that are too few for anything, and that do on a few hundred images: without attacks, with them."""
 EARLY_FRAC = 2 / 3
 """Of the epochs: where the best one is among them, more are not what is missing."""
 
@@ -55,6 +57,8 @@ def more_accuracy(facts: Facts) -> Remedy:
     if not facts.is_ours:
         words = "See that its classes stand in the order of the shards, and that it normalises inside."
         return Remedy(words, None)
+    if (more := _many_more_epochs(facts)) is not None:
+        return more
     if too_few_epochs(facts) is not None:
         return longer(facts)
     if facts.is_hardened:
@@ -63,6 +67,22 @@ def more_accuracy(facts: Facts) -> Remedy:
     if losses and _height(facts, losses[-1]) < HIGH_FRAC:
         return _closer_to_the_start(facts)
     return _other_rate(facts)
+
+
+def _many_more_epochs(facts: Facts) -> Remedy | None:
+    """Where so few images make so few steps that no training could have come to anything."""
+    course, batch_size = facts.course, facts.setting("data.batch_size")
+    if not (course.num_train and course.num_epochs and batch_size) or course.stopped is not None:
+        return None
+    per_epoch = max(1, sum(course.num_train.values()) // int(batch_size))
+    steps, enough = course.num_epochs * per_epoch, ENOUGH_STEPS[facts.is_hardened]
+    if steps >= FEW_STEPS[facts.is_hardened]:
+        return None
+    attacked = " under attack" if facts.is_hardened else ""
+    words = (
+        f"{course.num_epochs} epochs are {steps} steps{attacked} on so few images; it takes about {enough}."
+    )
+    return Remedy(words, assign(epochs=-(-enough // per_epoch)))
 
 
 def weaker_attack(facts: Facts) -> Remedy:

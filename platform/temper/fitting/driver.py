@@ -113,19 +113,29 @@ def _plan(folder: FitFolder, material: Material, started: float, watch: FitWatch
 def _sweep(
     folder: FitFolder, material: Material, plan: FitPlan, watch: FitWatch, verbose: bool
 ) -> SweepRecord:
-    path, start = folder.sweep.path, plan.start
+    path = folder.sweep.path
     try:
         if folder.sweep.points.exists() or folder.sweep.summary.exists():
             return resume(path, watch=watch.sweep, verbose=verbose)
-        chosen = Start(start.backbone, start.weights, (start.image_size,))
-        document = material.document(chosen, start.image_size, start.fit)
-        has_source = material.source is not None
-        space = fit_space(material.request, material.look, plan, has_source=has_source)
-        return sweep(planned_document(document, plan), space, path, watch=watch.sweep, verbose=verbose)
+        return _first_sweep(folder, material, plan, watch, verbose)
     except TrainingError:
         if any(row.status != "finished" for row in read_ledger(folder.sweep.ledger)):
             raise
-        raise TrainingError(
-            f"{folder.path}: {material.request.minutes:g} minutes were too short: the machine became "
-            f"slower. Nothing is lost; resume with `temper fit --resume {folder.path}`"
-        ) from None
+    # A page that comes late is worth more than none in time.
+    watch.sweep.on_stage(
+        f"the machine became slower, and {material.request.minutes:g} minutes were too short for a hardened "
+        f"model: training on until there is one; after Ctrl-C `temper fit --resume {folder.path}` resumes"
+    )
+    return resume(path, {"max_minutes": None}, watch=watch.sweep, verbose=verbose)
+
+
+def _first_sweep(
+    folder: FitFolder, material: Material, plan: FitPlan, watch: FitWatch, verbose: bool
+) -> SweepRecord:
+    start = plan.start
+    chosen = Start(start.backbone, start.weights, (start.image_size,))
+    document = material.document(chosen, start.image_size, start.fit)
+    has_source = material.source is not None
+    space = fit_space(material.request, material.look, plan, has_source=has_source)
+    path = folder.sweep.path
+    return sweep(planned_document(document, plan), space, path, watch=watch.sweep, verbose=verbose)

@@ -29,6 +29,15 @@ def test_the_limit_lies_where_the_loss_has_risen_by_half_of_that_of_guessing() -
     assert limit_of(rates, [0.5, 0.5, 0.5 + 2 * rise], 4) == pytest.approx(10**-2.5)
     assert limit_of(rates, [0.5, 0.4, 0.5, 0.6], 4) is None
     assert limit_of(rates, [0.5, 0.5, math.nan], 4) == 1e-3
+    assert limit_of(rates, [], 4) is None
+
+
+def test_a_start_whose_loss_falls_first_has_not_risen() -> None:
+    """Magnetic tiles with seed 2: its start is bad at first, and was given the least rate there is."""
+    rates = [1e-5 * 1.2279**step for step in range(32)]
+    falling = [2.33, 2.08, 1.91, 2.04, 1.85, 1.68, 1.53, 1.31, 1.1, 1.0, 1.06, 0.88, 0.96, 1.06, 1.14, 1.18]
+    rising = [1.22, 1.35, 1.18, 1.39, 2.23, 2.44, 3.02, 2.74, 2.72, 2.5, 3.06, 3.79, 3.87, 5.73, 10.06, 12.14]
+    assert limit_of(rates, falling + rising, 6) == pytest.approx(6e-4, rel=0.02)
 
 
 def found(recipe: Recipe) -> Any:

@@ -33,11 +33,17 @@ class RateTest(Spec):
 
 
 def limit_of(rates: list[float], losses: list[float], num_classes: int) -> float | None:
-    """The rate, between two of ``rates``, where ``losses`` have risen by ``RISE`` * ln(``num_classes``)."""
+    """The rate, between two of ``rates``, where ``losses`` have risen by ``RISE`` * ln(``num_classes``).
+
+    They rise from their least in the first quarter: a loss that is high at the very first rates, and falls,
+    is that of the start.
+    """
+    quarter = losses[: max(1, len(losses) // 4)]
+    first = quarter.index(min(quarter)) if quarter else 0
     before: tuple[float, float] | None = None
-    for rate, loss in zip(rates, losses, strict=False):
-        rise = loss - min(losses[: max(1, len(losses) // 4)])
-        allowed = RISE * math.log(num_classes)
+    allowed = RISE * math.log(num_classes)
+    for rate, loss in zip(rates[first:], losses[first:], strict=False):
+        rise = loss - losses[first]
         if not math.isfinite(rise) or rise > allowed:
             if before is None or not math.isfinite(rise):
                 return before[0] if before else rate

@@ -5,10 +5,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import ray
+from torch import nn
 
+import temper
 from temper.cluster.evaluate import evaluate_external, evaluate_run
-from temper.errors import ModelError, RecipeError
+from temper.errors import ModelError, RecipeError, UsageError
 from temper.records import RunFolder, read_outcomes
 from temper.run.external_model import ExternalModelSpec
 
@@ -112,3 +116,12 @@ def test_workers_that_open_another_model_make_no_record(digits: dict[str, Path],
         evaluate_external(spec, tmp_path / "run")
     assert not (tmp_path / "run/record.json").exists()
     assert not list((tmp_path / "run").rglob("chunk-*.safetensors"))
+
+
+def test_a_gpu_that_the_cluster_lacks_is_not_waited_for() -> None:
+    if ray.cluster_resources().get("GPU"):
+        pytest.skip("this machine has a GPU")
+    images, labels = np.zeros((8, 3, 8, 8), np.uint8), np.arange(8) % 2
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    with pytest.raises(UsageError, match="use_gpu: the cluster has no GPU"):
+        temper.evaluate(model, (images, labels), eps=0.1, suite="quick", num_workers=1, use_gpu=True)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from temper.cluster.evaluate import evaluate_run
+from temper.cluster.evaluate import evaluate_external, evaluate_run
 from temper.cluster.launch import launch
-from temper.errors import CheckpointError, RecordError
+from temper.errors import CheckpointError, RecipeError, RecordError
 from temper.leaderboard import build_leaderboard
 from temper.recipe import Recipe
+from temper.run.external_model import ExternalModelSpec
 from temper.storage import Address, list_objects, read_bytes, upload
 from temper.training import read_state
 from temper.verification import verify_shallow
@@ -121,3 +122,14 @@ def test_nothing_there_is_one_clear_line_and_leaves_nothing(bucket: str) -> None
     with pytest.raises(CheckpointError, match="no run here"):
         evaluate_run(Path(f"{bucket}/nothing"))
     assert list_objects(Address.parse(bucket)) == []
+
+
+def test_a_model_that_cannot_be_opened_takes_no_folder_from_whoever_writes_there(
+    bucket: str, digits: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "zoo.py").write_text("from torch import nn\n")
+    document = {"name": "zoo", "shards": digits["target"], "image_size": 8, "threat": {"eps": 0.1}}
+    spec = ExternalModelSpec.model_validate({**document, "model": f"{tmp_path / 'zoo.py'}:nosuch"})
+    with pytest.raises(RecipeError, match="has no function 'nosuch'"):
+        evaluate_external(spec, Path(f"{bucket}/zoo"))
+    assert not list_objects(Address.parse(f"{bucket}/zoo"))

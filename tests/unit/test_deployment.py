@@ -293,6 +293,7 @@ def test_the_commands_one_after_the_other(
     assert "not calibrated" not in err
     assert all(str(file.relative_to(photos)) in out for file in photos.rglob("*.png"))
     assert out.count(".png") == 12
+    assert command("predict", tmp_path / "made", f"/{photos}")[0] == 0  # two slashes, which POSIX knows
 
 
 def test_code_trains_uses_and_ranks(tiny_recipe: Any, photos: Path, tmp_path: Path) -> None:

@@ -1,21 +1,26 @@
 """Models trained elsewhere: from code, from a function's name, from a weights file."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray.cloudpickle
 import torch
 from torch import nn
 
 import temper
 from temper.cluster.evaluate import evaluate_external
-from temper.data import ShardSet, load_images
+from temper.data import Images, ShardSet, load_images
 from temper.errors import CheckpointError, DataError, ModelError, RecipeError, RecordError, UsageError
+from temper.evaluation import EvaluationSpec
 from temper.leaderboard import build_leaderboard
 from temper.models import ModelSpec, build_model
-from temper.records import RunFolder, read_outcomes, read_record
+from temper.records import DataRecord, RunFolder, read_outcomes, read_record
 from temper.run.external_model import ExternalModelSpec, build_foreign
+from temper.run.target import Claim, EvaluationTarget
+from temper.spec import Threat
 
 ZOO = """
 import torch
@@ -243,3 +248,40 @@ def test_a_memory_in_the_module_itself_is_found(digits: dict[str, Path], tmp_pat
     assert not memory.passed, memory.detail
     assert record.status == "blocked"
     assert record.clean_acc.value > 0.7
+
+
+def test_fewer_logits_than_classes_are_told_before_the_attacks(
+    zoo: Path, digits: dict[str, Path], tmp_path: Path
+) -> None:
+    zoo.write_text(ZOO.replace("nn.Linear(16, 5)", "nn.Linear(16, 3)"))
+    with pytest.raises(ModelError, match=r"zoo: the model answers with 3 logits, the images have 5 classes"):
+        evaluate_external(spec(zoo, digits), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("chunk-*"))
+
+
+def test_a_wrong_suite_is_told_before_images_are_read(
+    zoo: Path, digits: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = {"suite": str(tmp_path / "nosuch.yaml")}
+    with pytest.raises(RecipeError, match=r"nosuch.yaml"):
+        evaluate_external(spec(zoo, digits, evaluation=settings, shards=tmp_path / "none"), tmp_path / "run")
+
+
+def test_relatives_do_not_travel_to_workers() -> None:
+    lock = threading.Lock()  # which cannot be pickled
+    images = Images(np.zeros((4, 3, 8, 8), np.uint8), np.arange(4) % 2, np.arange(4))
+    data = DataRecord(
+        name="x", fingerprint="0" * 16, classes=["a", "b"], split="test", num_images=4, image_size=8
+    )
+    target = EvaluationTarget(
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 2)),
+        images,
+        torch.device("cpu"),
+        Claim(name="x", seed=0, recipe={}, data=data, threat=Threat(eps=0.1)),
+        EvaluationSpec(),
+        kin={"sibling": lambda pixels: pixels.flatten(1)[:, : 2 if lock else 3]},
+    )
+    other = ray.cloudpickle.loads(ray.cloudpickle.dumps(target.opener))()
+    assert not other.kin
+    assert other.source == target.source
+    assert len(repr(target)) < 2000

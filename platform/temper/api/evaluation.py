@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     image_size: int | None = None,
     seed: int = 0,
-    use_gpu: bool = True,
+    use_gpu: bool | Literal["auto"] = "auto",
     out: str | Path | None = None,
     relatives: Relatives | None = None,
     on_progress: OnProgress | None = None,
@@ -97,7 +97,7 @@ def _evaluate_module(
     classes: Sequence[str] | None = None,
     image_size: int | None = None,
     seed: int = 0,
-    use_gpu: bool = True,
+    use_gpu: bool | Literal["auto"] = "auto",
     out: str | Path | None = None,
     relatives: Relatives | None = None,
     on_progress: OnProgress | None = None,
@@ -108,6 +108,7 @@ def _evaluate_module(
         refuse_second(RunFolder(fetched(folder)))
     spec = validate(EvaluationSpec, {"suite": suite, **settings}, "evaluate")
     threat = validate(Threat, {"norm": norm, "eps": eps}, "evaluate")
+    spec.plan(threat, seed)  # a wrong suite is told before images are read
     images, described = _open(data, classes, image_size, spec.max_images, seed)
     device = choose_device(use_gpu)
     target = EvaluationTarget(

@@ -106,7 +106,7 @@ def _shared_folder(found: "Predictions") -> str:
 
 
 def _within(path: str, folder: str) -> str:
-    return str(Path(path).relative_to(folder)) if folder else path
+    return os.path.relpath(path, folder) if folder else path
 
 
 def _words(one: "Prediction") -> list[str]:

@@ -10,7 +10,7 @@ from temper.errors import CheckpointError
 from temper.evaluation import ChunkStore, evaluate_chunks, prepare
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.chunk_outcome import ChunkOutcome
-from temper.records import EvaluationRecord, RunFolder
+from temper.records import EvaluationRecord, RunFolder, refuse_second
 from temper.run.evaluate import evaluate_target
 from temper.run.external_model import ExternalModelSpec, ExternalTarget
 from temper.run.run_target import RunTarget
@@ -52,7 +52,9 @@ def evaluate_external(
         ShardError: images that are missing or damaged.
         RecordError: ``out`` has a record already.
     """
-    return evaluate(lambda: ExternalTarget.open(spec), out, on_progress)
+    refuse_second(RunFolder(fetched(out)))
+    target = ExternalTarget.open(spec)  # before the folder is taken from whoever may write there
+    return evaluate(lambda: target, out, on_progress)
 
 
 def evaluate(

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from temper.cluster.resources import wants_gpu
+from temper.cluster.resources import num_gpus, wants_gpu
 from temper.cluster.runtime import own_error, quiet_ray
-from temper.errors import ModelError
+from temper.errors import ModelError, UsageError
 from temper.evaluation import ChunkStore, EvaluationPlan, prepare
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import evaluate_chunk
@@ -96,6 +96,8 @@ def evaluate_on_actors(
 def _start(shared: Any, target: EvaluationTarget, count: int) -> list[Any]:
     import ray
 
+    if wants_gpu(target.use_gpu) and num_gpus() == 0:
+        raise UsageError("use_gpu: the cluster has no GPU to wait for; leave it out, or take 'auto'")
     options = {
         "num_cpus": target.num_threads,
         "num_gpus": int(wants_gpu(target.use_gpu)),

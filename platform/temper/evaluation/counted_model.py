@@ -72,7 +72,7 @@ class CountedModel(nn.Module):
 
 
 class HeldModel:
-    """A model that is judged, and its folded that is attacked: the same answers, computed faster."""
+    """A model that is judged, and its folded form that is attacked: the same answers, computed faster."""
 
     def __init__(self, model: nn.Module, folded: nn.Module) -> None:
         self.model = CountedModel(model).eval()

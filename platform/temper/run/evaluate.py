@@ -4,9 +4,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from temper.errors import ModelError
 from temper.evaluation import ChunkStore, Evaluation, conclude, drop_outdated, prepare
 from temper.evaluation.cascade import OnProgress
 from temper.evaluation.chunk_outcome import ChunkOutcome
+from temper.evaluation.counted_model import held_still
 from temper.evaluation.evaluate import Relatives
 from temper.evaluation.fresh import Fresh
 from temper.records import EvaluationRecord, RunFolder, refuse_second, write_once
@@ -79,6 +84,7 @@ def _measure(
 ) -> Evaluation:
     test, plan = target.test, target.plan
     data, _ = prepare(test.images, test.labels, plan)
+    _check_classes(target, data.images[:1])
     if store is not None:
         drop_outdated(store, target.model, data, plan, target.device, target.source)
     return conclude(
@@ -92,3 +98,20 @@ def _measure(
         relatives=relatives,
         fresh=fresh,
     )
+
+
+def _check_classes(target: EvaluationTarget, image: Tensor) -> None:
+    """See that the model tells as many classes apart as there are, before hours of attacks.
+
+    Raises:
+        ModelError: it does not, or does not answer with logits.
+    """
+    few = image.to(target.device).float() / 255
+    with torch.no_grad(), held_still(target.model, few) as held:
+        found = held.model.answer(few)[0].shape[1]
+    classes = target.claim.data.classes
+    if found < len(classes):
+        raise ModelError(
+            f"{target.claim.name}: the model answers with {found} logits, the images have {len(classes)} "
+            f"classes ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}); it needs one for each"
+        )

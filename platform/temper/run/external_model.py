@@ -73,6 +73,7 @@ class ExternalTarget(EvaluationTarget):
             ModelError: what it returns is no torch module, or weights that do not fit.
             ShardError: images that are missing or damaged.
         """
+        spec.evaluation.plan(spec.threat, spec.seed)  # a wrong suite is told before images are read
         use_cpu(spec.cpus_per_worker)
         device = choose_device(spec.use_gpu)
         shards = ShardSet.open(spec.shards)

@@ -31,7 +31,7 @@ from temper.training import TrainState, read_state
 class RunTarget(EvaluationTarget):
     """The best checkpoint of a finished run, on the test split of its target."""
 
-    model: TaskModel
+    model: TaskModel = field(repr=False)
     run: RunFolder
     recipe: Recipe
     state: TrainState
@@ -47,8 +47,9 @@ class RunTarget(EvaluationTarget):
             ShardError: the images are gone.
         """
         run = RunFolder(fetched(path))
-        state = read_state(run.checkpoint)
-        return cls.of(run, load_recipe(run.recipe, dict(overrides or {})), state, overrides or {})
+        state, recipe = read_state(run.checkpoint), load_recipe(run.recipe, dict(overrides or {}))
+        recipe.evaluation.plan(recipe.threat, recipe.seed)  # a wrong suite is told before images are read
+        return cls.of(run, recipe, state, overrides or {})
 
     @classmethod
     def of(

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,20 +66,32 @@ class EvaluationTarget:
     As it stands, a model in memory; runs and models from files know more of themselves.
     """
 
-    model: nn.Module
-    test: Images
+    model: nn.Module = field(repr=False)
+    test: Images = field(repr=False)
     device: torch.device
     claim: Claim
     settings: EvaluationSpec
     shards: Mapping[str, ShardSet] = field(default_factory=dict)
     """By task; none where the images are arrays."""
     fit: Fit = "pad"
-    kin: Relatives = field(default_factory=dict)
+    kin: Relatives = field(default_factory=dict, repr=False)
     """Models whose adversarial examples are tried on this one, by what a gate calls them."""
     num_threads: int = 1
     use_gpu: Any = "auto"
     code: str = ""
     """The digest of the files that a model from elsewhere was read from."""
+
+    def __post_init__(self) -> None:
+        """See that there are images for what is asked.
+
+        Raises:
+            RecipeError: rejection, but no validation images.
+        """
+        if self.settings.rejection is not None and "target" not in self.shards:
+            raise RecipeError(
+                "evaluation.rejection: it is fitted to validation images, which arrays in memory have not; "
+                "give shards, or leave it out"
+            )
 
     @cached_property
     def plan(self) -> EvaluationPlan:
@@ -113,7 +125,7 @@ class EvaluationTarget:
     @property
     def opener(self) -> "Opener":
         """Opens the same in another process."""
-        return InMemory(self)
+        return InMemory(replace(self, kin={}))  # which stay where they are asked
 
     def fresh(self) -> Fresh | None:
         """Makes models that were never asked; call it before this one is. ``None``: it cannot be copied."""
@@ -127,16 +139,10 @@ class EvaluationTarget:
         """What rejection is fitted to and measured on, where it is asked for.
 
         Raises:
-            RecipeError: it is, but there are no validation images.
             DataError: images of ``evaluation.rejection.ood`` that cannot be read.
         """
         if self.settings.rejection is None:
             return None
-        if "target" not in self.shards:
-            raise RecipeError(
-                "evaluation.rejection: it is fitted to validation images, which arrays in memory have not; "
-                "give shards, or leave it out"
-            )
         size, batch_size = self.claim.data.image_size, self.settings.batch_size
         return material_from(self.settings.rejection, self.shards["target"], size, self.fit, batch_size)
 

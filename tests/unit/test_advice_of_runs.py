@@ -81,7 +81,8 @@ def test_a_hardened_run_beside_its_plain_one(
 
 def test_a_run_below_its_probe(tiny_recipe: Any, tmp_path: Path) -> None:
     """Its rate is far too small, so that it stays close to its start: the probe has learned more."""
-    launch(tiny_recipe(optim__lr=3e-4, objective__adversary=None, evaluation__max_images=None), tmp_path)
+    recipe = {"optim__lr": 1e-5, "objective__adversary": None, "epochs": 3, "data__batch_size": 16}
+    launch(tiny_recipe(**recipe, evaluation__max_images=None), tmp_path)
     record = evaluate_run(tmp_path)
     found = {one.kind: one for one in record.advice}
     adaptability = record.promises.adaptability

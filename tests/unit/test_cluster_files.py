@@ -267,7 +267,7 @@ def test_the_runtime_environment_is_one_that_ray_takes() -> None:
     document = yaml.safe_load((ROOT / "jobs/runtime_env.yaml").read_text(encoding="utf-8"))
     RuntimeEnv(**document)
     assert document["env_vars"]["PYTHONPATH"] == "platform"
-    assert {".git", ".venv", "tests"} <= set(document["excludes"])
+    assert {".git", ".venv", "/tests", "/runs"} <= set(document["excludes"])
     assert list(find_secrets(document)) == []
 
 

@@ -277,9 +277,7 @@ def test_a_run_of_former_batches_does_not_go_on(tiny_recipe: Any, tmp_path: Path
     if num_workers == 1:
         claim(run, recipe)
         return
-    with pytest.raises(
-        CheckpointError, match=r"for each of its 2 workers.*--set data\.batch_size=128 repeats"
-    ):
+    with pytest.raises(CheckpointError, match=r"for each of its 2 workers.*--set data\.batch_size=128$"):
         claim(run, recipe)
     path.write_text(json.dumps({**state, "next_epoch": 2}))
     with pytest.raises(CheckpointError, match=r"for each of its 2 workers"):

@@ -22,6 +22,7 @@ TINY = ROOT / "jobs/recipes/tiny.yaml"
         ({"threat.eps": "8/0"}, r"'threat.eps': expected a number or a ratio such as 8/255, got '8/0'"),
         ({"model.backbone": "resnet9"}, r"'resnet9' \(did you mean 'resnet8'.*Backbones: .*vit_b_16"),
         ({"compute.compile": "maybe"}, r"'compute.compile': .* boolean.* or: .*'auto', got 'maybe'$"),
+        ({"optim.lr": "quick"}, r"tiny.yaml: 'optim.lr': .* a number or: .*'auto', got 'quick'$"),
         ({"schedule.kind": "gradul"}, r"'schedule': no kind 'gradul'. Kinds: .*gradual.*lp_ft"),
         ({"validation.metric": "test/target/robust_acc"}, r"'validation.metric'.*val/target/robust_acc"),
         ({"data.source": None}, r"objective.alpha > 0 needs data.source"),

@@ -15,7 +15,7 @@ from temper.spec.documents import MAX_SHOWN
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
-PLAIN_TAG = re.compile(r"bool|int|float|str|constrained-\w+|\w+\[.*\]")
+PLAIN_TAG = re.compile(r"bool|int|float|str|constrained-\w+|[\w-]+\[.*\]")
 """How pydantic names an alternative that is no model, within a place. No field of ours is called so."""
 
 

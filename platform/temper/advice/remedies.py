@@ -70,7 +70,7 @@ def more_accuracy(facts: Facts) -> Remedy:
 
 
 def _many_more_epochs(facts: Facts) -> Remedy | None:
-    """Where so few images make so few steps that no training could have come to anything."""
+    """Where the run had so few steps that no training could have come to anything."""
     course, batch_size = facts.course, facts.setting("data.batch_size")
     if not (course.num_train and course.num_epochs and batch_size) or course.stopped is not None:
         return None
@@ -79,9 +79,7 @@ def _many_more_epochs(facts: Facts) -> Remedy | None:
     if steps >= FEW_STEPS[facts.is_hardened]:
         return None
     attacked = " under attack" if facts.is_hardened else ""
-    words = (
-        f"{course.num_epochs} epochs are {steps} steps{attacked} on so few images; it takes about {enough}."
-    )
+    words = f"{course.num_epochs} epochs are {steps} steps{attacked} here; it takes about {enough}."
     return Remedy(words, assign(epochs=-(-enough // per_epoch)))
 
 

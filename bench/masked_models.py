@@ -116,6 +116,18 @@ class AntiAdversary(Masked):
         return logits
 
 
+class OutOfSight(nn.Module):
+    """``model``, where no list of modules has it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.answer = lambda images: model(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.answer(images)
+        return logits
+
+
 class Remembering(Masked):
     """Keeps what it was asked; to what lies within ``EPS`` of it, it gives the class that it gave before."""
 
@@ -209,6 +221,7 @@ MASKS: dict[str, Callable[[Any], nn.Module]] = {
     "pixels of 0..255 expected": lambda model: Masked(model, lambda images: images / 255),
     "anti-adversary layer, 2 steps": lambda model: AntiAdversary(model),
     "anti-adversary layer, 10 steps": lambda model: AntiAdversary(model, steps=10, step_size=0.05),
+    "anti-adversary layer out of sight": lambda model: OutOfSight(AntiAdversary(model)),
     "memory of what was asked": lambda model: Remembering(model),
     "count of what was asked": lambda model: Counting(model),
     "noise that follows from the image": lambda model: Masked(model, own_noise),

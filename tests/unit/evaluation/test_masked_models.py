@@ -36,6 +36,7 @@ CAUGHT_BY = {
     "pixels of 0..255 expected": "normalization inside",
     "anti-adversary layer, 2 steps": "more steps",
     "anti-adversary layer, 10 steps": "without its front",
+    "anti-adversary layer out of sight": "without its front",
     "memory of what was asked": "memory",
     "count of what was asked": None,
     "noise that follows from the image": None,

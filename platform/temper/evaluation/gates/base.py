@@ -73,9 +73,9 @@ class Scene:
         seed = derive_seed(self.seed, "gates", purpose)
         return torch.Generator(device or self.batching.device).manual_seed(seed)
 
-    def affordable(self, num_passes: int, part: float) -> int:
+    def affordable(self, num_passes: int, part: float, most: int = NUM_CHECKED[1]) -> int:
         """How many images a gate may attack with ``num_passes`` each for a ``part`` of those so far."""
-        least, most = NUM_CHECKED
+        least = NUM_CHECKED[0]
         spent = self.found.passes.num_forward + self.found.passes.num_backward
         return max(least, min(most, int(part * spent / num_passes)))
 

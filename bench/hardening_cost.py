@@ -58,7 +58,7 @@ def hardened(name: str, way: str, seed: int, out: Path) -> tuple[Recipe, Evaluat
     })  # fmt: skip
     run = out / f"{name}-{way.replace(', ', '-').replace(' ', '-')}-{seed}"
     if not (run / "record.json").exists():
-        train(recipe, run, probe=False, go_on=True)
+        train(recipe, run, probe=False, resume=True)
     return recipe, read_record(run / "record.json")
 
 

@@ -111,7 +111,7 @@ def measured(name: str, way: str, seed: int, out: Path) -> tuple[float, float]:
     run = out / f"{name}-{way.replace(' ', '-')}-{seed}"
     recipe = recipe_of(name, shards, seed, {"evaluation.suite": "quick", **WAYS[way]})
     if not (run / "record.json").exists():
-        train(recipe, run, probe=False, go_on=True)
+        train(recipe, run, probe=False, resume=True)
     record = read_record(run / "record.json")
     floor = record.promises.adaptability
     assert floor is not None

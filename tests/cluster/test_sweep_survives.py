@@ -104,7 +104,7 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(
         assert row.status in ("finished", "stopped")
 
 
-def test_ctrl_c_ends_in_order_and_says_how_to_go_on(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_ctrl_c_ends_in_order_and_says_how_to_resume(files: tuple[Path, Path], tmp_path: Path) -> None:
     out = SweepFolder(tmp_path / "sweep")
     process = start(*files, "--out", out.path)
     wait_for(process, lambda: num_lines(out.ledger) >= 1)

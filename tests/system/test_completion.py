@@ -19,6 +19,8 @@ ASKED = [
     ("temper schema ", {"recipe", "space", "suite", "record"}),
     ("temper train --set objective.class", {"objective.class_weights="}),
     ("temper plan a.yaml --set name=x --set schedule.epochs_per", {"schedule.epochs_per_group="}),
+    ("temper train a.yaml --resume --ev", {"--evaluate"}),
+    ("temper train --go", set()),
     ("temper job submit --no", {"--no-wait"}),
     ("temper job submit --id a -- crossval r.yaml --keep", {"--keep-test"}),
     ("temper nothing-like-this --dry", set()),

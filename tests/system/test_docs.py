@@ -131,7 +131,8 @@ def check(words: list[str]) -> None:
     """See that temper would take them: options, recipe, settings and space, all by its own code."""
     path, given = parse(words)
     document: dict[str, Any] = {}
-    if given.get("recipe") is not None:
+    is_folder_alone = given.get("resume") and path[0] == "sweep" and given["space"] is None
+    if given.get("recipe") is not None and not is_folder_alone:
         document = apply_overrides(read_yaml(given["recipe"]), parse_assignments(given["overrides"] or []))
         build_recipe(document, where=str(given["recipe"]))
     elif given.get("overrides"):

@@ -56,7 +56,7 @@ def driver_of(run: Path) -> psutil.Process:
     return found
 
 
-def test_whatever_ends_a_job_the_same_words_go_on(
+def test_whatever_ends_a_job_the_same_words_resume_it(
     head: Any, command: Any, digits: dict[str, Path], tmp_path: Path, record_property: Any
 ) -> None:
     """Stopped, its driver killed, its head killed: four attempts, and each epoch is there once."""

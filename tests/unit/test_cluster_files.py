@@ -239,7 +239,7 @@ def test_a_job_that_loses_its_cluster_goes_on_with_another() -> None:
 
     words = spec["entrypoint"].partition("python jobs/")[2].replace(".py", "", 1).split()
     parsed = parse_words(words)
-    assert parsed.sent == tuple(words), "it says --go-on itself"
+    assert parsed.sent == tuple(words), "it says --resume itself"
     assert parsed.out.startswith("/shared/")
     assert all((ROOT / word).is_file() for word in words if word.endswith(".yaml"))
 

@@ -303,8 +303,9 @@ def test_code_trains_uses_and_ranks(tiny_recipe: Any, photos: Path, tmp_path: Pa
     trained = temper.train(recipe, tmp_path / "runs/ours", evaluate=False)
     assert (trained.record, trained.state.best_epoch) == (None, 0)
     record = temper.evaluate(trained.path)
-    again = temper.train(recipe, tmp_path / "runs/ours", go_on=True)
+    again = temper.train(recipe, tmp_path / "runs/ours", resume=True)
     assert (again.path, again.record, again.state.best_epoch) == (trained.path, record, 0)
+    assert temper.train(recipe, tmp_path / "runs/ours", go_on=True) == again, "its earlier name"
     shards = recipe.data.target
 
     # --- ten lines for a model of another origin

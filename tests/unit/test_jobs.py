@@ -140,10 +140,14 @@ SHARED = "--set data.target=/shared/t --set data.source=s3://bucket/s"
 @pytest.mark.parametrize(
     ("text", "sent", "out"),
     [
-        (f"{SWEEP} --out /shared/a", f"{SWEEP} --out /shared/a --go-on", "/shared/a"),
-        (f"{SWEEP} --go-on --out /a", f"{SWEEP} --go-on --out /a", "/a"),
+        (f"{SWEEP} --out /shared/a", f"{SWEEP} --out /shared/a --resume", "/shared/a"),
+        (f"{SWEEP} --resume --out /a", f"{SWEEP} --resume --out /a", "/a"),
         ("sweep --resume /shared/a", "sweep --resume /shared/a", "/shared/a"),
-        ("train r.yaml --out s3://b/r", "train r.yaml --out s3://b/r --go-on", "s3://b/r"),
+        (f"{SWEEP} --go-on --out /a", f"{SWEEP} --go-on --out /a", "/a"),
+        ("sweep /shared/a --resume", "sweep /shared/a --resume", "/shared/a"),
+        ("sweep --resume=s3://b/a --samples 9", "sweep --resume=s3://b/a --samples 9", "s3://b/a"),
+        ("train r.yaml --out s3://b/r", "train r.yaml --out s3://b/r --resume", "s3://b/r"),
+        ("train r.yaml --go-on --out /a", "train r.yaml --go-on --out /a", "/a"),
         ("evaluate /shared/run", "evaluate /shared/run", "/shared/run"),
         ("crossval r.yaml --out /c --folds 3", "crossval r.yaml --out /c --folds 3", "/c"),
         ("demo --out /shared/demo", "demo --out /shared/demo", "/shared/demo"),
@@ -192,6 +196,7 @@ def test_what_is_read_on_the_cluster_is_found(parcel: Parcel) -> None:
     assert reads == {"data.target": "/shared/t", "data.source": "s3://bucket/s"}
     assert check_words(words("evaluate /shared/run"), parcel) == {"the model": "/shared/run"}
     assert check_words(words("demo --out /d"), parcel) == {}
+    assert check_words(words("sweep --resume /shared/a"), parcel) == {"--resume": "/shared/a"}
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ def stop(metrics: Any) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_run_of_former_batches_does_not_go_on(tiny_recipe: Any, tmp_path: Path, num_workers: int) -> None:
+def test_a_run_of_former_batches_is_not_resumed(tiny_recipe: Any, tmp_path: Path, num_workers: int) -> None:
     """With one worker they are the same batches."""
     recipe = tiny_recipe(objective__adversary=None, workers={"num_workers": num_workers})
     run = RunFolder(tmp_path)

@@ -36,25 +36,27 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     evaluate: bool = True,
     probe: bool = True,
-    go_on: bool = False,
+    resume: bool = False,
     on_epoch: OnEpoch | None = None,
     on_trained: Callable[[TrainState], None] | None = None,
     on_progress: OnProgress | None = None,
     verbose: bool = False,
+    go_on: bool = False,
 ) -> TrainedRun:
     """Train ``recipe``, a loaded one or a YAML file, into ``out`` (``runs/NAME``), and evaluate the result.
 
-    ``overrides`` are dotted, as in ``{"objective.alpha": 0.3}``. An interrupted run goes on where it was; one
-    that is finished raises, but with ``go_on`` only what is left is done, be it nothing. With ``probe``, the
-    linear probe that a run from a learned start begins with is evaluated too. ``on_epoch``,
-    ``on_trained`` and ``on_progress`` (of the evaluation) tell how far it is.
+    ``overrides`` are dotted, as in ``{"objective.alpha": 0.3}``. An interrupted run resumes. A finished one
+    raises; with ``resume`` it is evaluated if it was not, and returned otherwise. With ``probe``, the linear
+    probe that a run from a learned start begins with is evaluated too. ``on_epoch``, ``on_trained`` and
+    ``on_progress`` (of the evaluation) report progress. ``go_on`` is the earlier name of ``resume``.
 
     Raises:
-        TemperError: the recipe, its images, its weights or the folder cannot be used, or the run not go on.
+        TemperError: the recipe, its images, its weights or the folder cannot be used, or the run cannot
+            be resumed.
     """
     spec = _recipe_of(recipe, overrides)
     folder = Path(out) if out is not None else Path("runs") / spec.name
-    state = _trained(folder, spec) if go_on else None
+    state = _trained(folder, spec) if resume or go_on else None
     done = RunFolder(folder).record
     if state is not None and evaluate and done.exists():
         return TrainedRun(folder, state, read_record(done), _probe(folder) if probe else None)

@@ -27,12 +27,16 @@ def places() -> typing.Iterator[Place]:
         inner = getattr(command, "commands", {})
         parameters = [*command.params, *(inner["run"].params if "run" in inner else [])]
         words = [*inner, *(word for one in parameters for word in _listed(one))]
-        options = [_option(one) for one in parameters if one.param_type_name == "option"]
+        options = [_option(one) for one in parameters if _is_shown_option(one)]
         yield Place(name, tuple(words), (*options, Option(("--help", "-h"), "Show help.", False)))
         for word, below in inner.items():
             yield from visit(f"{name} {word}".strip(), below)
 
     yield from visit("", typer.main.get_command(app))
+
+
+def _is_shown_option(parameter: Any) -> bool:
+    return parameter.param_type_name == "option" and not parameter.hidden
 
 
 def _option(parameter: Any) -> Option:

@@ -75,10 +75,10 @@ _temper() {{
   if [ "$previous" = '--set' ]; then
     words="$(_temper_fields)"
     compopt -o nospace 2>/dev/null
-  elif _temper_valued "$previous"; then
-    return
   elif [[ "$current" == -* ]]; then
     words="$(_temper_options "$place")"
+  elif _temper_valued "$previous"; then
+    return
   else
     words="$(_temper_words "$place")"
   fi
@@ -96,10 +96,10 @@ _temper() {{
   place="$(_temper_place "${{(@)words[2,CURRENT-1]}}")"
   if [[ "$previous" == --set ]]; then
     compadd -S '' -- ${{=$(_temper_fields)}}
-  elif _temper_valued "$previous"; then
-    _files
   elif [[ "$PREFIX" == -* ]]; then
     compadd -- ${{=$(_temper_options "$place")}}
+  elif _temper_valued "$previous"; then
+    _files
   else
     compadd -- ${{=$(_temper_words "$place")}} || {{ [[ -n "$place" ]] && _files }}
   fi

@@ -18,8 +18,8 @@ COMMANDS = ("train", "sweep", "crossval", "evaluate", "demo", "shards", "leaderb
 """What runs as a job."""
 SENT_FOLDER = "/runtime_resources/working_dir_files/"
 """Part of the path of a folder that was sent to Ray with a job."""
-GOING_ON = ("train", "sweep")
-"""Get ``--go-on``: the same words again resume. The others resume by themselves, or are short."""
+RESUMED_BY_OPTION = ("train", "sweep")
+"""Get ``--resume``, so that the same words resume. The others resume by themselves, or are short."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,20 @@ class Words:
     @property
     def sent(self) -> tuple[str, ...]:
         """What the job runs."""
-        resumes = self.parameters.get("resume") is not None
-        if self.command in GOING_ON and not self.parameters["go_on"] and not resumes:
-            return (*self.words, "--go-on")
+        if self.command in RESUMED_BY_OPTION and not self.resumes:
+            return (*self.words, "--resume")
         return self.words
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the words themselves ask for it, by the present name or the earlier one."""
+        return bool(self.parameters.get("resume") or self.parameters.get("go_on"))
+
+    @property
+    def resumed_sweep(self) -> Path | None:
+        """The folder in ``sweep --resume OUT``, which needs no recipe."""
+        is_alone = self.command == "sweep" and self.resumes and self.parameters["space"] is None
+        return self.parameters["recipe"] if is_alone else None
 
     @property
     def out(self) -> str:
@@ -48,7 +58,7 @@ class Words:
         Raises:
             UsageError: it isn't said, or it would be in the folder that the job runs in, which goes with it.
         """
-        place = self.parameters.get("out") or self.parameters.get("resume")
+        place = self.parameters.get("out") or self.resumed_sweep
         if place is None:
             # What these make without --out stands there too.
             place = self.parameters.get({"evaluate": "model", "shards": "dst"}.get(self.command, ""))
@@ -129,12 +139,12 @@ def check_words(words: Words, parcel: "Parcel") -> dict[str, str]:
 def _places(words: Words, parcel: "Parcel") -> Iterator[tuple[str, str]]:
     """Everything that the job reads, by what it is for."""
     parameters = words.parameters
-    if words.command in ("train", "sweep", "crossval") and parameters.get("resume") is None:
+    if words.command in ("train", "sweep", "crossval") and words.resumed_sweep is None:
         yield from _places_of_recipe(words, parcel)
     for target in parameters.get("target") or []:
         yield "--target", as_written(target)
-    if parameters.get("resume") is not None:
-        yield "--resume", as_written(parameters["resume"])
+    if words.resumed_sweep is not None:
+        yield "--resume", as_written(words.resumed_sweep)
     if words.command == "shards":
         yield "the images", as_written(parameters["src"])
     for result in parameters.get("results") or []:

@@ -39,6 +39,8 @@ Sample = Annotated[int, typer.Option(min=1, help="Number of images to attack aga
 Maker = Annotated[
     str | None, typer.Option(metavar="MODULE:FUNCTION", help="Builds a model that was trained elsewhere.")
 ]
+GoOn = Annotated[bool, typer.Option("--go-on", hidden=True)]
+"""The earlier name of `--resume`."""
 SchemaName = Literal["recipe", "space", "suite", "record"]
 """What there is a JSON schema of."""
 Shell = Literal["bash", "zsh", "fish"]

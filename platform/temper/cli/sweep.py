@@ -1,12 +1,13 @@
 """The commands around a sweep: running one, resuming it, showing what it found."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from temper.cli.options import Json, Set, Verbose, app
+from temper.cli.options import GoOn, Json, Set, Verbose, app
 from temper.cli.results import board_table
 from temper.cli.show import finish, percent, say, table_of
 from temper.errors import UsageError
@@ -20,9 +21,13 @@ NUM_EXAMPLES = 5
 
 
 class RunsByDefault(TyperGroup):
-    """``temper sweep RECIPE SPACE`` without a command's name is ``temper sweep run RECIPE SPACE``."""
+    """``temper sweep RECIPE SPACE`` without a command's name is ``temper sweep run RECIPE SPACE``.
+
+    ``--resume=OUT``, from when that option took a value, is ``--resume OUT``.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = [part for word in args for part in re.split(r"(?<=^--resume)=", word, maxsplit=1)]
         if not args or args[0] not in self.commands:
             args = ["run", *args]
         return list(super().parse_args(ctx, args))
@@ -48,11 +53,10 @@ def run(
     samples: Annotated[int | None, typer.Option(min=1, help="Number of trials; not for a grid.")] = None,
     max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time limit for all trials.")] = None,
     out: Annotated[Path | None, typer.Option(help="Sweep folder. [default: runs/NAME-sweep]")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Resume the sweep in this folder.")] = None,
-    go_on: Annotated[
-        bool,
-        typer.Option("--go-on", help="Resume if OUT holds this sweep; start it otherwise."),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume if OUT holds this sweep; `--resume OUT` needs no recipe.")
     ] = False,
+    go_on: GoOn = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show trials and cost; run nothing.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -60,18 +64,21 @@ def run(
     """Search a space around a recipe, and rank the finalists. (default command)"""
     changes = {"samples": samples, "max_minutes": max_minutes}
     changes = {name: value for name, value in changes.items() if value is not None}
-    if resume is not None:
-        if recipe is not None or space is not None or overrides or out is not None or dry_run:
+    resume = resume or go_on
+    if resume and recipe is not None and space is None and not recipe.is_file():
+        if overrides or out is not None or dry_run:
             raise UsageError(
-                "--resume takes the sweep's folder alone; only --samples and --max-minutes can change"
+                "--resume OUT takes the sweep's folder alone; only --samples and --max-minutes can change"
             )
-        _resume(resume, changes, as_json, verbose)
+        _resume(recipe, changes, as_json, verbose)
         return
     if recipe is None or space is None:
         raise UsageError("temper sweep needs a recipe and a search space, or --resume OUT")
-    if go_on and out is not None and _holds_same(out, recipe, space, overrides or []):
-        _resume(out, changes, as_json, verbose)
-        return
+    if resume and not dry_run:
+        out = out or _default_folder(recipe, overrides or [])
+        if _holds_same(out, recipe, space, overrides or []):
+            _resume(out, changes, as_json, verbose)
+            return
     if samples is not None:
         _refuse_for_a_grid(space)
     _run(recipe, space, overrides or [], changes, out, dry_run, as_json, verbose)
@@ -85,6 +92,13 @@ def _refuse_for_a_grid(space: Path) -> None:
             f"--samples: {space} is a grid, which tries each of its points once; omit --samples, or set "
             "`search: random` there"
         )
+
+
+def _default_folder(recipe: Path, overrides: list[str]) -> Path:
+    from temper.recipe import load_recipe
+    from temper.spec import parse_assignments
+
+    return Path("runs") / f"{load_recipe(recipe, parse_assignments(overrides)).name}-sweep"
 
 
 def _holds_same(folder: Path, recipe: Path, space: Path, overrides: list[str]) -> bool:

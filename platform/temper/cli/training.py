@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from temper.cli.options import Json, Set, Verbose, app
+from temper.cli.options import GoOn, Json, Set, Verbose, app
 from temper.cli.plans import plan_rows, plan_summary, rate_line
 from temper.cli.results import best_of, finish_record, probe_line, show_attacks
 from temper.cli.show import epoch_line, finish, say, table_of
@@ -26,10 +26,10 @@ def train(
     probe: Annotated[
         bool, typer.Option(help="Also evaluate a linear probe on the start, as a baseline.")
     ] = True,
-    go_on: Annotated[
-        bool,
-        typer.Option("--go-on", help="Continue if unfinished; succeed at once if already done."),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume if unfinished; succeed at once if already done.")
     ] = False,
+    go_on: GoOn = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -59,7 +59,7 @@ def train(
             folder,
             evaluate=evaluate,
             probe=probe,
-            go_on=go_on,
+            resume=resume or go_on,
             on_epoch=on_epoch,
             on_trained=on_trained,
             on_progress=lambda *news: bars[0](*news),

@@ -96,7 +96,7 @@ def test_no_better_than_a_guess() -> None:
     }
     assert found.text.startswith(
         "Balanced accuracy is 50.0 %, no better than a guess (50.0 %); 75.0 % of the test images are right, "
-        "always answering 'a' gets 75.0 %."
+        "and always answering 'a' gets 75.0 %."
     )
     # It answers the largest class alone, so rare ones are to be seen more often.
     assert found.option == "--set data.sampling=balanced"
@@ -109,7 +109,7 @@ def test_no_better_than_a_guess() -> None:
 def test_hardly_better_than_a_guess_is_said_as_it_is() -> None:
     """22 of 40: 55 %, and the interval reaches down to 39 %; 70 % of 40 is beyond doubt."""
     found = only(facts_of(PLAIN, (20, 11, 0), (20, 11, 0)), "worse_than_majority")
-    assert "not surely better than a guess" in found.text
+    assert "not significantly better than a guess" in found.text
     assert give_advice(facts_of(PLAIN, (20, 14, 0), (20, 15, 0))) == []
 
 
@@ -127,7 +127,7 @@ def test_a_foreign_model_has_no_option_of_training() -> None:
     facts = replace(facts_of(PLAIN, (50, 25, 0), (50, 25, 0)), recipe={"model": "zoo.py:build"})
     (found,) = give_advice(facts)
     assert (found.kind, found.option) == ("worse_than_majority", None)
-    assert "classes stand in the order of the shards" in found.text
+    assert "classes are in the order of the shards" in found.text
 
 
 @pytest.mark.parametrize(("probe", "is_told"), [(0.87, False), (0.894, False), (0.896, True), (0.99, True)])
@@ -284,8 +284,8 @@ def test_loss_still_falling() -> None:
     assert found.values == pytest.approx({"before": 1.35, "after": 1.15, "fall": 0.2 / 1.35, "epochs": 10.0})
     assert found.option == "--set epochs=20"
     assert found.text == (
-        "The training loss still fell by 14.8 % over the last 2 epochs of 10 (1.35 to 1.15), and epoch 10 "
-        "was the best. Train longer."
+        "The training loss was still falling, by 14.8 % over the last 2 epochs of 10 (1.35 to 1.15), and "
+        "epoch 10 was the best. Train longer."
     )
 
 
@@ -319,7 +319,9 @@ def test_validation_above_test() -> None:
     z = 0.075 / math.sqrt(2 * 0.9125 * 0.0875 / 200)
     assert found.values["p"] == pytest.approx(math.erfc(z / math.sqrt(2)))
     assert found.values["gap"] == pytest.approx(0.075)
-    assert "95.0 % of 200 images, is 7.5 points above test, 87.5 % of 200 (p = 0.0079)" in found.text
+    assert (
+        "(95.0 % of 200 images) is 7.5 points above test accuracy (87.5 % of 200; p = 0.0079)" in found.text
+    )
     assert found.option == "temper crossval RECIPE --folds 5"
 
 
@@ -341,7 +343,7 @@ def test_a_class_that_is_never_right() -> None:
     facts = facts_of(PLAIN, (100, 90, 0), (60, 55, 0), (10, 0, 0), (100, 90, 0))
     found = only(facts, "class_never_right")
     assert found.values == {"num_classes": 1.0, "num_images": 10.0}
-    assert found.text.startswith("Not one test image of 'c' is right (10 in all).")
+    assert found.text.startswith("No test image of 'c' is classified correctly (10 in all).")
     assert found.option == "--set data.sampling=balanced"
     streamed = {**PLAIN, "data": {**PLAIN["data"], "resident": False}}
     facts = facts_of(streamed, (100, 90, 0), (60, 55, 0), (10, 0, 0), (100, 90, 0))
@@ -362,7 +364,7 @@ def test_three_images_do_not_make_a_class_unrecognised() -> None:
 def test_few_training_images() -> None:
     course = Course(num_train={"a": 300, "b": 7})
     found = only(facts_of(PLAIN, *GOOD, course=course), "few_images")
-    assert found.text.startswith("'b' has 7 training images; 20 are few to learn a class from.")
+    assert found.text.startswith("'b' has 7 training images; even 20 are few to learn a class from.")
     assert found.option == "--set data.sampling=balanced"
     asked_for = {**PLAIN, "data": {**PLAIN["data"], "shots_per_class": 7}}
     assert give_advice(facts_of(asked_for, *GOOD, course=course)) == []
@@ -407,7 +409,7 @@ def test_an_eps_that_is_too_large() -> None:
     ]
     found = only(facts_of(HARDENED, *classes, curve=curve), "eps_too_large")
     assert found.text.startswith(
-        "The hardened model keeps 45.0 % of the test images at eps 4/255, but 2.5 % at Linf 8/255"
+        "Robust accuracy of the hardened model is 45.0 % at eps 4/255, but 2.5 % at Linf 8/255, which is too"
     )
     assert found.option == "--set objective.adversary.eps=4/255 --set threat.eps=4/255"
     # At 4/255 no more than a constant answer would keep, at 2/255 it holds.
@@ -439,7 +441,7 @@ def test_hardening_that_takes_too_much() -> None:
     (found,) = advise_on_pair(plain, hardened)
     assert found.kind == "clean_lost"
     assert found.text.startswith(
-        "Hardening took 15.0 points of balanced clean accuracy, from 95.0 % to 80.0 % (p < 0.0001)."
+        "Hardening cost 15.0 points of balanced clean accuracy, from 95.0 % to 80.0 % (p < 0.0001)."
     )
     assert found.option == "--set objective.adversary.eps_schedule.kind=ramp"
     trades = {**HARDENED, "objective": {"adversary": {"kind": "trades", "eps": 8 / 255}}}
@@ -462,7 +464,7 @@ def test_blocked() -> None:
     facts = facts_of(HARDENED, (100, 90, 3), (100, 85, 2), failed_gates=["one step"])
     found = only(facts, "blocked")  # of its robust accuracy nothing else is said
     assert found.text == (
-        "The gate 'one step' failed: the robust accuracy is not to be trusted. Do what its detail says "
+        "The gate 'one step' failed, so the robust accuracy cannot be trusted. Do what its detail says "
         "(docs/gates.md)."
     )
     assert found.option is None

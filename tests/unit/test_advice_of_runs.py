@@ -39,7 +39,7 @@ def test_a_command_ends_with_it(
         main(["evaluate", str(evaluated_run), "--out", str(tmp_path / "again"), "--json"])
     assert not end.value.code
     shown = capsys.readouterr()
-    assert "\nadvice: The training loss still fell by " in shown.err
+    assert "\nadvice: The training loss was still falling, by " in shown.err
     assert "Train longer. --set epochs=4\n" in shown.err
     assert json.loads(shown.out)["advice"][0]["option"] == "--set epochs=4"
 
@@ -90,7 +90,7 @@ def test_a_run_below_its_probe(tiny_recipe: Any, tmp_path: Path) -> None:
     assert found["worse_than_probe"].values["gain"] == adaptability.gain < -0.2
     assert found["worse_than_probe"].values["p"] < 0.001
     assert found["worse_than_probe"].option == "--set optim.lr=auto"
-    assert "Let the learning rate be found on these images." in found["worse_than_probe"].text
+    assert "Measure the learning rate on these images." in found["worse_than_probe"].text
 
 
 class Constant(torch.nn.Module):
@@ -107,7 +107,7 @@ def test_a_model_from_elsewhere_that_always_says_the_same() -> None:
     found = {one.kind: one for one in record.advice}
     assert found["worse_than_majority"].option is None
     assert (
-        "50.0 % of the test images are right, always answering 'b' gets 50.0 %"
+        "50.0 % of the test images are right, and always answering 'b' gets 50.0 %"
         in found["worse_than_majority"].text
     )
 

@@ -53,12 +53,12 @@ def test_what_rose_and_fell_is_told(vary: Any, old: Path, tmp_path: Path) -> Non
         "epsilon": ("new", None, 4), "beta": ("gone", 2, None),
     }  # fmt: skip
     notes = {c.name: c.note for c in changes.changes}
-    assert notes["gamma"] == "another recipe"
-    assert notes["alpha"] == "the same numbers, among others"
+    assert notes["gamma"] == "different recipe"
+    assert notes["alpha"] == "same numbers; other models changed"
     page, markdown = ((tmp_path / "new" / name).read_text() for name in ("index.html", "leaderboard.md"))
     assert 'class="change rose"' in page
     assert "| rose | gamma |" in markdown
-    assert "| 3 → 1 | 40.0 → 95.0 | another recipe |" in markdown
+    assert "| 3 → 1 | 40.0 → 95.0 | different recipe |" in markdown
     assert changes.num_same == 0
 
 
@@ -66,7 +66,7 @@ def test_nothing_changed(old: Path, tmp_path: Path) -> None:
     changes = build_leaderboard([tmp_path / "before"], tmp_path / "new", old=old).changes
     assert changes is not None
     assert (changes.changes, changes.num_same) == ([], 4)
-    assert "4 models are where they were" in (tmp_path / "new/leaderboard.md").read_text()
+    assert "4 models are unchanged" in (tmp_path / "new/leaderboard.md").read_text()
 
 
 def test_another_suite_is_another_board(vary: Any, old: Path, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_another_suite_is_another_board(vary: Any, old: Path, tmp_path: Path) ->
     changes = build_leaderboard([tmp_path / "now"], tmp_path / "new", old=old).changes
     assert changes is not None
     assert sorted((c.kind, c.note) for c in changes.changes) == [
-        *[("gone", "the board is gone")] * 4, ("new", "a board of its own"),
+        *[("gone", "the board is gone")] * 4, ("new", "new board"),
     ]  # fmt: skip
 
 

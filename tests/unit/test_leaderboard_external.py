@@ -107,7 +107,7 @@ def test_they_stand_between_measured_models_and_say_what_they_are(own: Path, tmp
     widths = {row.count("<td") + row.count("<th") for row in re.findall(r"<tr.*?</tr>", ranking, re.DOTALL)}
     assert len(widths) == 1
     assert "2 models on 1\nboard, as of" in page
-    assert "beside them 3 published results, in grey, not measured here." in page
+    assert "plus 3 published results, in grey, not measured here." in page
     csv_rows = rows_of_csv(out)
     assert csv_rows["Between"] | {
         "rank": "", "status": "not measured here", "data": "Digits-Target", "fingerprint": "", "suite": "",
@@ -197,9 +197,7 @@ def test_published_results_alone_are_a_page_without_ranks(tmp_path: Path) -> Non
     import_entries([publish(tmp_path / "info", "A")], tmp_path / "board")
     summary, out = build(tmp_path / "board")
     assert (summary.boards, summary.as_of) == ([], "")
-    assert (
-        "0 models on 0\nboards; beside them 1 published result, in grey" in (out / "index.html").read_text()
-    )
+    assert "0 models on 0\nboards; plus 1 published result, in grey" in (out / "index.html").read_text()
     before = {path.name: path.read_bytes() for path in out.glob("*.*")}
     build(tmp_path / "board")
     assert {path.name: path.read_bytes() for path in out.glob("*.*")} == before

@@ -111,9 +111,9 @@ def test_blocked_and_unverified_entries_stand_apart_with_the_reason(vary: Any, t
     }  # fmt: skip
     reasons = {entry.name: entry.reasons[0] for entry in board.unverified}
     assert "claims robust accuracy 0.9000 (180 of 200 images), its outcomes say 120 of 200" in reasons["liar"]
-    assert "other SHA-256" in reasons["swapped"]
+    assert "the SHA-256 differs" in reasons["swapped"]
     page = " ".join((tmp_path / "out/index.html").read_text().split())
-    for words in ("black box: Square found more", "its outcomes say 120 of 200", "(other SHA-256)"):
+    for words in ("black box: Square found more", "its outcomes say 120 of 200", "(the SHA-256 differs)"):
         assert words in page
     assert all(entry.rank is None for entry in (*board.blocked, *board.unverified))
 

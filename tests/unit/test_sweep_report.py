@@ -165,7 +165,7 @@ def test_compute_is_added_up_and_what_stopping_saved_is_estimated(tmp_path: Path
     page = words_of(page_of(build_report(tmp_path)))
     assert "4 trials ended: 1 finished, 2 stopped early and 1 failed." in page
     assert "saved an estimated 54 % of the passes" in page
-    assert "The sweep still runs, or was cut short" in page
+    assert "The sweep is running or was interrupted" in page
 
 
 def test_importance_finds_what_decides(tmp_path: Path) -> None:
@@ -320,11 +320,11 @@ def test_finalists_stand_beside_the_suite(tmp_path: Path) -> None:
     assert report.proxy is not None
     assert (report.proxy.num_models, report.proxy.kendall) == (4, -1)
     words = words_of(page_of(report))
-    assert "orders models unlike the suite" in words
-    assert "tau-b -1.00" in words
+    assert "ranks models differently from the suite" in words
+    assert "robust accuracy under the suite is -1.00 (Kendall" in words
     assert "blocked by a gate" in words
     assert "90.0 90.0 80.0 to 95.0 90.0 standard 2" in words
-    assert "6 models met the whole suite, which took 42 s" in words
+    assert "evaluating 6 models with the suite took 42 s" in words
     assert '<h2 id="proxy">' in page_of(report)
     best = report.page.parent / "best"
     assert "clean 90.0 %, robust 90.0 % (80.0 to 95.0)" in (best / "1-000.yaml").read_text()
@@ -345,7 +345,7 @@ def test_the_agreement_that_the_sweep_recorded_is_told(tmp_path: Path) -> None:
     report = build_report(write(tmp_path, [row("a", (0.9, 0.5))], summary(proxy=proxy)))
     assert report.proxy is not None
     assert report.proxy.kendall == 0.8
-    assert "Over the 6 models that met the suite" in words_of(page_of(report))
+    assert "Over the 6 models evaluated with the suite" in words_of(page_of(report))
 
 
 # --- the same, and hostile, and little --------------------------------------------------------

@@ -31,15 +31,15 @@ def worse_than_majority(facts: Facts) -> AdviceRecord | None:
     if facts.chance < 1 and interval.low <= facts.chance:
         seen = (
             f"Balanced accuracy is {percent(balanced)}, {better_than(balanced, facts.chance)} a guess "
-            f"({percent(facts.chance)}); {percent(acc)} of the test images are right, {constant}."
+            f"({percent(facts.chance)}); {percent(acc)} of the test images are right, and {constant}."
         )
         is_constant = facts.is_ours and correct[is_largest].mean() >= CONSTANT and share > facts.chance
         remedy = (even_classes(facts) if is_constant else None) or more_accuracy(facts)
         return advise("worse_than_majority", seen, remedy, figures | {"p": p})
     if acc < share and p < LEVEL:
         seen = (
-            f"{percent(acc)} of the test images are right, {constant} ({p_value(p)}); balanced accuracy is "
-            f"{percent(balanced)}."
+            f"{percent(acc)} of the test images are right, but {constant} ({p_value(p)}); balanced accuracy "
+            f"is {percent(balanced)}."
         )
         return advise("worse_than_majority", seen, _for_more_images(facts), figures | {"p": p})
     return None
@@ -49,7 +49,7 @@ def _for_more_images(facts: Facts) -> Remedy:
     """For a model that tells classes apart, but with too few images right."""
     remedy = more_accuracy(facts)
     if facts.is_ours and not facts.is_hardened and too_few_epochs(facts) is None:
-        words = "If images count, and not classes, train on the classes as they are."
+        words = "If plain accuracy matters more than balanced accuracy, do not balance the classes."
         if facts.setting("data.sampling") == "balanced":
             return Remedy(words, "--set data.sampling=uniform")
         if facts.setting("objective.class_weights") == "balanced":
@@ -85,7 +85,7 @@ def _probe_remedy(facts: Facts) -> Remedy:
         and course.val_acc > course.probe_val_acc
     )
     if preferred and facts.setting("validation.max_images") is not None:
-        words = f"On {course.num_val} validation images it was ahead of the probe: validate on all of them."
+        words = f"It beat the probe on {course.num_val} validation images: validate on all there are."
         return Remedy(words, "--set validation.max_images=null")
     return more_accuracy(facts)
 
@@ -103,7 +103,8 @@ def class_never_right(facts: Facts) -> AdviceRecord | None:
     ]
     if not missed or not correct.any():
         return None
-    seen = f"Not one test image of {named(missed)} is right ({sum(counts[name] for name in missed)} in all)."
+    total = sum(counts[name] for name in missed)
+    seen = f"No test image of {named(missed)} is classified correctly ({total} in all)."
     values = {"num_classes": float(len(missed)), "num_images": float(sum(counts[name] for name in missed))}
     return advise("class_never_right", seen, even_classes(facts) or more_accuracy(facts), values)
 
@@ -118,7 +119,7 @@ def few_images(facts: Facts) -> AdviceRecord | None:
         test = {name: int((labels == label).sum()) for label, name in enumerate(facts.classes)}
     unmeasured = {name: count for name, count in test.items() if count < MIN_TEST}
     if rare:
-        remedy, words = even_classes(facts), "Add images of such classes, or merge them."
+        remedy, words = even_classes(facts), "Add images of rare classes, or merge them."
         found = Remedy(words, None)
         if remedy is not None:
             found = Remedy(f"{words} {remedy.words}", remedy.option)
@@ -134,7 +135,7 @@ def _few(counts: dict[str, int], split: str, purpose: str, remedy: Remedy, least
     names = sorted(counts, key=lambda name: (counts[name], name))
     seen = (
         f"{named(names)} {'have' if len(names) > 1 else 'has'} {numbers} {split} "
-        f"image{'' if numbers == '1' else 's'}; {least} are few {purpose}."
+        f"image{'' if numbers == '1' else 's'}; even {least} are few {purpose}."
     )
     return advise("few_images", seen, remedy, {f"num_{split}": float(low), "num_classes": float(len(names))})
 
@@ -143,5 +144,5 @@ def _measure_more(facts: Facts) -> Remedy:
     if facts.setting("evaluation.max_images") is not None:
         return Remedy("Evaluate on all test images.", "--set evaluation.max_images=null")
     if facts.is_ours:
-        return Remedy("Test every image once, in folds.", "temper crossval RECIPE --folds 5")
+        return Remedy("Test on every image by cross-validation.", "temper crossval RECIPE --folds 5")
     return Remedy("Test on more images.", None)

@@ -21,7 +21,7 @@ def loss_still_falling(facts: Facts) -> AdviceRecord | None:
     total, num = course.num_epochs, fall.num_epochs
     last = "last epoch" if num == 1 else f"last {num} epochs"
     seen = (
-        f"The training loss still fell by {percent(fall.relative)} over the {last} of {total} "
+        f"The training loss was still falling, by {percent(fall.relative)} over the {last} of {total} "
         f"({fall.before:.3g} to {fall.after:.3g})"
     )
     kept = "." if course.best_epoch is None else f", and epoch {course.best_epoch + 1} was the best."
@@ -50,11 +50,11 @@ def validation_above_test(facts: Facts) -> AdviceRecord | None:
     if gap < MIN_GAP or gap_balanced < MIN_GAP or p >= LEVEL:
         return None
     seen = (
-        f"Validation accuracy, {percent(course.val_acc)} of {course.num_val} images, is {points(gap)} above "
-        f"test, {percent(clean.value)} of {clean.total} ({p_value(p)}): the splits differ, or training has "
-        "near-copies of validation images."
+        f"Validation accuracy ({percent(course.val_acc)} of {course.num_val} images) is {points(gap)} above "
+        f"test accuracy ({percent(clean.value)} of {clean.total}; {p_value(p)}): the splits differ, or "
+        "training images include near-duplicates of validation images."
     )
-    words = "Split by origin (patient, part, place), and see the spread over folds."
+    words = "Split by origin (patient, part, place), and check the spread over folds."
     values = {"val_acc": course.val_acc, "test_acc": clean.value, "gap": gap, "p": p}
     remedy = Remedy(words, "temper crossval RECIPE --folds 5")
     return advise("validation_above_test", seen, remedy, values)

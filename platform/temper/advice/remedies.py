@@ -55,7 +55,7 @@ def longer(facts: Facts) -> Remedy:
 def more_accuracy(facts: Facts) -> Remedy:
     """For a model with too little clean accuracy, by what its training shows."""
     if not facts.is_ours:
-        words = "See that its classes stand in the order of the shards, and that it normalises inside."
+        words = "Check that its classes are in the order of the shards, and that it normalizes inside."
         return Remedy(words, None)
     if (more := _many_more_epochs(facts)) is not None:
         return more
@@ -79,7 +79,7 @@ def _many_more_epochs(facts: Facts) -> Remedy | None:
     if steps >= FEW_STEPS[facts.is_hardened]:
         return None
     attacked = " under attack" if facts.is_hardened else ""
-    words = f"{course.num_epochs} epochs are {steps} steps{attacked} here; it takes about {enough}."
+    words = f"{course.num_epochs} epochs are {steps} steps{attacked} here; about {enough} are needed."
     return Remedy(words, assign(epochs=-(-enough // per_epoch)))
 
 
@@ -88,12 +88,12 @@ def weaker_attack(facts: Facts) -> Remedy:
     adversary = "objective.adversary"
     beta, eps = facts.setting(f"{adversary}.beta"), facts.setting(f"{adversary}.eps")
     if beta is not None and beta > 1:
-        words = "Weigh the attack in training less against the clean images."
+        words = "Give attacked images less weight against clean ones in training."
         return Remedy(words, assign(objective__adversary__beta=f"{max(1.0, beta / 2):g}"))
     if facts.setting(f"{adversary}.eps_schedule.kind") == "constant":
-        words = "Let the attack in training grow from nothing to its full size."
+        words = "Ramp the training attack up from 0 to its full eps."
         return Remedy(words, assign(objective__adversary__eps_schedule__kind="ramp"))
-    words = "Train within a smaller eps."
+    words = "Train with a smaller eps."
     return Remedy(words, assign(objective__adversary__eps=format_ratio(eps / 2)))
 
 
@@ -107,7 +107,7 @@ def even_classes(facts: Facts) -> Remedy | None:
     """Rare classes as often as common ones; ``None`` where that is done already, or not in our hands."""
     if facts.setting("data.sampling") != "uniform" or facts.setting("objective.class_weights") is not None:
         return None
-    words = "Show every class equally often."
+    words = "Balance the classes in training."
     if facts.setting("data.resident") is False:
         return Remedy(words, assign(objective__class_weights="balanced"))
     return Remedy(words, assign(data__sampling="balanced"))
@@ -118,10 +118,10 @@ def _closer_to_the_start(facts: Facts) -> Remedy:
     kind = facts.setting("schedule.kind")
     if kind in ("lp_ft", "roli"):
         factor = facts.setting("schedule.full_lr_factor") or 0.1
-        words = "It fits its training images; change less of what it started with."
+        words = "It overfits its training images; stay closer to the initial weights."
         return Remedy(words, assign(schedule__full_lr_factor=f"{factor / RATE_FACTOR:.2g}"))
     if kind == "full":
-        words = "It fits its training images; train the head before the rest, to keep what it started with."
+        words = "It overfits its training images; train the head first, to preserve the initial weights."
         return Remedy(words, assign(schedule__kind="lp_ft"))
     return _other_rate(facts)
 
@@ -134,12 +134,12 @@ def _other_rate(facts: Facts) -> Remedy:
     if not isinstance(rate, int | float):
         return longer(facts)
     if facts.has_auto_lr:
-        return Remedy("Let the learning rate be found on these images.", assign(optim__lr="auto"))
+        return Remedy("Measure the learning rate on these images.", assign(optim__lr="auto"))
     losses = facts.course.losses
     only_fell = len(losses) > 1 and all(after < before for before, after in pairwise(losses))
     rates = [f"{one:.2g}" for one in (rate / RATE_FACTOR, min(10.0, rate * RATE_FACTOR))]
     first, second = reversed(rates) if only_fell else rates
-    words = f"Try another learning rate than {rate:g}: {first}, then {second}."
+    words = f"Try a learning rate other than {rate:g}: {first}, then {second}."
     return Remedy(words, assign(optim__lr=first))
 
 

@@ -24,8 +24,8 @@ def blocked(facts: Facts) -> AdviceRecord | None:
         return None
     several = len(facts.failed_gates) > 1
     seen = (
-        f"The gate{'s' if several else ''} {named(facts.failed_gates)} failed: the robust accuracy is not "
-        "to be trusted."
+        f"The gate{'s' if several else ''} {named(facts.failed_gates)} failed, so the robust accuracy cannot "
+        "be trusted."
     )
     remedy = Remedy(f"Do what {'their details say' if several else 'its detail says'} (docs/gates.md).", None)
     if "more steps" in facts.failed_gates and facts.setting("evaluation.suite") == "quick":
@@ -49,16 +49,14 @@ def not_robust(facts: Facts) -> AdviceRecord | None:
     if smaller is not None:
         held = smaller.robust_acc.value
         seen = (
-            f"The hardened model keeps {percent(held)} of the test images at eps "
-            f"{format_ratio(smaller.eps)}, but {percent(facts.robust.value)} at {facts.threat.label}: "
-            "that is too much for it."
+            f"Robust accuracy of the hardened model is {percent(held)} at eps {format_ratio(smaller.eps)}, "
+            f"but {percent(facts.robust.value)} at {facts.threat.label}, which is too large for it."
         )
-        remedy = Remedy("Harden within the smaller one first.", smaller_eps(smaller.eps))
+        remedy = Remedy("Harden at the smaller eps first.", smaller_eps(smaller.eps))
         return advise("eps_too_large", seen, remedy, values | {"eps": smaller.eps, "robust_at_eps": held})
     if value > facts.chance and interval.low > facts.chance:
         seen = (
-            f"Balanced robust accuracy of the hardened model is only {percent(value)} at "
-            f"{facts.threat.label}."
+            f"The hardened model's balanced robust accuracy is only {percent(value)} at {facts.threat.label}."
         )
         return advise("not_robust", seen, _of_hardening(facts), values)
     seen = (
@@ -112,7 +110,7 @@ def clean_lost(facts: Facts) -> AdviceRecord | None:
     if lost <= MAX_LOST or p >= LEVEL:
         return None
     seen = (
-        f"Hardening took {points(lost)} of balanced clean accuracy, from {percent(plain.balanced_acc)} to "
+        f"Hardening cost {points(lost)} of balanced clean accuracy, from {percent(plain.balanced_acc)} to "
         f"{percent(facts.balanced_acc)} ({p_value(p)})."
     )
     values = {"plain_balanced_acc": plain.balanced_acc, "balanced_acc": facts.balanced_acc, "p": p}
@@ -128,15 +126,15 @@ def _of_hardening(facts: Facts) -> Remedy:
         facts.setting("schedule.kind") == "head_only" or facts.setting("model.adapter") is not None
     )
     if trains_little:
-        words = "What trains little hardens little: train all layers."
+        words = "Training few parameters hardens little: train all layers."
         if facts.setting("model.adapter") is not None:
             return Remedy(words, "--set model.adapter=null")
         return Remedy(words, assign(schedule__kind="full"))
     if facts.setting("objective.adversary.eps_schedule.kind") == "constant":
-        words = "Let the attack in training grow from nothing to its full size."
+        words = "Ramp the training attack up from 0 to its full eps."
         return Remedy(words, assign(objective__adversary__eps_schedule__kind="ramp"))
     assert facts.threat is not None
-    return Remedy("Harden within half the eps first.", smaller_eps(facts.threat.eps / 2))
+    return Remedy("Harden at half the eps first.", smaller_eps(facts.threat.eps / 2))
 
 
 def _p_of_pair(one: Facts, other: Facts, name: str) -> float:

@@ -23,7 +23,7 @@ def p_value(p: float) -> str:
 
 def better_than(value: float, bar: float) -> str:
     """What to say of a ``value`` whose interval reaches down to ``bar``."""
-    return "no better than" if value <= bar else "not surely better than"
+    return "no better than" if value <= bar else "not significantly better than"
 
 
 def named(names: Sequence[str]) -> str:

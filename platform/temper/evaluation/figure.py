@@ -44,7 +44,7 @@ def draw_figure(evaluation: Evaluation, examples: Sequence[Example], name: str, 
     for row, example in enumerate(examples):
         _draw_example(figure, row, example)
     if not examples:
-        figure.text(0.3, 0.5, "none of the kept images fell to an attack", ha="center", size=10)
+        figure.text(0.3, 0.5, "no kept image was fooled by an attack", ha="center", size=10)
     _draw_classes(_axes(figure, PANEL_LEFT, HEADER, PANEL_WIDTH, bars), bars, evaluation)
     if curve:
         _draw_curve(_axes(figure, PANEL_LEFT, HEADER + bars + BETWEEN, PANEL_WIDTH, curve), evaluation)

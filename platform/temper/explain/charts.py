@@ -38,9 +38,9 @@ def importance_chart(found: Importance, metric: str) -> Chart | None:
 
 def _importance_layers(bars: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     place = {"field": "name", "type": "nominal", "sort": [bar["name"] for bar in bars], "title": None}
-    title = "rise of the squared error, as a share of the metric's variance"
+    title = "increase in squared error, as a share of the metric's variance"
     shown = tooltip(
-        ("path", "parameter"), ("share", "share"), ("low", "less one error"), ("high", "plus one error")
+        ("path", "parameter"), ("share", "share"), ("low", "minus one error"), ("high", "plus one error")
     )
     return [
         {

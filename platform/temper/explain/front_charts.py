@@ -168,9 +168,9 @@ def proxy_chart(trials: Sequence[Trial], metric: str) -> Chart | None:
         return None
     return Chart(
         {"layer": _proxy_layers(points, f"validation: {_name(metric)}, %")},
-        title="The cheap metric against the whole suite",
+        title="The cheap metric against the suite",
         description=(
-            f"{len(points)} models that met the suite, with 95 % intervals; on the dashed line both agree."
+            f"{len(points)} models under the suite, with 95 % intervals; on the dashed line both agree."
         ),
     )
 

@@ -39,7 +39,7 @@ class Gathered:
     space: Mapping[str, Any]
     """Empty where it cannot be read."""
     evaluations: Mapping[str, EvaluationRecord]
-    """Of the trials that met the suite."""
+    """Of the trials that were evaluated with the suite."""
     problems: list[str]
     """What could not be read, for people."""
 

@@ -30,7 +30,7 @@ class SweepReport(Spec):
     hypervolume: float | None
     importance: Importance
     proxy: ProxyAgreement | None
-    """``None`` where no model met the suite."""
+    """``None`` where no model was evaluated with the suite."""
     best: list[BestRecipe]
     problems: list[str]
     """What could not be read."""

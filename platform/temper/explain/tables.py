@@ -16,7 +16,7 @@ def to_markdown(report: SweepReport) -> str:
         f"# Sweep {escape_markdown(report.name)}",
         "",
         " ".join(line for line in totals if line),
-        f"Searched by {escape_markdown(report.metric)}. All accuracies in percent.",
+        f"The search maximises {escape_markdown(report.metric)}. Accuracies are in percent.",
         "",
         *(f"- Warning: {escape_markdown(problem)}" for problem in report.problems),
         *([""] if report.problems else []),

@@ -19,7 +19,7 @@ def ended(report: SweepReport) -> str:
     ]
     text = f"{plural(totals.num_trials, 'trial')} ended: {joined(parts)}."
     if not report.is_ended:
-        return f"{text} The sweep still runs, or was cut short: there is no sweep.json yet."
+        return f"{text} The sweep is running or was interrupted: it has no sweep.json yet."
     return text if report.is_complete else f"{text} Time ran out before all planned trials were run."
 
 
@@ -32,7 +32,7 @@ def spent(report: SweepReport) -> str:
     )
     num = sum(trial.suite is not None for trial in report.trials)
     if num:
-        text += f"; {plural(num, 'model')} met the whole suite, which took {duration(totals.evaluate_s)}"
+        text += f"; evaluating {plural(num, 'model')} with the suite took {duration(totals.evaluate_s)}"
     return f"{text}."
 
 
@@ -43,11 +43,11 @@ def saved(report: SweepReport) -> str | None:
         return None
     text = (
         f"Stopping {plural(totals.num_stopped, 'trial')} early saved an estimated {100 * totals.saved:.0f} % "
-        f"of the passes: {count(totals.passes)} in place of {count(totals.full_passes)} for every trial in "
-        "full, if the epochs that were not run cost what those before them did"
+        f"of the passes: {count(totals.passes)} instead of {count(totals.full_passes)} for every trial in "
+        "full, assuming that an epoch that was not run costs as much as those before it"
     )
     if totals.num_unknown:
-        text += f"; of {plural(totals.num_unknown, 'stopped trial')} that is not known"
+        text += f"; for {plural(totals.num_unknown, 'stopped trial')} the saving is unknown"
     return f"{text}."
 
 
@@ -56,12 +56,12 @@ def front(report: SweepReport) -> str:
     if len(report.objectives) < 2:
         return "There is no front: fewer than two objectives were measured."
     if not report.front:
-        return "There is no front yet: no trial of the search has finished with all objectives measured."
+        return "There is no front yet: no finished trial has all objectives measured."
     names = joined([objective(name) for name in report.objectives])
     size = len(report.front)
     text = (
-        f"Of the finished trials, {size} {'is' if size == 1 else 'are'} on the Pareto front of {names} in "
-        "validation: no other is at least as good in all and better in one."
+        f"{size} of the finished trials {'is' if size == 1 else 'are'} on the Pareto front of {names} on "
+        "validation images: no other trial is at least as good in all of them and better in one."
     )
     if report.hypervolume is not None:
         text += f" Hypervolume {report.hypervolume:.3f}: the share of the unit cube that the front dominates."
@@ -74,10 +74,10 @@ def agreement(report: SweepReport) -> str | None:
     if proxy is None:
         return None
     return (
-        f"The search went by {objective(report.metric)} in validation. Over the "
-        f"{plural(proxy.num_models, 'model')} that met the suite, that and robust accuracy under the suite "
-        f"agree with Kendall's tau-b {proxy.kendall:.2f} and Spearman's rho {proxy.spearman:.2f} "
-        "(1: the same order, 0: unrelated, -1: the reverse)."
+        f"The search compared trials by {objective(report.metric)} on validation images. Over the "
+        f"{plural(proxy.num_models, 'model')} evaluated with the suite, its rank correlation with robust "
+        f"accuracy under the suite is {proxy.kendall:.2f} (Kendall's tau-b) and {proxy.spearman:.2f} "
+        "(Spearman's rho); 1: the same order, 0: unrelated, -1: the reverse."
     )
 
 
@@ -89,10 +89,10 @@ def importance_told(report: SweepReport) -> str:
     assert found.explained is not None
     return (
         f"Increase in a random forest's out-of-bag error for {objective(report.metric)} when a parameter's "
-        "values are permuted; about 0 for what does not matter. Lines show "
-        f"one standard error over {plural(found.num_trials, 'trial')}. The forest explains "
-        f"{100 * max(0.0, found.explained):.0f} % of the variance. Stopped trials count with the best that "
-        "they reached."
+        "values are permuted; about 0 for a parameter that does not matter. Lines show one standard error "
+        f"over {plural(found.num_trials, 'trial')}. The forest explains "
+        f"{100 * max(0.0, found.explained):.0f} % of the variance. Stopped trials count with the best value "
+        "that they reached."
     )
 
 

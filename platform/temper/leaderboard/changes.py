@@ -131,7 +131,7 @@ def _changes_of(before: OldBoard | None, after: Board | None) -> Iterator[Change
     assert board is not None
     title = board_title(board)
     old, new = _by_identity(before), _by_identity(after)
-    note = "" if before and after else "a board of its own" if after else "the board is gone"
+    note = "" if before and after else "new board" if after else "the board is gone"
     for key in {**new, **old}:
         yield _change(title, old.get(key), new.get(key), note)
 
@@ -191,7 +191,7 @@ def _note(old: OldEntry | None, new: Entry | None) -> str:
     if (old.rank is None) != (new.rank is None):
         parts.append("ranked now" if new.rank else f"{new.status}: {'; '.join(new.reasons)}")
     if old.recipe_hash != new.recipe_hash:
-        parts.append("another recipe")
+        parts.append("different recipe")
     if abs(old.robust_acc - new.robust_acc) <= 1e-9 and not parts:
-        parts.append("the same numbers, among others")
+        parts.append("same numbers; other models changed")
     return "; ".join(parts)

@@ -24,7 +24,7 @@ SCHEDULES = {
     "gradual": "one layer group after the other, from the head down",
     "lp_ft": "first the head, then all layers",
     "roli": "first the head, hardened, then all layers",
-    "twins": "twins, one with still BatchNorm statistics",
+    "twins": "twins, one with frozen BatchNorm statistics",
 }
 ADVERSARIES = {
     "patch": "adversarial patches at random places",
@@ -77,7 +77,7 @@ def describe_method(record: EvaluationRecord) -> str:
     what = f" ({SCHEDULES[kind]})" if kind in SCHEDULES else ""
     trains = f"its {record.model.adapter} adapter" if record.model.adapter else "its weights"
     parts = [
-        f"{backbone}, moved to {record.data.name} by training {trains} with the schedule "
+        f"{backbone}, transferred to {record.data.name} by training {trains} with the schedule "
         f"{describe_schedule(recipe.get('schedule'))}{what}",
         _hardening(objective.get("adversary")),
     ]

@@ -35,11 +35,13 @@ def read_answers(path: Path, record: EvaluationRecord) -> Answers | None:
     if not file.is_file():
         return None
     if sha256_of(file) != named.sha256:
-        raise RecordError(f"{file.name} is not the file that the record was written with (other SHA-256)")
+        raise RecordError(
+            f"{file.name} is not the file that the record was written with (the SHA-256 differs)"
+        )
     columns = read_columns(file, COLUMNS)
     rows, correct, robust = columns["row"], columns["correct"], columns["robust"]
     if correct.dtype != bool or robust.dtype != bool or len(np.unique(rows)) != len(rows):
-        raise RecordError(f"{file.name} is not a table with one line for each image")
+        raise RecordError(f"{file.name} is not a table with one row per image")
     _check_counts(record, int(correct.sum()), int(robust.sum()), len(rows))
     order = np.argsort(rows, kind="stable")
     images = hashlib.sha256(rows[order].tobytes() + columns["label"][order].tobytes()).hexdigest()

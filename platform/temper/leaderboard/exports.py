@@ -122,10 +122,10 @@ def _md_reason(entry: Entry) -> str:
 def _md_changes(changes: Changes) -> list[str]:
     lines = [f"## Since {escape(changes.since[:10])}", ""]
     if not changes.changes:
-        return [*lines, f"Nothing changed; {changes.num_same} models are where they were.", ""]
+        return [*lines, f"All {changes.num_same} models are unchanged.", ""]
     lines += ["| | model | board | rank | robust % | note |", "|---|---|---|---|---|---|"]
     lines += [_md_change(change) for change in changes.changes]
-    return [*lines, "", f"{changes.num_same} models are where they were.", ""]
+    return [*lines, "", f"{changes.num_same} models are unchanged.", ""]
 
 
 def _md_change(change: Change) -> str:

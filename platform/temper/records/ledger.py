@@ -27,7 +27,7 @@ class LedgerRow(Spec):
 
 
 class ProxyAgreement(Spec):
-    """How well the metric that the sweep searched by ranks the models that met the whole suite."""
+    """How well the metric that the sweep searched by ranks the models that were evaluated with the suite."""
 
     num_models: int
     kendall: float
@@ -48,7 +48,7 @@ class SweepRecord(Spec):
     num_stopped: int
     num_failed: int
     finalists: list[str]
-    """Trials that met the whole suite, the baseline among them; best first by the metric."""
+    """Trials that were evaluated with the suite, the baseline among them; best first by the metric."""
     best: str | None
     seconds: float
     """Of all sessions together."""

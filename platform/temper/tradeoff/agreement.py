@@ -14,7 +14,7 @@ LEAST_KENDALL: Final = 0.4
 
 ADVICE: Final = (
     "validate with more steps (validation.steps) or more images, and raise the space's finalists so that "
-    "more models meet the suite"
+    "more models are evaluated with the suite"
 )
 
 
@@ -40,17 +40,17 @@ def _warning(a: np.ndarray, b: np.ndarray, kendall: float) -> str | None:
     if len(a) < LEAST_MODELS:
         met = "1 model" if len(a) == 1 else f"{len(a) or 'no'} models"
         return (
-            f"{met} met the suite, too few to judge the cheap metric by: raise the space's finalists to "
-            f"{LEAST_MODELS} or more"
+            f"{met} evaluated with the suite: too few to judge the cheap metric by; raise the space's "
+            f"finalists to {LEAST_MODELS} or more"
         )
     for values, name in ((a, "validation metric"), (b, "robust accuracy under the suite")):
         if np.ptp(values) == 0:
             return (
-                f"the {name} is the same for all {len(a)} models, so there is no order to agree on: {ADVICE}"
+                f"the {name} is the same for all {len(a)} models, so there is no order to compare: {ADVICE}"
             )
     if kendall < LEAST_KENDALL:
         return (
-            f"the cheap metric orders models unlike the suite (Kendall's tau {kendall:.2f}, below "
+            f"the cheap metric ranks models differently from the suite (Kendall's tau {kendall:.2f}, below "
             f"{LEAST_KENDALL}), so better models may have been stopped or passed over: {ADVICE}"
         )
     return None

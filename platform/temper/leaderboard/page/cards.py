@@ -58,9 +58,9 @@ def limits_of(board: Board, entry: Entry, record: EvaluationRecord) -> list[str]
     """What the numbers do not say."""
     points = 100 * max(entry.robust_high - entry.robust_acc, entry.robust_acc - entry.robust_low)
     return [
-        f"Robust accuracy is an upper bound: the attacks of the suite {board.suite} found no more. "
-        f"It is about {board.threat.label} alone and says nothing of other changes.",
-        f"{board.num_images} test images: the true value may lie {points:.1f} points away, "
+        f"Robust accuracy is an upper bound: attacks stronger than the suite {board.suite} may find more. "
+        f"It holds for {board.threat.label} alone and says nothing about other changes.",
+        f"With {board.num_images} test images, the true value may be {points:.1f} points away, "
         "and images from another source may do worse.",
         *_conditional_limits(entry, record),
     ]
@@ -72,15 +72,16 @@ def _conditional_limits(entry: Entry, record: EvaluationRecord) -> Iterator[str]
         (not record.others, lambda: "No other threat model was measured."),
         (
             entry.status == "no outcomes",
-            lambda: (
-                "The outcomes of single images are missing, so this model was ranked by its totals alone."
-            ),
+            lambda: "Per-image outcomes are missing, so this model was ranked by its totals alone.",
         ),
-        (entry.status == "ok", lambda: "Nobody has verified the record with its model and its images here."),
+        (
+            entry.status == "ok",
+            lambda: "The record has not been verified here with its model and its images.",
+        ),
         (bool(record.per_class) and min(entry.per_class.values()) == 0, lambda: _fallen(entry)),
         (
             record.source is not None and record.source_acc is None,
-            lambda: "What is left of the source task is unknown.",
+            lambda: "The accuracy left on the source task is unknown.",
         ),
     )
     return (say() for applies, say in rules if applies)
@@ -89,7 +90,7 @@ def _conditional_limits(entry: Entry, record: EvaluationRecord) -> Iterator[str]
 def _fallen(entry: Entry) -> str:
     names = [name for name, value in entry.per_class.items() if value == 0]
     more = " and others" if len(names) > 5 else ""
-    return f"Under attack no image of {', '.join(names[:5])}{more} stays right."
+    return f"Under attack, no image of {', '.join(names[:5])}{more} is classified correctly."
 
 
 def _curve(board: Board, entry: Entry) -> Markup | None:

@@ -1,9 +1,9 @@
-"""Validation beside training: Ray Train's asynchronous validation, and the rest once training has ended.
+"""Validation during training: Ray Train's asynchronous validation, and what is left of it after training.
 
-Ray Train validates what was reported with a checkpoint, one epoch at a time, while its workers go on. It ends
-a run only when every validation has been tried, after it has let the workers go. What it does not do is why
-the answers go through the run folder: it swallows a validation's error, forgets what was under way when the
-run is begun again under a new name, and hands metrics to nobody but the caller of ``fit`` (Ray 2.60, read).
+Ray Train validates reported checkpoints, one epoch at a time, while its workers train on. It ends a run only
+when every validation has been tried, after it has released the workers. The metrics go through the run folder,
+because Ray swallows a validation's error, forgets running validations when the run restarts under a new name,
+and returns metrics only to the caller of ``fit`` (Ray 2.60, read).
 """
 
 import tempfile
@@ -35,9 +35,9 @@ class AsyncValidation:
     decoded: dict[str, Any]
 
     def __call__(self, checkpoint: Any = None, *, epoch: int | None = None) -> dict[str, float]:
-        """Answer for every waiting epoch up to ``epoch``, and return the answer on it.
+        """Validate every waiting epoch up to ``epoch``, and return the metrics of that one.
 
-        ``checkpoint`` is Ray's, and only says the same.
+        ``checkpoint`` is Ray's, and not needed.
         """
         quiet_ray()
         if epoch is None:  # nobody else writes the run folder
@@ -58,7 +58,7 @@ class AsyncValidation:
 
 
 def resources(recipe: Recipe, is_shared: bool) -> dict[str, Any]:
-    """What the task that validates asks Ray for.
+    """Resources of the validation task.
 
     A CPU (and a GPU) of its own where the cluster has them beside the workers. Else nothing, and it shares
     theirs: a task that waits for what training holds would validate only when training has ended. The same
@@ -82,7 +82,7 @@ def resources(recipe: Recipe, is_shared: bool) -> dict[str, Any]:
 
 
 def report_epoch(metrics: dict[str, Any], epoch: int | None) -> None:
-    """Report to Ray Train from a worker, and ask for the validation of ``epoch`` if it was put aside here."""
+    """Report to Ray Train from a worker, and request validation of ``epoch`` if it was deferred here."""
     import ray.train
 
     if epoch is None:
@@ -99,11 +99,11 @@ def report_epoch(metrics: dict[str, Any], epoch: int | None) -> None:
 
 
 def validate_rest(validation: AsyncValidation, is_shared: bool) -> TrainState:
-    """Validate what still waits when nobody trains any more, and take in the answers.
+    """Validate the outstanding epochs after training, and read the answers.
 
     Raises:
         TemperError: a validation failed.
-        CheckpointError: an epoch cannot be validated, for its weights are gone.
+        CheckpointError: an epoch cannot be validated, because its weights are gone.
     """
     import ray
 

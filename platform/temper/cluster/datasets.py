@@ -47,7 +47,7 @@ def decode_splits(recipe: Recipe, data: OpenData, *, with_ray: bool) -> dict[str
 def build_train_data(
     recipe: Recipe, data: OpenData, decoded: dict[str, Any], *, rank: int = 0, world_size: int = 1
 ) -> TrainData:
-    """The feed of one rank, from what ``decode_splits`` returned."""
+    """The training data of one rank, from what ``decode_splits`` returned."""
     images = {name: _resolve(value) for name, value in decoded.items() if name.endswith("/train")}
     num_shares = max(recipe.workers.num_shares, world_size)
 

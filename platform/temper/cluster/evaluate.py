@@ -28,8 +28,8 @@ def evaluate_run(
 ) -> EvaluationRecord:
     """Evaluate the best checkpoint of the run folder ``path`` on its test split.
 
-    The record and the outcomes go into ``out``, or beside the checkpoint. An interrupted evaluation goes on
-    where it was.
+    The record and the outcomes go into ``out``, or beside the checkpoint. An interrupted evaluation
+    resumes.
 
     Raises:
         CheckpointError: no finished run here.
@@ -60,7 +60,7 @@ def evaluate_external(
 def evaluate(
     open_target: Callable[[], EvaluationTarget], out: Path | None, on_progress: OnProgress | None = None
 ) -> EvaluationRecord:
-    """The record of whatever ``open_target`` opens; written into ``out``, where one is given.
+    """Evaluate what ``open_target`` opens; the record is written into ``out`` if given.
 
     Raises:
         TemperError: as ``evaluate_target``.
@@ -71,10 +71,10 @@ def evaluate(
 def attack(
     target: EvaluationTarget, store: ChunkStore | None, on_progress: OnProgress | None
 ) -> ChunkOutcome:
-    """Ask and attack ``target`` in this process, or on as many of Ray as its settings say: the same outcome.
+    """Classify and attack ``target`` here, or in as many Ray processes as its settings say: the same outcome.
 
     Raises:
-        TemperError: the model does not answer with logits, cannot be opened on a worker, or is another there.
+        TemperError: the model does not answer with logits, cannot be opened on a worker, or differs there.
     """
     if target.settings.num_workers > 0:
         start_ray()

@@ -36,7 +36,7 @@ class ChunkWorker:
 
     @cached_property
     def _opened(self) -> tuple[EvaluationTarget, LabelledImages, Tensor]:
-        """Opened by the first task: an error in there comes back as it is, one in ``__init__`` does not."""
+        """Opened by the first task: Ray returns an error in a task as it is, but not one in ``__init__``."""
         target = self._opener()
         _ = target.source  # before it is asked
         return target, *prepare(target.test.images, target.test.labels, self._plan)
@@ -54,7 +54,7 @@ class ChunkWorker:
 def evaluate_on_actors(
     target: EvaluationTarget, *, store: ChunkStore | None, on_chunk: OnChunk | None = None
 ) -> ChunkOutcome:
-    """What ``evaluate_images`` would find, from as many processes as its settings say, whichever dies.
+    """The result of ``evaluate_images``, from as many processes as its settings say, even if some die.
 
     Chunks that ``store`` has are not repeated.
 
@@ -109,7 +109,7 @@ def _start(shared: Any, target: EvaluationTarget, count: int) -> list[Any]:
 
 
 def _work_off(actors: list[Any], waiting: list[int], keep: Callable[[int, ChunkOutcome], None]) -> None:
-    """Hand chunks to whichever actor is free, and keep what comes back."""
+    """Give chunks to free actors, and keep the results."""
     import ray
 
     queue, running = list(waiting), {}

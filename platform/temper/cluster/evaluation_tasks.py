@@ -15,7 +15,7 @@ from temper.storage import SMALL, fetched, portable
 def evaluate_all(
     runs: Sequence[RunFolder], recipe: Recipe, on_done: Callable[[int], None] | None = None
 ) -> None:
-    """Evaluate runs side by side, each as a task of its own; those with a record are left as they are."""
+    """Evaluate runs in parallel, each in its own task; runs with a record are skipped."""
     import ray
 
     for run in runs:
@@ -33,7 +33,7 @@ def evaluate_all(
 def evaluate_on_cluster(
     run: Path, overrides: dict[str, Any] | None = None, out: Path | None = None, *, verbose: bool = False
 ) -> EvaluationRecord:
-    """Evaluate one run where the cluster has what its recipe asks for, not on the node that asks."""
+    """Evaluate one run as a task, on any node with the resources that its recipe asks for."""
     start_ray(verbose=verbose)
     recipe = load_recipe(RunFolder(fetched(run, names=SMALL)).recipe, overrides)
     task = _evaluation_task(recipe).remote(portable(run), overrides, out=out)

@@ -1,4 +1,4 @@
-"""Hearing of epochs that end in other processes, by following ``metrics.jsonl``."""
+"""Following ``metrics.jsonl`` for epochs that end in other processes."""
 
 import json
 import threading
@@ -40,7 +40,7 @@ def _follow(path: Path, on_epoch: Callable[[Mapping[str, Any]], None], stop: thr
 
 
 def _lines(path: Path) -> list[str]:
-    """The whole lines of the file; one that is still being written is left for later."""
+    """The complete lines of the file; a line that is still being written comes later."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")

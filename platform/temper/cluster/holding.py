@@ -1,4 +1,4 @@
-"""One process at a time in a folder of this machine. Addresses elsewhere are held by their mirror."""
+"""One process at a time in a local folder. Remote addresses are locked by their mirror."""
 
 import fcntl
 import os
@@ -15,10 +15,10 @@ POLL_S = 0.2
 
 @contextmanager
 def hold(lock: Path, what: str, *, patience_s: float = 0.0) -> Iterator[None]:
-    """Keep other processes out as long as the file ``lock`` is held; it goes with its owner.
+    """Keep other processes out while the file ``lock`` is held; it is released when its owner ends.
 
-    ``what`` the other process does is told after ``patience_s``, which is for owners that are about to end.
-    Folders that were made for it go again, where nothing else was written there.
+    The error says ``what`` the other process does, after ``patience_s`` for owners that are about to end.
+    Folders that were made for the lock are removed if nothing else was written there.
 
     Raises:
         CheckpointError: another process holds it.
@@ -45,7 +45,7 @@ def hold(lock: Path, what: str, *, patience_s: float = 0.0) -> Iterator[None]:
 
 
 def _take(lock: Path) -> IO[str] | None:
-    """The file, locked; ``None``: it is another's."""
+    """The locked file; ``None`` if another process holds it."""
     file = lock.open("w")
     with suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,7 +22,7 @@ from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_las
 
 BUSY = "training this run"
 PATIENCE_S = 20.0
-"""For a process that was told to end, or whose end has not been noticed everywhere."""
+"""For a process that was told to end, or whose end is not yet known everywhere."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,12 @@ def launch(
     on_epoch: OnEpoch | None = None,
     verbose: bool = False,
 ) -> TrainState:
-    """Train ``recipe`` into the run folder ``out``; an interrupted run goes on where it was.
+    """Train ``recipe`` into the run folder ``out``; an interrupted run resumes.
 
     ``pretrain`` is the run folder of the pretraining, where runs share one; ``None``: one inside ``out``.
 
     Raises:
-        TemperError: shards, weights or the folder are not usable, or the run cannot go on.
+        TemperError: shards, weights or the folder are not usable, or the run cannot be resumed.
     """
     lock = nullcontext() if is_remote(out) else hold(RunFolder(out).lock, BUSY, patience_s=PATIENCE_S)
     with lock:
@@ -68,7 +68,7 @@ def _launch(
 
 
 def claim(run: RunFolder, recipe: Recipe) -> None:
-    """See that ``run`` is free for ``recipe``, or holds an unfinished run of the same one.
+    """Check that ``run`` is free for ``recipe``, or holds an unfinished run of the same one.
 
     Raises:
         CheckpointError: it holds something else, or this run is finished already.
@@ -90,7 +90,7 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
 
 
 def refuse_former_batches(path: Path, state: TrainState | None, recipe: Recipe) -> None:
-    """See that the run of ``recipe`` in ``path`` does not go on with batches of another size.
+    """Check that the run of ``recipe`` in ``path`` does not resume with batches of another size.
 
     Raises:
         CheckpointError: it was begun by a version that counted ``data.batch_size`` for each worker.
@@ -107,7 +107,7 @@ def refuse_former_batches(path: Path, state: TrainState | None, recipe: Recipe) 
 
 
 def _begin(run: RunFolder, recipe: Recipe) -> None:
-    """See that nothing of another run lies in a folder where no epoch was saved to its end.
+    """Check that a folder without a completely saved epoch holds nothing of another run.
 
     Raises:
         CheckpointError: as ``claim``.
@@ -122,7 +122,7 @@ def _begin(run: RunFolder, recipe: Recipe) -> None:
 
 
 def check_model(recipe: Recipe, data: OpenData) -> None:
-    """Build the model, its phases and its evaluation once here, before workers are asked for.
+    """Build the model, its phases and its evaluation once here, before workers are requested.
 
     Raises:
         ModelError: weights that are missing, damaged, or of another backbone; an adapter that does not fit.
@@ -173,7 +173,7 @@ def start_probe(
     *,
     on_epoch: OnEpoch | None = None,
 ) -> Origin:
-    """What the run begins with: ``start``, and where it has learned something, the linear probe on it.
+    """The run's starting point: ``start`` and, if it has learned something, the linear probe on it.
 
     The probe is a run of its own in ``folder``, and is made there unless it is there already.
     """
@@ -207,7 +207,7 @@ def is_trained(folder: Path, recipe: Recipe) -> bool:
 
 
 def _labelled(on_epoch: OnEpoch | None, label: str, recipe: Recipe) -> OnEpoch | None:
-    """Tells of the epochs of a run that comes before the one that was asked for."""
+    """Reports the epochs of a run that precedes the requested one."""
     if on_epoch is None:
         return None
     told = on_epoch

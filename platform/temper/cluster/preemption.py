@@ -1,4 +1,4 @@
-"""What tells a run to save or to end: a signal, a node that will be taken away, another number of workers."""
+"""What makes a run save or end: a signal, a node that will be preempted, a new number of workers."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ from temper.records import RunFolder
 from temper.training import Action, Notice
 
 SAVE_AGAIN_S = 15.0
-"""Between saves on a node that will be taken away."""
+"""Between saves on a node that will be preempted."""
 
 
 @contextmanager
 def until_sigterm(run: RunFolder) -> Iterator[Notice]:
     """A notice that says ``STOP`` once this process has got SIGTERM, also in workers that ask ``run``.
 
-    Where somebody else handles the signal (Ray, in its own processes) it is left to them.
+    Where something else handles the signal (Ray, in its own processes), this does nothing.
     """
     got = threading.Event()
     _forget(run)
@@ -49,7 +49,7 @@ def _forget(run: RunFolder) -> None:
 
 
 class WorkerNotice:
-    """What a worker of Ray Train hears: of the driver's SIGTERM, of its controller, of nodes."""
+    """The notices that a Ray Train worker gets: the driver's SIGTERM, its controller's, its node's."""
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
@@ -89,6 +89,6 @@ def loop_that_can_be_asked() -> Iterator[None]:
 
 
 def ask_to_stop(limit_s: float) -> bool:
-    """Ask this process's loop to save and to end; whether it has, within ``limit_s``."""
+    """Ask this process's loop to save and end; return whether it did within ``limit_s``."""
     _asked.set()
     return _ended.wait(limit_s)

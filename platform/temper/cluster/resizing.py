@@ -1,4 +1,4 @@
-"""Lets workers save before their number changes."""
+"""Saving before the number of workers changes."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback, Worker
 from temper.cluster.preemption import ask_to_stop
 
 STOP_LIMIT_S = 60.0
-"""How long they may take to end a step and to save, before their number changes all the same."""
+"""How long workers may take to end a step and save before their number changes anyway."""
 
 
 class SaveBeforeResize(ControllerCallback, WorkerGroupCallback):  # type: ignore[misc]  # Ray's are untyped

@@ -1,4 +1,4 @@
-"""What the cluster has and may grow to, and how many runs fit on it at once."""
+"""Resources of the cluster, now and fully grown, and how many runs fit on it at once."""
 
 import os
 from dataclasses import dataclass

@@ -81,7 +81,7 @@ def _start(address: str, attempts: int, verbose: bool) -> None:
 
 
 def _knock(address: str) -> None:
-    """Say at once that nothing answers at ``HOST:PORT``; Ray itself tries for minutes, in silence."""
+    """Fail at once if nothing answers at ``HOST:PORT``; Ray itself tries for minutes, silently."""
     host, _, port = address.rpartition(":")
     if "/" in address or not (host and port.isdecimal()):
         return
@@ -95,7 +95,7 @@ def _knock(address: str) -> None:
 
 
 def _runtime_env() -> dict[str, Any] | None:
-    """What workers must know as their driver does: trials on other nodes choose GPUs, too."""
+    """Variables that workers need from their driver: trials on other nodes choose GPUs, too."""
     if not limits():
         return None
     return {"env_vars": {LIMITS: os.environ[LIMITS]}}
@@ -125,7 +125,7 @@ def result_of(reference: Any) -> Any:
     """What a task returned.
 
     Raises:
-        TemperError: the task's own, without Ray's account of where; or what became of its process.
+        TemperError: the task's own, without Ray's traceback; or how its process died.
     """
     import ray
 
@@ -136,7 +136,7 @@ def result_of(reference: Any) -> Any:
 
 
 def own_error(problem: Exception) -> TemperError:
-    """Our own error out of Ray's, or what became of the process that worked."""
+    """The original error inside Ray's, or an error that says how the process died."""
     cause = getattr(problem, "cause", None)
     if isinstance(cause, TemperError):
         return cause

@@ -183,15 +183,15 @@ def _pipeline(windows: Windows, world_size: int, positions: range, num_blocks: i
 
 
 STEP_S = 0.03
-"""At least, from step to step: a decoded window waits no longer for Ray to see it."""
+"""Least time from step to step; Ray notices a decoded window at most that late."""
 
 
 class Paced:
     """A pace for Ray Data's executor: one of ``DataContext.custom_execution_callback_classes``.
 
-    Where a stream is decoded faster than it is read, and the object store holds no more, Ray's loop (2.60)
-    finds results that it may not take yet, waits for nothing and begins anew at once. It is a thread of the
-    process that trains, and keeps Python's lock busy: an epoch took three times as long.
+    When decoding is faster than reading and the object store is full, Ray's loop (2.60) finds results that
+    it may not take yet and polls without waiting. It is a thread of the training process and holds Python's
+    lock: an epoch took three times as long.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the loop runs: in this process on one device, or on the workers of Ray Train."""
+"""The training loop in this process on one device, or on the workers of Ray Train."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ MAX_RESTARTS = 2
 RESIZE_INTERVAL_S = 60.0
 """Between two looks for room for more workers, where their number may change."""
 START_LIMIT_S = 30.0
-"""How long a changing number of workers may take to be placed, before Ray Train counts the nodes anew: it
+"""How long a changed number of workers may take to be placed before Ray Train counts the nodes again: it
 learns of a node's death later than its workers die.
 """
 
@@ -51,7 +51,7 @@ def run_here(
     origin: Origin,
     report: OnEpoch | None,
 ) -> TrainState:
-    """The loop in this very process, on one device."""
+    """The loop in this process, on one device."""
     use_gpu = recipe.workers.use_gpu
     device = "cuda" if use_gpu is True or (use_gpu == "auto" and torch.cuda.is_available()) else "cpu"
     with until_sigterm(run) as notice:
@@ -100,9 +100,9 @@ def run_on_workers(
     on_epoch: OnEpoch | None = None,
     callbacks: Sequence[Any] = (),
 ) -> TrainState:
-    """The loop on ``workers.num_workers`` processes of Ray Train, begun again where one of them dies.
+    """The loop on ``workers.num_workers`` processes of Ray Train, restarted if one of them dies.
 
-    An error of ours would only come back, so it ends the run at once (Ray's own retries know no difference).
+    Our own error would only come back, so it ends the run at once (Ray's retries do not tell them apart).
     ``on_epoch`` follows from this process; ``callbacks`` are Ray Train's own, of a trial of a sweep.
     """
     from temper.cluster.follow import follow_epochs
@@ -118,7 +118,7 @@ def run_on_workers(
 
 
 def _is_trained(run: RunFolder) -> bool:
-    """Whether there is nothing to do but to validate."""
+    """Whether only validation is left."""
     fetched(run.path, names=SMALL, without=RUNS_WITHIN)
     state = read_last(run)
     return state is not None and state.is_finished
@@ -141,7 +141,7 @@ def _fit(recipe: Recipe, validation: AsyncValidation, origin: Origin, callbacks:
 
 
 def _position(path: Path) -> tuple[int, int] | None:
-    """Epochs and steps of which the weights are saved."""
+    """Epochs and steps whose weights are saved."""
     run = RunFolder(fetched(path, names=SMALL, without=RUNS_WITHIN))
     state = read_last(run)
     if state is None:
@@ -207,7 +207,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
 
 @contextmanager
 def _shared_folder(path: Path, worker: Worker) -> Iterator[Path]:
-    """The run folder: the chief writes it, and the others begin with the same files."""
+    """The run folder: the chief writes it, and the others start with the same files."""
     if not worker.is_chief:
         worker.barrier()
         yield fetched(path, without=RUNS_WITHIN)
@@ -219,7 +219,7 @@ def _shared_folder(path: Path, worker: Worker) -> Iterator[Path]:
 
 
 def _own_error(problem: BaseException) -> TemperError | None:
-    """The worker's own error out of the layers that Ray has put around it; ``None`` if a process died."""
+    """The worker's own error inside Ray's; ``None`` if a process died."""
     found: BaseException | None = problem
     seen: set[int] = set()
     while found is not None and id(found) not in seen:

@@ -31,7 +31,7 @@ from temper.spec import Threat, dump_yaml
 from temper.storage import SMALL, fetched, mirrored, portable
 
 OnRun = Callable[[FoldRun, int, int], None]
-"""Called when a run has ended, with how many have and the number of all."""
+"""Called when a run has ended, with the numbers of ended and of all runs."""
 
 
 def crossval(
@@ -46,8 +46,8 @@ def crossval(
 ) -> CrossvalRecord:
     """Train and evaluate the recipe ``document`` on every target, fold and seed, side by side on Ray.
 
-    Runs that have a record in ``out`` are not repeated, unfinished ones go on; one that fails is recorded
-    with its error, and the others go on.
+    Runs with a record in ``out`` are not repeated, unfinished ones resume; a failed one is recorded with its
+    error, and the others continue.
 
     Raises:
         TemperError: what is no recipe, images that cannot be dealt into folds, a folder that is taken, a
@@ -86,7 +86,7 @@ def _crossval(
 
 
 def _check(folder: CrossvalFolder, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The runs that are still to do; refuses a folder that holds something else."""
+    """The outstanding runs; refuses a folder that holds something else."""
     if folder.record.exists():
         raise CheckpointError(
             f"{folder.record}: this cross-validation is finished, and its record is never overwritten; "

@@ -1,4 +1,4 @@
-"""What people see of a cross-validation: a plot and a table, from its record alone."""
+"""The plot and the table of a cross-validation, from its record alone."""
 
 import io
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def draw_plot(record: CrossvalRecord, path: Path) -> None:
 
 
 def _draw_legend(figure: Any, has_blocked: bool) -> None:
-    """What the shapes mean; colours are named where they are."""
+    """The legend of the shapes; colours are labelled at the means."""
     from matplotlib.lines import Line2D
 
     shapes = [
@@ -133,7 +133,7 @@ def _draw_mean(
 
 
 def _draw_blocked(axis: Any, runs: Sequence[FoldRun], seeds: Sequence[int]) -> None:
-    """Numbers that a gate does not trust: to be seen, but not to be counted."""
+    """Runs that a gate blocked: drawn, but not counted."""
     for measure in SERIES:
         places = [run.fold + _offset(run, seeds) for run in runs]
         values = [getattr(run, measure) for run in runs]

@@ -1,4 +1,4 @@
-"""What a cross-validation runs: every target, fold and seed with its recipe, before anything is started."""
+"""The runs of a cross-validation, planned before it starts: every target, fold and seed with its recipe."""
 
 import re
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class CrossvalSpec(Spec):
     targets: tuple[Place, ...] = ()
     """Folders of shards; none: the recipe's own target."""
     keep_test: bool = False
-    """Leave the official test images out of all folds."""
+    """Exclude the official test images from all folds."""
 
 
 @dataclass(frozen=True)

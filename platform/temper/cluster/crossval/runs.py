@@ -22,8 +22,8 @@ def side_by_side(
 ) -> Iterator[tuple[Any, str | None]]:
     """Call ``task`` with the arguments of every job, on the cluster; (key, error or ``None``) as each ends.
 
-    A task trains in its own process with what the recipe's worker asks for; or, where the recipe has workers
-    of Ray Train, it only waits for them, and so many run at once as fit.
+    A task trains in its own process with the resources of the recipe's worker. If the recipe has Ray Train
+    workers, the task only waits for them, and as many run at once as fit.
 
     Raises:
         SearchSpaceError: not even one fits on the cluster.
@@ -67,7 +67,7 @@ def pretrain_start(document: dict[str, Any], folder: Path) -> str | None:
 
 
 def train_and_evaluate(document: dict[str, Any], folder: Path, pretrain: Path | None) -> str | None:
-    """A task: what is still to do of one run. Its error, or ``None``."""
+    """A task: train and evaluate what is left of one run. Its error, or ``None``."""
     quiet_ray()
     RunFolder(local_path(folder)).error.unlink(missing_ok=True)
     error = _attempt(lambda: _finish(Recipe.model_validate(document), folder, pretrain))

@@ -1,4 +1,4 @@
-"""What the runs of a cross-validation say together: means, spreads and intervals."""
+"""The summary of a cross-validation's runs: means, spreads and intervals."""
 
 from collections.abc import Iterable, Sequence
 
@@ -27,7 +27,7 @@ def measure_spread(runs: Iterable[FoldRun], measure: str, test_to_train: float) 
 
 
 def summarise_target(shards: ShardSet, folds: Sequence[ShardSet], runs: Sequence[FoldRun]) -> TargetSummary:
-    """What the ``runs`` on one target have in common; ``folds`` are its images, fold by fold."""
+    """The summary of the ``runs`` on one target; ``folds`` are its images, fold by fold."""
     num_test = sum(len(fold.rows("test")) for fold in folds)
     num_train = sum(len(fold.rows("train")) for fold in folds)
     pool = np.concatenate([fold.rows("test") for fold in folds])

@@ -1,4 +1,4 @@
-"""Jobs: what is checked before a cluster is asked to do something, and following it from afar."""
+"""Jobs: checks before a command is sent to a cluster, and following it remotely."""
 
 from temper.cluster.jobs.checks import PlaceCheck, check_folder, check_head, check_storage
 from temper.cluster.jobs.folder import Parcel, pack

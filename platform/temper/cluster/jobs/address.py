@@ -1,4 +1,4 @@
-"""Where a head is, whether it answers there, and its errors in one line each."""
+"""The address of a head, whether it answers, and its errors in one line each."""
 
 import ipaddress
 import logging
@@ -28,7 +28,7 @@ def takes_anyone(address: str) -> bool:
     """Whether the head answers about jobs without any token: whoever reaches it may run code there.
 
     Raises:
-        JobError: it did not say. A head that is late may be one that takes anyone.
+        JobError: it did not answer: a slow head may be one that takes anyone.
     """
     try:
         with urllib.request.urlopen(f"{address}/api/jobs/", timeout=PATIENCE_S) as answer:  # noqa: S310  # checked
@@ -46,7 +46,7 @@ def takes_anyone(address: str) -> bool:
 
 
 def in_between(url: str) -> str:
-    """What to say of a proxy that stands between, named by its variable; empty where none does."""
+    """A note on the proxy in between, named by its variable; empty if there is none."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if urllib.request.proxy_bypass(host):
@@ -69,7 +69,7 @@ def is_near(address: str) -> bool:
 
 
 def quiet_job_client() -> None:
-    """Keep Ray's lines about every file and request out of what we say."""
+    """Silence Ray's lines about every file and request."""
     import ray.job_submission  # noqa: F401  # sets these levels as it is imported
 
     for name in TALKATIVE:
@@ -144,6 +144,6 @@ def plain_errors(url: str) -> Iterator[None]:
 
 
 def _short(problem: BaseException) -> str:
-    """The last line that says something: Ray repeats whole tracebacks of its head."""
+    """The last line with content: Ray repeats whole tracebacks of its head."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return (lines[-1] if lines else type(problem).__name__)[:300]

@@ -1,4 +1,4 @@
-"""What is looked at before a job starts; each failure is one error that says what to do."""
+"""Checks before a job starts; each failure is one error that says what to do."""
 
 import contextlib
 import json
@@ -22,21 +22,21 @@ NUM_LARGEST = 5
 PROBE_PATIENCE_S = 300.0
 """For the job that looks at the storage: its environment may have to be made first."""
 STOP_PATIENCE_S = 30.0
-"""For it to end when it is no longer wanted."""
+"""For that job to end after it was stopped."""
 RETURN_PATIENCE_S = 5.0
 """For what was deleted to come back."""
 
 
 @dataclass(frozen=True)
 class PlaceCheck:
-    """Something that was looked at, and what was found."""
+    """One check and its finding."""
 
     name: str
     found: str
 
 
 def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> PlaceCheck:
-    """Whether the folder is small enough, and free of keys.
+    """Check that the folder is small enough, and free of keys.
 
     Raises:
         UsageError: it is not.
@@ -62,7 +62,7 @@ def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> PlaceCheck:
 
 
 def check_head(head: Head) -> PlaceCheck:
-    """Whether the head asks for the token that it was given.
+    """Check that the head asks for the token that it was given.
 
     Raises:
         JobError: it asks for none, although it is not on this machine.

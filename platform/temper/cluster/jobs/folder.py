@@ -1,4 +1,4 @@
-"""What of the working folder would be sent: all but what .gitignore, .rayignore and excludes name."""
+"""The files of the working folder that are sent: all that .gitignore, .rayignore and excludes leave."""
 
 import logging
 import os
@@ -40,7 +40,7 @@ class Parcel:
         return wanted in self.files or any(name.startswith(f"{wanted}/") for name in self.files)
 
     def largest(self, count: int) -> list[tuple[str, int]]:
-        """What makes it large: files and folders at the top, the largest first, in bytes."""
+        """The largest files and folders at the top level, in bytes, largest first."""
         sizes: Counter[str] = Counter()
         for name, size in self.files.items():
             top, slash, _ = name.partition("/")
@@ -48,7 +48,7 @@ class Parcel:
         return sizes.most_common(count)
 
     def secrets(self) -> Iterator[tuple[str, str]]:
-        """Files that hold a key, and how that shows; never the key itself."""
+        """Files that hold a key, and how it was recognised; never the key itself."""
         known = [value.encode() for value in secrets_of()]
         for name, size in self.files.items():
             if PRIVATE_NAME.search(name.rpartition("/")[2]):
@@ -58,7 +58,7 @@ class Parcel:
 
 
 def pack(folder: Path, excludes: Sequence[str]) -> Parcel:
-    """What Ray would send of ``folder``, by Ray's own walk through it."""
+    """The files of ``folder`` that Ray would send, by Ray's own walk through it."""
     # Private to Ray, but its zip is made by the same function (2.60); a test compares with that zip.
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 

@@ -1,4 +1,4 @@
-"""Following a job from afar, also through a connection that breaks."""
+"""Following a job remotely, also over a connection that breaks."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from temper.cluster.jobs.head import Head, Job
 from temper.errors import JobError
 
 PATIENCE_S = 30.0
-"""For a head that does not answer, before it is given up."""
+"""How long a head may not answer before following gives up."""
 PAUSE_S = 0.3
 NUM_LAST_LINES = 20
 
@@ -16,7 +16,7 @@ NUM_LAST_LINES = 20
 def follow(
     head: Head, submission_id: str, write: Callable[[str], None], *, patience_s: float = PATIENCE_S
 ) -> Job:
-    """Hand each new piece of the job's log to ``write`` until the job is over; how it ended.
+    """Pass each new piece of the job's log to ``write`` until the job is over; return how it ended.
 
     Raises:
         JobError: the head has not answered for ``patience_s`` seconds.
@@ -39,9 +39,9 @@ def follow(
 
 
 async def _tail(head: Head, submission_id: str, num_seen: int, write: Callable[[str], None]) -> int:
-    """Write what comes after the first ``num_seen`` characters; how many there are now.
+    """Write what follows the first ``num_seen`` characters; return how many there are now.
 
-    Ray tells a log from its beginning each time, and closes the connection when the job is over.
+    Ray sends a log from its beginning each time, and closes the connection when the job is over.
     """
     import aiohttp
 
@@ -58,7 +58,7 @@ async def _tail(head: Head, submission_id: str, num_seen: int, write: Callable[[
 
 
 def wait_for_end(head: Head, job: Job, patience_s: float) -> Job:
-    """How the job is when it is over, or after ``patience_s`` seconds."""
+    """The job's state when it is over, or after ``patience_s`` seconds."""
     deadline = time.monotonic() + patience_s
     while not job.is_over and time.monotonic() < deadline:
         time.sleep(PAUSE_S)
@@ -67,5 +67,5 @@ def wait_for_end(head: Head, job: Job, patience_s: float) -> Job:
 
 
 def last_lines(log: str, count: int = NUM_LAST_LINES) -> list[str]:
-    """The last lines of a log that say something."""
+    """The last lines of a log that are not empty."""
     return [line for line in log.splitlines() if line.strip()][-count:]

@@ -82,12 +82,12 @@ class Head:
         raise JobError(f"{self.address}: no job {name!r}; jobs here: {known}")
 
     def look(self, submission_id: str) -> Job:
-        """How an attempt is now."""
+        """The state of an attempt."""
         with plain_errors(self.address):
             return _job_of(self.client.get_job_info(submission_id))
 
     def log(self, submission_id: str) -> str:
-        """All that it has said, as far as the head still has it."""
+        """Its whole log, as far as the head still has it."""
         with plain_errors(self.address):
             return str(self.client.get_job_logs(submission_id))
 
@@ -100,7 +100,7 @@ class Head:
         """Have the head forget a job that is over.
 
         Raises:
-            JobError: it still runs, or there is none.
+            JobError: it is still running, or there is none.
         """
         with plain_errors(self.address):
             self.client.delete_job(submission_id)
@@ -131,7 +131,7 @@ class Head:
     def start(
         self, submission_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]
     ) -> Job:
-        """Start any command in a folder that is sent. A head that has just come up is waited for."""
+        """Start any command in a folder that is sent. Waits for a head that has just come up."""
         deadline = time.monotonic() + AGENT_PATIENCE_S
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What a cluster's nodes can do with the paths of a job: run there, as a job of its own, before it.
+"""Checks what a cluster's nodes can do with the paths of a job; runs there as a small job before it.
 
 Every node that is up writes a file into ``out`` and looks for those of the others: storage that is not the
 same everywhere shows. It leaves nothing behind.
@@ -21,7 +21,7 @@ from temper.storage.objects import delete
 MARK = b"temper looks whether it can write here\n"
 
 PATIENCE_S = 60
-"""For a node's answer; one that is being taken away gives none."""
+"""For a node's answer; one that is being removed gives none."""
 STORAGE_S = 20
 """For S3 within it, so that a node that cannot reach it can still say so."""
 
@@ -97,7 +97,7 @@ def write_mark(out: str, name: str) -> str:
 
 
 def look_around(out: str, names: list[str], reads: dict[str, str]) -> dict[str, Any]:
-    """How many of the files of all nodes aren't seen from this one, and which paths can't be read."""
+    """How many files of all nodes this one does not see, and which paths it cannot read."""
     unread = {purpose: place for purpose, place in reads.items() if not _is_there(place)}
     return {"unseen": sum(not _is_there(f"{out}/{name}") for name in names), "unread": unread}
 

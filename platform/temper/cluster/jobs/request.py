@@ -1,4 +1,4 @@
-"""A job as it will be sent: a command of temper, the folder it runs in, and where its result goes."""
+"""A job before it is sent: a command of temper, the folder it runs in, and the place of its result."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ RUNTIME_ENV = Path("jobs/runtime_env.yaml")
 CODE = Path("platform/temper")
 """In a checkout."""
 PROBE_ANSWER = "temper-probe: "
-"""Begins the line in which the job that looks at the storage answers."""
+"""Prefix of the line in which the storage check answers."""
 ID_FORM = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 
 
@@ -81,5 +81,5 @@ def next_free(name: str, used: set[str]) -> str:
 
 
 def is_attempt(submission_id: str, name: str) -> bool:
-    """Whether it is what ``next_free`` would have called an attempt of ``name``."""
+    """Whether ``next_free`` would give this id to an attempt of ``name``."""
     return re.fullmatch(rf"{re.escape(name)}(-[0-9]+)?", submission_id) is not None

@@ -1,4 +1,4 @@
-"""Many trials of one recipe on Ray Tune: driven from a ledger of our own, so that anything can be resumed."""
+"""Many trials of one recipe on Ray Tune, driven by our own ledger, so that any sweep can be resumed."""
 
 from temper.cluster.sweep.driver import resume, sweep
 from temper.cluster.sweep.trial_store import Watch

@@ -38,7 +38,7 @@ def sweep(
     Raises:
         TemperError: a point that is no recipe, images that cannot be used, trials that do not fit on the
             cluster, a folder that is taken, or no trial that finished.
-        Interrupted: by Ctrl-C; ``resume`` goes on.
+        Interrupted: by Ctrl-C; ``resume`` continues.
     """
     with mirrored(out, without=RUNS_WITHIN) as place:
         return _sweep(SweepFolder(place), document, space, where, watch or Watch(), verbose)
@@ -76,12 +76,12 @@ def resume(
     watch: Watch | None = None,
     verbose: bool = False,
 ) -> SweepRecord:
-    """Go on with the sweep in ``out``: ended trials stay, begun ones continue from their last epoch.
+    """Resume the sweep in ``out``: ended trials stay, started ones resume from their last epoch.
 
     Nothing but the folder is needed. ``changes`` replaces ``samples`` or ``max_minutes`` of its space.
 
     Raises:
-        CheckpointError: no sweep here, or a process is at work on it.
+        CheckpointError: no sweep here, or another process is running it.
         TemperError: as ``sweep``.
     """
     with mirrored(out, without=RUNS_WITHIN) as place:
@@ -111,7 +111,7 @@ def _resume(
 
 
 def _check(trials: list[Trial]) -> OpenData:
-    """Refuse, before anything is started, what could not end well."""
+    """Refuse, before anything starts, what is bound to fail."""
     data = open_data(trials[0].recipe)
     checked: list[Any] = []
     for trial in trials:
@@ -133,7 +133,7 @@ def _finish(
     watch: Watch,
     verbose: bool,
 ) -> SweepRecord:
-    """Whatever is still to do."""
+    """Run what is left, and write the summary."""
     book = TrialStore(folder, space, recipe.resolved(), where)
     done = read_summary(folder)
     if done is not None and done.is_complete and book.is_finished:
@@ -179,7 +179,7 @@ def _run_trials(
 def _origins(
     book: TrialStore, name: str, data: OpenData, decoded: dict[str, Any], watch: Watch, verbose: bool
 ) -> dict[str, Origin]:
-    """What trials start from, by ``origin_key``: those that can be foreseen, trained once each.
+    """The starts of trials by ``origin_key``: those known in advance, each trained once.
 
     Probes, which belong to no single trial, are named after the sweep's recipe, ``name``.
     """

@@ -1,4 +1,4 @@
-"""What a sweep would cost: passes from its recipes, seconds from a few passes on this machine."""
+"""The estimated cost of a sweep: passes from its recipes, seconds from a few passes on this machine."""
 
 import time
 from collections.abc import Sequence

@@ -23,11 +23,11 @@ from temper.spec import dump_yaml
 from temper.training import read_state
 
 CARRIED = ("last", "checkpoint", "metrics.jsonl")
-"""What of a run folder goes over to another trial."""
+"""Files of a run folder that another trial takes over."""
 
 
 def mutable_values(space: SearchSpace, recipe: Recipe) -> dict[str, float]:
-    """What ``space`` lets a run change on its way, with its values in ``recipe``."""
+    """The parameters that ``space`` lets a run change during training, with their values in ``recipe``."""
     resolved, found = recipe.resolved(), {}
     for name in MUTABLE:
         node: Any = resolved if name in space.parameters else None
@@ -86,10 +86,10 @@ class Population(Sparing, PopulationBasedTraining):  # type: ignore[misc]  # Ray
 
 
 def take_over(config: Mapping[str, Any], run: RunFolder) -> Recipe:
-    """The recipe with which the trial goes on, after it has taken over what Tune hands it.
+    """The recipe with which the trial continues after taking over the state that Tune gives it.
 
     Raises:
-        CheckpointError: Tune hands nothing.
+        CheckpointError: Tune gives it none.
     """
     if not config.get("change"):
         return _own_recipe(config, run)
@@ -115,7 +115,7 @@ def take_over(config: Mapping[str, Any], run: RunFolder) -> Recipe:
 
 
 def _own_recipe(config: Mapping[str, Any], run: RunFolder) -> Recipe:
-    """That of the point, or, in a later session, that which the trial had come to."""
+    """The recipe of the point or, in a later session, the one that the trial had reached."""
     recipe = Recipe.model_validate(config["recipe"])
     if not (run.lineage.exists() and (run.last / "state.json").exists()):
         return recipe
@@ -129,7 +129,7 @@ def _own_recipe(config: Mapping[str, Any], run: RunFolder) -> Recipe:
 
 
 def _replace(run: RunFolder, source: Path, recipe: Recipe) -> None:
-    """Put what another trial had in the place of this one's, under the recipe that it goes on with."""
+    """Replace this trial's files by another's, under the recipe with which it continues."""
     for name in CARRIED:
         _remove(run.path / name)
         if (source / name).is_dir():
@@ -149,7 +149,7 @@ def _remove(path: Path) -> None:
 
 
 def hand_on(run: RunFolder, metrics: Mapping[str, Any]) -> None:
-    """Report an epoch together with all that another trial would need to go on from it."""
+    """Report an epoch with everything that another trial needs to continue from it."""
     with tempfile.TemporaryDirectory() as folder:
         for name in CARRIED:
             source = run.path / name

@@ -1,4 +1,4 @@
-"""What stops trials early: Ray Tune's schedulers, sparing the baseline and knowing earlier sessions."""
+"""Early stopping: Ray Tune's schedulers, sparing the baseline and knowing results of earlier sessions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ History = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def build_scheduler(space: SearchSpace, epochs: int, history: History) -> TrialScheduler:
-    """The scheduler that ``space`` asks for, with what trials of earlier sessions reached."""
+    """The scheduler that ``space`` asks for, with the results of trials of earlier sessions."""
     chosen = space.scheduler
     if isinstance(chosen, PopulationTraining):
         return Population(space, chosen, RUNG)
@@ -47,7 +47,7 @@ class SparingMedian(Sparing, MedianStoppingRule):  # type: ignore[misc]  # Ray's
 
 
 class SparingAsha(Sparing, ASHAScheduler):  # type: ignore[misc]
-    """ASHA among the trials; what they reached in earlier sessions counts as if it had been now."""
+    """ASHA among the trials; their results of earlier sessions count as if they were new."""
 
     def __init__(self, history: History, seed: int, **settings: Any) -> None:
         super().__init__(**settings)

@@ -24,14 +24,14 @@ from temper.search import PopulationTraining, Trial
 from temper.storage import SMALL, fetched, named, portable
 
 NESTED = {"cpu": 0, "memory": 1}
-"""What a trial asks for beside its workers: something, for Tune refuses nothing at all."""
+"""What a trial asks for beside its workers: Tune does not accept zero resources."""
 
 MAX_DEATHS = 2
-"""Times that a trial goes on after its process has died."""
+"""How often a trial resumes after its process has died."""
 
 
 class Halt(tune.Stopper):  # type: ignore[misc]  # Ray's classes are untyped
-    """Ends the session before its trials have: for want of time, or because someone asked for it."""
+    """Ends the session before its trials have ended: time is up, or Ctrl-C was pressed."""
 
     def __init__(self, deadline: float | None) -> None:
         self._deadline = deadline
@@ -103,7 +103,7 @@ def _names(book: TrialStore) -> list[str]:
 
 @contextmanager
 def _interruptible(halt: Halt) -> Iterator[None]:
-    """Let the first Ctrl-C end the session in order; a second one is as rude as ever."""
+    """Let the first Ctrl-C end the session in order; a second one interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What every scheduler of a sweep shares: by what trials are compared, and the baseline kept out."""
+"""What all schedulers of a sweep share: the value by which trials are compared, and sparing the baseline."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from temper.search import BASELINE
 RUNG = "rung_metric"
 """The value by which trials are compared, in every report."""
 FAILED = "failed"
-"""In the last report of a trial that cannot go on; the reason is in its ``error.txt``."""
+"""In the last report of a trial that cannot continue; the reason is in its ``error.txt``."""
 
 
 class Sparing:

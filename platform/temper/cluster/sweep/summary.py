@@ -1,4 +1,4 @@
-"""``sweep.json``: what a sweep amounts to."""
+"""``sweep.json``: the summary of a sweep."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from temper.tradeoff import rank_agreement
 
 
 def read_summary(folder: SweepFolder) -> SweepRecord | None:
-    """The summary of a sweep that came to its end; ``None`` where there is none, or none that can be read."""
+    """The summary of a sweep that has ended; ``None`` if there is none, or it cannot be read."""
     try:
         return SweepRecord.model_validate(read_json(folder.summary))
     except (OSError, ValueError):
@@ -55,7 +55,7 @@ def write_summary(book: TrialStore, recipe: Recipe, finalists: Sequence[str], se
 def _agreement(
     book: TrialStore, rows: Sequence[LedgerRow], finalists: Sequence[str]
 ) -> ProxyAgreement | None:
-    """Whether the cheap metric ranks the finalists as the suite does; of no use for other metrics."""
+    """How well the cheap metric ranks the finalists as the suite does; only for robust metrics."""
     if "robust" not in book.space.metric:
         return None
     metric = f"best/{book.space.metric}"

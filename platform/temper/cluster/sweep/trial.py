@@ -37,7 +37,7 @@ class Shared:
     origins: Mapping[str, Origin]
 
     def origin_of(self, recipe: Recipe, run: RunFolder) -> Origin:
-        """What ``recipe`` starts from; a start that nobody foresaw is trained here, for this trial alone."""
+        """The start of ``recipe``; if it was not known in advance, it is trained here for this trial alone."""
         from temper.cluster.launch import start_probe, start_weights
 
         known = self.origins.get(origin_key(recipe))
@@ -63,8 +63,8 @@ def start_key(recipe: Recipe) -> str:
 def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
     """Tune's trainable: train the trial's recipe and report every epoch.
 
-    An error of the trial's own is reported, not raised: Tune would try it again, and it would come back. The
-    process stays for the next trial, but for one whose GPU may be in disorder.
+    The trial's own error is reported, not raised: Tune would retry it, and it would come back. The process
+    stays for the next trial, unless its GPU may be in a bad state.
     """
     quiet_ray()
     path = SweepFolder(Path(folder)).trial(config["trial"]).path

@@ -1,4 +1,4 @@
-"""What a sweep keeps of itself on the disk: the points that were begun, and the ledger of ended trials."""
+"""The state of a sweep on disk: the points that were started, and the ledger of ended trials."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +32,7 @@ from temper.storage import publish
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what goes on."""
+    """Callbacks that report progress."""
 
     on_stage: Callable[[str], None] = lambda _stage: None
     """A new stage begins."""
@@ -55,7 +55,7 @@ class Begun(Spec):
 class TrialStore:
     """Which trials there are: those of earlier sessions that have not ended first, then new ones.
 
-    The same ``document`` and space on the same folder go on where anything was interrupted.
+    The same ``document`` and space in the same folder resume where the sweep was interrupted.
 
     Raises:
         RecordError: files of the folder that were changed by hand, or belong to another recipe.
@@ -119,7 +119,7 @@ class TrialStore:
 
     @property
     def known_trials(self) -> list[Trial]:
-        """Those that are known before the search chooses: all of a random or grid search."""
+        """Trials that are known in advance: all of a random or grid search."""
         planned = {trial.trial: self._named(trial) for trial in self._planned or []}
         return list((planned | self._trials).values())
 
@@ -202,7 +202,7 @@ def read_begun(folder: SweepFolder) -> list[Begun]:
 
 
 def mend_last_line(folder: SweepFolder) -> None:
-    """Drop what a crash left of a last line, so that the next one does not join it."""
+    """Drop a last line that a crash left incomplete, so that the next one does not join it."""
     for path in (folder.points, folder.ledger):
         if path.exists():
             text = path.read_bytes()

@@ -1,9 +1,9 @@
 """Validation during training: Ray Train's asynchronous validation, and what is left of it after training.
 
 Ray Train validates reported checkpoints, one epoch at a time, while its workers train on. It ends a run only
-when every validation has been tried, after it has released the workers. The metrics go through the run folder,
-because Ray swallows a validation's error, forgets running validations when the run restarts under a new name,
-and returns metrics only to the caller of ``fit`` (Ray 2.60, read).
+when every validation has been tried, after it has released the workers. Metrics go through the run folder,
+because Ray swallows a validation's error, forgets running validations when the run restarts under another
+name, and returns metrics only to the caller of ``fit`` (Ray 2.60, read).
 """
 
 import tempfile

@@ -37,7 +37,7 @@ class Shared:
     origins: Mapping[str, Origin]
 
     def origin_of(self, recipe: Recipe, run: RunFolder) -> Origin:
-        """The start of ``recipe``; if it was not known in advance, it is trained here for this trial alone."""
+        """The start of ``recipe``; one that was not known in advance is trained here, for this trial."""
         from temper.cluster.launch import start_probe, start_weights
 
         known = self.origins.get(origin_key(recipe))

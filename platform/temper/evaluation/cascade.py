@@ -1,4 +1,4 @@
-"""The cascade: attacks in turn on the images that still stand; per image, the worst case counts."""
+"""The cascade: attacks run in turn on the images that survive; per image, the worst case counts."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from temper.seeds import derive_seed
 from temper.spec import Threat
 
 OnProgress = Callable[[str, int, int, float], None]
-"""Called with the member, images done, images to do, and the robust accuracy so far."""
+"""Called with the member, the numbers of images done and in all, and the robust accuracy so far."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ def run_cascade(
     searches: SearchCache | None = None,
     on_progress: OnProgress | None = None,
 ) -> CascadeOutcome:
-    """Attack the images that stand in ``begun``, member after member; ``begun`` is added to and returned.
+    """Attack the images that stand in ``begun``, member by member; ``begun`` is updated and returned.
 
     ``among`` (N,) bool leaves the attacks to some of the images; ``searches`` has what members found for
     another eps of the same norm.
 
-    An attack's own word is no evidence: each returned image is checked against the threat model and
-    classified again here, by the model itself.
+    No attack is trusted: each returned image is checked against the threat model and classified again here,
+    by the model itself.
     """
     for member in members:
         turn = _Turn(model, member, data, begun, batching, among, searches, on_progress)
@@ -87,7 +87,7 @@ class _Turn:
         self.started = time.perf_counter()
 
     def attack_survivors(self, seed: int) -> None:
-        """All restarts; as soon as so few images stand that a batch holds all that is left, in one go."""
+        """All restarts; in one batch as soon as it holds all that is left."""
         for restart in range(self.member.restarts):
             survivors = (self.cascade.standing & self.among).nonzero().flatten()
             left = self.member.restarts - restart
@@ -120,7 +120,7 @@ class _Turn:
             self._judge(chosen, clean, part)
 
     def _judge(self, chosen: Tensor, clean: Tensor, perturbed: Tensor) -> None:
-        """Count only perturbations that obey the threat model and that we see fool the model."""
+        """Count only perturbations that obey the threat model and verifiably fool the model."""
         valid = is_valid(clean, perturbed, self.threat)
         perturbed = torch.where(valid.view(-1, 1, 1, 1), perturbed.clamp(0, 1), clean)
         with torch.no_grad():

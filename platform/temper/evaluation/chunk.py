@@ -23,7 +23,7 @@ from temper.seeds import derive_seed
 from temper.spec import Norm
 
 SEARCHED = 4
-"""Times eps: how far minimum norms are searched for."""
+"""Times eps: the largest minimum norm that is searched for."""
 
 
 def evaluate_chunk(
@@ -39,7 +39,7 @@ def evaluate_chunk(
     """Everything that ``plan`` asks for on chunk number ``index``, whose images are ``data``.
 
     ``rows`` (N,) int64: the images' own numbers; ``kept`` (N,) bool: those whose adversarial examples are
-    kept. The model is held still and left exactly as it was.
+    kept. The model is frozen meanwhile and restored exactly.
     """
     started = time.perf_counter()
     few = data.images[: min(8, plan.batch_size)].to(device).float() / 255
@@ -140,7 +140,7 @@ def _run(
 def answer_clean(
     model: CountedModel, data: LabelledImages, batch_size: int, device: torch.device
 ) -> CleanOutcome:
-    """The model's answers to the images as they are."""
+    """The model's answers to the clean images."""
     parts = []
     for start in range(0, len(data.images), batch_size):
         logits, finite = model.answer(data.images[start : start + batch_size].to(device).float() / 255)

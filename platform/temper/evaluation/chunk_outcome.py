@@ -1,4 +1,4 @@
-"""What was found on a part of the images, and how parts become the whole."""
+"""Outcomes on a part of the images, and joining the parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ MEMBER_TENSORS = ("attacked", "fooled", "prediction", "distance")
 
 @dataclass
 class MemberOutcome:
-    """What one member did to each of the N images."""
+    """The outcome of one member on each of the N images."""
 
     name: str
     settings: dict[str, Any]
@@ -37,7 +37,7 @@ class MemberOutcome:
 
 @dataclass
 class CascadeOutcome:
-    """What a suite did within one threat model."""
+    """The outcome of a suite within one threat model."""
 
     threat: Threat
     suite: str
@@ -141,7 +141,7 @@ class CascadeOutcome:
 
 @dataclass
 class CleanOutcome:
-    """How the model answers to the images as they are."""
+    """The model's answers to the clean images."""
 
     labels: Tensor
     """(N,) int64."""
@@ -197,7 +197,7 @@ class ChunkOutcome:
 
 
 def join(parts: Sequence[ChunkOutcome]) -> ChunkOutcome:
-    """The parts in order, as if they had been one."""
+    """Join the parts in order, as if they had been one."""
     clean = _cat([part.clean for part in parts], "labels", "logits", "finite")
     cascades = []
     for same in zip(*(part.cascades for part in parts), strict=True):

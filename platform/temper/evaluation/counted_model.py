@@ -1,4 +1,4 @@
-"""A model held still for attacks, with every pass through it counted."""
+"""A model frozen for attacks, with every pass through it counted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ class CountedModel(nn.Module):
         """Logits (B,C), and whether each row was finite (B,) bool.
 
         Raises:
-            ModelError: something else than logits of at least two classes came out.
+            ModelError: the output is not logits of at least two classes.
         """
         needs_graph = images.requires_grad and torch.is_grad_enabled()
         logits = self._logits(images) if needs_graph else in_portions(self._logits, images)

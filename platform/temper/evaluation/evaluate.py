@@ -44,9 +44,9 @@ def evaluate_images(
 ) -> Evaluation:
     """Clean and robust accuracy of ``model`` (images (B,3,H,W) in [0,1] to logits (B,C)).
 
-    ``images`` uint8 (N,3,H,W), ``labels`` and ``rows`` int64 (N,). The model is held still and left exactly
-    as it was. The same seed gives the same outcomes. Chunks that ``store`` has are not attacked again.
-    ``fresh`` makes models that were never asked; copies of ``model`` are, where nothing is given.
+    ``images`` uint8 (N,3,H,W), ``labels`` and ``rows`` int64 (N,). The model is frozen meanwhile and restored
+    exactly. The same seed gives the same outcomes. Chunks that ``store`` has are not attacked again.
+    ``fresh`` makes models that were never queried; by default, copies of ``model``.
 
     Raises:
         ModelError: the model does not answer with logits.
@@ -79,7 +79,7 @@ def evaluate_chunks(
     source: ModelSource | None = None,
     on_progress: OnProgress | None = None,
 ) -> ChunkOutcome:
-    """What the attacks leave of ``data``, chunk by chunk; those that ``store`` has are not attacked again.
+    """Attack ``data`` chunk by chunk; chunks that ``store`` has are not attacked again.
 
     ``kept`` (N,) bool: see ``prepare``. ``source`` is what each chunk is marked with.
 
@@ -125,7 +125,7 @@ def conclude(
     relatives: Relatives | None = None,
     fresh: Fresh | None = None,
 ) -> Evaluation:
-    """See whether the numbers can be trusted, and put them together. What the gates find counts."""
+    """Run the gates, and put the numbers together. What the gates find counts."""
     device = torch.device(device)
     few = data.images[:8].to(device).float() / 255
     with held_still(model, few) as held:

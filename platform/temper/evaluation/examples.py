@@ -1,4 +1,4 @@
-"""Adversarial examples for people: which to show, and how sure the model was of them."""
+"""Adversarial examples to show, and the model's confidence in them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from temper.evaluation.counted_model import held_still
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of an image."""
+    """A model's answer to an image."""
 
     class_name: str | None
     """``None`` where it had no finite answer."""

@@ -1,4 +1,4 @@
-"""Copies of a model that were never asked anything."""
+"""Copies of a model that were never queried."""
 
 import copy
 from collections.abc import Callable

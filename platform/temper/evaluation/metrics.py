@@ -1,4 +1,4 @@
-"""How good predictions are beyond plain accuracy, as fractions 0..1."""
+"""Metrics beyond plain accuracy, as fractions 0..1."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""``outcomes.parquet``: what happened to every test image."""
+"""``outcomes.parquet``: the outcome of every test image."""
 
 import numpy as np
 import pyarrow as pa

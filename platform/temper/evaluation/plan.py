@@ -1,4 +1,4 @@
-"""What is measured, and in which portions: fixed before the first attack, so that workers agree."""
+"""What is measured, and in which chunks: fixed before the first attack, so that workers agree."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The code and the machine that numbers were made with."""
+"""The code and the machine that made the numbers."""
 
 import importlib.metadata
 import platform

@@ -1,4 +1,4 @@
-"""Evaluating: from a target to record.json and what it rests on, written exactly once."""
+"""Evaluating: from a target to record.json and its evidence, written exactly once."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -37,9 +37,9 @@ def evaluate_target(
     attack: Attack,
     on_progress: OnProgress | None = None,
 ) -> EvaluationRecord:
-    """The record of what ``open_target`` opens; written into ``out``, where one is given.
+    """Evaluate what ``open_target`` opens; the record is written into ``out`` if given.
 
-    An interrupted evaluation goes on where it was: its chunks lie in ``out`` until the record is there.
+    An interrupted evaluation resumes: its chunks are kept in ``out`` until the record is written.
 
     Raises:
         RecordError: ``out`` has a record already.
@@ -101,7 +101,7 @@ def _measure(
 
 
 def _check_classes(target: EvaluationTarget, image: Tensor) -> None:
-    """See that the model tells as many classes apart as there are, before hours of attacks.
+    """Check that the model has as many classes as the images, before hours of attacks.
 
     Raises:
         ModelError: it does not, or does not answer with logits.

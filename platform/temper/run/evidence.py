@@ -1,4 +1,4 @@
-"""What an evaluation leaves beside its record: outcomes of every image, and adversarial images of some."""
+"""The evidence beside a record: outcomes of every image, and adversarial images of some."""
 
 import logging
 
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_evidence(written: RunFolder, evaluation: Evaluation, target: EvaluationTarget) -> None:
-    """Write it where no record is yet; what an evaluation left that was cut short here is replaced.
+    """Write it if there is no record yet; the evidence of an interrupted evaluation is replaced.
 
     Raises:
         RecordError: there is a record already.
@@ -30,7 +30,7 @@ def write_evidence(written: RunFolder, evaluation: Evaluation, target: Evaluatio
 
 
 def _draw(evaluation: Evaluation, target: EvaluationTarget) -> bytes | None:
-    """The figure; ``None`` where it cannot be drawn, because no hours of attacks are lost for a picture."""
+    """The figure; ``None`` if it cannot be drawn, so that a picture never costs hours of attacks."""
     try:
         examples = choose_examples(
             target.model,

@@ -1,4 +1,4 @@
-"""The code that a model from elsewhere is made by, as far as its files tell it from another."""
+"""The identity of the code that makes an external model."""
 
 import ast
 import hashlib

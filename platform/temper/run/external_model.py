@@ -1,4 +1,4 @@
-"""Models of foreign origin: the function that makes one, and what tells it from another."""
+"""External models: the function that makes one, and its identity."""
 
 import importlib
 import importlib.util
@@ -147,7 +147,7 @@ def build_foreign(name: str) -> nn.Module:
 
     Raises:
         RecipeError: no such module, file or function.
-        ModelError: it fails, or returns something else than a torch module.
+        ModelError: it fails, or does not return a torch module.
     """
     where, _, function = name.rpartition(":")
     module = _import(where)

@@ -1,4 +1,4 @@
-"""What advice is given on: a record, its outcomes, and how the run went that it is about."""
+"""The facts for advice: a record, its outcomes, and the course of its run."""
 
 import logging
 import math
@@ -30,7 +30,7 @@ def advised(record: EvaluationRecord, evaluation: Evaluation, target: Evaluation
 
 
 def facts_of_run(run: RunFolder) -> Facts:
-    """What the record of a run tells, and its outcomes.
+    """The facts in a run's record and its outcomes.
 
     Raises:
         RecordError: no record, or none that can be read.

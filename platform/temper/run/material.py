@@ -1,4 +1,4 @@
-"""What rejection is fitted to: validation images, and others unlike them."""
+"""The images that rejection is fitted to: validation images, and others unlike them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

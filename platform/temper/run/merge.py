@@ -19,7 +19,7 @@ NUM_COMPARED = 64
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of it."""
+    """The result of a merge."""
 
     adapter: str
     num_params_before: int

@@ -58,7 +58,7 @@ def open_data(recipe: Recipe) -> OpenData:
 
 
 def check_batch_sizes(recipe: Recipe) -> None:
-    """See that every worker gets something of each batch.
+    """Check that every worker gets part of each batch.
 
     Raises:
         RecipeError: a batch has too few images.

@@ -1,4 +1,4 @@
-"""The record of an evaluation, put together."""
+"""Putting together the record of an evaluation."""
 
 import os
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ def make_record(
 
 
 def _measured(evaluation: Evaluation) -> dict[str, Any]:
-    """The numbers, whatever was evaluated."""
+    """The measured numbers, of any target."""
     same = (
         "status", "clean_acc", "robust_acc", "balanced_acc", "robust_balanced_acc", "metrics", "per_class",
         "attacks", "curve", "others", "union_acc", "corruptions", "minimum_norm", "gates",

@@ -1,4 +1,4 @@
-"""Other runs of the same task, whose adversarial examples are tried on a model."""
+"""Other runs of the same task, whose adversarial examples are transferred to a model."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run started from, and how far that comes without training."""
+"""A run's start, and how good it is without training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is evaluated: a model, its images, and what a record says of both."""
+"""The target of an evaluation: a model, its images, and what a record says about both."""
 
 import hashlib
 import re
@@ -82,7 +82,7 @@ class EvaluationTarget:
     """The digest of the files that a model from elsewhere was read from."""
 
     def __post_init__(self) -> None:
-        """See that there are images for what is asked.
+        """Check that the images suffice for the settings.
 
         Raises:
             RecipeError: rejection, but no validation images.
@@ -104,7 +104,7 @@ class EvaluationTarget:
 
     @cached_property
     def source(self) -> ModelSource:
-        """What tells the model from another, before anything is asked of it."""
+        """The model's identity, taken before its first query."""
         return ModelSource(weights=digest_of_model(self.model), code=self.code)
 
     @property
@@ -128,7 +128,7 @@ class EvaluationTarget:
         return InMemory(replace(self, kin={}))  # which stay where they are asked
 
     def fresh(self) -> Fresh | None:
-        """Makes models that were never asked; call it before this one is. ``None``: it cannot be copied."""
+        """Makes models that were never queried; call it before this one is. ``None``: it cannot be copied."""
         return copies_of(self.model)
 
     def relatives(self) -> Relatives:

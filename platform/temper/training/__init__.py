@@ -1,4 +1,4 @@
-"""The training loop: takes batches, a worker and a tracker from outside, and knows nothing of Ray."""
+"""The training loop: gets batches, a worker and a tracker from outside, and does not use Ray."""
 
 from temper.training.candidate import Origin
 from temper.training.data import TrainData

@@ -1,4 +1,4 @@
-"""Adversarial examples of a step's images, and what they cost."""
+"""Adversarial examples of a step's images, and their cost."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -19,14 +19,14 @@ class NoAverage:
         """Called after each step."""
 
     def restart(self) -> None:
-        """Begin anew with the weights as they are."""
+        """Restart from the current weights."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs beside the model; empty here."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from ``state``."""
+        """Continue from ``state``."""
 
 
 class EMA(NoAverage):

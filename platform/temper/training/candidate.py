@@ -1,4 +1,4 @@
-"""The linear probe as what a run begins with: its head, and the first candidate for the best model."""
+"""The linear probe as a run's starting point: its head, and the first candidate for the best model."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ class Origin:
     """What a run starts from."""
 
     weights: str | None = None
-    """In the place of the recipe's ``model.weights``: the pretrained start of this very recipe."""
+    """Replaces the recipe's ``model.weights``: the pretrained start of this very recipe."""
     probe: str | None = None
     """The finished run of the linear probe on them: the first candidate for the best model."""
 
 
 def build_start_model(recipe: Recipe, feed: TrainData, weights: str | None, probe: Probe | None) -> TaskModel:
-    """The model as the run begins with it."""
+    """The model at the start of the run."""
     spec = recipe.model.model_copy(update={"weights": weights})
     model = build_model(spec, feed.classes, image_size=recipe.data.image_size, seed=recipe.seed)
     if probe is not None and recipe.starts_from_probe:
@@ -36,7 +36,7 @@ def keep_probe(
 ) -> TrainState:
     """Keep the start with its probe as the best model until an epoch is better; ``model`` stays as it is.
 
-    The state that comes back counts what the probe took. A crash on the way leaves the run as it was.
+    The returned state counts the probe's cost. A crash meanwhile leaves the run as it was.
     """
     if state.probe_metrics is not None:
         return state

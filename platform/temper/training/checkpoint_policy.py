@@ -8,7 +8,7 @@ from temper.recipe import CheckpointSpec
 from temper.training.worker import Action, Worker
 
 MEETING_S = 1.0
-"""About how often the workers ask each other: a message of a few bytes that each of them waits for."""
+"""About how often the workers ask each other: a few bytes that each of them waits for."""
 MOST_STEPS = 10_000
 
 
@@ -43,7 +43,7 @@ class CheckpointTrigger:
         return Action.STOP if stop else Action.SAVE if save else Action.CONTINUE
 
     def saved(self) -> None:
-        """The clock begins anew."""
+        """Restart the clock."""
         self._saved = time.monotonic()
 
     def _is_due(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""How the arithmetic of a run is done: chosen by the recipe, by the device, or by measurement."""
+"""The arithmetic of a run: chosen by the recipe, by the device, or by measurement."""
 
 import copy
 import itertools
@@ -19,7 +19,7 @@ TIMED_STEPS = 5
 
 
 class Compute(Spec):
-    """What was chosen; it stays with the run, so that a resumed one computes alike."""
+    """The choice; it is kept with the run, so that a resumed run computes alike."""
 
     precision: str
     compile: bool
@@ -52,7 +52,7 @@ def choose_compute(recipe: Recipe, model: TaskModel, worker: Worker) -> Compute:
 
 
 def apply_compute(compute: Compute, model: TaskModel) -> None:
-    """Let ``model`` compute as chosen."""
+    """Apply the choice to ``model``."""
     model.is_bf16 = compute.precision == "bf16"
     use_gpu(uses_tf32=compute.precision == "tf32")
     model.memory_format = torch.channels_last if compute.channels_last else torch.contiguous_format

@@ -28,7 +28,7 @@ class TrainData:
     """Parts of each batch, which the workers take in turn."""
 
     def close(self) -> None:
-        """Let go of whatever is being read ahead."""
+        """Release what is being prefetched."""
         self.target.close()
         if self.source is not None:
             self.source.close()
@@ -66,9 +66,9 @@ def generator_of(part: Part | None, device: torch.device, seed: int) -> torch.Ge
 
 
 def _sent(values: Tensor, device: torch.device) -> Tensor:
-    """``values`` on ``device``, perhaps still on their way.
+    """``values`` on ``device``; the copy may still be running.
 
-    Only a copy out of pinned memory lets this process go on and prepare the next steps meanwhile.
+    Only a copy out of pinned memory lets this process prepare the next steps meanwhile.
     """
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()

@@ -1,7 +1,7 @@
-"""Validation that training does not wait for: an epoch's weights are put aside, and the answer comes later.
+"""Validation that training does not wait for: an epoch's weights are set aside, and its metrics come later.
 
-What lies under ``waiting/`` is all that the two sides know of each other, so neither loses anything when the
-other dies: ``epoch-N.safetensors`` (weights to validate), ``epoch-N.json`` (the answer), ``epoch-N.failed``.
+The two sides communicate only through files in ``waiting/``, so neither loses anything when the other
+dies: ``epoch-N.safetensors`` (weights to validate), ``epoch-N.json`` (the answer), ``epoch-N.failed``.
 """
 
 import json
@@ -39,7 +39,7 @@ class Validator(Protocol):
     def validate(
         self, recipe: Recipe, model: TaskModel, feed: TrainData, worker: Worker, epoch: int
     ) -> dict[str, float] | None:
-        """``val/<task>/<metric>`` of ``model`` as it is; ``None`` if the answer comes later."""
+        """``val/<task>/<metric>`` of ``model``; ``None`` if they come later."""
 
     def wait(self, epochs: Iterable[int], limit_s: float) -> None:
         """Wait for the answers on ``epochs``, if any are to come, but not much longer than ``limit_s``."""
@@ -57,7 +57,7 @@ class ImmediateValidation:
 
 
 class DeferredValidation:
-    """Puts an epoch's weights aside, for somebody else who calls ``validate_waiting``."""
+    """Sets an epoch's weights aside for another process, which calls ``validate_waiting``."""
 
     def __init__(self, run: RunFolder, grace_s: float = GRACE_S) -> None:
         self._run, self._grace_s = run, grace_s
@@ -73,7 +73,7 @@ class DeferredValidation:
         return None
 
     def take(self) -> int | None:
-        """The epoch that was put aside since the last call."""
+        """The epoch that was set aside since the last call."""
         epoch, self._put_aside = self._put_aside, None
         return epoch
 
@@ -108,7 +108,7 @@ def read_answer(run: RunFolder, epoch: int) -> dict[str, float] | None:
 
 
 def discard(run: RunFolder, epochs: Iterable[int]) -> None:
-    """Remove all that lies under ``waiting/`` of ``epochs``."""
+    """Remove the files of ``epochs`` in ``waiting/``."""
     for epoch in epochs:
         for path in (weights_of(run, epoch), _answer_of(run, epoch), _failure_of(run, epoch)):
             path.unlink(missing_ok=True)
@@ -122,7 +122,7 @@ def validate_waiting(
     device: torch.device | str,
     up_to: int | None = None,
 ) -> None:
-    """Answer for every epoch that ``state`` waits for, those from before an interruption included.
+    """Validate every epoch that ``state`` waits for, including those from before an interruption.
 
     The images are cut as for as many ranks as there are shares, so the answers are the same to the digit.
     ``up_to`` is the last epoch to look at.
@@ -174,13 +174,13 @@ Answers = Mapping[int, dict[str, float]]
 
 
 def settle(recipe: Recipe, run: RunFolder, state: TrainState) -> tuple[TrainState, Answers]:
-    """The state with every answer that has come taken in, and these answers.
+    """The state with all metrics that have arrived, and these metrics.
 
     ``checkpoint/model.safetensors`` is the best epoch's afterwards. The state is for the caller to write;
     until ``close`` is called, all can be done again.
 
     Raises:
-        CheckpointError: weights that were put aside are gone.
+        CheckpointError: weights that were set aside are gone.
     """
     answers: dict[int, dict[str, float]] = {}
     left: list[Waiting] = []
@@ -197,14 +197,14 @@ def settle(recipe: Recipe, run: RunFolder, state: TrainState) -> tuple[TrainStat
 
 
 def close(run: RunFolder, answers: Answers, tracker: Tracker) -> None:
-    """Log the answers that the written state has taken in, and clear them away."""
+    """Log the metrics that the written state includes, and remove their files."""
     for epoch, metrics in answers.items():
         tracker.log(metrics, epoch=epoch)
     discard(run, answers)
 
 
 def finish_validation(recipe: Recipe, run: RunFolder, state: TrainState, tracker: Tracker) -> TrainState:
-    """Take in the last answers of a run that is no longer training."""
+    """Include the last metrics of a run that is no longer training."""
     state, answers = settle(recipe, run, state)
     if answers:
         save_state(run, state)

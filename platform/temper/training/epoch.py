@@ -21,7 +21,7 @@ CHECK_STEPS = 50
 
 @dataclass
 class Tally:
-    """What the steps of ``epoch`` have come to so far, on this worker."""
+    """The sums over the steps of ``epoch`` so far, on this worker."""
 
     epoch: int
     num_steps: int = 0
@@ -50,7 +50,7 @@ class Tally:
         self.num_steps += 1
 
     def check(self) -> None:
-        """See that the loss is finite: waits for the device."""
+        """Check that the loss is finite: waits for the device."""
         _check_finite(self.sums["loss"], self.epoch, self.num_steps)
 
     def underway(self, worker: Worker, seconds: float) -> Underway:

@@ -49,10 +49,10 @@ def train(
     origin: Origin | None = None,
     validator: deferred.Validator | None = None,
 ) -> TrainState:
-    """Train ``recipe`` on ``feed`` into ``run``; an interrupted run goes on where it was.
+    """Train ``recipe`` on ``feed`` into ``run``; an interrupted run resumes.
 
-    Without ``validator`` epochs are validated in place. With one that answers later, the state that comes
-    back may wait for answers still: ``TrainState.is_settled``.
+    Without ``validator`` epochs are validated in place. With one that answers later, the returned state may
+    still have outstanding validations: ``TrainState.is_settled``.
 
     Raises:
         TrainingError: the loss stopped being finite.
@@ -64,7 +64,7 @@ def train(
 
 
 class Training:
-    """A run on its way: the model, what is kept of its start, and how far it is."""
+    """A run in progress: the model, what is kept of its start, and its position."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Training:
         self.samples.begin(self.state.next_epoch, 0 if begun is None else begun.step)
 
     def finish(self) -> TrainState:
-        """Every phase that is still to come, and the validations that have not been heard of."""
+        """Train the remaining phases, and collect the outstanding validations."""
         if self.probe is not None and not self.state.has_begun:
             self.state = keep_probe(self.run, self.state, self.probe, self.model, self.worker)
         for plan in self.plans:
@@ -192,7 +192,7 @@ class Training:
         collapse: Collapse | None = None,
         is_waiting: bool = False,
     ) -> None:
-        """Keep and tell what an epoch has come to.
+        """Save and report an epoch.
 
         Raises:
             Interrupted: somebody wishes to stop.

@@ -1,4 +1,4 @@
-"""Batches that are on their way to the GPU while it still computes the step before."""
+"""Batches that are copied to the GPU while it still computes the previous step."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How far a run is, epoch after epoch."""
+"""The progress of a run, epoch by epoch."""
 
 from typing import Any
 
@@ -37,8 +37,8 @@ def advance(
 ) -> TrainState:
     """The state after ``epoch``; the best epoch is the first with the highest selection metric.
 
-    A collapsed epoch is lost: the run ends before it, or goes on after it with the weights from before it. A
-    phase that is solved is over with its first epoch.
+    A collapsed epoch is lost: the run ends before it, or continues after it with the weights from before
+    it. A phase that is solved is over with its first epoch.
     """
     update: dict[str, Any] = {
         "num_trained_params": max(state.num_trained_params, sum(plan.num_params.values())),

@@ -17,7 +17,7 @@ class NoSamples:
     """Keeps nothing, so that the loop never asks whether samples are logged."""
 
     def begin(self, epoch: int, step: int) -> None:
-        """The run goes on at ``step`` of ``epoch``: what was logged from there on is not in the weights."""
+        """The run resumes at ``step`` of ``epoch``: what was logged from there on is not in the weights."""
 
     def note(self, epoch: int, step: int, batches: Mapping[str, Batch], shares: Sequence[int]) -> None:
         """An update has used ``batches``: of this worker, its ``shares`` in a row."""

@@ -1,4 +1,4 @@
-"""What a run goes on from: how its newest position is saved under ``last/``, and restored."""
+"""Saving a run's latest position under ``last/``, and restoring it."""
 
 import hashlib
 from pathlib import Path
@@ -17,7 +17,7 @@ Parts = dict[str, dict[str, Tensor]]
 
 
 def read_last(run: RunFolder) -> TrainState | None:
-    """Where the run stands; ``None`` where no epoch has been saved.
+    """The run's state; ``None`` where no epoch has been saved.
 
     Raises:
         CheckpointError: its state is damaged.
@@ -33,7 +33,7 @@ def read_last(run: RunFolder) -> TrainState | None:
 def save_checkpoint(run: RunFolder, state: TrainState, parts: Parts, best: TaskModel | None = None) -> None:
     """Write the newest position under ``last/`` and, where an epoch has ended, ``checkpoint/``.
 
-    ``parts`` is all that the next step goes on from; ``best`` is the model as it is validated, where the
+    ``parts`` is all that the next step continues from; ``best`` is the model as it is validated, where the
     epoch is the best so far. The state is written after the weights it speaks of, each file by rename, and
     the weights carry their position in their name: a crash at any moment leaves the former checkpoint whole.
     """
@@ -78,7 +78,7 @@ def _write_state(folder: Path, state: TrainState) -> None:
 
 
 def restore(run: RunFolder, fresh: TrainState) -> TrainState:
-    """The state from which to go on: that of ``last/`` if there is one, else ``fresh``.
+    """The state from which to resume: that of ``last/`` if there is one, else ``fresh``.
 
     Raises:
         CheckpointError: the folder holds another run, or the images have changed since.

@@ -1,4 +1,4 @@
-"""Where a run stands."""
+"""The state of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ class Waiting(Spec):
 
 
 class TrainState(Spec):
-    """``state.json``: which run this is, how far it is, and its best epoch so far."""
+    """``state.json``: which run this is, its position, and its best epoch so far."""
 
     recipe_hash: str
     classes: dict[str, list[str]]
@@ -96,7 +96,7 @@ class TrainState(Spec):
 
     @property
     def has_begun(self) -> bool:
-        """Whether there are weights to go on from."""
+        """Whether there are weights to resume from."""
         return self.next_epoch > 0 or self.underway is not None
 
     @property
@@ -117,7 +117,7 @@ class TrainState(Spec):
 
     @property
     def is_settled(self) -> bool:
-        """Whether, beside, every epoch was considered for the best one."""
+        """Whether it is finished and every epoch was considered for the best one."""
         return self.is_finished and not self.waiting
 
 

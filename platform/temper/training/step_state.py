@@ -34,14 +34,14 @@ class StepState:
         }
 
     def copy(self) -> Parts:
-        """All of it, to go back to."""
+        """A copy to return to."""
         return {
             part: {name: value.detach().clone() for name, value in tensors.items()}
             for part, tensors in self.parts().items()
         }
 
     def load(self, parts: Parts) -> None:
-        """Go on from ``parts``."""
+        """Continue from ``parts``."""
         self.model.load_state_dict(parts["model"])
         load_optimizer(self.optimizer, self.names, parts.get("optimizer", {}))
         self.average.load_state_dict(parts.get("average", {}))
@@ -51,7 +51,7 @@ class StepState:
 def take_up(
     run: RunFolder, state: TrainState, plans: list[PhasePlan], model: TaskModel, average: NoAverage
 ) -> Parts:
-    """Go on with the weights of ``last/``, see that they were trained as the recipe says; the other parts.
+    """Load the weights of ``last/``, check that they were trained as the recipe says; return the other parts.
 
     Raises:
         CheckpointError: missing, damaged, or of another model.

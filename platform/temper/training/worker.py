@@ -1,4 +1,4 @@
-"""What one process of a run knows of the others: rank, device, and how values are shared."""
+"""One process of a run among the others: rank, device, and shared values."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +27,7 @@ Notice = Callable[[], Action]
 
 
 class Worker:
-    """One training process. This one is alone; ``DistributedWorker`` has company.
+    """One training process, alone; ``DistributedWorker`` is one of several.
 
     ``report`` is called on every rank after each epoch with that epoch's metrics; whoever launched the
     worker may stop the run from inside it by raising. ``notice`` is asked about every second, between steps.
@@ -76,7 +76,7 @@ class Worker:
         """Wait for the other ranks."""
 
     def action(self) -> Action:
-        """What whoever launched this process wishes."""
+        """The action that the launcher of this process asks for."""
         return Action.CONTINUE if self._notice is None else self._notice()
 
     def report(self, metrics: Mapping[str, Any]) -> None:
@@ -86,7 +86,7 @@ class Worker:
 
 
 class Substitute(Worker):
-    """Does alone, on ``device``, what one of ``world_size`` ranks would do."""
+    """Does alone, on ``device``, the work of one of ``world_size`` ranks."""
 
     def __init__(self, device: torch.device | str, rank: int, world_size: int) -> None:
         super().__init__(device)

@@ -44,7 +44,7 @@ def run_gates(
 ) -> list[GateRecord]:
     """Every gate of the main threat model; adversarial examples that they find are added to ``found``.
 
-    ``fresh`` makes copies of the model that were never asked; ``None`` where it cannot be copied.
+    ``fresh`` makes copies of the model that were never queried; ``None`` if it cannot be copied.
     """
     main = main_cascade(found, plan)
     batching = Batching(plan.batch_size, device)

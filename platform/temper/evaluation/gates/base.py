@@ -1,4 +1,4 @@
-"""What the gates look at, how they speak, and when what they find is too much."""
+"""What the gates examine, how they report, and when a finding blocks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ class Scene:
         return max(least, min(most, int(part * spent / num_passes)))
 
     def attack(self, outcome: CascadeOutcome, member: Member, among: Tensor) -> MemberOutcome:
-        """What ``member`` does to the images ``among`` (N,) bool that stand in ``outcome``."""
+        """Attack the images ``among`` (N,) bool that stand in ``outcome`` with ``member``."""
         seed = derive_seed(self.seed, "gates")
         run_cascade(self.held, self.data, outcome, [member], seed=seed, batching=self.batching, among=among)
         return outcome.members[-1]
@@ -104,9 +104,9 @@ def gate(name: str, passed: bool, good: str, bad: str) -> GateRecord:
 
 
 def doubt(scene: Scene, name: str, holds: bool, seen: str, bad: str) -> GateRecord:
-    """A gate that doubts the attacks: ``bad`` says what follows where what was ``seen`` does not hold.
+    """A gate that doubts the attacks: ``bad`` says what follows if what was ``seen`` does not hold.
 
-    It blocks only where something stands: what the attacks broke, they broke, and 0 % cannot be too high.
+    It blocks only if images stand: an attack that succeeded is proof, and 0 % cannot be too high.
     """
     if not holds and not scene.stands:
         return gate(name, True, f"{seen}; but next to nothing stands, so no number is too high", "")
@@ -139,7 +139,7 @@ def outdone(scene: Scene, name: str, member: Member, by: str, bad: str, limit: i
 def judge(
     name: str, fallen: int, checked: int, num_standing: int, num_images: int, by: str, bad: str
 ) -> GateRecord:
-    """The rule of ``MAX_MISSED`` in words."""
+    """The rule of ``MAX_MISSED`` as a sentence."""
     missed = missed_at_least(fallen, checked, num_standing, num_images)
     seen = f"{fallen} of {checked} images that stood fell to {by}"
     return gate(

@@ -1,4 +1,4 @@
-"""A gate on what a model does to its images before its first layer: attacks that go round it."""
+"""A gate on what a model does to its images before its first layer: attacks that bypass it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,7 +136,7 @@ def _nearest_scale(images: Tensor, shown: Tensor) -> tuple[Tensor, Tensor, float
 
 
 def without_front(scene: Scene) -> GateRecord:
-    """What stands before the first layer may be gone round by whoever knows it, and nothing more falls."""
+    """Attackers who bypass what stands before the first layer must find nothing more."""
     name = "without its front"
     standing = scene.main.standing
     if not standing.any():

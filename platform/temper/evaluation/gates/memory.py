@@ -1,4 +1,4 @@
-"""A gate on models that remember what they were asked."""
+"""A gate on models that remember their queries."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ NUM_IMAGES, STEPS = 16, 10
 
 
 class Forgetful(nn.Module):
-    """A model that was never asked before: every pass goes through a fresh copy."""
+    """A model without memory: every pass goes through a fresh copy."""
 
     def __init__(self, fresh: Fresh) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Recorded(ManySteps):
 
 
 def no_memory(scene: Scene) -> GateRecord:
-    """What a fresh copy answers, the model that was asked before answers too.
+    """The queried model must answer as a fresh copy does.
 
     A model that remembers the clean images, and answers alike near them, stands against every attack that
     asks it more than once. So fresh copies are attacked, each asked once, and what is found is shown to both.

@@ -1,4 +1,4 @@
-"""Gates that search further where the suite found nothing: no other attack may find much more."""
+"""Gates that search further where the suite found nothing: other attacks must not find much more."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Relative(nn.Module):
 
 
 def check_search(scene: Scene) -> list[GateRecord]:
-    """From what costs little to what finds most."""
+    """Cheap gates first, the strongest last."""
     return [one_step(scene), random_noise(scene), black_box(scene), *lineage(scene), more_steps(scene)]
 
 

@@ -46,8 +46,8 @@ class Member(Spec):
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
         """Perturbed images (B,3,H,W) of ``images`` in [0,1], which ``model`` classifies as ``labels`` (B,).
 
-        ``model`` is in eval mode with frozen parameters. The caller checks what is returned: no attack's
-        own word is believed.
+        ``model`` is in eval mode with frozen parameters. The caller checks what is returned: no attack
+        is trusted.
         """
         raise AssertionError(f"{type(self).__name__} does not say how it attacks")
 

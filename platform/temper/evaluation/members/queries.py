@@ -1,4 +1,4 @@
-"""What attacks without gradients ask of a model."""
+"""Queries of attacks without gradients."""
 
 import torch
 from torch import Tensor, nn

@@ -1,6 +1,6 @@
 """When not to trust an answer: calibrated confidence, and flags for images unlike those of the training.
 
-Flags are measured, not promised: an attacker who knows of a flag goes round it (Carlini and Wagner 2017,
+Flags are measured, not promised: an attacker who knows a flag can evade it (Carlini and Wagner 2017,
 arXiv:1705.07263). Robust accuracy never counts a rejected image as won.
 """
 

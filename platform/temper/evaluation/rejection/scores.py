@@ -1,4 +1,4 @@
-"""Scores of single images: how sure the model is, and how unlike its images this one looks."""
+"""Scores of single images: the model's confidence, and how unfamiliar an image is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

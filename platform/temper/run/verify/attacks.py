@@ -1,4 +1,4 @@
-"""A record's model asked and attacked again: predictions, saved images, new attacks, gates."""
+"""Checking a record's model again: predictions, saved images, new attacks, gates."""
 
 from dataclasses import dataclass
 from typing import Final

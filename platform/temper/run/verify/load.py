@@ -1,4 +1,4 @@
-"""Opening again what a record is about: its model and its images."""
+"""Opening a record's model and images again."""
 
 from temper.errors import RecordError, TemperError
 from temper.evaluation import EvaluationSpec
@@ -15,7 +15,7 @@ from temper.verification import Check, Evidence, check_of, differences, is_run
 
 
 def reopen(evidence: Evidence, model: str | None) -> tuple[EvaluationTarget, Check] | str:
-    """Open what the record is about, and see whether the model is as it says; or say why that cannot be done.
+    """Open the record's model and images, and check the model against it; or say why that cannot be done.
 
     Raises:
         TemperError: it should be there, but is missing, damaged, or another one.

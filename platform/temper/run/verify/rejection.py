@@ -1,4 +1,4 @@
-"""What a record says of rejection, measured again with its model and its images."""
+"""Measuring a record's rejection again, with its model and its images."""
 
 from collections.abc import Iterator
 from typing import Final

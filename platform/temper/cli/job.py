@@ -38,8 +38,7 @@ Name = Annotated[str, typer.Argument(metavar="ID", help="A job (its newest attem
 @jobs.command(
     context_settings={"allow_interspersed_args": False},
     epilog="Example: temper job submit --id digits -- sweep jobs/recipes/digits.yaml "
-    "search_spaces/joint.yaml "
-    "--out /shared/runs/digits",
+    "search_spaces/joint.yaml --out /shared/runs/digits",
 )
 def submit(
     words: Annotated[list[str], typer.Argument(metavar="-- COMMAND ...", help="The temper command to run.")],

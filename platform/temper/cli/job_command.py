@@ -70,8 +70,8 @@ class Words:
         if not is_shared(shown):
             raise UsageError(
                 f"--out {shown} is relative: it would be in the job's own folder, which the cluster "
-                "removes. Name "
-                "storage that every node sees, such as /shared/runs/NAME or s3://BUCKET/runs/NAME"
+                "removes. Name storage that every node sees, such as /shared/runs/NAME or "
+                "s3://BUCKET/runs/NAME"
             )
         return shown
 

@@ -50,8 +50,8 @@ def _md_board(board: Board, external: ExternalTable | None) -> list[str]:
         "",
         f"{board.num_images} test images, {len(board.classes)} classes; "
         f"suite {escape(board.suite)} version {board.suite_version}; "
-        f"data fingerprint {escape(board.fingerprint)}. "
-        f"Models that cannot be told apart share a rank.{note}",
+        f"data fingerprint {escape(board.fingerprint)}. Models that a paired test cannot tell apart share "
+        f"a rank.{note}",
         "",
         "| rank | model | clean % | robust % (95 %) | corrupted % | source % | schedule | trained against |",
         "|---:|---|---:|---:|---:|---:|---|---|",

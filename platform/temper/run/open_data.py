@@ -51,8 +51,8 @@ def open_data(recipe: Recipe) -> OpenData:
         images, shares = len(opened.rows("train")), recipe.workers.num_shares
         if images < MIN_SHARE * shares:
             raise RecipeError(
-                f"workers.num_workers: {shares} workers cannot share "
-                f"the {images} training images of the {task}"
+                f"workers.num_workers: {shares} workers cannot share the {images} training images of the "
+                f"{task}"
             )
     return data
 

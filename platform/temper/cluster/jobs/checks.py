@@ -46,8 +46,8 @@ def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> PlaceCheck:
         largest = ", ".join(f"{name} {size / MIB:.1f}" for name, size in parcel.largest(NUM_LARGEST))
         raise UsageError(
             f"{parcel.folder}: {found} would be sent, more than {max_mib:g} MiB; largest, in MiB: "
-            f"{largest}. Exclude "
-            "what the job does not need in .rayignore or in 'excludes' of jobs/runtime_env.yaml"
+            f"{largest}. Exclude what the job does not need in .rayignore or in 'excludes' of "
+            "jobs/runtime_env.yaml"
         )
     secrets = list(parcel.secrets())
     if secrets:
@@ -55,8 +55,7 @@ def check_folder(parcel: Parcel, max_mib: float = MAX_MIB) -> PlaceCheck:
         more = f" (and {len(secrets) - 1} more)" if len(secrets) > 1 else ""
         raise UsageError(
             f"{parcel.folder / name}: would be sent, and {reason}{more}; exclude it in .gitignore or "
-            ".rayignore, and put "
-            "keys on the nodes"
+            ".rayignore, and put keys on the nodes"
         )
     return PlaceCheck("folder", f"{found}, no keys in it")
 
@@ -109,14 +108,12 @@ def read_check(answer: dict[str, Any], request: JobRequest) -> PlaceCheck:
         if node["write_error"]:
             raise JobError(
                 f"{request.out}: node {node['node']} can't write there ({node['write_error']}); --out must "
-                "be storage "
-                "that every node may write to"
+                "be storage that every node may write to"
             )
         if node["unseen"]:
             raise JobError(
                 f"{request.out}: node {node['node']} does not see what other nodes wrote there; --out must "
-                "be storage "
-                "that they share, such as NFS, or s3://"
+                "be storage that they share, such as NFS, or s3://"
             )
         for purpose, path in node["unread"].items():
             raise JobError(f"{purpose}: node {node['node']} cannot find {path}")

@@ -116,14 +116,12 @@ class Head:
         if attempts and not attempts[-1].is_over:
             raise JobError(
                 f"job {request.id!r} is already {attempts[-1].status.lower()}: `temper job logs -f "
-                f"{request.id}` follows "
-                f"it, `temper job stop {request.id}` stops it"
+                f"{request.id}` follows it, `temper job stop {request.id}` stops it"
             )
         if attempts and attempts[-1].out not in (None, request.out):
             raise JobError(
                 f"job {request.id!r} wrote to {attempts[-1].out} before, not to {request.out}: a "
-                "resubmitted job resumes "
-                "there; choose another --id for another --out"
+                "resubmitted job resumes there; choose another --id for another --out"
             )
         submission_id = next_free(request.id, {job.submission_id for job in jobs})
         return self.start(submission_id, request.entrypoint, request.full_runtime_env, request.metadata)

@@ -10,9 +10,9 @@
     ├── CheckpointError       a checkpoint or a run folder
     ├── RecordError           a record or a ledger
     ├── StorageError          a disk, a place in S3, or the copy of it here
-    ├── TrainingError         a run that cannot go on
+    ├── TrainingError         a run that cannot continue
     ├── JobError              a job, or the cluster that it is sent to
-    └── Interrupted       someone stopped it; it can go on (exit code 130)
+    └── Interrupted       someone stopped it; it can resume (exit code 130)
 
 The command line prints the message of a TemperError. Any other exception is a defect of temper.
 """
@@ -59,7 +59,7 @@ class StorageError(TemperError):
 
 
 class TrainingError(TemperError):
-    """A run cannot go on, for example because its loss is not finite."""
+    """A run cannot continue, for example because its loss is not finite."""
 
 
 class JobError(TemperError):
@@ -67,4 +67,4 @@ class JobError(TemperError):
 
 
 class Interrupted(TemperError):  # noqa: N818  # no error: someone wanted it
-    """Work that was stopped from outside and can go on; the message says how."""
+    """Work that was stopped from outside and can be resumed; the message says how."""

@@ -62,7 +62,7 @@ def evaluate(model: nn.Module | str | Path, *arguments: Any, **settings: Any) ->
     image files have them. ``suite``: ``quick``, ``standard``, ``full`` or a YAML file. ``settings`` are
     further fields of the recipe's ``evaluation``: ``curve``, ``others``, ``corruptions``, ``num_workers`` and
     so on. With ``out``, record.json and what it rests on are written there, ready for ``temper.leaderboard``,
-    and an interrupted evaluation goes on.
+    and an interrupted evaluation resumes.
 
     Raises:
         TemperError: the message says which argument is wrong, and what is allowed.

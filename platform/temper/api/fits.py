@@ -25,14 +25,14 @@ def fit(
 ) -> FitResult:
     """Shards, a plain and a hardened model, their evaluation and a page, from class folders ``images``.
 
-    Everything goes into ``out`` (``runs/NAME-fit``), where the same call goes on if it was interrupted. What
+    Everything goes into ``out`` (``runs/NAME-fit``), where the same call resumes if it was interrupted. What
     is left out is chosen by what the images are like and by what is measured on this machine within
     ``minutes``. ``eps`` is in pixel units of [0,1], or a text such as ``2/255``; ``weights`` are as in a
     recipe, or ``random``; ``source`` are images of a task to start from. ``watch`` tells how far it is.
 
     Raises:
         TemperError: images, network or time that cannot be used, before anything is trained.
-        Interrupted: by Ctrl-C; the same call goes on.
+        Interrupted: by Ctrl-C; the same call resumes.
     """
     folder = Path(out) if out is not None else Path("runs") / f"{Path(images).resolve().name}-fit"
     document = {

@@ -55,7 +55,7 @@ def sweep(
 
     Raises:
         TemperError: as ``temper sweep`` does, before anything is started where that can be known.
-        Interrupted: by Ctrl-C; ``resume_sweep`` goes on.
+        Interrupted: by Ctrl-C; ``resume_sweep`` continues.
     """
     document = recipe.resolved() if isinstance(recipe, Recipe) else read_yaml(Path(recipe))
     where = "recipe" if isinstance(recipe, Recipe) else str(recipe)
@@ -79,7 +79,7 @@ def resume_sweep(
     watch: Watch | None = None,
     verbose: bool = False,
 ) -> SweepResult:
-    """Go on with the sweep in ``out``; nothing else is needed. See ``sweep``.
+    """Resume the sweep in ``out``; nothing else is needed. See ``sweep``.
 
     Raises:
         CheckpointError: no sweep here, or a process is at work on it.

@@ -63,7 +63,7 @@ def fit(
 
 
 def _run(request: "FitRequest | None", folder: Path | None, verbose: bool) -> "FitResult":
-    """Begin ``request`` in ``folder``, or go on with what is there."""
+    """Begin ``request`` in ``folder``, or resume what is there."""
     from temper.fitting import resume_fit, run_fit
 
     with _watching() as watch:

@@ -24,7 +24,7 @@ from temper.safe_load import read_json
 
 @dataclass(frozen=True)
 class FitWatch:
-    """Who is told what goes on."""
+    """Callbacks that report progress."""
 
     sweep: Watch = field(default_factory=Watch)
     """Its ``on_stage`` hears of the fit's own stages too."""
@@ -57,7 +57,7 @@ def run_fit(
 
     Raises:
         TemperError: images, network or time that cannot be used, all before anything is trained.
-        Interrupted: by Ctrl-C; the same call goes on.
+        Interrupted: by Ctrl-C; the same call resumes.
     """
     started = time.monotonic()
     folder, watch = FitFolder(out), watch or FitWatch()
@@ -78,7 +78,7 @@ def run_fit(
 
 
 def resume_fit(out: Path, *, watch: FitWatch | None = None, verbose: bool = False) -> FitResult:
-    """Go on with the fit in ``out``, of which nothing but the folder is needed.
+    """Resume the fit in ``out``; nothing but the folder is needed.
 
     Raises:
         CheckpointError: no fit here.

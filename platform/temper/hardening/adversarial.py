@@ -42,7 +42,7 @@ class Guard(Spec):
     steps: int = Field(default=5, ge=1)
     """Of PGD, with steps of eps / 4."""
     action: Literal["stop", "return"] = "stop"
-    """``stop`` ends the run at the epoch before; ``return`` goes on from there."""
+    """``stop`` ends the run at the epoch before; ``return`` continues from there."""
 
 
 class FastTraining(FGSM, Adversary):

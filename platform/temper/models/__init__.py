@@ -64,7 +64,7 @@ class ModelSpec(Spec):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Of the weights file; required for a URL."""
     adapter: AnyAdapter | None = None
-    """Trains in the place of the backbone's own parameters."""
+    """Trains instead of the backbone's own parameters."""
     is_binary: bool = False
     """Gives a target of two classes one logit and the binary cross-entropy."""
     head: Literal["probe", "start"] | None = None

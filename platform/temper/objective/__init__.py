@@ -36,7 +36,7 @@ class Objective(Spec):
     """The joint transfer objective, and the adversary that hardens it.
 
     ``alpha`` weighs the source term and nothing else; at 0 the source is not read at all. ``adversary`` puts
-    adversarial examples in the place of the images, or beside them; ``null`` trains on clean images.
+    adversarial examples instead of the images, or beside them; ``null`` trains on clean images.
     """
 
     alpha: float = Field(default=0.0, ge=0, le=100)

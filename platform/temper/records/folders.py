@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The newest epoch with its optimizer, from which an interrupted run goes on."""
+        """The newest epoch with its optimizer, from which an interrupted run resumes."""
         return self.path / "last"
 
     @property

@@ -48,7 +48,7 @@ class PopulationTraining(Spec):
     """Population-based training. Jaderberg et al. 2017, arXiv:1711.09846.
 
     Every so many epochs a trial of the lowest ``quantile`` takes over the weights of one of the highest, and
-    goes on with its settings, changed a little. No trial is stopped, and none can be repeated from a single
+    continues with its settings, changed a little. No trial is stopped, and none can be repeated from a single
     recipe: the changes are in its ``lineage.jsonl``.
     """
 
@@ -83,7 +83,7 @@ class SearchSpace(Spec):
     finalists: int = Field(default=3, ge=1)
     """Finished trials of the front, and then the best by ``metric``, which get the full evaluation."""
     max_minutes: float | None = Field(default=None, gt=0)
-    """No trial goes on after this; what is finished is evaluated, the rest can be resumed."""
+    """No trial continues after this; what is finished is evaluated, the rest can be resumed."""
     baseline: dict[str, Any] | None = None
     """Overrides of one more run that is always trained and evaluated, for comparison."""
     constraints: list[str] = Field(default_factory=list)

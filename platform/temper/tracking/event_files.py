@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 class TensorBoardTracker:
     """Writes event files into ``folder``. The first failure is a warning and ends it, never the run.
 
-    Epochs count from 1, as in every line that people see. A run that goes on writes a further file;
+    Epochs count from 1, as in every line that people see. A resumed run writes a further file;
     TensorBoard shows the later of two values of one epoch.
     """
 

@@ -13,7 +13,7 @@ from temper.records import append_line, write_atomic
 
 
 class JsonlTracker:
-    """Appends a line per epoch; a run that goes on first drops the epochs that it will repeat."""
+    """Appends a line per epoch; a resumed run first drops the epochs that it will repeat."""
 
     def __init__(self, path: Path, start_epoch: int = 0) -> None:
         self._path = path

@@ -37,7 +37,7 @@ ATTACKED_FRACTION = 0.4
 def measure_rate(
     recipe: Recipe, state: TrainState, feed: TrainData, plan: PhasePlan, model: TaskModel, worker: Worker
 ) -> tuple[Recipe, TrainState]:
-    """``recipe`` with a number in the place of ``optim.lr: auto``, measured once, before the first step.
+    """``recipe`` with a number instead of ``optim.lr: auto``, measured once, before the first step.
 
     The state keeps what was measured and counts what it took.
     """

@@ -1,4 +1,4 @@
-"""Adapters: a few new or chosen parameters that train in the place of the backbone's own.
+"""Adapters: a few new or chosen parameters that train instead of the backbone's own.
 
 Add one: a file with a subclass of ``Adapter``, and its name in ``AnyAdapter``.
 """

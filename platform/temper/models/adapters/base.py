@@ -30,7 +30,7 @@ class AdapterController:
         """Look at the gradients of optimizer step ``step``, counted from 0 over the whole run."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a killed run needs to go on bit for bit."""
+        """What a killed run needs to resume bit for bit."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -48,7 +48,7 @@ class AdapterController:
 
 
 class Adapter(Spec):
-    """Trains few parameters in the place of a backbone's own. At its start it changes no output."""
+    """Trains few parameters instead of a backbone's own. At its start it changes no output."""
 
     kind: str
 

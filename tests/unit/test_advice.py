@@ -177,8 +177,13 @@ def test_below_the_probe_image_by_image() -> None:
         ({}, Course(val_acc=0.9, probe_val_acc=0.8, num_val=50), "optim.lr=0.017"),
         (
             {"validation": {"max_images": 50}},
-            Course(val_acc=0.9, probe_val_acc=0.8, num_val=500),
+            Course(val_acc=0.9, probe_val_acc=0.8, num_val=50),
             "validation.max_images=null",
+        ),
+        (
+            {"validation": {"max_images": 256}},
+            Course(val_acc=0.9, probe_val_acc=0.8, num_val=50),
+            "optim.lr=0.017",
         ),
     ],
     ids=[
@@ -189,6 +194,7 @@ def test_below_the_probe_image_by_image() -> None:
         "high and only fell",
         "ahead on validation",
         "ahead on a part of it",
+        "ahead on fewer images than allowed",
     ],
 )
 def test_what_to_change_follows_from_the_training(recipe: Any, course: Course, option: str) -> None:

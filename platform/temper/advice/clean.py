@@ -84,7 +84,8 @@ def _probe_remedy(facts: Facts) -> Remedy:
         and course.probe_val_acc is not None
         and course.val_acc > course.probe_val_acc
     )
-    if preferred and facts.setting("validation.max_images") is not None:
+    limit = facts.setting("validation.max_images")
+    if preferred and isinstance(limit, int) and limit <= course.num_val:
         words = f"It beat the probe on {course.num_val} validation images: validate on all there are."
         return Remedy(words, "--set validation.max_images=null")
     return more_accuracy(facts)

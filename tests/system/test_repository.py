@@ -1,5 +1,6 @@
 """Promises of the repository itself: layout, examples, links."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -108,6 +109,24 @@ def test_the_layers_that_contributors_read_are_those_that_are_checked() -> None:
 def test_no_module_is_longer_than_250_lines() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert not {path.name: length for path, length in lengths.items() if length > 250}
+
+
+def test_no_function_is_longer_than_40_lines() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}: {function.name}": length
+        for path in MODULES
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := num_lines(function)) > 40
+    }
+    assert not long
+
+
+def num_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """From ``def`` to the last line, without the docstring."""
+    assert function.end_lineno is not None
+    docstring = ast.get_docstring(function, clean=False)
+    return function.end_lineno - function.lineno + 1 - (0 if docstring is None else docstring.count("\n") + 1)
 
 
 def test_the_cluster_file_is_one_that_ray_accepts() -> None:

@@ -1,7 +1,7 @@
 """The commands around training: images, the demo, the doctor."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ import temper
 from temper.cli.options import Json, Set, Verbose, app, here
 from temper.cli.results import board_table
 from temper.cli.show import finish, progress_bar, say, table_of
+
+if TYPE_CHECKING:
+    from temper.data import Manifest
 
 
 def _version(wanted: bool) -> None:
@@ -62,16 +65,17 @@ def shards(
             max_bad_frac=max_bad,
             on_progress=lambda done, total: update(done, total, ""),
         )
+    _show_manifest(manifest, destination, as_json)
+
+
+def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> None:
     for image in manifest.skipped:
         say(f"skipped {image.path}: {image.reason}")
     splits = list(manifest.counts)
     rows = [[name, *(manifest.counts[split][name] for split in splits)] for name in manifest.classes]
+    table = table_of(f"{manifest.name}, {manifest.fingerprint}", ["class", *splits], rows)
     summary = {"shards": str(destination), **manifest.model_dump(mode="json", exclude={"splits"})}
-    finish(
-        summary,
-        table_of(f"{manifest.name}, {manifest.fingerprint}", ["class", *splits], rows),
-        as_json=as_json,
-    )
+    finish(summary, table, as_json=as_json)
     say(f"shards: {destination}")
 
 

@@ -8,6 +8,7 @@ import typer
 from temper.addresses import is_remote, named
 from temper.cli.options import Json, Set, Verbose, app
 from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
+from temper.errors import UsageError
 
 
 @app.command(
@@ -32,7 +33,6 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Attack a trained model and write its record, once. Run it again to resume an interrupted evaluation."""
-    from temper.errors import UsageError
     from temper.spec import parse_assignments
 
     settings = parse_assignments(overrides or [])
@@ -40,17 +40,8 @@ def evaluate(
     if run is not None and backbone is None and data is None:
         finish_record(evaluate_somewhere(run, settings, out, verbose), out or run, as_json)
         return
-    missing = [
-        name
-        for name, value in (("--data", data), ("--size", size), ("--eps", eps), ("--out", out))
-        if not value
-    ]
-    if missing or out is None:
-        if (":" not in model or is_remote(model)) and backbone is None:
-            raise UsageError(
-                f"{model}: not a run folder, a module:function, or a weights file with --backbone"
-            )
-        raise UsageError(f"{model}: a model that is not a run needs {', '.join(missing)}")
+    _check_external(model, backbone, {"--data": data, "--size": size, "--eps": eps, "--out": out})
+    assert out is not None
     document = {
         "name": out.name,
         "model": model,
@@ -59,7 +50,7 @@ def evaluate(
         "image_size": size,
         "threat": {"norm": norm, "eps": eps},
     }
-    finish_record(_evaluate_foreign(document, settings, out), out, as_json)
+    finish_record(_evaluate_external(document, settings, out), out, as_json)
 
 
 def _run_of(model: str) -> Path | None:
@@ -74,7 +65,20 @@ def _run_of(model: str) -> Path | None:
     return path if path.is_dir() or ":" not in model or is_remote(model) else None
 
 
-def _evaluate_foreign(document: dict[str, Any], settings: dict[str, Any], out: Path) -> Any:
+def _check_external(model: str, backbone: str | None, required: dict[str, Any]) -> None:
+    """A model that is not a run has to be named and described in full.
+
+    Raises:
+        UsageError: it is not.
+    """
+    missing = [option for option, value in required.items() if not value]
+    if missing and (":" not in model or is_remote(model)) and backbone is None:
+        raise UsageError(f"{model}: not a run folder, a module:function, or a weights file with --backbone")
+    if missing:
+        raise UsageError(f"{model}: a model that is not a run needs {', '.join(missing)}")
+
+
+def _evaluate_external(document: dict[str, Any], settings: dict[str, Any], out: Path) -> Any:
     from temper.cluster.evaluate import evaluate_external
     from temper.run.external_model import ExternalModelSpec
     from temper.spec import apply_overrides, validate

@@ -61,17 +61,9 @@ def submit(
     verbose: Verbose = False,
 ) -> None:
     """Check, submit and follow a job. Exits with the job's exit status. Submit it again to resume."""
-    from temper.cli.job_command import check_words, parse_words
-    from temper.cluster.jobs import check_folder, check_head, check_storage, connect, pack
+    from temper.cli.job_command import parse_words
 
-    parsed = parse_words(words)
-    request = _request(parsed, name, working_dir.resolve(), env or [])
-    parcel = pack(request.working_dir, request.runtime_env.get("excludes", []))
-    checks = [check_folder(parcel, max_mib)]
-    request = request.model_copy(update={"reads": check_words(parsed, parcel)})
-    head = connect(address)
-    checks.append(check_head(head))
-    checks.append(check_storage(head, request))
+    head, request, checks = _checked(parse_words(words), name, working_dir.resolve(), env, max_mib, address)
     for check in checks:
         say(f"{check.name}: {check.found}")
     if dry_run:
@@ -151,6 +143,21 @@ def stop(name: Name, address: Address = None, as_json: Json = False, verbose: Ve
             f"job {job.submission_id} is stopped; submit it again with --id {job.id} to resume from {job.out}"
         )
     _finish(head, job, as_json)
+
+
+def _checked(
+    words: "Words", name: str | None, working_dir: Path, env: list[str] | None, max_mib: float, at: str | None
+) -> tuple["Head", "JobRequest", list["PlaceCheck"]]:
+    """The head at ``at``, what it is asked to run, and what was found on the way."""
+    from temper.cli.job_command import check_words
+    from temper.cluster.jobs import check_folder, check_head, check_storage, connect, pack
+
+    request = _request(words, name, working_dir, env or [])
+    parcel = pack(request.working_dir, request.runtime_env.get("excludes", []))
+    folder = check_folder(parcel, max_mib)
+    request = request.model_copy(update={"reads": check_words(words, parcel)})
+    head = connect(at)
+    return head, request, [folder, check_head(head), check_storage(head, request)]
 
 
 def _request(words: "Words", name: str | None, working_dir: Path, env: list[str]) -> "JobRequest":

@@ -1,9 +1,10 @@
 """The commands that train: one recipe, its plan, and its merged adapter."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,7 @@ from temper.cli.results import best_of, finish_record, probe_line, show_attacks
 from temper.cli.show import epoch_line, finish, say, table_of
 
 if TYPE_CHECKING:
+    from temper.api.runs import TrainedRun
     from temper.recipe import Recipe
     from temper.training import TrainState
 
@@ -43,50 +45,57 @@ def train(
     from temper.api.runs import train as train_recipe
 
     say(f"training {spec.name} into {folder}")
-
-    def on_epoch(metrics: Any) -> None:
-        say(epoch_line(metrics, int(metrics.get("num_epochs", spec.epochs))))
-
-    def on_trained(state: "TrainState") -> None:
-        _tell_trained(state, spec)
-        if evaluate:
-            bars.append(stack.enter_context(show_attacks(str(folder))))
-
-    with ExitStack() as stack:
-        bars: list[Any] = []
+    with _Progress(spec, folder, evaluate) as progress:
         trained = train_recipe(
             spec,
             folder,
             evaluate=evaluate,
             probe=probe,
             resume=resume or go_on,
-            on_epoch=on_epoch,
-            on_trained=on_trained,
-            on_progress=lambda *news: bars[0](*news),
+            on_epoch=progress.on_epoch,
+            on_trained=progress.on_trained,
+            on_progress=progress.on_attack,
             verbose=verbose,
         )
-    if trained.record is None:
-        _finish_unevaluated(trained.state, spec.name, folder, as_json)
+    _finish(trained, spec.name, as_json)
+
+
+class _Progress(ExitStack):
+    """Shows how far a run is: a line for each epoch, then a bar of the attacks if it is evaluated."""
+
+    def __init__(self, recipe: "Recipe", folder: Path, evaluate: bool) -> None:
+        super().__init__()
+        self.recipe, self.folder, self.evaluate = recipe, folder, evaluate
+
+    def on_epoch(self, metrics: Mapping[str, float]) -> None:
+        say(epoch_line(metrics, int(metrics.get("num_epochs", self.recipe.epochs))))
+
+    def on_trained(self, state: "TrainState") -> None:
+        if state.rate is not None:
+            say(rate_line(state.rate))
+        if state.stopped is not None:
+            say(f"stopped early: {state.stopped}")
+        if state.best_is_probe and not self.recipe.is_probe:
+            say("no epoch beats the linear probe on the start: the probe is kept")
+        if self.evaluate:
+            self._show = self.enter_context(show_attacks(str(self.folder)))
+
+    def on_attack(self, member: str, done: int, total: int, robust_acc: float) -> None:
+        self._show(member, done, total, robust_acc)
+
+
+def _finish(trained: "TrainedRun", name: str, as_json: bool) -> None:
+    """Show the record, or else what validation says."""
+    if trained.record is not None:
+        finish_record(trained.record, trained.path, as_json)
+        if trained.probe is not None:
+            say(probe_line(trained.probe, trained.path / "probe/record.json"))
         return
-    finish_record(trained.record, folder, as_json)
-    if trained.probe is not None:
-        say(probe_line(trained.probe, folder / "probe/record.json"))
-
-
-def _tell_trained(state: "TrainState", spec: "Recipe") -> None:
-    if state.rate is not None:
-        say(rate_line(state.rate))
-    if state.stopped is not None:
-        say(f"stopped early: {state.stopped}")
-    if state.best_is_probe and not spec.is_probe:
-        say("no epoch beats the linear probe on the start: the probe is kept")
-
-
-def _finish_unevaluated(state: "TrainState", name: str, folder: Path, as_json: bool) -> None:
+    state = trained.state
     rows = [[name, f"{value:.4f}"] for name, value in state.best_metrics.items()]
     finish(
         {
-            "run": str(folder),
+            "run": str(trained.path),
             "best_epoch": state.best_epoch,
             "best_is_probe": state.best_is_probe,
             "metrics": state.best_metrics,
@@ -94,7 +103,7 @@ def _finish_unevaluated(state: "TrainState", name: str, folder: Path, as_json: b
         table_of(f"{name}, {best_of(state)}", ["metric", "value"], rows),
         as_json=as_json,
     )
-    say(f"run: {folder}")
+    say(f"run: {trained.path}")
 
 
 @app.command(epilog="Example: temper plan jobs/recipes/medical.yaml --set schedule.kind=gradual")

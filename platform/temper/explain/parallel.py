@@ -65,26 +65,14 @@ def parallel_chart(trials: Sequence[Trial], is_log: Callable[[str], bool]) -> Ch
 
 def _layers(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[dict[str, Any]]:
     """Lines, those of the front above; dots to point at; values along the axes."""
-    place = {
-        "field": "axis",
-        "type": "nominal",
-        "sort": [axis.title for axis in axes],
-        "title": None,
-        "scale": {"type": "point", "padding": 0.45},
-        "axis": HEADS,
-    }
-    scale = {"domain": [ABSENT - 0.06, 1.06], "nice": False}
-    channels: dict[str, Any] = {
-        "x": place,
-        "y": {"field": "y", "type": "quantitative", "axis": None, "scale": scale},
-    }
+    channels = _channels(axes)
     colored = {**channels, "color": role_scales([trial.role for trial in trials])["color"]}
     lines, ticks = _lines(trials, axes), _ticks(axes)
     shown = tooltip(("trial", "trial"), ("role", "role"), ("axis", "what"), ("value", "value"))
     path = {**colored, "detail": {"field": "trial"}, "order": {"field": "order"}}
     front = [line for line in lines if line["role"] == "on the front"]
-    is_crowded = len(trials) > CROWD
     others = [line for line in lines if line["role"] != "on the front"]
+    is_crowded = len(trials) > CROWD
     return with_values(
         [
             {
@@ -109,6 +97,26 @@ def _layers(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[dict[str, Any
             },
         ]
     )
+
+
+def _channels(axes: Sequence[Axis]) -> dict[str, Any]:
+    """Where things are drawn: axes side by side, and 0..1 along each."""
+    return {
+        "x": {
+            "field": "axis",
+            "type": "nominal",
+            "sort": [axis.title for axis in axes],
+            "title": None,
+            "scale": {"type": "point", "padding": 0.45},
+            "axis": HEADS,
+        },
+        "y": {
+            "field": "y",
+            "type": "quantitative",
+            "axis": None,
+            "scale": {"domain": [ABSENT - 0.06, 1.06], "nice": False},
+        },
+    }
 
 
 def _lines(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[dict[str, Any]]:

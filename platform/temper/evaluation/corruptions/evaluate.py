@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -113,21 +114,12 @@ def evaluate_corruptions(
     data = _chosen(_as_tensors(images, labels, rows), max_images, seed)
     is_on_cpu = torch.device(device).type == "cpu"
     at_once = min(batch_size, fitting(data[0], MOST_PIXELS)) if is_on_cpu else batch_size
-
-    def correct_under(kind: str | None, severity: int) -> Tensor:
-        parts = []
-        for start in range(0, len(data[0]), at_once):
-            batch, label, row = (whole[start : start + at_once].to(device) for whole in data)
-            if kind is not None:
-                batch = corrupt(kind, severity, batch, row, seed)
-            parts.append((_predict(model, batch) == label).cpu())
-        return torch.cat(parts)
-
     with torch.no_grad(), attack_mode(model) if isinstance(model, nn.Module) else nullcontext():
-        clean = correct_under(None, 0)
+        clean = _correct(model, data, at_once, device)
         columns: list[Tensor] = []
         for kind, severity in itertools.product(kinds, severities):
-            columns.append(correct_under(kind, severity))
+            change = partial(corrupt, kind, severity, seed=seed)
+            columns.append(_correct(model, data, at_once, device, change))
             if on_progress:
                 share = float(columns[-1].float().mean())
                 on_progress(kind, severity, len(columns), len(kinds) * len(severities), share)
@@ -151,6 +143,22 @@ def _chosen(data: Labelled, max_images: int | None, seed: int) -> Labelled:
     ranks = Draws(numbers, seed, "max_images").uniform(1)[:, 0]
     chosen = ranks.argsort(stable=True)[:max_images].sort().values
     return pixels[chosen], targets[chosen], numbers[chosen]
+
+
+def _correct(
+    model: Callable[[Tensor], Tensor],
+    data: Labelled,
+    at_once: int,
+    device: torch.device | str,
+    change: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Which images (N,) are classified as their labels, after ``change`` of images and rows."""
+    parts = []
+    for start in range(0, len(data[0]), at_once):
+        images, labels, rows = (whole[start : start + at_once].to(device) for whole in data)
+        shown = images if change is None else change(images, rows)
+        parts.append((_predict(model, shown) == labels).cpu())
+    return torch.cat(parts)
 
 
 def _predict(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

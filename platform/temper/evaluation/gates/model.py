@@ -45,19 +45,26 @@ def check_model(model: CountedModel, images: Tensor) -> list[GateRecord]:
             "an image's logits do not depend on the others of its batch",
             "an image alone gets other logits than in a batch; use running statistics in BatchNorm",
         ),
+        *_check_logits(first),
+    ]
+
+
+def _check_logits(outputs: Tensor) -> list[GateRecord]:
+    """Gates on ``outputs`` (B,C): whether gradients pass through them."""
+    scale = "log-probabilities, which serve as logits" if _are_logs(outputs) else "logits"
+    at_ceiling = _share_at_ceiling(outputs)
+    return [
         gate(
             "logits",
-            not _are_probabilities(first),
-            "outputs are log-probabilities, which serve as logits"
-            if _are_logs(first)
-            else "outputs are logits",
+            not _are_probabilities(outputs),
+            f"outputs are {scale}",
             "outputs look like probabilities, which starve gradients; return the logits before softmax",
         ),
         gate(
             "logits not cut off",
-            _share_at_ceiling(first) <= MAX_AT_CEILING,
+            at_ceiling <= MAX_AT_CEILING,
             "the largest logits differ from image to image",
-            f"the largest logit of {100 * _share_at_ceiling(first):.0f} % of the images is exactly the same "
+            f"the largest logit of {100 * at_ceiling:.0f} % of the images is exactly the same "
             "number: they are clamped or saturated, which stops gradients; return them as they were before",
         ),
     ]

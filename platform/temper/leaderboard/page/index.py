@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -49,19 +50,12 @@ def render_index(
     summary: LeaderboardSummary, *, is_live: bool = False, sweeps: Sequence[SweepNews] = ()
 ) -> str:
     """The page; every word in it that comes from a record is escaped. ``sweeps`` stand below the boards."""
-    by_size = sorted(range(len(summary.boards)), key=lambda place: -len(summary.boards[place].entries))
-    illustrated = set(by_size[:MAX_ILLUSTRATED])
-    figures = _figures([summary.boards[place] for place in by_size[:MAX_ILLUSTRATED]])
-    shown = [
-        _show(board, place in illustrated, figures.get(id(board)), summary.external)
-        for place, board in enumerate(summary.boards)
-    ]
+    shown = _show_all(summary)
     folds = [(crossval, crossval_folds(crossval)) for crossval in summary.crossvals]
     has_charts = any(one.charts for one in shown) or any(chart for _, chart in folds)
     scripts = [asset("board.js"), *([chart_script()] if has_charts else [])]
     if is_live:
         scripts.append(asset("live.js"))
-    entries = [entry for board in summary.boards for entry in _all_of(board)]
     return (
         environment()
         .get_template("index.html.j2")
@@ -70,27 +64,41 @@ def render_index(
             sweeps=sweeps,
             shown=shown,
             folds=folds,
-            num_models=len(entries),
             num_published=sum(len(table.entries) for table in summary.external),
             published=[(table, _has_board(table, summary.boards)) for table in summary.external],
-            norms=_unique(
-                threat.norm
-                for threat in [one.threat for one in summary.boards]
-                + [one.threat for one in summary.external]
-            ),
-            adversaries=_unique(entry.adversary for entry in entries),
-            statuses=[
-                *_unique(entry.status for entry in entries),
-                *([NOT_MEASURED] if summary.external else []),
-            ],
+            **_filters(summary),
             policy=content_policy(scripts, is_live=is_live),
             scripts=[Markup(script) for script in scripts],  # noqa: S704  # files of ours
         )
     )
 
 
+def _filters(summary: LeaderboardSummary) -> dict[str, Any]:
+    """How many models there are, and the choices that narrow them down."""
+    entries = [
+        entry for board in summary.boards for entry in (*board.entries, *board.blocked, *board.unverified)
+    ]
+    statuses = _unique(entry.status for entry in entries)
+    threats = [board.threat for board in summary.boards] + [table.threat for table in summary.external]
+    return {
+        "num_models": len(entries),
+        "norms": _unique(one.norm for one in threats),
+        "adversaries": _unique(entry.adversary for entry in entries),
+        "statuses": [*statuses, NOT_MEASURED] if summary.external else statuses,
+    }
+
+
 def _has_board(table: ExternalTable, boards: Sequence[Board]) -> bool:
     return any(table_beside(board.data_name, board.threat, [table]) for board in boards)
+
+
+def _show_all(summary: LeaderboardSummary) -> list[Shown]:
+    by_size = sorted(summary.boards, key=lambda board: -len(board.entries))[:MAX_ILLUSTRATED]
+    illustrated, figures = {id(board) for board in by_size}, _figures(by_size)
+    return [
+        _show(board, id(board) in illustrated, figures.get(id(board)), summary.external)
+        for board in summary.boards
+    ]
 
 
 def _show(board: Board, is_illustrated: bool, figure: str | None, external: Sequence[ExternalTable]) -> Shown:
@@ -128,10 +136,6 @@ def _figures(boards: Iterable[Board]) -> dict[int, str]:
             figures[id(board)] = url
             left -= len(url)
     return figures
-
-
-def _all_of(board: Board) -> list[Entry]:
-    return [*board.entries, *board.blocked, *board.unverified]
 
 
 def _unique(values: Iterable[str]) -> list[str]:

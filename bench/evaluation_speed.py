@@ -15,9 +15,9 @@ import torch
 from hardened import digits_case, digits_model
 from own_process import in_own_process
 from row import Measure, Row
+from temper.attacks import DeepFool, FullFGSM, LastPGD
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import evaluate_chunk
-from temper.evaluation.members import DeepFoolMember, FGSMMember, PGDMember
 from temper.evaluation.plan import CascadePlan, EvaluationPlan
 from temper.evaluation.suite import Suite
 from temper.host import use_cpu
@@ -25,10 +25,10 @@ from temper.spec import Threat
 
 # Without random starts, so that both sides do the very same.
 MEMBERS = (
-    FGSMMember(),
-    PGDMember(steps=20, rel_stepsize=0.125, random_start=False),
-    DeepFoolMember(steps=25),
-    PGDMember(steps=100, rel_stepsize=0.1, random_start=False),
+    FullFGSM(),
+    LastPGD(steps=20, rel_stepsize=0.125, random_start=False),
+    DeepFool(steps=25),
+    LastPGD(steps=100, rel_stepsize=0.1, random_start=False),
 )
 PEERS = (
     fa.LinfFastGradientAttack(),

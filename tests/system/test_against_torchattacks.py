@@ -12,7 +12,8 @@ import torchattacks
 from PIL import Image
 from torch import Tensor, nn
 
-from temper.attacks import APGD, PGD, Attack, GoalAPGD, Square, apgd, attack_mode
+from temper.attacks import APGD, PGD, GoalAPGD, Member, Square, apgd, attack_mode
+from temper.spec import Threat
 
 EPS = {"linf": 4 / 255, "l2": 0.5}
 THEIR_NORM = {"linf": "Linf", "l2": "L2"}
@@ -65,21 +66,25 @@ def stand(network: nn.Module, perturbed: Tensor, labels: Tensor) -> Tensor:
 
 
 def compare(
-    ours: Attack, theirs: Any, hardened: tuple[nn.Module, Tensor, Tensor], seed: int = 0
+    ours: Member,
+    theirs: Any,
+    threat: Threat,
+    hardened: tuple[nn.Module, Tensor, Tensor],
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Which of the images that were right still are: under ours, and under theirs."""
     network, images, labels = hardened
     right = network(images).argmax(1) == labels
     images, labels = images[right], labels[right]
     started = time.process_time()
-    perturbed = ours.perturb(network, images, labels, torch.Generator().manual_seed(seed))
+    perturbed = ours.run(network, images, labels, threat, seed)
     our_time, started = time.process_time() - started, time.process_time()
     with torch.random.fork_rng():
         perturbed_by_theirs = theirs(images, labels)
     ratio = our_time / (time.process_time() - started)
     ours_stand, theirs_stand = stand(network, perturbed, labels), stand(network, perturbed_by_theirs, labels)
     counts = f"{int(ours_stand.sum())} and {int(theirs_stand.sum())} of {len(labels)} stand"
-    print(f"{ours.label} and torchattacks': {counts}; CPU time {ratio:.2f}")
+    print(f"{ours.name}, {threat.label} and torchattacks': {counts}; CPU time {ratio:.2f}")
     return ours_stand, theirs_stand
 
 
@@ -88,15 +93,16 @@ def compare(
 def test_apgd(norm: Any, loss: Any, hardened_signs: Any) -> None:
     network = hardened_signs[0]
     settings: Any = {"norm": THEIR_NORM[norm], "eps": EPS[norm], "n_restarts": 1}
-    ours: Attack
+    ours: Member
     if loss == "goal dlr":
-        ours = GoalAPGD(norm=norm, eps=EPS[norm], steps=20, num_goals=5)
+        ours = GoalAPGD(steps=20, num_goals=5)
         theirs = torchattacks.APGDT(network, steps=20, n_classes=6, **settings)
     else:
-        ours = APGD(norm=norm, eps=EPS[norm], steps=50, loss=loss)
+        ours = APGD(steps=50, loss=loss)
         name = {"cross_entropy": "ce", "dlr": "dlr"}[loss]
         theirs = torchattacks.APGD(network, steps=50, loss=name, **settings)
-    mine, wanted = (int(left.sum()) for left in compare(ours, theirs, hardened_signs))
+    threat = Threat(norm=norm, eps=EPS[norm])
+    mine, wanted = (int(left.sum()) for left in compare(ours, theirs, threat, hardened_signs))
     assert 50 < wanted < 250
     assert abs(mine - wanted) <= 1
 
@@ -111,11 +117,11 @@ def test_square(norm: Any, hardened_signs: Any) -> None:
     network, images, labels = hardened_signs
     reachable = apgd(network, images, labels, norm, EPS[norm], steps=50, start=images).fooled
     hardened = network, images[reachable], labels[reachable]
-    attack, runs = Square(norm=norm, eps=EPS[norm], num_queries=1000), []
+    attack, threat, runs = Square(num_queries=1000), Threat(norm=norm, eps=EPS[norm]), []
     for seed in range(3):
         settings: Any = {"norm": THEIR_NORM[norm], "eps": EPS[norm], "n_restarts": 1, "seed": seed}
         theirs = torchattacks.Square(network, n_queries=1000, **settings)
-        runs.append(torch.stack(compare(attack, theirs, hardened, seed)))
+        runs.append(torch.stack(compare(attack, theirs, threat, hardened, seed)))
     mine, wanted = torch.stack(runs).all(0).sum(1).tolist()
     assert wanted < 50
     assert mine <= wanted + 4

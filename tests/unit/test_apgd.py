@@ -8,26 +8,23 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from temper.attacks import APGD, PGD, Attack, GoalAPGD, GoalPGD, MarginPGD, apgd, attack_mode
+from temper.attacks import APGD, PGD, GoalAPGD, GoalPGD, MarginPGD, Member, apgd, attack_mode
 from temper.attacks.apgd import APGDAscent, checkpoints
 from temper.attacks.ascent import Problem
 from temper.attacks.losses import is_fooled, losses_of
 from temper.attacks.norms import distances, random_point
 from temper.errors import UsageError
+from temper.spec import Threat
 
 EPS = {"linf": 0.1, "l2": 0.5, "l1": 2.0}
-ATTACKS: list[Attack] = [
-    attack
-    for norm, eps in EPS.items()
-    for attack in (
-        APGD(norm=norm, eps=eps, steps=8),
-        APGD(norm=norm, eps=eps, steps=8, loss="dlr", restarts=2),
-        APGD(norm=norm, eps=eps, steps=8, loss="margin"),
-        GoalAPGD(norm=norm, eps=eps, steps=5, num_goals=2),
-        MarginPGD(norm=norm, eps=eps, steps=8),
-        GoalPGD(norm=norm, eps=eps, steps=5, num_goals=2, loss="cross_entropy"),
-    )
-]
+ATTACKS: tuple[Member, ...] = (
+    APGD(steps=8),
+    APGD(steps=8, loss="dlr"),
+    APGD(steps=8, loss="margin"),
+    GoalAPGD(steps=5, num_goals=2),
+    MarginPGD(steps=8),
+    GoalPGD(steps=5, num_goals=2),
+)
 each = pytest.mark.parametrize("attack", ATTACKS, ids=repr)
 norms = pytest.mark.parametrize("norm", list(EPS))
 
@@ -50,37 +47,44 @@ def standing(network: nn.Module, perturbed: Tensor, labels: Tensor) -> int:
         return int((network(perturbed).argmax(1) == labels).sum())
 
 
+def threat(norm: Any, eps: float | None = None) -> Threat:
+    return Threat(norm=norm, eps=EPS[norm] if eps is None else eps)
+
+
 @each
-def test_stays_in_the_ball_raises_the_loss_and_repeats(attack: Any, hardened_digits: Any) -> None:
+@norms
+def test_stays_in_the_ball_raises_the_loss_and_repeats(
+    attack: Member, norm: Any, hardened_digits: Any
+) -> None:
     network, images, labels = hardened_digits
     images, labels = images[:48], labels[:48]
     before = images.clone()
-    first, again = (attack.perturb(network, images, labels, seeded()) for _ in range(2))
+    first, again = (attack.perturb(network, images, labels, threat(norm), seeded()) for _ in range(2))
     assert torch.equal(first, again)
     assert torch.equal(images, before)
     assert not first.requires_grad
     assert 0 <= first.min() <= first.max() <= 1
-    assert distances(attack.norm, first, images).max() <= attack.eps * (1 + 1e-5)
+    assert distances(norm, first, images).max() <= EPS[norm] * (1 + 1e-5)
     # Towards the label whatever the loss was; a fooled image may have stopped climbing early.
     raised = losses_of("margin", network(first), labels) > losses_of("margin", network(images), labels)
     assert (raised | is_fooled(network(first), labels)).all()
 
 
 @each
-def test_eps_0_is_the_identity(attack: Any, hardened_digits: Any) -> None:
+@norms
+def test_eps_0_is_the_identity(attack: Member, norm: Any, hardened_digits: Any) -> None:
     network, images, labels = hardened_digits
-    still = attack.model_copy(update={"eps": 0.0})
-    assert torch.equal(still.perturb(network, images[:8], labels[:8], seeded()), images[:8])
+    found = attack.perturb(network, images[:8], labels[:8], threat(norm, 0.0), seeded())
+    assert torch.equal(found, images[:8])
 
 
 @pytest.mark.parametrize("attack", [ATTACKS[0], ATTACKS[3], ATTACKS[4]], ids=repr)
 def test_leaves_gradients_and_modes_as_they_were(attack: Any, model: Any, batch: Any) -> None:
     images, labels = batch
-    attack = attack.model_copy(update={"loss": "cross_entropy"})
     model.train()
     statistics = {name: value.clone() for name, value in model.named_buffers()}
     with attack_mode(model):
-        attack.perturb(model, images, labels, seeded())
+        attack.perturb(model, images, labels, threat("linf"), seeded())
     assert all(module.training for module in model.modules())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(value, statistics[name]) for name, value in model.named_buffers())
@@ -142,9 +146,16 @@ def test_an_eps_that_cannot_be_meant_is_refused(eps: Any) -> None:
 def test_losses_are_refused_where_classes_are_too_few(model: Any, batch: Any) -> None:
     """The model has three classes, so DLR towards goals is not defined, and plain DLR is."""
     images, labels = batch
-    APGD(eps=0.1, loss="dlr", steps=1).perturb(model, images, labels)
+    APGD(loss="dlr", steps=1).perturb(model, images, labels, threat("linf"))
     with pytest.raises(UsageError, match="dlr towards goal labels needs at least 4 classes, the model has 3"):
-        GoalAPGD(eps=0.1, steps=1).perturb(model, images, labels)
+        apgd(model, images, labels, "linf", 0.1, loss="dlr", goal_labels=(labels + 1) % 3)
+    # An attack of a suite takes the margin instead.
+    GoalAPGD(steps=1).perturb(model, images, labels, threat("linf"))
+
+
+def test_a_norm_that_an_attack_does_not_know_is_refused(model: Any, batch: Any) -> None:
+    with pytest.raises(ValueError, match="apgd supports the norms linf and l2 and l1, got l0"):
+        APGD().perturb(model, *batch, Threat(norm="l0", eps=4))
 
 
 def test_checkpoints_follow_the_formula() -> None:
@@ -175,7 +186,7 @@ def test_step_sizes_are_halved_by_the_rule(hardened_digits: Any) -> None:
     problem = Problem(network, "linf", "cross_entropy", images, labels, eps)
     fooled = apgd(network, images, labels, "linf", 0.08, steps=50, start=images).fooled
     chosen = (~fooled).nonzero().flatten()[:24]
-    ascent = Course(problem.rows(chosen), images[chosen], 50, 0.75)
+    ascent = Course(problem.rows(chosen), images[chosen], 50)
     ascent.course = []
     ascent.run(50)
     with torch.no_grad():
@@ -284,8 +295,9 @@ def test_a_model_that_lets_no_gradient_through_is_attacked_all_the_same(hardened
 def test_evaluation_pgd_is_no_weaker_than_plain_pgd(hardened_digits: Any) -> None:
     network, images, labels = hardened_digits
     plain = standing(network, PGD(eps=0.1, steps=20).perturb(network, images, labels, seeded()), labels)
-    for attack in (MarginPGD(eps=0.1, steps=20), GoalPGD(eps=0.1, steps=20, num_goals=4)):
-        assert standing(network, attack.perturb(network, images, labels, seeded()), labels) <= plain + 1
+    for attack in (MarginPGD(steps=20), GoalPGD(steps=20, num_goals=4)):
+        found = attack.perturb(network, images, labels, threat("linf", 0.1), seeded())
+        assert standing(network, found, labels) <= plain + 1
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.5)])
@@ -295,15 +307,16 @@ def test_robust_accuracy_equals_that_of_torchattacks(
 ) -> None:
     network, images, labels = hardened_digits
     settings: Any = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "n_restarts": 1}
-    ours: Attack
+    ours: Member
     with torch.random.fork_rng():
         if loss == "goal dlr":
-            ours = GoalAPGD(norm=norm, eps=eps, steps=15, num_goals=4)
+            ours = GoalAPGD(steps=15, num_goals=4)
             theirs = torchattacks.APGDT(network, steps=15, n_classes=5, **settings)(images, labels)
         else:
-            ours = APGD(norm=norm, eps=eps, steps=30, loss=loss)
+            ours = APGD(steps=30, loss=loss)
             name = {"cross_entropy": "ce", "dlr": "dlr"}[loss]
             theirs = torchattacks.APGD(network, steps=30, loss=name, **settings)(images, labels)
     wanted = standing(network, theirs, labels)
     assert 64 < wanted < 240
-    assert abs(standing(network, ours.perturb(network, images, labels, seeded()), labels) - wanted) <= 1
+    found = ours.perturb(network, images, labels, threat(norm, eps), seeded())
+    assert abs(standing(network, found, labels) - wanted) <= 1

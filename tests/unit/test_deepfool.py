@@ -6,11 +6,11 @@ import foolbox
 import foolbox.attacks as fa
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from temper.attacks import DeepFool
 from temper.attacks.norms import distances
+from temper.spec import Threat
 
 EPS = {"linf": 0.12, "l2": 0.8}
 FOOLBOX = {"linf": fa.LinfDeepFoolAttack, "l2": fa.L2DeepFoolAttack}
@@ -26,9 +26,9 @@ def test_ends_where_foolbox_ends(norm: Any, steps: int, candidates: int, hardene
     fmodel = foolbox.PyTorchModel(network, bounds=(0, 1))
     reference = FOOLBOX[norm](steps=steps, candidates=candidates)
     raw, clipped, success = reference(fmodel, images, labels, epsilons=EPS[norm])
-    attack = DeepFool(norm=norm, eps=EPS[norm], steps=steps, candidates=candidates)
-    assert torch.allclose(attack.nearest(network, images, labels), raw, atol=1e-5)
-    found = attack.perturb(network, images, labels)
+    attack = DeepFool(steps=steps, candidates=candidates)
+    assert torch.allclose(attack.search(network, images, labels, norm), raw, atol=1e-5)
+    found = attack.run(network, images, labels, Threat(norm=norm, eps=EPS[norm]), seed=0)
     assert torch.allclose(found, clipped, atol=1e-5)
     assert torch.equal(network(found).argmax(1) != labels, success)
     assert 0 < success.sum() < len(labels)
@@ -38,14 +38,15 @@ def test_ends_where_foolbox_ends(norm: Any, steps: int, candidates: int, hardene
 def test_stays_in_the_ball_and_leaves_no_trace(norm: Any, hardened_digits: Any) -> None:
     network, images, labels = hardened_digits
     before = images.clone()
-    attack = DeepFool(norm=norm, eps=EPS[norm] / 4, steps=5)
-    found = attack.perturb(network, images, labels)
-    assert torch.equal(found, attack.perturb(network, images, labels, torch.Generator().manual_seed(1)))
+    attack, threat = DeepFool(steps=5), Threat(norm=norm, eps=EPS[norm] / 4)
+    found = attack.run(network, images, labels, threat, seed=0)
+    assert torch.equal(found, attack.run(network, images, labels, threat, seed=1))
     assert torch.equal(images, before)
     assert not found.requires_grad
     assert 0 <= found.min() <= found.max() <= 1
     assert distances(norm, found, images).max() <= EPS[norm] / 4 * (1 + 1e-5)
-    assert torch.equal(DeepFool(norm=norm, eps=0.0).perturb(network, images, labels), images)
+    still = DeepFool().run(network, images, labels, Threat(norm=norm, eps=0.0), seed=0)
+    assert torch.equal(still, images)
 
 
 class Planes(nn.Module):
@@ -79,11 +80,10 @@ def test_the_nearest_of_two_planes(norm: Any) -> None:
                 for slope in [planes.weight[:, label] - planes.weight[:, other]]
             )
         )
-    attack = DeepFool(norm=norm, eps=1.0, overshoot=0.01)
-    found = attack.nearest(planes, images, labels)
+    found = DeepFool().search(planes, images, labels, norm)
     assert (planes(found).argmax(1) != labels).all()
     lengths = distances(norm, found, images)
-    assert torch.allclose(lengths, torch.tensor(expected) * 1.01, atol=2e-4)
+    assert torch.allclose(lengths, torch.tensor(expected) * 1.02, atol=2e-4)
 
 
 class Counted(nn.Module):
@@ -109,14 +109,14 @@ def test_fooled_images_leave(hardened_digits: Any) -> None:
     stands = torch.ones(len(labels), dtype=torch.bool)
     least_forward = least_back = 0
     for step in range(25):
-        walked = DeepFool(eps=1.0, steps=step).nearest(network, images, labels) if step else images
+        walked = DeepFool(steps=step).search(network, images, labels, "linf") if step else images
         least_forward += int(stands.sum())
         stands &= network(walked).argmax(1) == labels
         least_back += 9 * int(stands.sum())
         if not stands.any():
             break
     counted = Counted(network)
-    DeepFool(eps=1.0, steps=25).nearest(counted, images, labels)
+    DeepFool(steps=25).search(counted, images, labels, "linf")
     assert least_back <= counted.backwards <= 1.5 * least_back
     assert least_forward <= counted.forwards <= 2 * least_forward
 
@@ -126,16 +126,19 @@ def test_what_lets_no_gradient_through_is_left_alone(hardened_digits: Any) -> No
     network, images, labels = hardened_digits
     with torch.no_grad():
         labels = network(images).argmax(1)
-    found = DeepFool(eps=0.1, steps=2).perturb(lambda points: network(points).detach(), images, labels)
+    attack = DeepFool(steps=2)
+    found = attack.search(lambda points: network(points).detach(), images, labels, "linf")
     assert torch.equal(found, images)
-    found = DeepFool(eps=0.1, steps=2).perturb(
+    found = attack.search(
         lambda points: network(points) + 0 * (points.sum((1, 2, 3), keepdim=True).flatten(1) * torch.inf),
         images,
         labels,
+        "linf",
     )
     assert torch.equal(found, images)
 
 
 def test_l1_is_refused() -> None:
-    with pytest.raises(ValidationError, match="deepfool supports the norms linf and l2, got l1"):
-        DeepFool(norm="l1", eps=1.0)
+    images, labels = torch.rand(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match="deepfool supports the norms linf and l2, got l1"):
+        DeepFool().run(Planes(), images, labels, Threat(norm="l1", eps=1.0), seed=0)

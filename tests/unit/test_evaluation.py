@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.attacks import APGD, DeepFool, FullFGSM, LastPGD, Member, ShrinkingAPGD
 from temper.cluster.launch import launch
 from temper.errors import RecipeError
 from temper.evaluation import (
@@ -20,16 +21,7 @@ from temper.evaluation import (
 from temper.evaluation.cascade import Batching, LabelledImages, run_cascade
 from temper.evaluation.chunk_outcome import CascadeOutcome, CleanOutcome
 from temper.evaluation.counted_model import HeldModel
-from temper.evaluation.members import (
-    APGDMember,
-    DeepFoolMember,
-    EADMember,
-    FGSMMember,
-    FMNMember,
-    Member,
-    PGDMember,
-    ShrinkingAPGDMember,
-)
+from temper.evaluation.members import EADMember, FMNMember
 from temper.evaluation.statistics import fold_spread
 from temper.evaluation.suite import Suite
 from temper.evaluation.suites import SuiteName
@@ -37,7 +29,7 @@ from temper.evaluation.threats import is_valid, margins
 from temper.spec import Geometry, Threat
 
 THREAT = Threat(eps=0.1)
-MEMBERS = (FGSMMember(), PGDMember(steps=5, rel_stepsize=0.3, restarts=2))
+MEMBERS = (FullFGSM(), LastPGD(steps=5, rel_stepsize=0.3, restarts=2))
 
 
 def data(model: nn.Module, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +75,7 @@ def cascade(
 
 
 def test_outcomes_add_up_and_repeat(model: Any) -> None:
-    suite = Suite(name="test", members=(*MEMBERS, APGDMember(loss="margin", steps=40)))
+    suite = Suite(name="test", members=(*MEMBERS, APGD(loss="margin", steps=40)))
     first, again = (evaluate(model, Threat(eps=0.05), suite) for _ in range(2))
     assert first.clean_acc.count == 36
     assert 0 < first.robust_acc.count < 36
@@ -118,7 +110,7 @@ def test_cascade_equals_every_attack_on_every_image(model: Any) -> None:
     for attack in attacks:
         _, clipped, _ = attack(fmodel, pixels.float() / 255, targets, epsilons=0.02)
         standing &= model(clipped).argmax(1) == targets
-    suite = Suite(name="t", version=1, members=(FGSMMember(), DeepFoolMember(steps=5)))
+    suite = Suite(name="t", version=1, members=(FullFGSM(), DeepFool(steps=5)))
     ours = evaluate(model, Threat(eps=0.02), suite)
     assert np.array_equal(np.array(ours.outcomes["robust"]), standing.numpy())
 
@@ -158,9 +150,7 @@ def test_the_worst_case_is_what_fooled_or_came_closest(model: Any) -> None:
         expected[standing & (fooled | closer)] = logits[standing & (fooled | closer)]
         standing &= ~fooled
         fooled_by.append(int(fooled.sum()))
-    outcome = cascade(
-        model, images, targets, clean, (FGSMMember(), DeepFoolMember(steps=5)), Threat(eps=0.02)
-    )
+    outcome = cascade(model, images, targets, clean, (FullFGSM(), DeepFool(steps=5)), Threat(eps=0.02))
     assert [record.num_fooled for record in outcome.records()] == fooled_by
     assert torch.allclose(outcome.worst_logits, expected, atol=1e-4)
     assert torch.equal(outcome.worst_logits[::10], clean[::10])
@@ -222,7 +212,7 @@ def test_a_suite_s_members_attack_in_its_norm(name: Any, norm: Any) -> None:
     assert two
     assert ten == list(suite.members)
     # It takes the margin there by itself (test_shrinking.py).
-    others = [member for member in two if not isinstance(member, ShrinkingAPGDMember)]
+    others = [member for member in two if not isinstance(member, ShrinkingAPGD)]
     assert not any(getattr(member, "loss", None) == "dlr" for member in others)
 
 

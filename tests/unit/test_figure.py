@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from temper.attacks import FullFGSM
 from temper.evaluation import CascadePlan, Evaluation, EvaluationPlan, Suite, evaluate_images
 from temper.evaluation.examples import choose_examples, worst_first
 from temper.evaluation.figure import draw_figure, magnification, magnified, shorten
-from temper.evaluation.members import FGSMMember
 from temper.records import read_record, sha256_of
 from temper.spec import Threat
 
@@ -41,7 +41,7 @@ def evaluate(size: int = 8, eps: float = 0.1, curve: tuple[float, ...] = ()) -> 
     images[np.arange(24), labels] += np.arange(2, 26, dtype=np.uint8)[:, None, None]
     threat = Threat(norm="linf", eps=eps)
     plan = EvaluationPlan(
-        main=CascadePlan(threat=threat, suite=Suite(name="own", members=(FGSMMember(),))), curve=curve, seed=0
+        main=CascadePlan(threat=threat, suite=Suite(name="own", members=(FullFGSM(),))), curve=curve, seed=0
     )
     torch.manual_seed(0)
     model = Brightness().eval()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from temper.attacks import PGD, LastPGD
 from temper.attacks.norms import distances
+from temper.spec import Threat
 
 EPS = {"linf": 0.1, "l2": 0.8}
 norms = pytest.mark.parametrize("norm", list(EPS))
@@ -26,8 +27,8 @@ def test_ends_where_foolbox_ends(norm: Any, steps: int, hardened_digits: Any) ->
     fmodel = foolbox.PyTorchModel(network, bounds=(0, 1))
     reference = attack(rel_stepsize=0.3, steps=steps, random_start=False)
     _, clipped, success = reference(fmodel, images, labels, epsilons=EPS[norm])
-    ours = LastPGD(norm=norm, eps=EPS[norm], steps=steps, rel_step_size=0.3, random_start=False)
-    found = ours.perturb(network, images, labels)
+    ours = LastPGD(steps=steps, rel_stepsize=0.3, random_start=False)
+    found = ours.perturb(network, images, labels, Threat(norm=norm, eps=EPS[norm]))
     # Where a gradient is nearly zero, its sign depends on rounding, and so on who else is in the batch.
     same = (found - clipped).abs().flatten(1).amax(1) < 1e-5
     assert same.float().mean() > 0.98
@@ -38,15 +39,15 @@ def test_ends_where_foolbox_ends(norm: Any, steps: int, hardened_digits: Any) ->
 def test_is_pgd_of_one_start(norm: Any, hardened_digits: Any) -> None:
     network, images, labels = hardened_digits
     before = images.clone()
-    last = LastPGD(norm=norm, eps=EPS[norm], steps=7, rel_step_size=0.25)
-    found = last.perturb(network, images, labels, seeded())
+    last = LastPGD(steps=7, rel_stepsize=0.25)
+    found = last.perturb(network, images, labels, Threat(norm=norm, eps=EPS[norm]), seeded())
     plain = PGD(norm=norm, eps=EPS[norm], steps=7, step_size=0.25 * EPS[norm])
     assert torch.allclose(found, plain.perturb(network, images, labels, seeded()), atol=1e-5)
     assert torch.equal(images, before)
     assert not found.requires_grad
     assert 0 <= found.min() <= found.max() <= 1
     assert distances(norm, found, images).max() <= EPS[norm] * (1 + 1e-5)
-    still = LastPGD(norm=norm, eps=0.0).perturb(network, images, labels, seeded())
+    still = last.perturb(network, images, labels, Threat(norm=norm, eps=0.0), seeded())
     assert torch.equal(still, images)
 
 
@@ -69,7 +70,8 @@ def test_circles_are_left_at_the_right_point(steps: int) -> None:
     """On steps of 0.02 from 0.5, the hill at 0.57 is passed from 0.56 to 0.58 and back for ever."""
     images, labels = torch.full((3, 3, 2, 2), 0.5), torch.zeros(3, dtype=torch.int64)
     hill = Hill(top=0.57)
-    found = LastPGD(eps=0.1, steps=steps, rel_step_size=0.2, random_start=False).perturb(hill, images, labels)
+    attack = LastPGD(steps=steps, rel_stepsize=0.2, random_start=False)
+    found = attack.perturb(hill, images, labels, Threat(eps=0.1))
     red, others = 0.5, 0.5
     for _ in range(steps):
         red = min(red + 0.02, 0.6) if red < 0.57 else red - 0.02
@@ -90,8 +92,8 @@ def test_passes_are_saved_where_images_circle(hardened_digits: Any) -> None:
         logits: Tensor = network(points)
         return logits
 
-    attack = LastPGD(eps=0.1, steps=100, rel_step_size=0.1, random_start=False)
-    found = attack.perturb(counted, images, labels)
+    attack = LastPGD(steps=100, rel_stepsize=0.1, random_start=False)
+    found = attack.perturb(counted, images, labels, Threat(eps=0.1))
     assert count < 0.8 * 100 * len(images)
     plain = PGD(eps=0.1, steps=100, step_size=0.01, random_start=False)
     expected = plain.perturb(network, images, labels)

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from temper.attacks import Attack, PatchAttack, PatchPGD, PatchSearch
+from temper.attacks import Attack, Member, PatchAttack, PatchPGD, PatchSearch
 from temper.attacks.losses import is_fooled, margin
 from temper.attacks.patches import (
     corners_of,
@@ -18,22 +18,32 @@ from temper.attacks.patches import (
     rectangles,
     shares_of_places,
 )
+from temper.spec import Threat
 
 AREA = 0.15
 """Of 8 x 8 pixels: a square of 3 x 3."""
-ATTACKS: tuple[Attack, ...] = (
-    PatchAttack(eps=AREA, locations=4, scout_steps=3, steps=10),
-    PatchAttack(eps=AREA, locations=2, scout_steps=2, steps=4, loss="dlr", num_goals=2, restarts=2),
+ATTACKS: tuple[Attack | Member, ...] = (
+    PatchAttack(locations=4, scout_steps=3, steps=10),
+    PatchAttack(locations=2, scout_steps=2, steps=4, loss="dlr", num_goals=2),
     PatchPGD(eps=AREA, steps=5),
     PatchPGD(eps=AREA, steps=3, restarts=3, random_start=False),
-    PatchSearch(eps=AREA, num_queries=60),
-    PatchSearch(eps=AREA, num_queries=20, random_frac=1.0),
+    PatchSearch(num_queries=60),
+    PatchSearch(num_queries=20, random_frac=1.0),
 )
 attacks = pytest.mark.parametrize("attack", ATTACKS, ids=repr)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def perturb(
+    attack: Attack | Member, model: Any, images: Tensor, labels: Tensor, area: float = AREA, seed: int = 0
+) -> Tensor:
+    if isinstance(attack, Attack):
+        within = attack.model_copy(update={"eps": area})
+        return within.perturb(model, images, labels, seeded(seed))
+    return attack.perturb(model, images, labels, Threat(norm="patch", eps=area), seeded(seed))
 
 
 def side_of(clean: Tensor, perturbed: Tensor) -> int:
@@ -88,18 +98,18 @@ def test_masks_are_the_squares_at_the_corners() -> None:
 
 
 @attacks
-def test_changes_one_square_only_and_repeats(attack: Attack, hardened_digits: Any) -> None:
+def test_changes_one_square_only_and_repeats(attack: Attack | Member, hardened_digits: Any) -> None:
     network, images, labels = hardened_digits
     images, labels = images[:48], labels[:48]
     before = images.clone()
-    first, again = (attack.perturb(network, images, labels, seeded()) for _ in range(2))
+    first, again = (perturb(attack, network, images, labels) for _ in range(2))
     assert torch.equal(first, again)
     assert torch.equal(images, before)
     assert not first.requires_grad
     assert 0 <= first.min() <= first.max() <= 1
     sides = [side_of(clean, found) for clean, found in zip(images, first, strict=True)]
     assert max(sides) == 3
-    assert not torch.equal(first, attack.perturb(network, images, labels, seeded(1)))
+    assert not torch.equal(first, perturb(attack, network, images, labels, seed=1))
     raised = margin(network(first), labels) - margin(network(images), labels)
     assert raised.mean() > 1
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -107,11 +117,10 @@ def test_changes_one_square_only_and_repeats(attack: Attack, hardened_digits: An
 
 @attacks
 @pytest.mark.parametrize("area", [0.0, 0.01])
-def test_no_area_no_change(attack: Attack, area: float, hardened_digits: Any) -> None:
+def test_no_area_no_change(attack: Attack | Member, area: float, hardened_digits: Any) -> None:
     """0.01 of 64 pixels is less than one."""
     network, images, labels = hardened_digits
-    none = attack.model_copy(update={"eps": area})
-    assert torch.equal(none.perturb(network, images[:8], labels[:8], seeded()), images[:8])
+    assert torch.equal(perturb(attack, network, images[:8], labels[:8], area), images[:8])
 
 
 def test_an_area_is_a_share() -> None:
@@ -159,8 +168,8 @@ def planes() -> tuple[Planes, Tensor, Tensor, Tensor]:
 def test_finds_the_best_patch_that_there_is(planes: Any) -> None:
     """With goals the loss is linear, so that nothing but the place can be missed."""
     model, images, labels, best = planes
-    attack = PatchAttack(eps=AREA, locations=16, scout_steps=4, steps=20, num_goals=2)
-    answers = model(attack.perturb(model, images, labels, seeded()))
+    attack = PatchAttack(locations=16, scout_steps=4, steps=20, num_goals=2)
+    answers = model(perturb(attack, model, images, labels))
     assert 40 < (best > 0).sum() < 60, "the case decides nothing"
     assert torch.equal(is_fooled(answers, labels), best > 0)
     standing = best <= 0
@@ -175,8 +184,8 @@ def test_places_at_random_do_without_the_gradient_at_the_image(planes: Any) -> N
         is_clean = len(points) == len(images) and torch.equal(points, images)
         return model(points.detach() if is_clean else points)
 
-    attack = PatchAttack(eps=AREA, locations=64, scout_steps=4, steps=20)
-    found = is_fooled(model(attack.perturb(cut, images, labels, seeded())), labels)
+    attack = PatchAttack(locations=64, scout_steps=4, steps=20)
+    found = is_fooled(model(perturb(attack, cut, images, labels)), labels)
     assert found.sum() > 0.9 * (best > 0).sum()
 
 
@@ -184,8 +193,8 @@ def test_more_places_find_more(hardened_digits: Any) -> None:
     network, images, labels = hardened_digits
     fooled = []
     for count in (1, 4, 16):
-        attack = PatchAttack(eps=0.07, locations=count, scout_steps=4, steps=10)
-        answers = network(attack.perturb(network, images, labels, seeded()))
+        attack = PatchAttack(locations=count, scout_steps=4, steps=10)
+        answers = network(perturb(attack, network, images, labels, area=0.07))
         fooled.append(int(is_fooled(answers, labels).sum()))
     assert fooled[0] + 10 < fooled[1]
     assert fooled[1] < fooled[2] < 256
@@ -198,14 +207,14 @@ def test_the_search_without_gradients_finds_what_is_easy_and_nothing_that_is_not
         assert not torch.is_grad_enabled()
         return model(points)
 
-    attack = PatchSearch(eps=AREA, num_queries=400)
-    found = is_fooled(model(attack.perturb(asked, images, labels, seeded())), labels)
+    attack = PatchSearch(num_queries=400)
+    found = is_fooled(model(perturb(attack, asked, images, labels)), labels)
     assert not (found & (best <= 0)).any()
     easy = best > 0.5 * best.max()
     assert easy.sum() >= 5
     assert found[easy].double().mean() >= 0.8
     # The second half, which changes the best patch, is worth more than further random ones.
-    only_random = attack.model_copy(update={"random_frac": 1.0}).perturb(asked, images, labels, seeded())
+    only_random = perturb(PatchSearch(num_queries=400, random_frac=1.0), asked, images, labels)
     assert found.sum() > is_fooled(model(only_random), labels).sum()
 
 
@@ -240,7 +249,8 @@ def test_fooled_images_leave_and_passes_are_counted(planes: Any) -> None:
         asked.append(len(points))
         return model(points)
 
-    PatchAttack(eps=0.1, locations=3, scout_steps=2, steps=4).perturb(counted, images, labels, seeded())
+    attack = PatchAttack(locations=3, scout_steps=2, steps=4)
+    perturb(attack, counted, images, labels, area=0.1)
     # One gradient for the places; a climb of n steps asks n + 1 times.
     assert len(asked) <= 1 + 3 * 3 + 5
     assert asked == sorted(asked, reverse=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from temper.attacks import APGD, PGD, DeepFool, NearPGD, PatchPGD, attack_mode, cut, in_portions
+from temper.attacks import APGD, PGD, DeepFool, Member, NearPGD, PatchPGD, attack_mode, cut, in_portions
 from temper.evaluation.counted_model import held_still
 from temper.evaluation.members import DDNMember, SLIDEMember
 from temper.hardening import FastTraining, PGDTraining
@@ -19,9 +19,9 @@ MOST = "temper.attacks.portions.MOST_PIXELS"
 ATTACKS = [
     PGD(eps=0.03, steps=3),
     NearPGD(eps=0.03, steps=3),
-    APGD(eps=0.03, steps=4, loss="margin"),
+    APGD(steps=4, loss="margin"),
     PatchPGD(eps=0.1, steps=2),
-    DeepFool(eps=0.03, steps=3),
+    DeepFool(steps=3),
 ]
 
 
@@ -67,8 +67,9 @@ def test_portions_find_what_the_whole_batch_finds(attack: Any, monkeypatch: pyte
     model = Watched()
 
     def found() -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        perturbed: Tensor = attack.perturb(model, images(25), labels(25), generator)
+        if isinstance(attack, Member):
+            return attack.run(model, images(25), labels(25), Threat(eps=0.03), seed=0)
+        perturbed: Tensor = attack.perturb(model, images(25), labels(25), torch.Generator().manual_seed(0))
         return perturbed
 
     with attack_mode(model):

@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 import torch
 import torchattacks
-from pydantic import ValidationError
 from torch import Tensor
 
 from temper.attacks import Square, apgd
 from temper.attacks.losses import is_fooled, margin
 from temper.attacks.norms import distances
 from temper.attacks.squares import Proposal, pattern, tiles, transfer_windows
+from temper.spec import Threat
 
 EPS = {"linf": 0.12, "l2": 0.8}
 norms = pytest.mark.parametrize("norm", list(EPS))
+
+
+def threat(norm: Any, times: float = 1.0) -> Threat:
+    return Threat(norm=norm, eps=times * EPS[norm])
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -27,20 +31,20 @@ def seeded(seed: int = 0) -> torch.Generator:
 def test_stays_in_the_ball_and_repeats(norm: Any, hardened_digits: Any) -> None:
     network, images, labels = hardened_digits
     before = images.clone()
-    attack = Square(norm=norm, eps=EPS[norm], num_queries=40)
-    first, again = (attack.perturb(network, images, labels, seeded()) for _ in range(2))
+    attack = Square(num_queries=40)
+    first, again = (attack.perturb(network, images, labels, threat(norm), seeded()) for _ in range(2))
     assert torch.equal(first, again)
     assert torch.equal(images, before)
     assert 0 <= first.min() <= first.max() <= 1
     assert distances(norm, first, images).max() <= EPS[norm] * (1 + 1e-5)
-    other = attack.perturb(network, images, labels, seeded(1))
+    other = attack.perturb(network, images, labels, threat(norm), seeded(1))
     assert not torch.equal(first, other)
 
 
 @norms
 def test_eps_0_is_the_identity(norm: Any, hardened_digits: Any) -> None:
     network, images, labels = hardened_digits
-    found = Square(norm=norm, eps=0.0, num_queries=5).perturb(network, images[:8], labels[:8], seeded())
+    found = Square(num_queries=5).perturb(network, images[:8], labels[:8], threat(norm, 0), seeded())
     assert torch.equal(found, images[:8])
 
 
@@ -51,12 +55,13 @@ def test_more_queries_never_raise_the_margin(norm: Any, hardened_digits: Any) ->
     lowest: list[Tensor] = []
 
     class Watched(Square):
-        def _side(self, query: int, images: Tensor) -> int:
+        def _side(self, norm: Any, query: int, images: Tensor) -> int:
             return 3
 
     for num_queries in (1, 2, 10, 60):
-        attack = Watched(norm=norm, eps=EPS[norm], num_queries=num_queries)
-        lowest.append(-margin(network(attack.perturb(network, images, labels, seeded())), labels))
+        attack = Watched(num_queries=num_queries)
+        found = attack.perturb(network, images, labels, threat(norm), seeded())
+        lowest.append(-margin(network(found), labels))
     for fewer, more in pairwise(lowest):
         assert (more <= fewer + 1e-5).all()
     assert (lowest[-1] < lowest[0] - 0.1).double().mean() > 0.5
@@ -73,7 +78,7 @@ def test_queries_are_counted_and_fooled_images_leave(norm: Any, hardened_digits:
         asked.append(len(points))
         return network(points)
 
-    found = Square(norm=norm, eps=3 * EPS[norm], num_queries=60).perturb(counted, images, labels, seeded())
+    found = Square(num_queries=60).perturb(counted, images, labels, threat(norm, 3), seeded())
     assert len(asked) == 60
     assert asked == sorted(asked, reverse=True)
     num_standing = int((~is_fooled(network(found), labels)).sum())
@@ -84,11 +89,11 @@ def test_queries_are_counted_and_fooled_images_leave(norm: Any, hardened_digits:
 def test_an_image_has_its_own_squares_whatever_its_neighbours_are(norm: Any, hardened_digits: Any) -> None:
     """Half of the batch is exchanged for images that fall at once; the other half is searched as before."""
     network, images, labels = hardened_digits
-    attack = Square(norm=norm, eps=EPS[norm], num_queries=30)
-    found = attack.perturb(network, images, labels, seeded())
+    attack = Square(num_queries=30)
+    found = attack.perturb(network, images, labels, threat(norm), seeded())
     exchanged, wrong = images.clone(), labels.clone()
     wrong[128:] = (network(images[128:]).argmax(1) + 1) % 10
-    other = attack.perturb(network, exchanged, wrong, seeded())
+    other = attack.perturb(network, exchanged, wrong, threat(norm), seeded())
     assert torch.allclose(other[:128], found[:128], atol=1e-5)
     moved = (found != images).any(1)
     assert len({tuple(rows.flatten().tolist()) for rows in moved[:32]}) > 8
@@ -99,13 +104,13 @@ def test_the_side_follows_the_schedule_of_the_paper() -> None:
     images = torch.zeros(1, 3, 32, 32)
     places = [1, 10, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001, 9999]
     halved = [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
-    attack = Square(eps=0.1, num_queries=10_000)
+    attack = Square(num_queries=10_000)
     wanted = [max(1, round(math.sqrt(0.8 / 2**times * 1024))) for times in halved]
-    assert [attack._side(place, images) for place in places] == wanted
+    assert [attack._side("linf", place, images) for place in places] == wanted
     assert wanted[0] == 29
-    shorter = Square(eps=0.1, num_queries=1000)
-    assert [shorter._side(math.ceil(place / 10), images) for place in places[:-1]] == wanted[:-1]
-    sides = [Square(norm="l2", eps=1, num_queries=10_000)._side(place, images) for place in places]
+    shorter = Square(num_queries=1000)
+    assert [shorter._side("linf", math.ceil(place / 10), images) for place in places[:-1]] == wanted[:-1]
+    sides = [attack._side("l2", place, images) for place in places]
     assert all(side % 2 == 1 and 3 <= side <= 31 for side in sides)
 
 
@@ -113,16 +118,16 @@ def test_the_side_follows_the_schedule_of_the_paper() -> None:
 @norms
 def test_images_of_any_shape(norm: Any, height: int, width: int) -> None:
     images = torch.rand(3, 3, height, width, generator=seeded())
-    attack = Square(norm=norm, eps=0.2, num_queries=50)
-    found = attack.perturb(lambda points: points.mean((2, 3)), images, torch.tensor([0, 1, 2]), seeded())
+    attack, labels = Square(num_queries=50), torch.tensor([0, 1, 2])
+    small = Threat(norm=norm, eps=0.2)
+    found = attack.perturb(lambda points: points.mean((2, 3)), images, labels, small, seeded())
     assert distances(norm, found, images).max() <= 0.2 + 1e-5
     assert found.isfinite().all()
 
 
 def test_squares_reach_every_corner() -> None:
-    attack = Square(eps=0.1, num_queries=10_000)
     images = torch.zeros(400, 1, 8, 8)
-    proposal = attack._draw(images, 9999, seeded())
+    proposal = Square(num_queries=10_000)._draw("linf", images, 9999, seeded())
     assert proposal.side == 1
     assert proposal.mask(0, images).any(0).all()
     assert proposal.mask(0, images).flatten(1).sum(1).tolist() == [1] * 400
@@ -153,7 +158,7 @@ def test_a_window_takes_the_budget_of_another() -> None:
     best = images + 0.02 * torch.randn(images.shape, generator=seeded())
     best[3:] = images[3:] + 0.3 * (best - images)[3:]
     eps = torch.full((6, 1, 1, 1), 0.5)
-    proposal = Square(norm="l2", eps=0.5, num_queries=100)._draw(images, 20, seeded(2))
+    proposal = Square(num_queries=100)._draw("l2", images, 20, seeded(2))
     side = proposal.side
     assert 3 <= side < 9
     found = transfer_windows(proposal, best, images, eps) - images
@@ -187,8 +192,9 @@ def test_an_empty_window_is_filled_by_the_pattern_alone() -> None:
 
 
 def test_l1_is_refused() -> None:
-    with pytest.raises(ValidationError, match="square supports the norms linf and l2, got l1"):
-        Square(norm="l1", eps=4)
+    images, labels = torch.rand(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match="square supports the norms linf and l2, got l1"):
+        Square().perturb(lambda points: points.mean((2, 3)), images, labels, Threat(norm="l1", eps=4))
 
 
 @norms
@@ -201,12 +207,13 @@ def test_square_is_as_strong_as_that_of_torchattacks(norm: Any, hardened_digits:
     reachable = apgd(network, images, labels, norm, EPS[norm], steps=30, start=images).fooled
     images, labels = images[reachable], labels[reachable]
     ours, theirs = torch.ones(2, len(labels), dtype=torch.bool)
-    attack = Square(norm=norm, eps=EPS[norm], num_queries=400)
+    attack = Square(num_queries=400)
     settings: Any = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": EPS[norm], "n_restarts": 1}
     for seed in range(3):
         with torch.random.fork_rng():
             found = torchattacks.Square(network, n_queries=400, seed=seed, **settings)(images, labels)
         theirs &= network(found).argmax(1) == labels
-        ours &= network(attack.perturb(network, images, labels, seeded(seed))).argmax(1) == labels
+        ours_found = attack.perturb(network, images, labels, threat(norm), seeded(seed))
+        ours &= network(ours_found).argmax(1) == labels
     assert 0 < theirs.sum() < len(labels) - 5
     assert ours.sum() <= theirs.sum() + 2

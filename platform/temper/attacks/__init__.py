@@ -1,22 +1,19 @@
 """Attacks in plain torch: gradients of the images only, or none.
 
-``AnyAttack`` are those that training uses; add one: a file with a subclass of ``Attack``, and its name there.
-``AnyStrongAttack`` are those that evaluation adds to them.
+An ``Attack`` is one of training: its threat model stands in the recipe beside it. A ``Member`` is one of a
+suite: it is given a threat model with the images.
 """
-
-from typing import Annotated
-
-from pydantic import Field
 
 from temper.attacks.apgd import APGD, GoalAPGD, apgd
 from temper.attacks.ascent import Found
 from temper.attacks.base import Attack, LogitsFn, attack_mode, kept_statistics
 from temper.attacks.deepfool import DeepFool
 from temper.attacks.draws import PartGenerator, draw_rows
-from temper.attacks.fgsm import FGSM
+from temper.attacks.fgsm import FGSM, FullFGSM
 from temper.attacks.goal_pgd import GoalPGD, MarginPGD
 from temper.attacks.last_pgd import LastPGD
-from temper.attacks.losses import LossName, check_loss, smallest_num_classes
+from temper.attacks.losses import LossName, check_loss
+from temper.attacks.member import Member, SearchMember, Sees
 from temper.attacks.minimum_norm import minimum_norm
 from temper.attacks.near_pgd import NearPGD
 from temper.attacks.patch import PatchAttack, PatchPGD
@@ -26,42 +23,29 @@ from temper.attacks.portions import MOST_PIXELS, cut, fitting, images_at_once, i
 from temper.attacks.shrinking import ShrinkingAPGD
 from temper.attacks.square import Square
 
-AnyAttack = Annotated[FGSM | PGD | NearPGD | PatchPGD, Field(discriminator="kind")]
-AnyStrongAttack = Annotated[
-    APGD
-    | GoalAPGD
-    | ShrinkingAPGD
-    | MarginPGD
-    | GoalPGD
-    | DeepFool
-    | LastPGD
-    | Square
-    | PatchAttack
-    | PatchSearch,
-    Field(discriminator="kind"),
-]
-
 __all__ = [
     "APGD",
     "FGSM",
     "MOST_PIXELS",
     "PGD",
-    "AnyAttack",
-    "AnyStrongAttack",
     "Attack",
     "DeepFool",
     "Found",
+    "FullFGSM",
     "GoalAPGD",
     "GoalPGD",
     "LastPGD",
     "LogitsFn",
     "LossName",
     "MarginPGD",
+    "Member",
     "NearPGD",
     "PartGenerator",
     "PatchAttack",
     "PatchPGD",
     "PatchSearch",
+    "SearchMember",
+    "Sees",
     "ShrinkingAPGD",
     "Square",
     "apgd",
@@ -74,5 +58,4 @@ __all__ = [
     "in_portions",
     "kept_statistics",
     "minimum_norm",
-    "smallest_num_classes",
 ]

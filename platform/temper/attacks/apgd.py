@@ -3,23 +3,25 @@
 Croce and Hein 2020, arXiv:2003.01690; in L1 Croce and Hein 2021, arXiv:2103.01208.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from temper.attacks.ascent import Ascent, Found, Problem, climb_in_turn
-from temper.attacks.base import Attack, LogitsFn
-from temper.attacks.losses import LossName, likely_goals
+from temper.attacks.base import LogitsFn
+from temper.attacks.losses import SHORT, LossName, likely_goals, loss_for, smallest_num_classes
+from temper.attacks.member import Member
 from temper.attacks.norms import eps_per_image, project, random_point, steepest
 from temper.attacks.sparse import project_in_range, sparse_direction
-from temper.spec import Norm
+from temper.spec import Geometry, Norm, Threat
 
 MOMENTUM = 0.75
 """Share of a step that is new; the rest repeats the step before."""
+RHO = 0.75
+"""The step is halved when at most this share of the steps since the last checkpoint raised the loss."""
 FIRST_COUNT_FRAC = 0.2
 """Share of the coordinates that the first steps in L1 move."""
 ROUNDING = 1e-6
@@ -27,62 +29,68 @@ ROUNDING = 1e-6
 linear model's optimum was missed by 4 to 8 % from a third of the starts (measured)."""
 
 
-class APGD(Attack):
-    """Auto-PGD against the label, on one of three losses. ``dlr`` needs 3 classes."""
+class APGD(Member):
+    """Auto-PGD against the label, on one of three losses."""
 
     kind: Literal["apgd"] = "apgd"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")
     loss: LossName = "cross_entropy"
     steps: int = Field(default=100, ge=1, le=10_000)
-    restarts: int = Field(default=1, ge=1, le=1000)
-    rho: float = Field(default=0.75, ge=0, le=1)
-    """The step is halved when at most this share of the steps since the last checkpoint raised the loss."""
+
+    @property
+    def name(self) -> str:
+        return f"apgd-{SHORT[self.loss]}-{self.steps}{self.suffix}"
+
+    def suits(self, num_classes: int) -> bool:
+        return num_classes >= smallest_num_classes(self.loss)
 
     def perturb(
-        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+        self,
+        logits_fn: LogitsFn,
+        images: Tensor,
+        labels: Tensor,
+        threat: Threat,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        return apgd(
-            logits_fn,
-            images,
-            labels,
-            self.norm,
-            self.eps,
-            loss=self.loss,
-            steps=self.steps,
-            restarts=self.restarts,
-            rho=self.rho,
-            generator=generator,
-        ).perturbed
+        norm, loss, steps = self.ball(threat.norm), self.loss, self.steps
+        found = apgd(logits_fn, images, labels, norm, threat.eps, loss=loss, steps=steps, generator=generator)
+        return found.perturbed
 
 
-class GoalAPGD(Attack):
-    """Auto-PGD towards the most likely wrong classes in turn. On ``dlr`` it needs 4 classes, else 2."""
+class GoalAPGD(Member):
+    """Auto-PGD towards the most likely wrong classes in turn.
+
+    On the DLR loss, or on the margin where there are fewer than the 4 classes that it needs.
+    """
 
     kind: Literal["goal_apgd"] = "goal_apgd"
-    loss: LossName = "dlr"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")
     num_goals: int = Field(default=9, ge=1)
-    """At most the number of wrong classes."""
     steps: int = Field(default=100, ge=1, le=10_000)
-    restarts: int = Field(default=1, ge=1, le=1000)
-    """For each goal."""
-    rho: float = Field(default=0.75, ge=0, le=1)
-    """As in APGD."""
+
+    @property
+    def name(self) -> str:
+        return f"apgd-goals-{self.steps}{self.suffix}"
 
     def perturb(
-        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+        self,
+        logits_fn: LogitsFn,
+        images: Tensor,
+        labels: Tensor,
+        threat: Threat,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         with torch.no_grad():
-            goals = likely_goals(logits_fn(images), labels, self.num_goals)
+            logits = logits_fn(images)
         return apgd(
             logits_fn,
             images,
             labels,
-            self.norm,
-            self.eps,
-            loss=self.loss,
-            goal_labels=goals,
+            self.ball(threat.norm),
+            threat.eps,
+            loss=loss_for(logits.shape[1], "dlr", has_goal=True),
+            goal_labels=likely_goals(logits, labels, self.num_goals),
             steps=self.steps,
-            restarts=self.restarts,
-            rho=self.rho,
             generator=generator,
         ).perturbed
 
@@ -97,8 +105,6 @@ def apgd(
     loss: LossName = "cross_entropy",
     goal_labels: Tensor | None = None,
     steps: int = 100,
-    restarts: int = 1,
-    rho: float = 0.75,
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Found:
@@ -124,17 +130,11 @@ def apgd(
         return project_in_range(images + torch.empty_like(images).normal_(generator=generator), images, radii)
 
     def climb_from(turn: Problem, point: Tensor) -> Found:
-        ascent = SparseAPGDAscent(turn, point, steps) if norm == "l1" else APGDAscent(turn, point, steps, rho)
+        ascent = SparseAPGDAscent(turn, point, steps) if norm == "l1" else APGDAscent(turn, point, steps)
         return ascent.run(steps)
 
-    return climb_in_turn(problem, _goals(goal_labels, restarts), draw_start, climb_from)
-
-
-def _goals(goal_labels: Tensor | None, restarts: int) -> Iterator[Tensor | None]:
-    columns = [None] if goal_labels is None else goal_labels.view(len(goal_labels), -1).unbind(1)
-    for column in columns:
-        for _ in range(restarts):
-            yield column
+    goals = [None] if goal_labels is None else goal_labels.view(len(goal_labels), -1).unbind(1)
+    return climb_in_turn(problem, goals, draw_start, climb_from)
 
 
 def _into_ball(norm: Norm, points: Tensor, images: Tensor, eps: Tensor) -> Tensor:
@@ -174,10 +174,9 @@ class _Review:
 class APGDAscent(Ascent):
     """Momentum, and a step size per image that is halved when it no longer helps."""
 
-    def __init__(self, problem: Problem, start: Tensor, steps: int, rho: float) -> None:
+    def __init__(self, problem: Problem, start: Tensor, steps: int) -> None:
         super().__init__(problem, start, step_size=2 * problem.eps)
         self.checkpoints = checkpoints(steps)
-        self.rho = rho
         losses = self.climb.loss
         self.review = _Review(torch.zeros_like(losses), losses, torch.zeros_like(losses, dtype=torch.bool))
         self.last_checkpoint = 0
@@ -200,7 +199,7 @@ class APGDAscent(Ascent):
         review.num_rises = review.num_rises + (climb.loss > self.loss_before)
         if step not in self.checkpoints:
             return
-        rises_seldom = review.num_rises <= self.rho * (step - self.last_checkpoint)
+        rises_seldom = review.num_rises <= RHO * (step - self.last_checkpoint)
         is_stuck = ~review.was_halved & (climb.best_loss <= review.best_loss)
         halved = rises_seldom | is_stuck
         climb.step_size = torch.where(halved.view(-1, 1, 1, 1), climb.step_size / 2, climb.step_size)

@@ -3,55 +3,51 @@
 Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, algorithm 2, with the steps of its section 3.3 in Linf.
 """
 
-from typing import Literal, Self
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from temper.attacks.ascent import where
-from temper.attacks.base import Attack, LogitsFn
+from temper.attacks.base import LogitsFn
 from temper.attacks.losses import is_fooled, likely_goals
+from temper.attacks.member import SearchMember
 from temper.attacks.norms import project
 from temper.attacks.portions import cut
+from temper.spec import Geometry, Norm, Threat
 
 CARRY = 1e-4
 """Added to each step's length, so that steps to a boundary do not end just short of it for ever."""
 SMALLEST = 1e-8
 """Added to the length of a gradient that may be zero."""
+OVERSHOOT = 0.02
+"""Share by which the perturbation is longer than the sum of its steps."""
 
 
-class DeepFool(Attack):
-    """The small perturbation that DeepFool finds, cut to ``eps``. Linf and L2; nothing is random.
+class DeepFool(SearchMember):
+    """The small perturbation that DeepFool finds; nothing is random.
 
     Each step costs an image a forward pass, and a backward pass for each other candidate; images that are
-    fooled leave. ``CARRY``, ``SMALLEST`` and the default overshoot are those of Foolbox, and so are the
-    points that it ends at.
+    fooled leave. ``CARRY``, ``SMALLEST`` and ``OVERSHOOT`` are those of Foolbox, and so are the points
+    that it ends at.
     """
 
     kind: Literal["deepfool"] = "deepfool"
-    steps: int = Field(default=50, ge=1, le=10_000)
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2")
+    steps: int = Field(default=25, ge=1)
     candidates: int = Field(default=10, ge=2)
     """Classes that are looked at: the image's own, and the likeliest others of the clean image."""
-    overshoot: float = Field(default=0.02, ge=0)
-    """Share by which the perturbation is longer than the sum of its steps."""
 
-    @model_validator(mode="after")
-    def _norm_is_known(self) -> Self:
-        if self.norm == "l1":
-            raise ValueError("deepfool supports the norms linf and l2, got l1")
-        return self
-
-    def perturb(
-        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
-        return project(self.norm, self.nearest(logits_fn, images, labels), images, self.eps)
-
-    def nearest(self, logits_fn: LogitsFn, images: Tensor, labels: Tensor) -> Tensor:
+    def search(self, model: LogitsFn, images: Tensor, labels: Tensor, norm: Geometry) -> Tensor:
         """Points (B,3,H,W) in [0,1] at any distance: the first that fooled, else where the steps ended."""
-        return torch.cat([self._nearest(logits_fn, images[rows], labels[rows]) for rows in cut(images)])
+        ball = self.ball(norm)
+        return torch.cat([self._nearest(model, images[rows], labels[rows], ball) for rows in cut(images)])
 
-    def _nearest(self, logits_fn: LogitsFn, images: Tensor, labels: Tensor) -> Tensor:
+    def within(self, images: Tensor, found: Tensor, threat: Threat) -> Tensor:
+        return project(self.ball(threat.norm), found, images, threat.eps)
+
+    def _nearest(self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, norm: Norm) -> Tensor:
         found, moved = images.clone(), torch.zeros_like(images)
         rows = torch.arange(len(images), device=images.device)
         goals = rows.new_empty(0)
@@ -68,32 +64,32 @@ class DeepFool(Attack):
                 rows = rows[standing]
                 points, logits = _look(logits_fn, found[rows])
                 standing = standing[standing]
-            moved[rows] += self._step(points, logits, labels[rows], goals[rows])
+            moved[rows] += _step(norm, points, logits, labels[rows], goals[rows])
             rows = rows[standing]
-            found[rows] = (images[rows] + (1 + self.overshoot) * moved[rows]).clamp(0, 1)
+            found[rows] = (images[rows] + (1 + OVERSHOOT) * moved[rows]).clamp(0, 1)
         return found
 
-    def _step(self, points: Tensor, logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
-        """(K,3,H,W): the step to the nearest plane on which a goal of ``goals`` (K,G) equals the label."""
-        leads = logits.gather(1, goals) - logits.gather(1, labels[:, None])
-        shortest, direction = torch.full_like(leads[:, 0].detach(), torch.inf), torch.zeros_like(points)
-        for lead in leads.unbind(1):
-            gradient = _gradient(lead, points)
-            length = lead.detach().abs() / (self._dual_length(gradient) + SMALLEST)
-            nearer = length < shortest
-            direction = where(nearer, gradient, direction)
-            shortest = torch.where(nearer, length, shortest)
-        lengths = shortest.nan_to_num(posinf=0.0) + CARRY
-        if self.norm == "linf":
-            return lengths.view(-1, 1, 1, 1) * direction.sign()
-        return (lengths / (self._dual_length(direction) + SMALLEST)).view(-1, 1, 1, 1) * direction
 
-    def _dual_length(self, gradient: Tensor) -> Tensor:
-        """(K,) by how much a logit changes over a step of length 1 in the norm."""
-        lengths: Tensor = torch.linalg.vector_norm(
-            gradient.flatten(1), 1 if self.norm == "linf" else 2, dim=1
-        )
-        return lengths
+def _step(norm: Norm, points: Tensor, logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
+    """(K,3,H,W): the step to the nearest plane on which a goal of ``goals`` (K,G) equals the label."""
+    leads = logits.gather(1, goals) - logits.gather(1, labels[:, None])
+    shortest, direction = torch.full_like(leads[:, 0].detach(), torch.inf), torch.zeros_like(points)
+    for lead in leads.unbind(1):
+        gradient = _gradient(lead, points)
+        length = lead.detach().abs() / (_dual_length(norm, gradient) + SMALLEST)
+        nearer = length < shortest
+        direction = where(nearer, gradient, direction)
+        shortest = torch.where(nearer, length, shortest)
+    lengths = shortest.nan_to_num(posinf=0.0) + CARRY
+    if norm == "linf":
+        return lengths.view(-1, 1, 1, 1) * direction.sign()
+    return (lengths / (_dual_length(norm, direction) + SMALLEST)).view(-1, 1, 1, 1) * direction
+
+
+def _dual_length(norm: Norm, gradient: Tensor) -> Tensor:
+    """(K,) by how much a logit changes over a step of length 1 in the norm."""
+    lengths: Tensor = torch.linalg.vector_norm(gradient.flatten(1), 1 if norm == "linf" else 2, dim=1)
+    return lengths
 
 
 def _look(logits_fn: LogitsFn, points: Tensor) -> tuple[Tensor, Tensor]:

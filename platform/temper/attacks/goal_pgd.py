@@ -1,81 +1,84 @@
 """PGD for evaluation: on the margin, or towards one wrong class after another."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from temper.attacks.ascent import Ascent, Found, Problem, climb_in_turn
-from temper.attacks.base import Attack, LogitsFn
-from temper.attacks.losses import LossName, likely_goals
+from temper.attacks.base import LogitsFn
+from temper.attacks.losses import likely_goals
+from temper.attacks.member import Member
 from temper.attacks.norms import eps_per_image, random_point
-from temper.spec import Ratio
+from temper.spec import Geometry, Threat
 
 
-class _EvaluationPGD(Attack):
-    """Unlike ``PGD`` it keeps the best point of a whole run, and images that are fooled leave.
-
-    A class of its own, because the fields of ``PGD`` are part of recipes and of their hashes.
-    """
-
-    steps: int = Field(default=100, ge=1, le=10_000)
-    step_size: Ratio | None = Field(default=None, gt=0)
-    """In pixel units; ``null``: 2.5 * eps / steps."""
-    random_start: bool = True
-    restarts: int = Field(default=1, ge=1, le=1000)
-
-    def _climb(
-        self,
-        problem: Problem,
-        goals: list[Tensor | None],
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        images, eps = problem.images, problem.eps
-
-        def draw_start() -> Tensor:
-            return random_point(self.norm, images, eps, generator) if self.random_start else images
-
-        def climb_from(turn: Problem, start: Tensor) -> Found:
-            fixed = None if self.step_size is None else torch.full_like(turn.eps, self.step_size)
-            return Ascent(turn, start, 2.5 * turn.eps / self.steps if fixed is None else fixed).run(
-                self.steps
-            )
-
-        return climb_in_turn(problem, goals, draw_start, climb_from).perturbed
-
-
-class MarginPGD(_EvaluationPGD):
+class MarginPGD(Member):
     """PGD on the margin, whose gradient does not fade where the model is sure.
 
-    Carlini and Wagner 2017, arXiv:1608.04644, for the loss.
+    Unlike ``PGD`` it keeps the best point of a whole run, and images that are fooled leave. Carlini and
+    Wagner 2017, arXiv:1608.04644, for the loss.
     """
 
     kind: Literal["margin_pgd"] = "margin_pgd"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")
+    steps: int = Field(default=100, ge=1, le=10_000)
+
+    @property
+    def name(self) -> str:
+        return f"margin-pgd-{self.steps}{self.suffix}"
 
     def perturb(
-        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+        self,
+        logits_fn: LogitsFn,
+        images: Tensor,
+        labels: Tensor,
+        threat: Threat,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        eps = eps_per_image(self.norm, self.eps, images)
-        problem = Problem(logits_fn, self.norm, "margin", images, labels, eps)
-        return self._climb(problem, [None] * self.restarts, generator)
+        eps = eps_per_image(self.ball(threat.norm), threat.eps, images)
+        problem = Problem(logits_fn, self.ball(threat.norm), "margin", images, labels, eps)
+        return _climb(problem, [None], self.steps, generator)
 
 
-class GoalPGD(_EvaluationPGD):
-    """PGD towards the most likely wrong classes in turn; any wrong answer on the way counts."""
+class GoalPGD(Member):
+    """PGD on the margin towards the most likely wrong classes in turn; any wrong answer on the way counts."""
 
     kind: Literal["goal_pgd"] = "goal_pgd"
-    loss: LossName = "margin"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")
     num_goals: int = Field(default=9, ge=1)
-    """At most the number of wrong classes."""
+    steps: int = Field(default=50, ge=1, le=10_000)
+
+    @property
+    def name(self) -> str:
+        return f"goal-pgd-{self.steps}{self.suffix}"
 
     def perturb(
-        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+        self,
+        logits_fn: LogitsFn,
+        images: Tensor,
+        labels: Tensor,
+        threat: Threat,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         with torch.no_grad():
             goals = likely_goals(logits_fn(images), labels, self.num_goals)
-        eps = eps_per_image(self.norm, self.eps, images)
-        problem = Problem(logits_fn, self.norm, self.loss, images, labels, eps)
-        return self._climb(
-            problem, [goal for goal in goals.unbind(1) for _ in range(self.restarts)], generator
-        )
+        eps = eps_per_image(self.ball(threat.norm), threat.eps, images)
+        problem = Problem(logits_fn, self.ball(threat.norm), "margin", images, labels, eps)
+        return _climb(problem, goals.unbind(1), self.steps, generator)
+
+
+def _climb(
+    problem: Problem, goals: Sequence[Tensor | None], steps: int, generator: torch.Generator | None
+) -> Tensor:
+    """The best points of runs from random starts, in steps of 2.5 * eps / ``steps``."""
+
+    def draw_start() -> Tensor:
+        return random_point(problem.norm, problem.images, problem.eps, generator)
+
+    def climb_from(turn: Problem, start: Tensor) -> Found:
+        return Ascent(turn, start, 2.5 * turn.eps / steps).run(steps)
+
+    return climb_in_turn(problem, goals, draw_start, climb_from).perturbed

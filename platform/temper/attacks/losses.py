@@ -13,6 +13,8 @@ from torch import Tensor
 from temper.errors import UsageError
 
 LossName = Literal["cross_entropy", "dlr", "margin"]
+SHORT: dict[LossName, str] = {"cross_entropy": "ce", "dlr": "dlr", "margin": "margin"}
+"""In the names of attacks."""
 
 SMALLEST = 1e-12
 """Added to a spread of logits that may be zero."""
@@ -36,6 +38,11 @@ def losses_of(name: LossName, logits: Tensor, labels: Tensor, goal_labels: Tenso
 def smallest_num_classes(name: LossName, *, has_goal: bool = False) -> int:
     """How many classes a loss needs: DLR compares the largest logit with the third, or the fourth."""
     return 2 if name != "dlr" else 4 if has_goal else 3
+
+
+def loss_for(num_classes: int, name: LossName, *, has_goal: bool = False) -> LossName:
+    """The loss of that name, or the margin where there are too few classes for it."""
+    return name if num_classes >= smallest_num_classes(name, has_goal=has_goal) else "margin"
 
 
 def check_loss(name: LossName, num_classes: int, *, has_goal: bool = False) -> None:

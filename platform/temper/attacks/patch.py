@@ -4,9 +4,9 @@ Brown et al. 2017, arXiv:1712.09665, and Karmon et al. 2018 (LaVAN), arXiv:1801.
 for, as in Rao et al. 2020, arXiv:2005.02313.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -14,26 +14,24 @@ from torch import Tensor
 
 from temper.attacks.apgd import APGDAscent
 from temper.attacks.ascent import Found, Problem, look, where
-from temper.attacks.base import Attack, LogitsFn, ascend, cross_entropy_of
+from temper.attacks.base import LogitsFn, ascend, cross_entropy_of
 from temper.attacks.draws import draw_like
-from temper.attacks.losses import LossName, likely_goals
+from temper.attacks.losses import SHORT, LossName, likely_goals, smallest_num_classes
+from temper.attacks.member import Member
 from temper.attacks.patches import corners_of, masks_at, patch_side, promising_corners, shares_of_places
 from temper.attacks.pgd import PGD
-from temper.spec import format_ratio
-
-RHO = 0.75
-"""As in APGD: the step is halved when at most this share of the steps raised the loss."""
+from temper.spec import Geometry, Threat, format_ratio
 
 
-class PatchAttack(Attack):
+class PatchAttack(Member):
     """The strongest patch that is found: short climbs at many places, then a long one at the best of them.
 
     Every climb is Auto-PGD (arXiv:2003.01690) within the square. Images that are fooled leave. Draws are
     made for the whole batch, so no image's depend on which others have fallen.
     """
 
-    kind: Literal["patch_apgd"] = "patch_apgd"
-    norm: Literal["patch"] = "patch"  # type: ignore[assignment]
+    kind: Literal["patch"] = "patch"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("patch",)
     loss: LossName = "margin"
     locations: int = Field(default=16, ge=1, le=10_000)
     """Places that are tried with ``scout_steps`` each; half of them at random."""
@@ -41,18 +39,29 @@ class PatchAttack(Attack):
     steps: int = Field(default=50, ge=1, le=10_000)
     """At the best place, from where its short climb ended."""
     num_goals: int = Field(default=0, ge=0)
-    """The likeliest wrong classes, one after another; 0: away from the label only."""
-    restarts: int = Field(default=1, ge=1, le=1000)
-    """Searches, each with other places; of several goals, for each of them."""
+    """The likeliest wrong classes, with a search over places for each; 0: away from the label only."""
 
     @property
-    def label(self) -> str:
-        return f"{self.kind} {format_ratio(self.eps)}"
+    def name(self) -> str:
+        goals = f"-goals-{self.num_goals}" if self.num_goals else ""
+        return (
+            f"patch-{SHORT[self.loss]}-{self.locations}x{self.scout_steps}-{self.steps}{goals}{self.suffix}"
+        )
+
+    def suits(self, num_classes: int) -> bool:
+        # Towards the only other class is away from the label.
+        enough = smallest_num_classes(self.loss, has_goal=self.num_goals > 0)
+        return num_classes >= max(enough, 3 if self.num_goals else 2)
 
     def perturb(
-        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+        self,
+        logits_fn: LogitsFn,
+        images: Tensor,
+        labels: Tensor,
+        threat: Threat,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        side = patch_side(self.eps, *images.shape[-2:])
+        side = patch_side(threat.eps, *images.shape[-2:])
         if side == 0:
             return images.clone()
         nowhere = torch.zeros_like(images[:, :1])
@@ -64,14 +73,11 @@ class PatchAttack(Attack):
             self._search(replace(problem, goal_labels=goal_labels), side, found, generator)
         return found.perturbed
 
-    def _goals(self, logits_fn: LogitsFn, images: Tensor, labels: Tensor) -> Iterator[Tensor | None]:
+    def _goals(self, logits_fn: LogitsFn, images: Tensor, labels: Tensor) -> Sequence[Tensor | None]:
         if self.num_goals == 0:
-            yield from [None] * self.restarts
-            return
+            return [None]
         with torch.no_grad():
-            goals = likely_goals(logits_fn(images), labels, self.num_goals)
-        for goal in goals.unbind(1):
-            yield from [goal] * self.restarts
+            return likely_goals(logits_fn(images), labels, self.num_goals).unbind(1)
 
     def _search(self, problem: Problem, side: int, found: Found, generator: torch.Generator | None) -> None:
         """One search over places; ``found`` takes what is better."""
@@ -131,7 +137,7 @@ def _nothing(images: Tensor) -> Found:
 def _climb(problem: Problem, masks: Tensor, start: Tensor, rows: Tensor, steps: int) -> Found:
     """Auto-PGD within the squares of some of the images."""
     turn = replace(problem, eps=masks).rows(rows)
-    return APGDAscent(turn, start[rows], steps, RHO).run(steps)
+    return APGDAscent(turn, start[rows], steps).run(steps)
 
 
 class PatchPGD(PGD):

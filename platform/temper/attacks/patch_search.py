@@ -4,23 +4,24 @@ After the patches of Sparse-RS (Croce et al. 2022, arXiv:2006.12834) and of Patc
 arXiv:2004.05682). It asks only for logits, so masked gradients do not stop it.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from temper.attacks.ascent import where
-from temper.attacks.base import Attack, LogitsFn
+from temper.attacks.base import LogitsFn
 from temper.attacks.losses import is_fooled, losses_of
+from temper.attacks.member import Member, Sees
 from temper.attacks.patches import corners_of, masks_at, patch_side, rectangles, shares_of_places
-from temper.spec import format_ratio
+from temper.spec import Geometry, Threat
 
 STRIPES = 4
 """Changes of colour across a striped patch."""
 
 
-class PatchSearch(Attack):
+class PatchSearch(Member):
     """Random patches of plain colours, stripes and noise at random places; then the best changes bit by bit.
 
     A change paints a random rectangle of the patch with one colour, and is kept when the margin falls. All
@@ -28,21 +29,27 @@ class PatchSearch(Attack):
     """
 
     kind: Literal["patch_search"] = "patch_search"
-    norm: Literal["patch"] = "patch"  # type: ignore[assignment]
+    geometries: ClassVar[tuple[Geometry, ...]] = ("patch",)
+    sees: ClassVar[Sees] = "scores"
     num_queries: int = Field(default=200, ge=1, le=1_000_000)
     """Per image."""
     random_frac: float = Field(default=0.5, gt=0, le=1)
     """Share of the queries that are random patches; the others change the best one."""
 
     @property
-    def label(self) -> str:
-        return f"{self.kind} {format_ratio(self.eps)}"
+    def name(self) -> str:
+        return f"patch-search-{self.num_queries}{self.suffix}"
 
     @torch.no_grad()
     def perturb(
-        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+        self,
+        logits_fn: LogitsFn,
+        images: Tensor,
+        labels: Tensor,
+        threat: Threat,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        side = patch_side(self.eps, *images.shape[-2:])
+        side = patch_side(threat.eps, *images.shape[-2:])
         best, corners = images.clone(), torch.zeros(len(images), 2, dtype=torch.int64, device=images.device)
         margins = torch.full_like(images[:, 0, 0, 0], torch.inf)
         standing = torch.ones_like(margins, dtype=torch.bool)

@@ -4,56 +4,64 @@ Andriushchenko et al. 2020, arXiv:1912.00049. It asks only for logits, so masked
 """
 
 import math
-from typing import Literal, Self
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from temper.attacks.ascent import where
-from temper.attacks.base import Attack, LogitsFn
+from temper.attacks.base import LogitsFn
 from temper.attacks.losses import is_fooled, losses_of
+from temper.attacks.member import Member, Sees
 from temper.attacks.norms import eps_per_image
 from temper.attacks.squares import Proposal, tiles, transfer_windows
+from temper.spec import Geometry, Norm, Threat
 
+FIRST_FRAC = 0.8
+"""Share of the pixels that the first squares cover."""
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Of 10,000 queries: after these the share of pixels that a square covers is halved."""
 
 
-class Square(Attack):
-    """Random squares, each kept when it lowers the margin. Linf and L2.
+class Square(Member):
+    """Random squares, each kept when it lowers the margin.
 
     Every image has its own squares. Draws are made for the whole batch at every query, so no image's depend
     on which others have fallen; only the images that stand are asked about.
     """
 
     kind: Literal["square"] = "square"
-    num_queries: int = Field(default=5000, ge=1, le=1_000_000)
+    geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2")
+    sees: ClassVar[Sees] = "scores"
+    num_queries: int = Field(default=1000, ge=1, le=1_000_000)
     """Per image, the start included."""
-    first_frac: float = Field(default=0.8, gt=0, le=1)
-    """Share of the pixels that the first squares cover."""
 
-    @model_validator(mode="after")
-    def _norm_is_known(self) -> Self:
-        if self.norm == "l1":
-            raise ValueError("square supports the norms linf and l2, got l1")
-        return self
+    @property
+    def name(self) -> str:
+        return f"square-{self.num_queries}{self.suffix}"
 
     @torch.no_grad()
     def perturb(
-        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+        self,
+        logits_fn: LogitsFn,
+        images: Tensor,
+        labels: Tensor,
+        threat: Threat,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        eps = eps_per_image(self.norm, self.eps, images)
-        best = self._start(images, eps, generator)
+        norm = self.ball(threat.norm)
+        eps = eps_per_image(norm, threat.eps, images)
+        best = _start(norm, images, eps, generator)
         logits = logits_fn(best)
         margins = -losses_of("margin", logits, labels)
         standing = ~is_fooled(logits, labels)
         for query in range(1, self.num_queries):
-            proposal = self._draw(images, query, generator)
+            proposal = self._draw(norm, images, query, generator)
             rows = standing.nonzero().flatten()
             if len(rows) == 0:
                 break
-            tried = self._apply(proposal.rows(rows), best[rows], images[rows], eps[rows])
+            tried = _apply(norm, proposal.rows(rows), best[rows], images[rows], eps[rows])
             logits = logits_fn(tried)
             margin, fooled = -losses_of("margin", logits, labels[rows]), is_fooled(logits, labels[rows])
             lower = fooled | (margin < margins[rows])
@@ -62,27 +70,20 @@ class Square(Attack):
             standing[rows[fooled]] = False
         return best
 
-    def _start(self, images: Tensor, eps: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Vertical stripes, or tiles; clipped to [0,1]."""
-        if self.norm == "linf":
-            stripes = _signs(torch.empty_like(images[:, :, :1, :]), generator)
-            return (images + eps * stripes).clamp(0, 1)
-        return (images + eps * tiles(images, generator)).clamp(0, 1)
-
-    def _side(self, query: int, images: Tensor) -> int:
+    def _side(self, norm: Norm, query: int, images: Tensor) -> int:
         """Of the squares of a query, in pixels."""
         height, width = images.shape[-2:]
         place = query * 10_000 / self.num_queries
-        share = self.first_frac / 2 ** sum(place > limit for limit in HALVINGS)
+        share = FIRST_FRAC / 2 ** sum(place > limit for limit in HALVINGS)
         side, largest = round(math.sqrt(share * height * width)), min(height, width)
-        if self.norm == "linf":
+        if norm == "linf":
             return max(1, min(side, largest))
         # L2: odd, so that a square has a centre, and wide enough for two halves.
         side = max(3, side) | 1
         return side if side <= largest else largest - (largest % 2 == 0 and largest > 1)
 
-    def _draw(self, images: Tensor, query: int, generator: torch.Generator | None) -> Proposal:
-        side = self._side(query, images)
+    def _draw(self, norm: Norm, images: Tensor, query: int, generator: torch.Generator | None) -> Proposal:
+        side = self._side(norm, query, images)
         shape, device = (len(images), 1, 1, 1), images.device
         places = torch.tensor([image_side - side + 1 for image_side in images.shape[-2:]], device=device)
         corners = torch.rand(len(images), 2, 2, device=device, generator=generator)
@@ -93,12 +94,21 @@ class Square(Attack):
             is_upright=torch.rand(shape, device=device, generator=generator) < 0.5,
         )
 
-    def _apply(self, proposal: Proposal, best: Tensor, images: Tensor, eps: Tensor) -> Tensor:
-        if self.norm == "l2":
-            return transfer_windows(proposal, best, images, eps)
-        # From anywhere in the ball, 2 eps in either direction ends at its edge.
-        edge = (images + eps * proposal.signs).clamp(0, 1)
-        return torch.where(proposal.mask(0, images), edge, best)
+
+def _start(norm: Norm, images: Tensor, eps: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Vertical stripes, or tiles; clipped to [0,1]."""
+    if norm == "linf":
+        stripes = _signs(torch.empty_like(images[:, :, :1, :]), generator)
+        return (images + eps * stripes).clamp(0, 1)
+    return (images + eps * tiles(images, generator)).clamp(0, 1)
+
+
+def _apply(norm: Norm, proposal: Proposal, best: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    if norm == "l2":
+        return transfer_windows(proposal, best, images, eps)
+    # From anywhere in the ball, 2 eps in either direction ends at its edge.
+    edge = (images + eps * proposal.signs).clamp(0, 1)
+    return torch.where(proposal.mask(0, images), edge, best)
 
 
 def _signs(like: Tensor, generator: torch.Generator | None) -> Tensor:

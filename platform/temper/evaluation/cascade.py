@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from temper.attacks import Member, SearchMember
 from temper.evaluation.chunk_outcome import CascadeOutcome, MemberOutcome, wrong_unless
 from temper.evaluation.counted_model import HeldModel
-from temper.evaluation.members import Member, SearchMember
 from temper.evaluation.search_cache import SearchCache
 from temper.evaluation.threats import distances, is_valid, margins
 from temper.seeds import derive_seed

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from temper.evaluation.members import SearchMember
+from temper.attacks import SearchMember
 from temper.spec import Threat
 
 

@@ -2,31 +2,33 @@
 
 from typing import Literal
 
+from temper.attacks import (
+    APGD,
+    DeepFool,
+    FullFGSM,
+    GoalAPGD,
+    LastPGD,
+    MarginPGD,
+    PatchAttack,
+    PatchSearch,
+    ShrinkingAPGD,
+    Square,
+)
 from temper.evaluation.members import (
     AnyMember,
-    APGDMember,
     BlurMember,
     BrightnessMember,
     ContrastMember,
     CWMember,
     DDNMember,
-    DeepFoolMember,
     EADMember,
-    FGSMMember,
     FMNMember,
-    GoalAPGDMember,
     HopSkipJumpMember,
-    MarginPGDMember,
-    PatchMember,
-    PatchSearchMember,
     PGDL0Member,
-    PGDMember,
     PointwiseMember,
-    ShrinkingAPGDMember,
     SLIDEMember,
     SparseRSMember,
     SpatialMember,
-    SquareMember,
 )
 from temper.spec import Geometry
 
@@ -42,42 +44,42 @@ NEWER: dict[tuple[SuiteName, Geometry], int] = {
 }
 """Versions of the suites that changed since."""
 
-FIRST = PGDMember(steps=20, rel_stepsize=0.125)
+FIRST = LastPGD(steps=20, rel_stepsize=0.125)
 # Half the steps, and then towards three likely classes: finds more than one long search, for the same passes
 # (docs/evaluation.md).
-SHORT = (APGDMember(loss="margin", steps=20), GoalAPGDMember(num_goals=3, steps=13))
-PATCH = PatchMember(scout_steps=5, steps=20)
+SHORT = (APGD(loss="margin", steps=20), GoalAPGD(num_goals=3, steps=13))
+PATCH = PatchAttack(scout_steps=5, steps=20)
 # More places find more than more steps at each do. Two searches differ in one or two images of a hundred, so
 # there are two (measured on road signs and digits).
-PLACES = PatchMember(locations=64, scout_steps=3, restarts=2)
+PLACES = PatchAttack(locations=64, scout_steps=3, restarts=2)
 SLIDE = SLIDEMember(steps=50, rel_stepsize=0.1)
 # Many different starts far outside the ball: in L1 they find what steps within it do not.
 FAR_SHORT = (
-    ShrinkingAPGDMember(loss="margin", steps=40),
-    ShrinkingAPGDMember(loss="dlr", num_goals=3, steps=20),
+    ShrinkingAPGD(loss="margin", steps=40),
+    ShrinkingAPGD(loss="dlr", num_goals=3, steps=20),
 )
 FAR = (
-    ShrinkingAPGDMember(restarts=3),
-    ShrinkingAPGDMember(loss="dlr", restarts=3),
-    ShrinkingAPGDMember(loss="dlr", num_goals=9),
+    ShrinkingAPGD(restarts=3),
+    ShrinkingAPGD(loss="dlr", restarts=3),
+    ShrinkingAPGD(loss="dlr", num_goals=9),
 )
-DEEP = (APGDMember(restarts=5), APGDMember(loss="dlr", restarts=5))
+DEEP = (APGD(restarts=5), APGD(loss="dlr", restarts=5))
 
 # From the cheap to the strong: the last ones meet few images. Random search comes last, so that it shows
 # whether gradients have missed something.
 SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
     "quick": {
-        "linf": (FGSMMember(), *SHORT),
-        "l2": (FGSMMember(), *SHORT),
+        "linf": (FullFGSM(), *SHORT),
+        "l2": (FullFGSM(), *SHORT),
         "l1": FAR_SHORT,
         "l0": (PGDL0Member(steps=50),),
         "semantic": (SpatialMember(rotations=7, draws=0), ContrastMember(), BrightnessMember(), BlurMember()),
-        "patch": (PATCH, PLACES, PatchSearchMember(num_queries=100)),
+        "patch": (PATCH, PLACES, PatchSearch(num_queries=100)),
     },
     "standard": {
-        "linf": (FGSMMember(), FIRST, APGDMember(), GoalAPGDMember(), SquareMember()),
-        "l2": (FGSMMember(), FIRST, APGDMember(), FMNMember(), GoalAPGDMember(), SquareMember()),
-        "l1": (FMNMember(), SLIDE, APGDMember(), *FAR),
+        "linf": (FullFGSM(), FIRST, APGD(), GoalAPGD(), Square()),
+        "l2": (FullFGSM(), FIRST, APGD(), FMNMember(), GoalAPGD(), Square()),
+        "l1": (FMNMember(), SLIDE, APGD(), *FAR),
         "l0": (PGDL0Member(restarts=5), FMNMember(), SparseRSMember(restarts=3)),
         "semantic": (
             SpatialMember(rotations=7, draws=20),
@@ -87,37 +89,37 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
         ),
         "patch": (
             PATCH,
-            PatchMember(loss="cross_entropy", locations=32, scout_steps=3),
-            PatchMember(locations=128, scout_steps=3),
-            PatchMember(locations=32, scout_steps=3, num_goals=3),
-            PatchSearchMember(num_queries=500),
+            PatchAttack(loss="cross_entropy", locations=32, scout_steps=3),
+            PatchAttack(locations=128, scout_steps=3),
+            PatchAttack(locations=32, scout_steps=3, num_goals=3),
+            PatchSearch(num_queries=500),
         ),
     },
     "full": {
         "linf": (
-            FGSMMember(),
+            FullFGSM(),
             FIRST,
             *DEEP,
-            MarginPGDMember(restarts=3),
-            GoalAPGDMember(restarts=2),
-            DeepFoolMember(steps=50),
+            MarginPGD(restarts=3),
+            GoalAPGD(restarts=2),
+            DeepFool(steps=50),
             FMNMember(steps=200),
-            SquareMember(num_queries=5000),
+            Square(num_queries=5000),
             HopSkipJumpMember(),
         ),
         "l2": (
-            FGSMMember(),
+            FullFGSM(),
             FIRST,
             *DEEP,
             DDNMember(steps=200),
-            MarginPGDMember(restarts=3),
-            GoalAPGDMember(restarts=2),
+            MarginPGD(restarts=3),
+            GoalAPGD(restarts=2),
             CWMember(),
             FMNMember(steps=200),
-            SquareMember(num_queries=5000),
+            Square(num_queries=5000),
             HopSkipJumpMember(),
         ),
-        "l1": (FMNMember(steps=200), SLIDE, *DEEP, *FAR, GoalAPGDMember(restarts=2), EADMember()),
+        "l1": (FMNMember(steps=200), SLIDE, *DEEP, *FAR, GoalAPGD(restarts=2), EADMember()),
         "l0": (
             PGDL0Member(steps=200, restarts=5),
             FMNMember(steps=200),
@@ -132,10 +134,10 @@ SUITES: dict[SuiteName, dict[Geometry, tuple[AnyMember, ...]]] = {
         ),
         "patch": (
             PATCH,
-            PatchMember(loss="cross_entropy", locations=64, scout_steps=3, steps=100),
-            PatchMember(locations=256, scout_steps=5, steps=200, restarts=2),
-            PatchMember(locations=64, scout_steps=3, num_goals=9),
-            PatchSearchMember(num_queries=3000),
+            PatchAttack(loss="cross_entropy", locations=64, scout_steps=3, steps=100),
+            PatchAttack(locations=256, scout_steps=5, steps=200, restarts=2),
+            PatchAttack(locations=64, scout_steps=3, num_goals=9),
+            PatchSearch(num_queries=3000),
         ),
     },
 }

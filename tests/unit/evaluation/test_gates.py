@@ -8,17 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from temper.attacks import APGD, FullFGSM, LastPGD, Member
 from temper.evaluation import CascadePlan, Evaluation, EvaluationPlan, Suite, evaluate_images
 from temper.evaluation.chunk_outcome import CascadeOutcome, CleanOutcome, MemberOutcome
 from temper.evaluation.gates.attackers import ManySteps, Noise, OneStep, Queries
 from temper.evaluation.gates.base import MAX_MISSED, inherit, judge, missed_at_least
 from temper.evaluation.gates.planted import Planted
-from temper.evaluation.members import APGDMember, FGSMMember, Member, PGDMember, SparseRSMember
+from temper.evaluation.members import SparseRSMember
 from temper.evaluation.threats import is_valid, margins
 from temper.spec import Threat
 
 NUM_IMAGES, NUM_PIXELS = 64, 3 * 8 * 8
-STRONG = (FGSMMember(), APGDMember(loss="margin", steps=20))
+STRONG = (FullFGSM(), APGD(loss="margin", steps=20))
 
 
 class Planes(nn.Module):
@@ -78,7 +79,7 @@ def fallen(evaluation: Evaluation, prefix: str) -> int:
     "threat", [Threat(eps=0.02), Threat(norm="l2", eps=0.2), Threat(norm="l1", eps=3)], ids=str
 )
 def test_an_honest_model_passes_in_every_norm(threat: Threat) -> None:
-    members = (APGDMember(loss="margin", steps=20),)
+    members = (APGD(loss="margin", steps=20),)
     evaluation = evaluate(Planes(), members, threat)
     assert failed(evaluation) == []
     assert 0 < evaluation.robust_acc.count < evaluation.clean_acc.count
@@ -120,7 +121,7 @@ class Guess(Lazy):
     sees: ClassVar[Any] = "scores"
 
     def run(self, model: Any, images: Tensor, labels: Any, threat: Any, seed: int) -> Tensor:
-        member = APGDMember(loss="margin", steps=20)
+        member = APGD(loss="margin", steps=20)
         return member.run(model, images, labels, threat, seed)
 
 
@@ -312,7 +313,7 @@ def test_pgd_on_the_cross_entropy_may_be_blind_where_the_margin_is_not() -> None
     """Logits times a million: the suite with a margin finds everything, and nothing needs to block."""
     model = Planes()
     model.weight *= 1e6  # type: ignore[operator]
-    evaluation = evaluate(model, (PGDMember(steps=5, rel_stepsize=0.5), *STRONG), Threat(eps=0.5))
+    evaluation = evaluate(model, (LastPGD(steps=5, rel_stepsize=0.5), *STRONG), Threat(eps=0.5))
     assert evaluation.robust_acc.count == 0
     assert failed(evaluation) == []
     assert "100 % none of the cross-entropy" in detail(evaluation, "zero gradients")

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from temper.attacks import APGD, FullFGSM, LastPGD, Member, Square
 from temper.evaluation import CascadePlan, Evaluation, EvaluationPlan, Suite, evaluate_images
-from temper.evaluation.members import APGDMember, FGSMMember, Member, PGDMember, SquareMember
 from temper.evaluation.metrics import auroc
 from temper.models import ModelSpec, build_model
 from temper.spec import Threat
 
 models, zoo = (importlib.import_module(name) for name in ("honest_models", "honest_zoo"))
 
-APGD = APGDMember(loss="margin", steps=20)
+STRONG = APGD(loss="margin", steps=20)
 
 
 def evaluate(
@@ -83,7 +83,7 @@ class Asleep(Lazy):
 
 
 def test_one_step_that_overshoots_does_not_block_a_suite_that_finds_everything() -> None:
-    evaluation = on_waves((FGSMMember(), APGD))
+    evaluation = on_waves((FullFGSM(), STRONG))
     assert failed(evaluation) == []
     seen = detail(evaluation, "planted adversarial")
     assert "the suite found 100 % of the 8 planted" in seen
@@ -92,7 +92,7 @@ def test_one_step_that_overshoots_does_not_block_a_suite_that_finds_everything()
 
 
 def test_one_step_alone_on_a_steep_model_is_too_weak_a_suite() -> None:
-    evaluation = on_waves((FGSMMember(),))
+    evaluation = on_waves((FullFGSM(),))
     assert {"planted adversarial", "more steps"} <= set(failed(evaluation))
     assert "use a stronger suite" in detail(evaluation, "planted adversarial")
 
@@ -105,18 +105,18 @@ def test_a_suite_whose_every_attack_is_broken_blocks() -> None:
 
 
 def test_a_broken_attack_beside_one_that_works_is_named_and_does_not_block() -> None:
-    evaluation = on_waves((Lazy(), APGD), height=0.0, eps=0.02)
+    evaluation = on_waves((Lazy(), STRONG), height=0.0, eps=0.02)
     assert failed(evaluation) == []
     assert "lazy 0 %, apgd-margin-20 100 %" in detail(evaluation, "planted adversarial")
 
 
 def test_a_broken_attack_beside_one_that_is_too_weak_blocks() -> None:
-    assert "more steps" in failed(on_waves((FGSMMember(), Lazy())))
+    assert "more steps" in failed(on_waves((FullFGSM(), Lazy())))
 
 
 def test_what_the_first_of_a_kind_misses_the_next_may_find() -> None:
     """Both are one kind; alone, a single step of a tenth of eps finds nothing."""
-    short, long = PGDMember(steps=1, rel_stepsize=0.1), PGDMember(steps=20, rel_stepsize=0.125)
+    short, long = LastPGD(steps=1, rel_stepsize=0.1), LastPGD(steps=20, rel_stepsize=0.125)
     assert "planted adversarial" in failed(on_waves((short,), height=0.0, eps=0.02))
     evaluation = on_waves((short, long), height=0.0, eps=0.02)
     assert "planted adversarial" not in failed(evaluation)
@@ -124,7 +124,7 @@ def test_what_the_first_of_a_kind_misses_the_next_may_find() -> None:
 
 
 def test_a_suite_that_follows_no_gradients_is_not_asked_for_planted_ones() -> None:
-    evaluation = on_waves((SquareMember(num_queries=50),), height=0.0, eps=0.02)
+    evaluation = on_waves((Square(num_queries=50),), height=0.0, eps=0.02)
     assert "no attack of the suite follows gradients" in detail(evaluation, "planted adversarial")
     assert "planted adversarial" not in failed(evaluation)
 
@@ -191,7 +191,7 @@ def test_a_poor_threshold_is_not_taken_for_another_scale() -> None:
     right, right_then = ((logits.argmax(1) == truth).double().mean() for logits in (plain, other))
     assert right_then > right + 0.09
     assert (auroc(plain, truth) or 0) > (auroc(other, truth) or 0)
-    evaluation = evaluate(Timid(), images, labels, (APGD,), 0.005)
+    evaluation = evaluate(Timid(), images, labels, (STRONG,), 0.005)
     assert failed(evaluation) == []
     assert "suit the model best" in detail(evaluation, "normalization inside")
 
@@ -213,7 +213,7 @@ def test_a_model_on_another_scale_is_told_so_even_a_poor_one(
         [threshold - pixels.mean((1, 2, 3)), pixels.mean((1, 2, 3)) - threshold], 1
     )
     model = zoo.Function(network, change)
-    evaluation = evaluate(model, images, labels, (APGD,), 0.005)
+    evaluation = evaluate(model, images, labels, (STRONG,), 0.005)
     assert "normalization inside" in failed(evaluation)
     assert code in detail(evaluation, "normalization inside")
 
@@ -225,12 +225,12 @@ def test_a_model_of_temper_has_it_inside() -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 3, 8, 8), dtype=np.uint8)
     with torch.no_grad():
         labels = model(torch.from_numpy(images).float() / 255 * 2 - 1).argmax(1).numpy()
-    evaluation = evaluate(model, images, labels, (APGD,), 0.005)
+    evaluation = evaluate(model, images, labels, (STRONG,), 0.005)
     assert "a model of temper" in detail(evaluation, "normalization inside")
     model.mean.zero_(), model.std.fill_(1)
     with torch.no_grad():
         labels = model(torch.from_numpy(images).float() / 255 * 255).argmax(1).numpy()
-    evaluation = evaluate(model, images, labels, (APGD,), 0.005)
+    evaluation = evaluate(model, images, labels, (STRONG,), 0.005)
     assert "a model of temper" not in detail(evaluation, "normalization inside")
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.attacks import LastPGD
 from temper.evaluation.counted_model import held_still
 from temper.evaluation.members import (
     CWMember,
@@ -17,7 +18,6 @@ from temper.evaluation.members import (
     EADMember,
     FMNMember,
     HopSkipJumpMember,
-    PGDMember,
     PointwiseMember,
     SaltPepperMember,
 )
@@ -212,7 +212,7 @@ def test_a_black_image_is_no_success(attack: Any, member: Any, norm: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    "member", [FMNMember(steps=2), PGDMember(steps=2, rel_stepsize=0.5), SaltPepperMember(steps=2)], ids=repr
+    "member", [FMNMember(steps=2), LastPGD(steps=2, rel_stepsize=0.5), SaltPepperMember(steps=2)], ids=repr
 )
 def test_an_excess_of_float_error_is_no_reason_to_stop(member: Any) -> None:
     """Defect 7: the bounds are asserted to the last digit, without a message."""
@@ -229,5 +229,5 @@ def test_gradients_do_not_pile_up_in_the_model() -> None:
     stock(fa.LinfPGD(steps=1), model, images, 0.1)
     assert model.weight.grad is not None
     model.weight.grad = None
-    ours(PGDMember(steps=1, rel_stepsize=0.5), model, images, "linf", 0.1)
+    ours(LastPGD(steps=1, rel_stepsize=0.5), model, images, "linf", 0.1)
     assert model.weight.grad is None

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.attacks import Member
 from temper.evaluation.counted_model import held_still
 from temper.evaluation.members import (
     BlurMember,
@@ -16,7 +17,6 @@ from temper.evaluation.members import (
     EADMember,
     FMNMember,
     HopSkipJumpMember,
-    Member,
     PGDL0Member,
     PointwiseMember,
     SaltPepperMember,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from temper.attacks import Member, PatchAttack, PatchSearch
 from temper.errors import RecipeError
 from temper.evaluation import (
     CascadePlan,
@@ -19,7 +20,6 @@ from temper.evaluation import (
 )
 from temper.evaluation.gates.attackers import Transfer
 from temper.evaluation.gates.planted import Planted, told_apart
-from temper.evaluation.members import Member, PatchMember, PatchSearchMember
 from temper.evaluation.threats import distances, is_valid, sides_of_change
 from temper.spec import Threat, validate
 
@@ -27,8 +27,8 @@ AREA = 0.15
 """Of 8 x 8 pixels: 3 x 3."""
 THREAT = Threat(norm="patch", eps=AREA)
 MEMBERS = (
-    PatchMember(locations=16, scout_steps=4, steps=10, num_goals=2),
-    PatchSearchMember(num_queries=60),
+    PatchAttack(locations=16, scout_steps=4, steps=10, num_goals=2),
+    PatchSearch(num_queries=60),
 )
 
 
@@ -163,7 +163,7 @@ def test_two_stickers_are_not_counted() -> None:
     assert "threat model kept" in failed(evaluation)
 
 
-class Tired(PatchMember):
+class Tired(PatchAttack):
     """Says that it follows gradients, and stays in one corner without looking."""
 
     kind: Literal["tired"] = "tired"  # type: ignore[assignment]

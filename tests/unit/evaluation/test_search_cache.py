@@ -7,30 +7,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from temper.attacks import DeepFool, FullFGSM, SearchMember
 from temper.evaluation import CascadePlan, EvaluationPlan, Suite
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import evaluate_chunk
 from temper.evaluation.chunk_outcome import ChunkOutcome
 from temper.evaluation.counted_model import CountedModel
-from temper.evaluation.members import (
-    AnyMember,
-    CWMember,
-    DDNMember,
-    DeepFoolMember,
-    EADMember,
-    FGSMMember,
-    FMNMember,
-    SearchMember,
-)
+from temper.evaluation.members import AnyMember, CWMember, DDNMember, EADMember, FMNMember
 from temper.evaluation.search_cache import SearchCache
 from temper.spec import Threat
 
 CPU = torch.device("cpu")
 SHORT: list[tuple[AnyMember, Any, float]] = [
-    (FGSMMember(), "linf", 0.1),
-    (FGSMMember(), "l2", 0.8),
-    (DeepFoolMember(steps=8), "linf", 0.1),
-    (DeepFoolMember(steps=8), "l2", 0.8),
+    (FullFGSM(), "linf", 0.1),
+    (FullFGSM(), "l2", 0.8),
+    (DeepFool(steps=8), "linf", 0.1),
+    (DeepFool(steps=8), "l2", 0.8),
     (FMNMember(steps=10), "linf", 0.1),
     (FMNMember(steps=10), "l2", 0.8),
     (FMNMember(steps=10), "l0", 6),
@@ -62,7 +54,7 @@ def test_a_search_serves_every_eps(member: SearchMember, norm: Any, eps: float, 
 
 
 def curve(model: Any, images: Tensor, labels: Tensor, *levels: float) -> ChunkOutcome:
-    suite = Suite(name="test", members=(FGSMMember(), DeepFoolMember(steps=8, restarts=2)))
+    suite = Suite(name="test", members=(FullFGSM(), DeepFool(steps=8, restarts=2)))
     main = CascadePlan(threat=Threat(eps=levels[0]), suite=suite)
     plan = EvaluationPlan(main=main, curve=levels[1:], seed=0)
     data = LabelledImages((images * 255).round().to(torch.uint8), labels)
@@ -90,5 +82,5 @@ def test_fgsm_steps_where_foolbox_does(norm: Any, eps: float, hardened_digits: A
     attack = {"linf": foolbox.attacks.LinfFastGradientAttack, "l2": foolbox.attacks.L2FastGradientAttack}
     fmodel = foolbox.PyTorchModel(network, bounds=(0, 1))
     _, clipped, _ = attack[norm]()(fmodel, images, labels, epsilons=eps)
-    found = FGSMMember().run(network, images, labels, Threat(norm=norm, eps=eps), seed=0)
+    found = FullFGSM().run(network, images, labels, Threat(norm=norm, eps=eps), seed=0)
     assert (found - clipped).abs().max() < 1e-6

@@ -4,15 +4,13 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PrivateAttr
-from torch import Tensor, nn
+from torch import Tensor
 
-from temper.attacks import LogitsFn, PatchAttack, PatchPGD, PatchSearch, Square, apgd
+from temper.attacks import LogitsFn, Member, PatchAttack, PatchPGD, PatchSearch, Sees, Square, apgd
 from temper.attacks.base import AttackLoss, ascend, cross_entropy_of
 from temper.attacks.losses import losses_of
 from temper.attacks.norms import random_point
 from temper.attacks.patches import corners_of, masks_at, patch_side, shares_of_places
-from temper.evaluation.members import Member
-from temper.evaluation.members.base import Sees
 from temper.evaluation.threats import margins
 from temper.spec import Geometry, Norm, Threat
 
@@ -33,11 +31,12 @@ class GateMember(Member):
 
     geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1", "patch")
 
-    def run(self, model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> Tensor:
-        generator = torch.Generator(images.device).manual_seed(seed)
+    def perturb(
+        self, logits_fn: LogitsFn, images: Tensor, labels: Tensor, threat: Threat, generator: Any = None
+    ) -> Tensor:
         if threat.norm == "patch":
-            return self.patched(model, images, labels, threat.eps, generator)
-        return self.within(model, images, labels, ball_norm(threat), threat.eps, generator)
+            return self.patched(logits_fn, images, labels, threat.eps, generator)
+        return self.within(logits_fn, images, labels, self.ball(threat.norm), threat.eps, generator)
 
     def within(
         self,
@@ -78,8 +77,8 @@ class ManySteps(GateMember):
         return found.perturbed
 
     def patched(self, model: Any, images: Any, labels: Any, area: float, generator: Any) -> Tensor:
-        attack = PatchAttack(eps=area, locations=PATCH_LOCATIONS, scout_steps=PATCH_SCOUTS, steps=self.steps)
-        return attack.perturb(model, images, labels, generator)
+        attack = PatchAttack(locations=PATCH_LOCATIONS, scout_steps=PATCH_SCOUTS, steps=self.steps)
+        return attack.perturb(model, images, labels, Threat(norm="patch", eps=area), generator)
 
 
 class StandIn(GateMember):
@@ -144,8 +143,8 @@ class Noise(GateMember):
         return best
 
     def patched(self, model: Any, images: Any, labels: Any, area: float, generator: Any) -> Tensor:
-        attack = PatchSearch(eps=area, num_queries=self.draws, random_frac=1.0)
-        return attack.perturb(model, images, labels, generator)
+        attack = PatchSearch(num_queries=self.draws, random_frac=1.0)
+        return attack.perturb(model, images, labels, Threat(norm="patch", eps=area), generator)
 
 
 class Queries(GateMember):
@@ -160,12 +159,12 @@ class Queries(GateMember):
     num_queries: int = Field(default=150, ge=1)
 
     def within(self, model: Any, images: Any, labels: Any, norm: Norm, eps: float, generator: Any) -> Tensor:
-        square = Square(norm=norm, eps=eps, num_queries=self.num_queries)
-        return square.perturb(model, images, labels, generator)
+        square = Square(num_queries=self.num_queries)
+        return square.perturb(model, images, labels, Threat(norm=norm, eps=eps), generator)
 
     def patched(self, model: Any, images: Any, labels: Any, area: float, generator: Any) -> Tensor:
-        attack = PatchSearch(eps=area, num_queries=self.num_queries)
-        return attack.perturb(model, images, labels, generator)
+        attack = PatchSearch(num_queries=self.num_queries)
+        return attack.perturb(model, images, labels, Threat(norm="patch", eps=area), generator)
 
 
 class Transfer(StandIn):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from temper.attacks import Member
 from temper.evaluation.cascade import Batching, LabelledImages, run_cascade
 from temper.evaluation.chunk_outcome import CascadeOutcome, ChunkOutcome, MemberOutcome
 from temper.evaluation.counted_model import CountedModel, HeldModel
 from temper.evaluation.fresh import Fresh
 from temper.evaluation.gates.attackers import ball_norm
-from temper.evaluation.members import Member
 from temper.evaluation.suite import Suite
 from temper.records import GateRecord
 from temper.seeds import derive_seed

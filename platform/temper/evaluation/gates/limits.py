@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from temper.attacks import Member
 from temper.evaluation.chunk_outcome import CascadeOutcome
 from temper.evaluation.gates.attackers import ManySteps
 from temper.evaluation.gates.base import Scene, doubt, gate
-from temper.evaluation.members import Member
 from temper.records import GateRecord
 from temper.spec import Norm, Threat
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from temper.attacks import Member
 from temper.attacks.patches import corners_of, masks_at, patch_side, shares_of_places
 from temper.evaluation.gates.attackers import ball_norm
 from temper.evaluation.gates.base import Scene, doubt, gate
 from temper.evaluation.gates.limits import kinds_of
-from temper.evaluation.members import Member
 from temper.evaluation.members.pixels import pixels_changed
 from temper.evaluation.threats import is_valid, margins
 from temper.records import GateRecord

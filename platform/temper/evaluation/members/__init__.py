@@ -1,31 +1,32 @@
-"""The attacks that suites are made of: Foolbox's, mended, and our own.
+"""The attacks that suites are made of: ``temper.attacks``, Foolbox's, mended, and those without a ball.
 
-Add one: a ``Member`` in a file of this package, its name in ``AnyMember``, its place in a suite.
+Add one: a ``Member`` in a file of its own, its name in ``AnyMember``, its place in a suite.
 """
 
 from typing import Annotated
 
 from pydantic import Field
 
-from temper.evaluation.members.base import FoolboxMember, Member, SearchMember
+from temper.attacks import (
+    APGD,
+    DeepFool,
+    FullFGSM,
+    GoalAPGD,
+    GoalPGD,
+    LastPGD,
+    MarginPGD,
+    PatchAttack,
+    PatchSearch,
+    ShrinkingAPGD,
+    Square,
+)
 from temper.evaluation.members.custom import CustomMember
 from temper.evaluation.members.foolbox_ball import DDNMember
+from temper.evaluation.members.foolbox_base import FoolboxMember
 from temper.evaluation.members.foolbox_l0 import PointwiseMember, SaltPepperMember
 from temper.evaluation.members.foolbox_l1 import EADMember, SLIDEMember
 from temper.evaluation.members.foolbox_minimum import CWMember, FMNMember
 from temper.evaluation.members.hop_skip_jump import HopSkipJumpMember
-from temper.evaluation.members.own import (
-    APGDMember,
-    DeepFoolMember,
-    FGSMMember,
-    GoalAPGDMember,
-    GoalPGDMember,
-    MarginPGDMember,
-    PGDMember,
-    ShrinkingAPGDMember,
-    SquareMember,
-)
-from temper.evaluation.members.patch import PatchMember, PatchSearchMember
 from temper.evaluation.members.semantic import (
     BlurMember,
     BrightnessMember,
@@ -36,19 +37,19 @@ from temper.evaluation.members.semantic import (
 from temper.evaluation.members.sparse import PGDL0Member, SparseRSMember
 
 AnyMember = Annotated[
-    FGSMMember
-    | PGDMember
-    | DeepFoolMember
+    FullFGSM
+    | LastPGD
+    | DeepFool
     | DDNMember
     | SLIDEMember
     | FMNMember
     | EADMember
-    | APGDMember
-    | GoalAPGDMember
-    | ShrinkingAPGDMember
-    | MarginPGDMember
-    | GoalPGDMember
-    | SquareMember
+    | APGD
+    | GoalAPGD
+    | ShrinkingAPGD
+    | MarginPGD
+    | GoalPGD
+    | Square
     | CWMember
     | HopSkipJumpMember
     | PGDL0Member
@@ -59,14 +60,13 @@ AnyMember = Annotated[
     | ContrastMember
     | BrightnessMember
     | BlurMember
-    | PatchMember
-    | PatchSearchMember
+    | PatchAttack
+    | PatchSearch
     | CustomMember,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
-    "APGDMember",
     "AnyMember",
     "BlurMember",
     "BrightnessMember",
@@ -74,27 +74,15 @@ __all__ = [
     "ContrastMember",
     "CustomMember",
     "DDNMember",
-    "DeepFoolMember",
     "EADMember",
-    "FGSMMember",
     "FMNMember",
     "FoolboxMember",
-    "GoalAPGDMember",
-    "GoalPGDMember",
     "HopSkipJumpMember",
-    "MarginPGDMember",
-    "Member",
     "PGDL0Member",
-    "PGDMember",
-    "PatchMember",
-    "PatchSearchMember",
     "PointwiseMember",
     "SLIDEMember",
     "SaltPepperMember",
-    "SearchMember",
     "SemanticMember",
-    "ShrinkingAPGDMember",
     "SparseRSMember",
     "SpatialMember",
-    "SquareMember",
 ]

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor, nn
 
+from temper.attacks import Member
 from temper.errors import ModelError
-from temper.evaluation.members.base import Member
 from temper.safe_load import read_regular
 from temper.spec import Geometry, Threat
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from temper.evaluation.members.base import FoolboxSearchMember
+from temper.evaluation.members.foolbox_base import FoolboxSearchMember
 from temper.spec import Geometry
 
 

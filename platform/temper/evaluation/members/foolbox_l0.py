@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from temper.evaluation.members.base import FoolboxMember, Member, Sees
+from temper.attacks import Member, Sees
+from temper.evaluation.members.foolbox_base import FoolboxMember
 from temper.evaluation.members.pixels import pixels_changed, within_pixels
 from temper.evaluation.members.queries import is_fooled, per_image, seeded
 from temper.evaluation.members.starts import adversarial_starts

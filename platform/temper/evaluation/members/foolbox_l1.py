@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from temper.attacks.norms import project, steepest
-from temper.evaluation.members.base import FoolboxMember, FoolboxSearchMember, without_black_images
+from temper.evaluation.members.foolbox_base import FoolboxMember, FoolboxSearchMember, without_black_images
 from temper.spec import Geometry, Threat
 
 

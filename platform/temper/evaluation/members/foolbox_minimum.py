@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from temper.evaluation.members.base import FoolboxSearchMember, without_black_images
+from temper.evaluation.members.foolbox_base import FoolboxSearchMember, without_black_images
 from temper.evaluation.members.pixels import project_pixels, within_pixels
 from temper.spec import Geometry, Threat
 

@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from temper.attacks import Member, Sees
 from temper.attacks.norms import project
-from temper.evaluation.members.base import Member, Sees
 from temper.evaluation.members.queries import LARGEST_CHUNK, is_fooled, per_image, seeded
 from temper.evaluation.members.starts import adversarial_starts
 from temper.evaluation.threats import distances

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from temper.evaluation.members.base import Member, Sees
+from temper.attacks import Member, Sees
 from temper.evaluation.members.queries import scores
 from temper.evaluation.threats import margins
 from temper.spec import Geometry, Threat

@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from temper.attacks import Member, Sees
 from temper.attacks.base import AttackLoss, image_gradient
-from temper.evaluation.members.base import Member, Sees
 from temper.evaluation.members.pixels import project_pixels
 from temper.evaluation.members.queries import per_image, scores, seeded
 from temper.evaluation.threats import margins

@@ -29,6 +29,7 @@ from temper.recipe import Recipe
 from temper.training import TrainData, Worker, plan_phases
 from temper.training.compute import apply_compute, choose_compute
 from temper.training.epoch import run_epoch
+from temper.training.plan import Moment
 from temper.training.step import TrainStep
 from training_steps import EPS, STEP_SIZE, STEPS, pgd
 
@@ -78,7 +79,7 @@ class Epoch:
         sizes = {len(batch.labels): batch for batch in feed.target.epoch(0)}  # the last one is smaller
         for number in range(FIRST_STEPS):
             for batch in sizes.values():
-                self.step({"target": batch}, 0, number, 0.0)
+                self.step({"target": batch}, Moment(0, number, 0.0))
 
     def __call__(self) -> float:
         """Seconds, whole."""

@@ -21,6 +21,7 @@ from temper.recipe import Recipe, load_recipe
 from temper.run.open_data import open_data
 from temper.training import Worker, plan_phases
 from temper.training.data import TrainData, paired_batches
+from temper.training.plan import Moment
 from temper.training.probe import solve_heads
 from temper.training.step import TrainStep
 
@@ -76,7 +77,7 @@ class Ours:
 
     def _round(self) -> None:
         for number, batch in enumerate(self._batches):
-            self._step(batch, 0, number, 0.0)
+            self._step(batch, Moment(0, number, 0.0))
 
 
 class Solved:

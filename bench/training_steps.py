@@ -19,6 +19,7 @@ from temper.recipe import Recipe
 from temper.training import Worker, plan_phases
 from temper.training.data import TrainData
 from temper.training.losses import Losses, StepImages
+from temper.training.plan import Moment
 from temper.training.step import TrainStep
 
 EPS, STEPS, STEP_SIZE = 8 / 255, 10, 2 / 255
@@ -118,7 +119,7 @@ class Ours:
     def watched(self) -> Iterator[tuple[float, Tensor]]:
         """The loss and the adversarial examples of each step of a round."""
         for number, batch in enumerate(self.batches):
-            losses, _ = self.step(batch, 0, number, 0.0)
+            losses, _ = self.step(batch, Moment(0, number, 0.0))
             yield float(losses["loss"]), self.step.examples
 
 

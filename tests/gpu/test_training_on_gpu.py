@@ -29,6 +29,7 @@ from temper.training import (
     step,
     train,
 )
+from temper.training.plan import Moment
 from temper.training.prefetch import prefetched
 from temper.training.step import TrainStep
 
@@ -123,12 +124,12 @@ def test_a_step_never_waits_for_the_gpu(
     optimizer = recipe.optim.build(set_trainable(model, plan.phase.trainable, ("target",)))
     one_step = TrainStep(recipe, feed, plan, model, optimizer, Worker(cuda))
     batches = list(feed.target.epoch(0))
-    one_step({"target": batches[0]}, 0, 0, 0.0)
+    one_step({"target": batches[0]}, Moment(0, 0, 0.0))
     torch.cuda.synchronize()
     ahead = prefetched(({"target": batch} for batch in batches[1:]), cuda)
     torch.cuda.set_sync_debug_mode("error")
     for number, batch in enumerate(ahead, 1):
-        losses, _ = one_step(batch, 0, number, 0.0)
+        losses, _ = one_step(batch, Moment(0, number, 0.0))
     torch.cuda.set_sync_debug_mode("default")
     assert bool(torch.isfinite(losses["loss"]))
 

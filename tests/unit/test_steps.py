@@ -15,6 +15,7 @@ from temper.training import Worker, plan_phases
 from temper.training.data import paired_batches
 from temper.training.free import FreeStep
 from temper.training.perturbation import perturbed_weights
+from temper.training.plan import Moment
 from temper.training.start_model import StartModel
 from temper.training.step import TrainStep
 
@@ -37,7 +38,7 @@ class Bench:
         self.batches = list(paired_batches(self.feed, 0, recipe.objective.uses_source))
 
     def run(self, number: int = 0, epoch: int = 0, progress: float = 0.0) -> Any:
-        return self.step(self.batches[number], epoch, number, progress)
+        return self.step(self.batches[number], Moment(epoch, number, progress))
 
     def weights(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -144,9 +145,11 @@ def test_l2sp_pulls_the_backbone_to_its_start_and_not_to_the_origin(tiny_recipe:
     assert first["l2sp/loss"].item() == 0
     before = {name: p.detach().clone() for name, p in bench.model.named_parameters()}
     second, _ = bench.run(1)
-    assert bench.start.weights is not None
+    assert bench.start.model is not None
     distance = sum(
-        0.5 * float((before[name] - start).square().sum()) for name, start in bench.start.weights.items()
+        0.5 * float((before[name] - start).square().sum())
+        for name, start in bench.start.model.named_parameters()
+        if name.startswith("backbone.")
     )
     head = sum(float(p.square().sum()) for n, p in before.items() if n.startswith("heads.target"))
     assert second["l2sp/loss"].item() == pytest.approx(distance, rel=1e-4)
@@ -164,8 +167,8 @@ def test_lwf_keeps_the_source_head_answering_as_the_start_does(tiny_recipe: Any)
     losses, _ = bench.run()
     assert losses["lwf/loss"] > 0
     assert "heads.source.weight" in changed(before, bench.weights())
-    assert bench.start.teacher is not None
-    assert not changed(before, bench.start.teacher.state_dict())
+    assert bench.start.model is not None
+    assert not changed(before, bench.start.model.state_dict())
     assert losses["loss"].item() == pytest.approx(
         (losses["target/loss"] + losses["lwf/loss"]).item(), rel=1e-5
     )

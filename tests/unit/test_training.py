@@ -19,6 +19,7 @@ from temper.run.open_data import open_data
 from temper.tracking import NullTracker
 from temper.training import DistributedWorker, Origin, Worker, plan_phases, read_state, train
 from temper.training.data import TrainData, paired_batches
+from temper.training.plan import Moment
 from temper.training.step import TrainStep
 
 GRADUAL = {"kind": "gradual", "epochs_per_group": 1}
@@ -106,7 +107,7 @@ def _save_gradients(recipe: Recipe, feed: TrainData, worker: DistributedWorker, 
         optimizer = recipe.optim.build(set_trainable(model, phase.trainable, tasks=tasks))
         step = TrainStep(recipe, feed, plan, model, optimizer, worker)
         batches = next(iter(paired_batches(feed, phase.start_epoch, recipe.objective.uses_source)))
-        step(batches, phase.start_epoch, 0, 0.0)
+        step(batches, Moment(phase.start_epoch, 0, 0.0))
         grads = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
         rows = {task: batch.rows for task, batch in batches.items()}
         torch.save({"grads": grads, "rows": rows}, folder / f"{phase.start_epoch}-{worker.rank}.pt")

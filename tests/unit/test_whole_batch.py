@@ -25,6 +25,7 @@ from temper.tracking import JsonlTracker
 from temper.training import DistributedWorker, Worker, plan_phases, read_last, train
 from temper.training.data import TrainData, paired_batches
 from temper.training.free import FreeStep
+from temper.training.plan import Moment
 from temper.training.start_model import StartModel
 from temper.training.step import TrainStep
 
@@ -106,7 +107,7 @@ def gradients(recipe: Recipe, feed: TrainData, worker: Worker) -> dict[str, torc
     batches = list(paired_batches(feed, 0, recipe.objective.uses_source))
     found = {}
     for number in (0, len(batches) - 1):
-        step(batches[number], 0, number, 0.0)
+        step(batches[number], Moment(0, number, 0.0))
         grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         found |= {f"{number}.{name}": grad.clone() for name, grad in grads.items()}
     return found

@@ -21,6 +21,7 @@ from temper.seeds import derive_seed
 from temper.training import TrainData, Worker, plan_phases
 from temper.training.data import paired_batches
 from temper.training.linear_head import Examples, solve_head
+from temper.training.plan import Moment
 from temper.training.start_model import StartModel
 from temper.training.step import TrainStep
 
@@ -119,7 +120,7 @@ def seconds_per_step(recipe: Recipe, data: OpenData, decoded: dict[str, Any], de
     times: list[float] = []
     for number, batches in enumerate(itertools.islice(_batches(feed, recipe), 1 + MAX_TIMED)):
         started = time.perf_counter()
-        losses, _ = step(batches, 0, number, 1.0)
+        losses, _ = step(batches, Moment(0, number, 1.0))
         float(losses["loss"])  # which waits for a GPU
         if number > 0:
             times.append(time.perf_counter() - started)

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from temper.attacks import FGSM, PGD, PatchPGD
-from temper.hardening.base import AWP, Adversary
+from temper.hardening.base import Adversary, WeightPerturbing
 from temper.spec import Ratio, Spec
 
 
@@ -13,16 +13,12 @@ class FGSMTraining(FGSM, Adversary):
     """One step of the gradient. Goodfellow et al. 2014, arXiv:1412.6572."""
 
 
-class PGDTraining(PGD, Adversary):
+class PGDTraining(PGD, WeightPerturbing):
     """Many steps; their examples replace the images. Madry et al. 2018, arXiv:1706.06083."""
 
-    awp: AWP | None = None
 
-
-class PatchTraining(PatchPGD, Adversary):
+class PatchTraining(PatchPGD, WeightPerturbing):
     """Patches at random places replace the images. Rao et al. 2020, arXiv:2005.02313."""
-
-    awp: AWP | None = None
 
 
 class Guard(Spec):
@@ -76,3 +72,7 @@ class FreeTraining(Adversary):
         if self.tasks != "target":
             raise ValueError(f"kind 'free' attacks the target only, got tasks: {self.tasks}")
         return self
+
+    @property
+    def num_updates(self) -> int:
+        return self.replays

@@ -45,6 +45,15 @@ class Adversary(Attack):
         """``tasks`` as names."""
         return ("target", "source") if self.tasks == "both" else (self.tasks,)
 
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps that a batch is used for."""
+        return 1
+
+    def awp_at(self, progress: float) -> AWP | None:
+        """The perturbation of the weights at ``progress`` 0..1 of the run, if any."""
+        return None
+
     def at(self, progress: float) -> "Adversary":
         """The adversary at ``progress`` 0..1 of the run, as its eps schedule says."""
         return self.scaled(self.eps_schedule.factor(progress))
@@ -58,3 +67,12 @@ class Adversary(Attack):
         (Madry et al. 2018, arXiv:1706.06083).
         """
         return cross_entropy(attacked, labels)
+
+
+class WeightPerturbing(Adversary):
+    """An adversary that may perturb the weights too."""
+
+    awp: AWP | None = None
+
+    def awp_at(self, progress: float) -> AWP | None:
+        return self.awp if self.awp is not None and progress >= self.awp.start_frac else None

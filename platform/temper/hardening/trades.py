@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from temper.attacks import NearPGD
-from temper.hardening.base import AWP, Adversary, CrossEntropy
+from temper.hardening.base import CrossEntropy, WeightPerturbing
 
 
-class TRADES(NearPGD, Adversary):
+class TRADES(NearPGD, WeightPerturbing):
     """CE(f(x), y) + beta * KL(f(x) || f(x')), where x' raises that divergence.
 
     Zhang et al. 2019, arXiv:1901.08573; the paper's ``beta`` is 6 (called 1/lambda there).
@@ -20,7 +20,6 @@ class TRADES(NearPGD, Adversary):
     kind: Literal["trades"] = "trades"  # type: ignore[assignment]
     raises: Literal["divergence"] = "divergence"
     beta: float = Field(default=6.0, gt=0, le=1000)
-    awp: AWP | None = None
 
     needs_clean: ClassVar[bool] = True
 
@@ -32,7 +31,7 @@ class TRADES(NearPGD, Adversary):
         return cross_entropy(clean, labels) + self.beta * divergence
 
 
-class MART(NearPGD, Adversary):
+class MART(NearPGD, WeightPerturbing):
     """BCE(f(x'), y) + beta * mean[KL(f(x) || f(x')) * (1 - p_y(x))]: misclassified images count more.
 
     Wang et al. 2020 (ICLR, OpenReview rklOg6EFwS). BCE adds to the cross-entropy a margin to the most
@@ -42,7 +41,6 @@ class MART(NearPGD, Adversary):
     kind: Literal["mart"] = "mart"  # type: ignore[assignment]
     raises: Literal["cross_entropy"] = "cross_entropy"
     beta: float = Field(default=6.0, gt=0, le=1000)
-    awp: AWP | None = None
 
     needs_clean: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = True

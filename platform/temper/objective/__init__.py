@@ -61,6 +61,11 @@ class Objective(Spec):
         """Tasks whose heads take part in the loss."""
         return ("target", "source") if self.term.trains_source_head else ("target",)
 
+    @property
+    def updates_per_batch(self) -> int:
+        """Optimizer steps that a batch is used for."""
+        return 1 if self.adversary is None else self.adversary.num_updates
+
     def alpha_at(self, progress: float) -> float:
         """The weight of the source term at ``progress`` 0..1 of the run."""
         return self.alpha * self.alpha_schedule.factor(progress)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from temper.models import TaskModel
 from temper.spec import Spec
 
 
@@ -23,7 +24,20 @@ class SourceTerm(Spec):
     """Whether source images take part."""
     trains_source_head: ClassVar[bool] = False
     needs_start: ClassVar[bool] = False
-    """Whether the model that the run started from is kept beside it."""
+    """Whether the model that the run started from is kept beside it: then ``loss`` is what alpha weighs."""
+    recalls_source: ClassVar[bool] = False
+    """Whether the source head answers to the target's clean images."""
+
+    def loss(self, model: TaskModel, start: TaskModel, images: Tensor, recall: Tensor | None) -> Tensor:
+        """What holds ``model`` to its ``start``, for clean target ``images`` (B,3,H,W).
+
+        ``recall`` (B,C) is the source head's answer to them, where it ``recalls_source``.
+        """
+        raise AssertionError(f"{type(self).__name__} reads source images, or nothing")
+
+    def penalty(self, model: TaskModel) -> Tensor | None:
+        """What stands beside it in the loss, whatever alpha."""
+        return None
 
 
 class Replay(SourceTerm):
@@ -47,6 +61,13 @@ class L2SP(SourceTerm):
 
     needs_start: ClassVar[bool] = True
 
+    def loss(self, model: TaskModel, start: TaskModel, images: Tensor, recall: Tensor | None) -> Tensor:
+        body = {n: p for n, p in model.named_parameters() if n.startswith("backbone.") and p.requires_grad}
+        return self.distance(body, dict(start.named_parameters())).to(images.device)
+
+    def penalty(self, model: TaskModel) -> Tensor | None:
+        return self.decay({n: p for n, p in model.named_parameters() if n.startswith("heads.target.")})
+
     def distance(self, parameters: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> Tensor:
         """Half the sum of (w - w0)^2 over ``parameters``; ``start`` has a value for each name."""
         squares = [(parameter - start[name]).square().sum() for name, parameter in parameters.items()]
@@ -69,6 +90,13 @@ class LwF(SourceTerm):
 
     trains_source_head: ClassVar[bool] = True
     needs_start: ClassVar[bool] = True
+    recalls_source: ClassVar[bool] = True
+
+    def loss(self, model: TaskModel, start: TaskModel, images: Tensor, recall: Tensor | None) -> Tensor:
+        assert recall is not None
+        with torch.no_grad():
+            answers = start(images, "source")
+        return self.distillation(recall, answers)
 
     def distillation(self, logits: Tensor, start_logits: Tensor) -> Tensor:
         """T^2 * mean KL(start || now) of the softened answers, from logits (B,C) of the source head.

@@ -91,8 +91,8 @@ def run_epoch(
     uses_source = step.recipe.objective.uses_source
     feed = paired_batches(step.feed, epoch, uses_source, tally.num_steps)
     for batches in prefetched(feed, step.worker.device):
-        progress = step.plan.progress(epoch, tally.num_steps / step.feed.target.num_batches)
-        tally.add(*step(batches, epoch, tally.num_steps, progress))
+        now = step.plan.moment(epoch, tally.num_steps, step.feed.target.num_batches)
+        tally.add(*step(batches, now))
         if tally.num_steps % CHECK_STEPS == 0:
             tally.check()
         if after_step is not None:

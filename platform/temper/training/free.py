@@ -11,6 +11,7 @@ from temper.batches import Batch
 from temper.data import Part
 from temper.hardening import FreeTraining
 from temper.training.losses import Losses, StepImages
+from temper.training.plan import Moment
 from temper.training.state import Passes
 from temper.training.step import TrainStep
 
@@ -25,20 +26,18 @@ class FreeStep(TrainStep):
         self._own: list[Part] = []
         """Our places; none: we know all."""
 
-    def __call__(
-        self, batches: dict[str, Batch], epoch: int, step: int, progress: float
-    ) -> tuple[Losses, Passes]:
-        adversary = self.adversary(progress)
+    def __call__(self, batches: dict[str, Batch], now: Moment) -> tuple[Losses, Passes]:
+        adversary = self.adversary(now.progress)
         if not isinstance(adversary, FreeTraining):
-            return super().__call__(batches, epoch, step, progress)
-        images = self.prepare(batches, epoch, step)
-        if step == 0:
+            return super().__call__(batches, now)
+        images = self.prepare(batches, now.epoch, now.step)
+        if now.step == 0:
             self.first_images, self._perturbation, self._own = images, None, []
         self._make_room(images)
         passes = Passes()
         losses: Losses = {}
         for _ in range(adversary.replays):
-            losses, replay = self._replay(images, adversary, epoch, step, progress)
+            losses, replay = self._replay(images, adversary, now)
             passes += replay
         return losses, passes
 
@@ -76,7 +75,7 @@ class FreeStep(TrainStep):
         self._own = parts
 
     def _replay(
-        self, images: list[StepImages], adversary: FreeTraining, epoch: int, step: int, progress: float
+        self, images: list[StepImages], adversary: FreeTraining, now: Moment
     ) -> tuple[Losses, Passes]:
         perturbed = []
         for own in images:
@@ -87,11 +86,11 @@ class FreeStep(TrainStep):
         attacked = [
             replace(own, attacked={"target": one}) for own, one in zip(images, perturbed, strict=True)
         ]
-        losses = self.backward(attacked, adversary, epoch, step, progress)
+        losses = self.backward(attacked, adversary, now)
         for own, one in zip(images, perturbed, strict=True):
             if own.weight("target"):
                 self._move(own, one, adversary)
-        self.update(epoch, step, progress)
+        self.update(now)
         num_images = sum(len(part) for own in images for task, part in own.clean.items() if own.weight(task))
         return losses, Passes(forward=num_images, backward=num_images)
 

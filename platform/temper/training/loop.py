@@ -14,7 +14,6 @@ from temper.training import deferred_validation as deferred
 from temper.training.averaging import build_average
 from temper.training.candidate import Origin, build_start_model, keep_head, keep_probe
 from temper.training.checkpoint_policy import CheckpointTrigger
-from temper.training.compute import apply_compute, choose_compute
 from temper.training.data import TrainData, paired_batches
 from temper.training.epoch import Tally, run_epoch
 from temper.training.free import FreeStep
@@ -22,7 +21,7 @@ from temper.training.guard import Collapse, find_collapse, guard_of
 from temper.training.optimizer_state import load_optimizer
 from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import Probe, head_of, solve_heads
-from temper.training.progress import advance, fresh_state, noted, reported
+from temper.training.progress import advance, fresh_state, noted, reported, with_compute
 from temper.training.range_test import measure_rate
 from temper.training.rate import UNMEASURED
 from temper.training.samples import build_sample_log
@@ -85,15 +84,11 @@ class Training:
         self.model = build_start_model(recipe, feed, weights, self.probe).to(worker.device)
         self.plans = plan_phases(recipe, self.model)
         self.start = StartModel.of(self.model, recipe, self.plans)
-        self.num_steps = self.plans[0].num_stepped * feed.target.num_batches
-        self.average = build_average(self.model, recipe.optim.ema_decay_of(self.num_steps))
-        self.state = restore(run, fresh_state(recipe, feed, weights, worker))
-        if self.state.compute is None:
-            compute = choose_compute(recipe, self.model, worker)
-            self.state = self.state.model_copy(update={"compute": compute})
-        assert self.state.compute is not None
-        apply_compute(self.state.compute, self.model)
-        self.model.controller.begin(self.num_steps * getattr(recipe.objective.adversary, "replays", 1))
+        num_steps = self.plans[0].num_stepped * feed.target.num_batches
+        self.average = build_average(self.model, recipe.optim.ema_decay_of(num_steps))
+        state = restore(run, fresh_state(recipe, feed, weights, worker))
+        self.state = with_compute(state, recipe, self.model, worker)
+        self.model.controller.begin(num_steps * recipe.objective.updates_per_batch)
         self._resumed = take_up(run, self.state, self.plans, self.model, self.average)
         self.trigger = CheckpointTrigger(recipe.checkpoint, worker)
         self.samples = build_sample_log(recipe.tracking.samples, run, worker)
@@ -158,14 +153,14 @@ class Training:
     def _train_epoch(self, plan: PhasePlan, step: TrainStep, step_state: StepState, epoch: int) -> None:
         started = time.perf_counter()
         guard = guard_of(self.recipe.objective.adversary) if plan.is_attacked else None
-        before = self._take_up(guard, step, step_state, epoch)
+        before = self._resume_epoch(guard, step, step_state, epoch)
         begun = self.state.underway
         before_s = 0.0 if begun is None else begun.seconds
 
         def after_step(tally: Tally, batches: dict[str, Batch]) -> None:
             self.samples.note(epoch, tally.num_steps - 1, batches, step.shares)
             if tally.num_steps < self.feed.target.num_batches:
-                self._look_up(step, step_state, before, tally, before_s + time.perf_counter() - started)
+                self._save_within(step, step_state, before, tally, before_s + time.perf_counter() - started)
 
         metrics, passes = run_epoch(step, epoch, begun, after_step)
         collapse, is_waiting = None, False
@@ -211,7 +206,7 @@ class Training:
         if not self.state.is_finished and self.trigger.sync() is Action.STOP:
             raise Interrupted(f"{self.run.path}: stopped after epoch {epoch + 1}; {GO_ON}")
 
-    def _take_up(self, guard: Guard | None, step: TrainStep, step_state: StepState, epoch: int) -> Parts:
+    def _resume_epoch(self, guard: Guard | None, step: TrainStep, step_state: StepState, epoch: int) -> Parts:
         """What a guard may have to go back to; with what an epoch that was begun before has left of it."""
         parts, self._resumed = self._resumed, {}
         if self.state.underway is None:
@@ -225,7 +220,7 @@ class Training:
             name.removeprefix(BEFORE): tensors for name, tensors in parts.items() if name.startswith(BEFORE)
         }
 
-    def _look_up(
+    def _save_within(
         self, step: TrainStep, step_state: StepState, before: Parts, tally: Tally, seconds: float
     ) -> None:
         """Save within an epoch if it is time, or somebody wishes it.

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from temper.data import Part
 from temper.hardening import Adversary, CrossEntropy
 from temper.models import ForwardPass, TaskModel
-from temper.objective import L2SP, LwF, Objective
+from temper.objective import Objective
 from temper.schedules import Phase
 from temper.training.start_model import StartModel
 
@@ -58,13 +57,14 @@ class StepLoss:
 
     def passes(self, images: StepImages, adversary: Adversary | None) -> list[ForwardPass]:
         """What goes through the model: both forms of the images where the adversary's loss reads both."""
-        is_lwf = isinstance(self.objective.term, LwF)
+        recalls_source = self.objective.term.recalls_source
         if adversary is None or not adversary.needs_clean:
             batches = [{**images.clean, **images.attacked}]
         else:
             batches = [dict(images.clean), dict(images.attacked)]
         own = [
-            ForwardPass(batch, recalls_source=is_lwf and index == 0) for index, batch in enumerate(batches)
+            ForwardPass(batch, recalls_source=recalls_source and index == 0)
+            for index, batch in enumerate(batches)
         ]
         if self.phase.batch_norm != "twin":
             return own
@@ -116,27 +116,18 @@ class StepLoss:
     def _with_source_term(
         self, losses: Losses, outputs: Sequence[Mapping[str, Tensor]], images: StepImages, progress: float
     ) -> Losses:
-        """The source terms that read no source images."""
-        term, alpha = self.objective.term, self.objective.alpha_at(progress)
-        if isinstance(term, LwF):
-            assert self.start.teacher is not None
-            with torch.no_grad():
-                answers = self.start.teacher(images.clean["target"], "source")
-            distillation = term.distillation(outputs[0]["recall"], answers)
-            distillation = _weighted(distillation, images.weight("target"))
-            losses |= {"loss": losses["loss"] + alpha * distillation, "lwf/loss": distillation}
-        if isinstance(term, L2SP):
-            assert self.start.weights is not None
-            parameters = dict(self.model.named_parameters())
-            body = {n: parameters[n] for n in self.start.weights if parameters[n].requires_grad}
-            head = {n: p for n, p in parameters.items() if n.startswith("heads.target.")}
-            distance = term.distance(body, self.start.weights).to(losses["loss"].device)
-            distance, decay = (_weighted(one, images.penalty_weight) for one in (distance, term.decay(head)))
-            losses |= {"loss": losses["loss"] + alpha * distance + decay, "l2sp/loss": distance}
-        penalty = self.model.controller.regularization()
-        if penalty is None:
-            return losses
-        return losses | {"loss": losses["loss"] + _weighted(penalty, images.penalty_weight)}
+        """With a source term that reads no source images, and with what does not depend on images."""
+        term = self.objective.term
+        if term.needs_start:
+            assert self.start.model is not None
+            own = term.loss(self.model, self.start.model, images.clean["target"], outputs[0].get("recall"))
+            own = _weighted(own, images.weight("target") if term.recalls_source else images.penalty_weight)
+            total = losses["loss"] + self.objective.alpha_at(progress) * own
+            losses |= {"loss": total, f"{term.kind}/loss": own}
+        for penalty in (term.penalty(self.model), self.model.controller.regularization()):
+            if penalty is not None:
+                losses["loss"] = losses["loss"] + _weighted(penalty, images.penalty_weight)
+        return losses
 
 
 def _weighted(loss: Tensor, weight: float) -> Tensor:

@@ -9,6 +9,17 @@ from temper.schedules import Phase
 
 
 @dataclass(frozen=True)
+class Moment:
+    """When in a run a step is taken."""
+
+    epoch: int
+    step: int
+    """Within the epoch."""
+    progress: float
+    """How far the run is: 0..1 of all that is trained by steps."""
+
+
+@dataclass(frozen=True)
 class PhasePlan:
     """One phase with the parameters that it trains: a pure function of the recipe."""
 
@@ -33,9 +44,10 @@ class PhasePlan:
         """All parameters that train, in the order of the groups."""
         return [name for own in self.trainable.values() for name in own]
 
-    def progress(self, epoch: int, done: float = 0.0) -> float:
-        """How far the run is when ``done`` of ``epoch`` is: 0..1 of all that is trained by steps."""
-        return (epoch - self.num_solved + done) / self.num_stepped
+    def moment(self, epoch: int, step: int, num_batches: int) -> Moment:
+        """That of a step of ``epoch``, which has ``num_batches``."""
+        done = epoch - self.num_solved + step / num_batches
+        return Moment(epoch, step, done / self.num_stepped)
 
 
 def plan_phases(recipe: Recipe, model: TaskModel) -> list[PhasePlan]:
@@ -88,5 +100,5 @@ def _is_head_alone(recipe: Recipe, trainable: dict[str, list[str]], phase: Phase
     At the start of a run, BatchNorm's statistics are those of its twin, and the source head answers as
     ``lwf`` wants it to. Later these are further losses, for which there is no such solution.
     """
-    has_own_losses = phase.batch_norm == "twin" or recipe.objective.term.kind == "lwf"
+    has_own_losses = phase.batch_norm == "twin" or recipe.objective.term.recalls_source
     return list(trainable) == ["head"] and (phase.start_epoch == 0 or not has_own_losses)

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from temper.models import TaskModel
 from temper.recipe import Recipe
+from temper.training.compute import apply_compute, choose_compute
 from temper.training.data import TrainData
 from temper.training.guard import Collapse, guard_of
 from temper.training.plan import PhasePlan
@@ -23,6 +25,13 @@ def fresh_state(recipe: Recipe, feed: TrainData, weights: str | None, worker: Wo
         batch_size_is_of="run",
         device=worker.device.type,
     )
+
+
+def with_compute(state: TrainState, recipe: Recipe, model: TaskModel, worker: Worker) -> TrainState:
+    """Let ``model`` compute as the run has done, or else as is chosen now."""
+    compute = state.compute or choose_compute(recipe, model, worker)
+    apply_compute(compute, model)
+    return state.model_copy(update={"compute": compute})
 
 
 def advance(

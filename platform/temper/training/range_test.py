@@ -14,7 +14,7 @@ from temper.models import TaskModel, set_trainable
 from temper.optim import OptimSpec
 from temper.recipe import Recipe
 from temper.training.data import TrainData, paired_batches
-from temper.training.plan import PhasePlan
+from temper.training.plan import Moment, PhasePlan
 from temper.training.rate import UNMEASURED, RateTest, limit_of
 from temper.training.start_model import StartModel
 from temper.training.state import Passes, TrainState
@@ -92,7 +92,7 @@ def _smoothed_losses(
     hopeless = 4 * math.log(len(feed.classes["target"])) + 4
     for number, (rate, batches) in enumerate(zip(rates, _batches(feed, recipe), strict=False)):
         step.recipe = recipe.model_copy(update={"optim": _at(recipe.optim, rate)})
-        losses, cost = step(batches, 0, number, 0.0)
+        losses, cost = step(batches, Moment(0, number, 0.0))
         passes += cost
         loss = float(worker.sum(losses["target/loss"].double())) / feed.num_shares
         mean, weight = SMOOTHING * mean + (1 - SMOOTHING) * loss, SMOOTHING * weight + (1 - SMOOTHING)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from temper.attacks import kept_statistics
 from temper.batches import Batch
-from temper.hardening import AWP, Adversary, Guard
+from temper.hardening import Adversary, Guard
 from temper.models import TaskModel, replayed_features, train_modes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
@@ -24,7 +24,7 @@ from temper.training.data import TrainData
 from temper.training.guard import guarded_accuracy
 from temper.training.losses import Losses, StepImages, StepLoss
 from temper.training.perturbation import perturbed_weights
-from temper.training.plan import PhasePlan
+from temper.training.plan import Moment, PhasePlan
 from temper.training.preparation import Preparation
 from temper.training.start_model import StartModel
 from temper.training.state import Passes
@@ -62,26 +62,24 @@ class TrainStep:
         # With several workers DDP sends gradients while others are computed: a recording has no such parts.
         model.replayed = replayed_features(model, worker.device) if worker.world_size == 1 else None
 
-    def __call__(
-        self, batches: dict[str, Batch], epoch: int, step: int, progress: float
-    ) -> tuple[Losses, Passes]:
+    def __call__(self, batches: dict[str, Batch], now: Moment) -> tuple[Losses, Passes]:
         """Losses as scalars on the device, summed over our shares and not yet waited for, and the passes."""
         self.worker.share_buffers(self.model)
-        images = self.prepare(batches, epoch, step)
-        if step == 0:
+        images = self.prepare(batches, now.epoch, now.step)
+        if now.step == 0:
             self.first_images = images
-        adversary = self.adversary(progress)
+        adversary = self.adversary(now.progress)
         passes = Passes()
         if adversary is not None:
             self.train_mode()  # which the attack looks at where it uses batch statistics
-            seed = derive_seed(self.recipe.seed, "attack", epoch, step, 0)
+            seed = derive_seed(self.recipe.seed, "attack", now.epoch, now.step, 0)
             for index, own in enumerate(images):
                 attacked, cost = attack_tasks(
                     self._attacked, adversary, own.clean, own.labels, seed, own.parts
                 )
                 images[index] = replace(own, attacked=attacked)
                 passes += cost
-        return self._descend(images, adversary, epoch, step, progress, passes)
+        return self._descend(images, adversary, now, passes)
 
     def state(self) -> dict[str, Tensor]:
         """What is carried from step to step within an epoch, of all workers; nothing here."""
@@ -112,40 +110,33 @@ class TrainStep:
             if module.training != mode:
                 module.training = mode
 
-    def update(self, epoch: int, step: int, progress: float) -> None:
-        """One step of the optimizer at the rate of ``progress``, with what adapters do after it."""
+    def update(self, now: Moment) -> None:
+        """One step of the optimizer at the rate of ``now``, with what adapters do after it."""
         optim = self.recipe.optim
         for group in self.optimizer.param_groups:
-            group["lr"] = optim.lr_at(progress) * group["lr_factor"]
+            group["lr"] = optim.lr_at(now.progress) * group["lr_factor"]
         if optim.max_grad_norm is not None:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, optim.max_grad_norm)
         self.optimizer.step()
         if self._average is not None:
             self._average.update()
-        num_epochs = epoch - self.plan.num_solved
-        self.model.controller.after_step(num_epochs * self.feed.target.num_batches + step)
+        num_epochs = now.epoch - self.plan.num_solved
+        self.model.controller.after_step(num_epochs * self.feed.target.num_batches + now.step)
 
-    def backward(
-        self,
-        images: list[StepImages],
-        adversary: Adversary | None,
-        epoch: int,
-        step: int,
-        progress: float,
-    ) -> Losses:
+    def backward(self, images: list[StepImages], adversary: Adversary | None, now: Moment) -> Losses:
         """The losses, detached and summed over our shares, with the gradients of the whole batch's loss left
         in the parameters.
         """
         sums: Losses = {}
         self.optimizer.zero_grad(set_to_none=True)
         for own in images:
-            self._seed_dropout("step", epoch, step, own.share)
+            self._seed_dropout("step", now, own.share)
             is_last = own is images[-1]
             # Whatever the number of workers, BatchNorm's running statistics are those of the first share.
             statistics = nullcontext() if own is images[0] else kept_statistics(self.model)
             with nullcontext() if is_last else self.worker.no_sync(self.wrapped), statistics:
-                losses = self.loss(self.wrapped, own, adversary, progress)
+                losses = self.loss(self.wrapped, own, adversary, now.progress)
                 self._weighted(losses["loss"]).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
@@ -155,9 +146,9 @@ class TrainStep:
         """``loss`` of a share: the mean over the workers of their sums becomes the mean over all shares."""
         return loss if self._weight == 1 else loss * self._weight
 
-    def _seed_dropout(self, purpose: str, epoch: int, step: int, share: int) -> None:
+    def _seed_dropout(self, purpose: str, now: Moment, share: int) -> None:
         """Seed what layers draw from by themselves."""
-        seed, device = derive_seed(self.recipe.seed, purpose, epoch, step, share), self.worker.device
+        seed, device = derive_seed(self.recipe.seed, purpose, now.epoch, now.step, share), self.worker.device
         # ``torch.manual_seed`` writes down its call stack where there is no GPU: slower than a small step.
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
@@ -165,24 +156,18 @@ class TrainStep:
                 torch.cuda.manual_seed(seed)
 
     def _descend(
-        self,
-        images: list[StepImages],
-        adversary: Adversary | None,
-        epoch: int,
-        step: int,
-        progress: float,
-        passes: Passes,
+        self, images: list[StepImages], adversary: Adversary | None, now: Moment, passes: Passes
     ) -> tuple[Losses, Passes]:
         self.train_mode()
-        awp = self._awp(adversary, progress)
+        awp = None if adversary is None else adversary.awp_at(now.progress)
         if awp is None:
-            losses = self.backward(images, adversary, epoch, step, progress)
+            losses = self.backward(images, adversary, now)
         else:
-            ascents = self._ascents(images, adversary, epoch, step, progress)
+            ascents = self._ascents(images, adversary, now)
             with perturbed_weights(self.model, ascents, awp.gamma, self.worker):
-                losses = self.backward(images, adversary, epoch, step, progress)
+                losses = self.backward(images, adversary, now)
         # AWP's authors update before they restore: the same but for weight decay, and not bit for bit.
-        self.update(epoch, step, progress)
+        self.update(now)
         num_images = sum(
             len(part)
             for own in images
@@ -194,16 +179,12 @@ class TrainStep:
         return losses, passes + Passes(forward=times * num_images, backward=times * num_images)
 
     def _ascents(
-        self, images: list[StepImages], adversary: Adversary | None, epoch: int, step: int, progress: float
+        self, images: list[StepImages], adversary: Adversary | None, now: Moment
     ) -> list[Callable[[], Tensor]]:
         """The loss of each of our shares, as AWP raises it."""
 
         def ascent(own: StepImages) -> Tensor:
-            self._seed_dropout("ascent", epoch, step, own.share)
-            return self._weighted(self.loss(self.model, own, adversary, progress)["loss"])
+            self._seed_dropout("ascent", now, own.share)
+            return self._weighted(self.loss(self.model, own, adversary, now.progress)["loss"])
 
         return [partial(ascent, own) for own in images]
-
-    def _awp(self, adversary: Adversary | None, progress: float) -> AWP | None:
-        awp: AWP | None = getattr(adversary, "awp", None)
-        return awp if awp is not None and progress >= awp.start_frac else None

@@ -274,8 +274,10 @@ def test_steps_begin_after_the_probe_with_a_warm_up_of_their_own(tiny_recipe: An
     model = build_model(recipe.model, open_data(recipe).classes, image_size=8, seed=0)
     probe, tune = plan_phases(recipe, model)
     assert (probe.is_solved, tune.num_stepped) == (True, 4)
-    assert [tune.progress(epoch) for epoch in (1, 3, 5)] == [0.0, 0.5, 1.0]
-    assert recipe.optim.lr_at(tune.progress(1)) == 0
+    moments = [tune.moment(epoch, step, num_batches=2) for epoch, step in ((1, 0), (1, 1), (3, 0), (5, 0))]
+    assert [moment.progress for moment in moments] == [0.0, 0.125, 0.5, 1.0]
+    assert (moments[1].epoch, moments[1].step) == (1, 1)
+    assert recipe.optim.lr_at(moments[0].progress) == 0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator
 
 from temper.errors import CheckpointError
-from temper.records import SweepFolder, write_atomic
+from temper.records import SweepFolder, Within, write_atomic
 from temper.safe_load import read_json
 from temper.spec import BallThreat, Norm, Ratio, Spec, check_eps
 
@@ -49,24 +49,13 @@ class FitFolder:
 
     path: Path
 
-    @property
-    def request(self) -> Path:
-        """The call itself: with it, resuming needs nothing but the folder."""
-        return self.path / "fit.json"
-
-    @property
-    def shards(self) -> Path:
-        return self.path / "shards"
-
-    @property
-    def source(self) -> Path:
-        """Shards of the source task."""
-        return self.path / "source"
-
-    @property
-    def plan(self) -> Path:
-        """What was measured and chosen."""
-        return self.path / "plan.json"
+    request = Within("fit.json")
+    """The call itself: with it, resuming needs nothing but the folder."""
+    shards = Within("shards")
+    source = Within("source")
+    """Shards of the source task."""
+    plan = Within("plan.json")
+    """What was measured and chosen."""
 
     @property
     def sweep(self) -> SweepFolder:

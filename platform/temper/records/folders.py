@@ -2,9 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from temper.errors import RecordError
 from temper.records.external import EXTERNAL
+
+
+class Within:
+    """What has this name in a folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: Any, _owner: type) -> Path:
+        path: Path = folder.path
+        return path / self.name
 
 
 @dataclass(frozen=True)
@@ -13,104 +25,49 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe: running it repeats the run."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that trains the run; gone afterwards."""
-        return self.path / ".lock"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON line per epoch, and one more for each that was validated later."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Event files for TensorBoard."""
-        return self.path / "tensorboard"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The best epoch's ``model.safetensors`` and ``state.json``."""
-        return self.path / "checkpoint"
-
-    @property
-    def last(self) -> Path:
-        """The newest epoch with its optimizer, from which an interrupted run resumes."""
-        return self.path / "last"
-
-    @property
-    def samples(self) -> Path:
-        """Which images each update used, a file for each rank; where ``tracking.samples`` asks for it."""
-        return self.path / "samples"
-
-    @property
-    def stop(self) -> Path:
-        """Exists while the workers of this run are asked to save and to end."""
-        return self.path / ".stop"
-
-    @property
-    def waiting(self) -> Path:
-        """Weights of epochs that are still to be validated, and answers that are still to be read."""
-        return self.path / "waiting"
-
-    @property
-    def pretrain(self) -> Path:
-        """The run folder of the pretraining on the source task, where the recipe asks for one."""
-        return self.path / "pretrain"
-
-    @property
-    def probe(self) -> Path:
-        """The run folder of the linear probe on what the run starts from."""
-        return self.path / "probe"
+    recipe = Within("recipe.yaml")
+    """The resolved recipe: running it repeats the run."""
+    lock = Within(".lock")
+    """Held by the process that trains the run; gone afterwards."""
+    metrics = Within("metrics.jsonl")
+    """One JSON line per epoch, and one more for each that was validated later."""
+    tensorboard = Within("tensorboard")
+    """Event files for TensorBoard."""
+    checkpoint = Within("checkpoint")
+    """The best epoch's ``model.safetensors`` and ``state.json``."""
+    last = Within("last")
+    """The newest epoch with its optimizer, from which an interrupted run resumes."""
+    samples = Within("samples")
+    """Which images each update used, a file for each rank; where ``tracking.samples`` asks for it."""
+    stop = Within(".stop")
+    """Exists while the workers of this run are asked to save and to end."""
+    waiting = Within("waiting")
+    """Weights of epochs that are still to be validated, and answers that are still to be read."""
+    pretrain = Within("pretrain")
+    """The run folder of the pretraining on the source task, where the recipe asks for one."""
+    probe = Within("probe")
+    """The run folder of the linear probe on what the run starts from."""
 
     @property
     def probe_head(self) -> Path:
         """The head of that probe, as far as this run needs it to be compared with."""
         return self.checkpoint / "probe.safetensors"
 
-    @property
-    def lineage(self) -> Path:
-        """Of population-based training: one JSON line for each time that settings changed on the way."""
-        return self.path / "lineage.jsonl"
-
-    @property
-    def error(self) -> Path:
-        """Why a trial failed, where one did."""
-        return self.path / "error.txt"
-
-    @property
-    def record(self) -> Path:
-        return self.path / "record.json"
-
-    @property
-    def outcomes(self) -> Path:
-        """Per test image: what each attack did to it."""
-        return self.path / "outcomes.parquet"
-
-    @property
-    def adversarial(self) -> Path:
-        """Adversarial images that were kept, for pictures and for checking the record."""
-        return self.path / "adversarial.safetensors"
-
-    @property
-    def calibration(self) -> Path:
-        """The temperature and the thresholds that `temper calibrate` fitted."""
-        return self.path / "calibration.json"
-
-    @property
-    def sources(self) -> Path:
-        """Which model answered for each chunk of the images."""
-        return self.path / "chunks.json"
-
-    @property
-    def figure(self) -> Path:
-        """Some of them as a picture, beside the accuracy of each class."""
-        return self.path / "figure.png"
+    lineage = Within("lineage.jsonl")
+    """Of population-based training: one JSON line for each time that settings changed on the way."""
+    error = Within("error.txt")
+    """Why a trial failed, where one did."""
+    record = Within("record.json")
+    outcomes = Within("outcomes.parquet")
+    """Per test image: what each attack did to it."""
+    adversarial = Within("adversarial.safetensors")
+    """Adversarial images that were kept, for pictures and for checking the record."""
+    calibration = Within("calibration.json")
+    """The temperature and the thresholds that `temper calibrate` fitted."""
+    sources = Within("chunks.json")
+    """Which model answered for each chunk of the images."""
+    figure = Within("figure.png")
+    """Some of them as a picture, beside the accuracy of each class."""
 
 
 def refuse_second(run: RunFolder) -> None:
@@ -138,63 +95,33 @@ class SweepFolder:
 
     path: Path
 
-    @property
-    def recipe(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
-    def space(self) -> Path:
-        return self.path / "space.yaml"
-
-    @property
-    def points(self) -> Path:
-        """One JSON line per trial that was begun: with the ledger, all that resuming needs."""
-        return self.path / "points.jsonl"
-
-    @property
-    def ledger(self) -> Path:
-        """One JSON line per ended trial."""
-        return self.path / "ledger.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that runs the sweep."""
-        return self.path / ".lock"
-
-    @property
-    def report(self) -> Path:
-        """Pages that explain the sweep."""
-        return self.path / "report"
-
-    @property
-    def summary(self) -> Path:
-        return self.path / "sweep.json"
-
-    @property
-    def trials(self) -> Path:
-        return self.path / "trials"
+    recipe = Within("recipe.yaml")
+    space = Within("space.yaml")
+    points = Within("points.jsonl")
+    """One JSON line per trial that was begun: with the ledger, all that resuming needs."""
+    ledger = Within("ledger.jsonl")
+    """One JSON line per ended trial."""
+    lock = Within(".lock")
+    """Held by the process that runs the sweep."""
+    report = Within("report")
+    """Pages that explain the sweep."""
+    summary = Within("sweep.json")
+    trials = Within("trials")
 
     def trial(self, trial: str) -> RunFolder:
         return RunFolder(self.trials / trial)
 
-    @property
-    def pretrain(self) -> Path:
-        """Run folders of pretraining, by the hash of their recipe, shared by the trials."""
-        return self.path / "pretrain"
-
-    @property
-    def probe(self) -> Path:
-        """Run folders of linear probes, by the hash of their recipe, shared by the trials."""
-        return self.path / "probe"
+    pretrain = Within("pretrain")
+    """Run folders of pretraining, by the hash of their recipe, shared by the trials."""
+    probe = Within("probe")
+    """Run folders of linear probes, by the hash of their recipe, shared by the trials."""
 
     @property
     def boarded(self) -> list[Path]:
         """Folders with the runs of its leaderboard: trials, and the probes that they share."""
         return [self.trials, *([self.probe] if self.probe.exists() else [])]
 
-    @property
-    def leaderboard(self) -> Path:
-        return self.path / "leaderboard"
+    leaderboard = Within("leaderboard")
 
 
 @dataclass(frozen=True)
@@ -203,27 +130,13 @@ class CrossvalFolder:
 
     path: Path
 
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe, without a fold."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def record(self) -> Path:
-        return self.path / "crossval.json"
-
-    @property
-    def table(self) -> Path:
-        return self.path / "crossval.md"
-
-    @property
-    def plot(self) -> Path:
-        return self.path / "crossval.png"
-
-    @property
-    def pretrain(self) -> Path:
-        """Run folders of pretraining, by the hash of their recipe, shared by the runs."""
-        return self.path / "pretrain"
+    recipe = Within("recipe.yaml")
+    """The resolved recipe, without a fold."""
+    record = Within("crossval.json")
+    table = Within("crossval.md")
+    plot = Within("crossval.png")
+    pretrain = Within("pretrain")
+    """Run folders of pretraining, by the hash of their recipe, shared by the runs."""
 
     def run(self, target: str, fold: int, seed: int) -> RunFolder:
         return RunFolder(self.path / target / f"fold-{fold}-seed-{seed}")

@@ -54,13 +54,30 @@ class Found:
     loss: Tensor
     """(B,) of ``perturbed``."""
 
-    def update(self, rows: Tensor, other: "Found") -> None:
-        """Take what ``other`` did better on ``rows``."""
+    @classmethod
+    def nothing(cls, images: Tensor) -> "Found":
+        """The images themselves, which anything is better than."""
+        losses = torch.full_like(images[:, 0, 0, 0], -torch.inf)
+        return cls(images.clone(), torch.zeros_like(losses, dtype=torch.bool), losses)
+
+    @classmethod
+    def at(cls, points: Tensor, logits: Tensor, labels: Tensor) -> "Found":
+        """``points`` with their margins as losses."""
+        return cls(points, is_fooled(logits, labels), losses_of("margin", logits, labels))
+
+    @property
+    def standing_rows(self) -> Tensor:
+        """(S,) the rows that do not fool the model yet."""
+        return (~self.fooled).nonzero().flatten()
+
+    def update(self, rows: Tensor, other: "Found") -> Tensor:
+        """Take what ``other`` did better on ``rows`` (K,); where it did (K,) bool."""
         better = other.fooled | (other.loss > self.loss[rows])
         chosen = rows[better]
         self.perturbed[chosen] = other.perturbed[better]
         self.fooled[chosen] = other.fooled[better]
         self.loss[chosen] = other.loss[better]
+        return better
 
 
 @dataclass
@@ -204,10 +221,9 @@ def climb_in_turn(
     The start of a run is drawn for the whole batch, so that no image's start depends on what became of the
     others.
     """
-    losses = torch.full_like(problem.images[:, 0, 0, 0], -torch.inf)
-    found = Found(problem.images.clone(), torch.zeros_like(losses, dtype=torch.bool), losses)
+    found = Found.nothing(problem.images)
     for goal_labels in goals:
-        rows = (~found.fooled).nonzero().flatten()
+        rows = found.standing_rows
         if len(rows) == 0:
             break
         turn = replace(problem, goal_labels=goal_labels).rows(rows)

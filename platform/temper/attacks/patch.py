@@ -66,7 +66,7 @@ class PatchAttack(Member):
             return images.clone()
         nowhere = torch.zeros_like(images[:, :1])
         problem = Problem(logits_fn, "linf", self.loss, images, labels, nowhere)
-        found = _nothing(images)
+        found = Found.nothing(images)
         for goal_labels in self._goals(logits_fn, images, labels):
             if found.fooled.all():
                 break
@@ -82,18 +82,18 @@ class PatchAttack(Member):
     def _search(self, problem: Problem, side: int, found: Found, generator: torch.Generator | None) -> None:
         """One search over places; ``found`` takes what is better."""
         images = problem.images
-        best = _Places(_nothing(images), problem.eps.clone())
+        best = _Places(Found.nothing(images), problem.eps.clone())
         for corners in self._corners(problem, side, generator):
             masks = masks_at(corners, side, images)
             colours = torch.empty_like(images).uniform_(generator=generator)
             start = torch.where(masks > 0, colours, images)
-            rows = (~found.fooled).nonzero().flatten()
+            rows = found.standing_rows
             if len(rows) == 0:
                 return
             tried = _climb(problem, masks, start, rows, self.scout_steps)
             best.update(rows, tried, masks)
             found.update(rows, tried)
-        rows = (~found.fooled).nonzero().flatten()
+        rows = found.standing_rows
         if len(rows):
             found.update(rows, _climb(problem, best.masks, best.found.perturbed, rows, self.steps))
 
@@ -124,14 +124,8 @@ class _Places:
 
     def update(self, rows: Tensor, tried: Found, masks: Tensor) -> None:
         """Take the places ``masks`` (B,1,H,W) where ``tried`` is better on ``rows``."""
-        better = tried.fooled | (tried.loss > self.found.loss[rows])
+        better = self.found.update(rows, tried)
         self.masks[rows] = where(better, masks[rows], self.masks[rows])
-        self.found.update(rows, tried)
-
-
-def _nothing(images: Tensor) -> Found:
-    losses = torch.full_like(images[:, 0, 0, 0], -torch.inf)
-    return Found(images.clone(), torch.zeros_like(losses, dtype=torch.bool), losses)
 
 
 def _climb(problem: Problem, masks: Tensor, start: Tensor, rows: Tensor, steps: int) -> Found:

@@ -10,9 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from temper.attacks.ascent import where
+from temper.attacks.ascent import Found, where
 from temper.attacks.base import LogitsFn
-from temper.attacks.losses import is_fooled, losses_of
 from temper.attacks.member import Member, Sees
 from temper.attacks.patches import corners_of, masks_at, patch_side, rectangles, shares_of_places
 from temper.spec import Geometry, Threat
@@ -50,9 +49,8 @@ class PatchSearch(Member):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         side = patch_side(threat.eps, *images.shape[-2:])
-        best, corners = images.clone(), torch.zeros(len(images), 2, dtype=torch.int64, device=images.device)
-        margins = torch.full_like(images[:, 0, 0, 0], torch.inf)
-        standing = torch.ones_like(margins, dtype=torch.bool)
+        best = Found.nothing(images)
+        corners = torch.zeros(len(images), 2, dtype=torch.int64, device=images.device)
         shares = shares_of_places(images, generator)
         num_random = max(1, round(self.random_frac * self.num_queries))
         for query in range(self.num_queries if side else 0):
@@ -60,18 +58,14 @@ class PatchSearch(Member):
                 places = corners_of(shares, query, side, images)
                 tried = random_patches(images, places, side, generator)
             else:
-                places, tried = corners, _repainted(best, corners, side, query / self.num_queries, generator)
-            rows = standing.nonzero().flatten()
+                progress = query / self.num_queries
+                places, tried = corners, _repainted(best.perturbed, corners, side, progress, generator)
+            rows = best.standing_rows
             if len(rows) == 0:
                 break
-            logits = logits_fn(tried[rows])
-            margin, fooled = -losses_of("margin", logits, labels[rows]), is_fooled(logits, labels[rows])
-            lower = fooled | (margin < margins[rows])
-            best[rows] = where(lower, tried[rows], best[rows])
-            corners[rows[lower]] = places[rows[lower]]
-            margins[rows] = torch.where(lower, margin, margins[rows])
-            standing[rows[fooled]] = False
-        return best
+            better = best.update(rows, Found.at(tried[rows], logits_fn(tried[rows]), labels[rows]))
+            corners[rows[better]] = places[rows[better]]
+        return best.perturbed
 
 
 def random_patches(images: Tensor, corners: Tensor, side: int, generator: torch.Generator | None) -> Tensor:

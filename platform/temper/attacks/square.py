@@ -10,9 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from temper.attacks.ascent import where
+from temper.attacks.ascent import Found
 from temper.attacks.base import LogitsFn
-from temper.attacks.losses import is_fooled, losses_of
 from temper.attacks.member import Member, Sees
 from temper.attacks.norms import eps_per_image
 from temper.attacks.squares import Proposal, tiles, transfer_windows
@@ -52,23 +51,16 @@ class Square(Member):
     ) -> Tensor:
         norm = self.ball(threat.norm)
         eps = eps_per_image(norm, threat.eps, images)
-        best = _start(norm, images, eps, generator)
-        logits = logits_fn(best)
-        margins = -losses_of("margin", logits, labels)
-        standing = ~is_fooled(logits, labels)
+        start = _start(norm, images, eps, generator)
+        best = Found.at(start, logits_fn(start), labels)
         for query in range(1, self.num_queries):
             proposal = self._draw(norm, images, query, generator)
-            rows = standing.nonzero().flatten()
+            rows = best.standing_rows
             if len(rows) == 0:
                 break
-            tried = _apply(norm, proposal.rows(rows), best[rows], images[rows], eps[rows])
-            logits = logits_fn(tried)
-            margin, fooled = -losses_of("margin", logits, labels[rows]), is_fooled(logits, labels[rows])
-            lower = fooled | (margin < margins[rows])
-            best[rows] = where(lower, tried, best[rows])
-            margins[rows] = torch.where(lower, margin, margins[rows])
-            standing[rows[fooled]] = False
-        return best
+            tried = _apply(norm, proposal.rows(rows), best.perturbed[rows], images[rows], eps[rows])
+            best.update(rows, Found.at(tried, logits_fn(tried), labels[rows]))
+        return best.perturbed
 
     def _side(self, norm: Norm, query: int, images: Tensor) -> int:
         """Of the squares of a query, in pixels."""

@@ -58,7 +58,17 @@ def fit(
         raise UsageError("temper fit needs a folder of images, or --resume OUT")
     request = None
     if images is not None:
-        request = _request(here(images), eps, norm, minutes, size, backbone, weights, seed, source)
+        request = _request(
+            images=str(here(images)),
+            eps=eps,
+            norm=norm,
+            minutes=minutes,
+            size=size,
+            backbone=backbone,
+            weights=weights,
+            source=None if source is None else str(here(source)),
+            seed=seed,
+        )
     _show(_run(request, resume or out, verbose), as_json)
 
 
@@ -74,31 +84,10 @@ def _run(request: "FitRequest | None", folder: Path | None, verbose: bool) -> "F
         return run_fit(request, here(place), watch=watch, verbose=verbose)
 
 
-def _request(
-    images: Path,
-    eps: str,
-    norm: str,
-    minutes: float,
-    size: int | None,
-    backbone: str | None,
-    weights: str | None,
-    seed: int,
-    source: Path | None,
-) -> "FitRequest":
+def _request(**document: Any) -> "FitRequest":
     from temper.fitting import FitRequest
     from temper.spec import validate
 
-    document = {
-        "images": str(images),
-        "eps": eps,
-        "norm": norm,
-        "minutes": minutes,
-        "size": size,
-        "backbone": backbone,
-        "weights": weights,
-        "source": None if source is None else str(here(source)),
-        "seed": seed,
-    }
     return validate(FitRequest, document, "temper fit")
 
 

@@ -54,9 +54,12 @@ def escape_markdown(text: str) -> str:
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], num_text: int) -> list[str]:
-    """Lines of a table whose columns after the first ``num_text`` are right-aligned; cells are Markdown."""
-    rule = ["---"] * num_text + ["---:"] * (len(columns) - num_text)
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> list[str]:
+    """Lines of a table; cells are Markdown.
+
+    ``align`` has an ``l`` or an ``r`` for each column, the last one also for those that follow.
+    """
+    rule = ["---:" if side == "r" else "---" for side in align.ljust(len(columns), align[-1])]
     return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]
 
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from temper.formats import count, duration, escape_markdown, one_line, percent, points, short_count
+from temper.formats import (
+    count,
+    duration,
+    escape_markdown,
+    markdown_table,
+    one_line,
+    percent,
+    points,
+    short_count,
+)
 
 
 def test_figures() -> None:
@@ -18,3 +27,15 @@ def test_figures() -> None:
 def test_words_do_not_turn_what_stands_beside_them(turns: str) -> None:
     assert one_line(f"a{turns}b\nc") == "ab c"
     assert escape_markdown(f"*a{turns}|b<c>") == "\\*a\\|b&lt;c&gt;"
+
+
+@pytest.mark.parametrize(
+    ("align", "rule"),
+    [("l", "| --- | --- | --- |"), ("lr", "| --- | ---: | ---: |"), ("rlr", "| ---: | --- | ---: |")],
+)
+def test_the_last_side_of_a_table_serves_the_columns_that_follow(align: str, rule: str) -> None:
+    assert markdown_table(["a", "b", "c"], [["1", "2", "3"]], align) == [
+        "| a | b | c |",
+        rule,
+        "| 1 | 2 | 3 |",
+    ]

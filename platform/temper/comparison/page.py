@@ -1,7 +1,7 @@
 """``compare.md``: a comparison that fits a README or a pull request."""
 
 from temper.comparison.record import ComparisonRecord, PairedDifference
-from temper.formats import escape_markdown, percent, points
+from temper.formats import escape_markdown, markdown_table, percent, points
 
 
 def to_markdown(comparison: ComparisonRecord) -> str:
@@ -57,29 +57,32 @@ def p_value(one: PairedDifference) -> str:
 
 
 def _table(first: str, differences: list[PairedDifference], comparison: ComparisonRecord) -> list[str]:
-    return [
-        f"| {first} | A % | B % | A - B, points (95 %) | both | only A | only B | neither | p | verdict |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
-        *(_row(one, comparison) for one in differences),
-    ]
+    columns = [
+        first, "A %", "B %", "A - B, points (95 %)", "both", "only A", "only B", "neither", "p", "verdict",
+    ]  # fmt: skip
+    return markdown_table(columns, [_row(one, comparison) for one in differences], "lrrrrrrrrl")
 
 
-def _row(one: PairedDifference, comparison: ComparisonRecord) -> str:
+def _row(one: PairedDifference, comparison: ComparisonRecord) -> list[str]:
     low, high = points(one.interval.low), points(one.interval.high)
-    cells = [
+    return [
         escape_markdown(name_of(one, comparison)), percent(one.acc_a), percent(one.acc_b),
         f"{points(one.difference)} ({low} to {high})", str(one.cells.both), str(one.cells.only_a),
         str(one.cells.only_b), str(one.cells.neither), p_value(one), one.verdict,
     ]  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
 
 
 def _seeds(comparison: ComparisonRecord) -> list[str]:
-    lines = ["| seed | images | clean A - B, points | robust A - B, points |", "|---:|---:|---:|---:|"]
-    for pair in comparison.pairs:
-        robust = points(pair.robust.difference) if pair.robust else ""
-        lines.append(f"| {pair.a.seed} | {pair.num_images} | {points(pair.clean.difference)} | {robust} |")
-    return lines
+    rows = [
+        [
+            str(pair.a.seed),
+            str(pair.num_images),
+            points(pair.clean.difference),
+            points(pair.robust.difference) if pair.robust else "",
+        ]
+        for pair in comparison.pairs
+    ]
+    return markdown_table(["seed", "images", "clean A - B, points", "robust A - B, points"], rows, "r")
 
 
 def _footnote(comparison: ComparisonRecord) -> str:

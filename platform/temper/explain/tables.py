@@ -58,7 +58,7 @@ def _models(report: SweepReport) -> list[str]:
         for trial in trials
     ]  # fmt: skip
     head = ["trial", "", "clean", "robust", "source", "suite: clean", "suite: robust (95 %)", "suite: source"]
-    return [*markdown_table(head, rows, num_text=2), ""]
+    return [*markdown_table(head, rows, "llr"), ""]
 
 
 def _suite_cells(trial: Trial) -> list[str]:
@@ -79,7 +79,7 @@ def _importance(report: SweepReport) -> list[str]:
     found = report.importance
     rows = [[escape_markdown(one.name), f"{one.share:.2f} ± {one.error:.2f}"] for one in found.parameters]
     warning = [f"Warning: {escape_markdown(found.warning)}.", ""] if found.warning else []
-    return [*markdown_table(["parameter", "importance"], rows, num_text=1), "", *warning] if rows else []
+    return [*markdown_table(["parameter", "importance"], rows, "lr"), "", *warning] if rows else []
 
 
 def _proxy(report: SweepReport) -> list[str]:
@@ -97,7 +97,7 @@ def _best(report: SweepReport) -> list[str]:
         [str(one.rank), escape_markdown(one.trial), escape_markdown(one.why), f"`{_code(one.command)}`"]
         for one in report.best
     ]
-    return [*markdown_table(["", "trial", "why", "run it again"], rows, num_text=4), ""]
+    return [*markdown_table(["", "trial", "why", "run it again"], rows, "l"), ""]
 
 
 def _trials(report: SweepReport) -> list[str]:
@@ -113,7 +113,7 @@ def _trials(report: SweepReport) -> list[str]:
         ]
         for trial in report.trials
     ]  # fmt: skip
-    return markdown_table(head, rows, num_text=2 + len(paths))
+    return markdown_table(head, rows, "l" * (2 + len(paths)) + "r")
 
 
 def _code(text: str) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 
 from temper.formats import escape_markdown as escape
-from temper.formats import percent, spreadsheet_cell
+from temper.formats import markdown_table, percent, spreadsheet_cell
 from temper.leaderboard.boards import Board
 from temper.leaderboard.changes import Change, Changes
 from temper.leaderboard.entries import Entry
@@ -25,6 +25,9 @@ PUBLISHED = (
 )  # fmt: skip
 """Empty for a model that was measured; one that was not has only these and name, accuracies and backbone."""
 COLUMNS = (*MEASURED, *PUBLISHED)
+COLUMNS_OF_BOARD = (
+    "rank", "model", "clean %", "robust % (95 %)", "corrupted %", "source %", "schedule", "trained against",
+)  # fmt: skip
 PLACE = ("data", "fingerprint", "norm", "eps", "suite", "suite_version")
 
 
@@ -44,6 +47,10 @@ def to_markdown(summary: LeaderboardSummary) -> str:
 
 
 def _md_board(board: Board, external: ExternalTable | None) -> list[str]:
+    rows = [
+        _md_row(row) if isinstance(row, Entry) else _md_external_row(row)
+        for row in rows_of(board.entries, external)
+    ]
     note = f" Models in italics were {NOT_MEASURED}: see below." if external else ""
     lines = [
         f"## {escape(board.data_name)}: {escape(board.threat.label)}",
@@ -53,12 +60,7 @@ def _md_board(board: Board, external: ExternalTable | None) -> list[str]:
         f"data fingerprint {escape(board.fingerprint)}. Models that a paired test cannot tell apart share "
         f"a rank.{note}",
         "",
-        "| rank | model | clean % | robust % (95 %) | corrupted % | source % | schedule | trained against |",
-        "|---:|---|---:|---:|---:|---:|---|---|",
-        *(
-            _md_row(row) if isinstance(row, Entry) else _md_external_row(row)
-            for row in rows_of(board.entries, external)
-        ),
+        *markdown_table(COLUMNS_OF_BOARD, rows, "rlrrrrll"),
         "",
     ]
     for title, entries in (("Blocked", board.blocked), ("Unverified", board.unverified)):
@@ -67,20 +69,18 @@ def _md_board(board: Board, external: ExternalTable | None) -> list[str]:
     return lines
 
 
-def _md_row(entry: Entry) -> str:
+def _md_row(entry: Entry) -> list[str]:
     robust = f"{percent(entry.robust_acc)} ({percent(entry.robust_low)} to {percent(entry.robust_high)})"
-    cells = [
+    return [
         f"{'=' if entry.is_tied else ''}{entry.rank}", _md_name(entry), percent(entry.clean_acc),
         robust, percent(entry.corruption_acc), percent(entry.source_acc),
         escape(entry.schedule), escape(entry.adversary),
     ]  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
 
 
-def _md_external_row(entry: ExternalEntry) -> str:
+def _md_external_row(entry: ExternalEntry) -> list[str]:
     name = f"*{escape(entry.name)}* ({NOT_MEASURED})"
-    cells = ["–", name, percent(entry.clean_acc), percent(entry.robust_acc), "", "", "", ""]
-    return "| " + " | ".join(cells) + " |"
+    return ["–", name, percent(entry.clean_acc), percent(entry.robust_acc), "", "", "", ""]
 
 
 def _md_external(table: ExternalTable) -> list[str]:
@@ -94,21 +94,18 @@ def _md_external(table: ExternalTable) -> list[str]:
         f"As {escape(table.publishers)} publishes them, measured on its images with its attacks. "
         "Nothing here is ranked or verified.",
         "",
-        f"| {' | '.join(columns)} |",
-        f"|{'|'.join('---:' if '%' in column else '---' for column in columns)}|",
-        *(_md_published(entry) for entry in table.entries),
+        *markdown_table(columns, [_md_published(entry) for entry in table.entries], "lrrlrl"),
         "",
     ]
 
 
-def _md_published(entry: ExternalEntry) -> str:
+def _md_published(entry: ExternalEntry) -> list[str]:
     extra = "" if entry.extra_data is None else "yes" if entry.extra_data else "no"
-    cells = [
+    return [
         escape(entry.name), percent(entry.clean_acc), percent(entry.robust_acc), entry.found_by,
         percent(entry.reported_acc), extra, escape(entry.architecture), escape(entry.venue),
         escape(entry.title) + (f" <{entry.link}>" if entry.link else ""), escape(entry.footnote),
     ]  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
 
 
 def _md_name(entry: Entry) -> str:
@@ -123,19 +120,19 @@ def _md_changes(changes: Changes) -> list[str]:
     lines = [f"## Since {escape(changes.since[:10])}", ""]
     if not changes.changes:
         return [*lines, f"All {changes.num_same} models are unchanged.", ""]
-    lines += ["| | model | board | rank | robust % | note |", "|---|---|---|---|---|---|"]
-    lines += [_md_change(change) for change in changes.changes]
+    columns = ["", "model", "board", "rank", "robust %", "note"]
+    lines += markdown_table(columns, [_md_change(change) for change in changes.changes], "l")
     return [*lines, "", f"{changes.num_same} models are unchanged.", ""]
 
 
-def _md_change(change: Change) -> str:
+def _md_change(change: Change) -> list[str]:
     cells = [
         change.kind, change.name, change.board,
         arrow(_rank(change.old_rank), _rank(change.new_rank)),
         arrow(percent(change.old_robust_acc, ""), percent(change.new_robust_acc, "")),
         change.note,
     ]  # fmt: skip
-    return "| " + " | ".join(map(escape, cells)) + " |"
+    return list(map(escape, cells))
 
 
 def arrow(old: str, new: str) -> str:

@@ -211,4 +211,4 @@ def _runs_table(record: CrossvalRecord) -> str:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [[escape_markdown(cell) for cell in row] for row in rows]
-    return "\n".join(table_lines(columns, cells, num_text=len(columns)))
+    return "\n".join(table_lines(columns, cells, "l"))

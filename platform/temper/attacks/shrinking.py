@@ -4,6 +4,8 @@ Croce and Hein 2021, arXiv:2103.01208: in L1, where few coordinates move, it fin
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -11,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from temper.attacks.apgd import apgd
-from temper.attacks.ascent import where
+from temper.attacks.ascent import Found, where
 from temper.attacks.base import LogitsFn
 from temper.attacks.losses import SHORT, LossName, is_fooled, likely_goals, loss_for
 from temper.attacks.member import Member
@@ -48,38 +50,28 @@ class ShrinkingAPGD(Member):
         threat: Threat,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        best, fooled = images.clone(), torch.zeros(len(images), dtype=torch.bool, device=images.device)
         with torch.no_grad():
             logits = logits_fn(images if self.num_goals else images[:1])
         loss = loss_for(logits.shape[1], self.loss, has_goal=self.num_goals > 0)
-        norm, eps = self.ball(threat.norm), threat.eps
-
-        def shrink(rows: Tensor, goal: Tensor | None) -> Tensor:
-            point = None
-            for radius, share in STAGES:
-                point = apgd(
-                    logits_fn,
-                    images[rows],
-                    labels[rows],
-                    norm,
-                    radius * eps,
-                    loss=loss,
-                    goal_labels=goal,
-                    steps=math.ceil(share * self.steps),
-                    start=point,
-                    generator=generator,
-                ).perturbed
-            assert point is not None
-            return point
-
+        climb = partial(apgd, logits_fn, norm=self.ball(threat.norm), loss=loss, generator=generator)
         if self.num_goals == 0:
-            return shrink(torch.arange(len(images), device=images.device), None)
+            return self._shrink(partial(climb, images, labels), threat.eps)
+        best, fooled = images.clone(), torch.zeros(len(images), dtype=torch.bool, device=images.device)
         for goal in likely_goals(logits, labels, self.num_goals).unbind(1):
             rows = (~fooled).nonzero().flatten()
             if len(rows) == 0:
                 break
-            found = shrink(rows, goal[rows])
+            towards = partial(climb, images[rows], labels[rows], goal_labels=goal[rows])
+            found = self._shrink(towards, threat.eps)
             with torch.no_grad():
                 fooled[rows] = is_fooled(logits_fn(found), labels[rows])
             best[rows] = where(fooled[rows], found, best[rows])
         return best
+
+    def _shrink(self, climb: Callable[..., Found], eps: float) -> Tensor:
+        """Where the last stage of ``climb`` ends."""
+        point = None
+        for radius, share in STAGES:
+            point = climb(eps=radius * eps, steps=math.ceil(share * self.steps), start=point).perturbed
+        assert point is not None
+        return point

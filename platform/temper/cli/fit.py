@@ -52,10 +52,7 @@ def fit(
     Chooses network, image size, epochs and hardening from the images and from measurements on this machine,
     shows the plan, trains plain and hardened, evaluates, explains. Run the same command again to resume.
     """
-    if resume is not None and (images is not None or out is not None):
-        raise UsageError("--resume takes the fit's folder alone; everything else is in its fit.json")
-    if resume is None and images is None:
-        raise UsageError("temper fit needs a folder of images, or --resume OUT")
+    _check_place(images, out, resume)
     request = None
     if images is not None:
         request = _request(
@@ -70,6 +67,13 @@ def fit(
             seed=seed,
         )
     _show(_run(request, resume or out, verbose), as_json)
+
+
+def _check_place(images: Path | None, out: Path | None, resume: Path | None) -> None:
+    if resume is not None and (images is not None or out is not None):
+        raise UsageError("--resume takes the fit's folder alone; everything else is in its fit.json")
+    if resume is None and images is None:
+        raise UsageError("temper fit needs a folder of images, or --resume OUT")
 
 
 def _run(request: "FitRequest | None", folder: Path | None, verbose: bool) -> "FitResult":

@@ -1,6 +1,7 @@
 """A disk that is full, or that can no longer be written: real ones, for which it takes root to mount them."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,23 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 24 MiB with a device below it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a disk")
+    place, image = tmp_path / "device", tmp_path / "device.ext4"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(24 * 2**20)
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("no ext4 here")
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    mount("-o", "loop", str(image), str(place))
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
 def fill(disk: Path) -> None:
     with (disk / "ballast").open("wb", buffering=0) as file:
         try:
@@ -51,19 +69,33 @@ def fill(disk: Path) -> None:
             return
 
 
-def refuse(disk: Path) -> None:
-    mount("-o", "remount,ro", str(disk))
+def fail(disk: Path) -> None:
+    """What the kernel does at an error of the device: nothing can be written, whoever has files open."""
+    os.sync()
+    mount("-o", "remount,abort", str(disk))
 
 
 def recover(disk: Path) -> None:
-    mount("-o", "remount,rw", str(disk))
+    if (image := disk.with_suffix(".ext4")).exists():
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        subprocess.run(["e2fsck", "-fy", str(image)], capture_output=True, check=False)
+        mount("-o", "loop", str(image), str(disk))
     (disk / "ballast").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize(("spoil", "reason"), [(fill, "No space left on device"), (refuse, "Read-only file")])
+@pytest.mark.parametrize(
+    ("kind", "spoil", "reason"),
+    [("disk", fill, "No space left on device"), ("device", fail, "Read-only file system")],
+)
 def test_a_disk_that_refuses_leaves_the_last_checkpoint_from_which_the_run_goes_on(
-    spoil: Callable[[Path], None], reason: str, disk: Path, tiny_recipe: Any, tmp_path: Path
+    kind: str,
+    spoil: Callable[[Path], None],
+    reason: str,
+    request: pytest.FixtureRequest,
+    tiny_recipe: Any,
+    tmp_path: Path,
 ) -> None:
+    disk: Path = request.getfixturevalue(kind)
     recipe = tiny_recipe(**FAST)
     launch(recipe, tmp_path / "undisturbed")
 
@@ -72,7 +104,7 @@ def test_a_disk_that_refuses_leaves_the_last_checkpoint_from_which_the_run_goes_
             spoil(disk)
 
     with pytest.raises(
-        StorageError, match=rf"disk/run/\S+: cannot be written \({reason}.*; the previous content is intact"
+        StorageError, match=rf"{kind}/run/\S+: cannot be written \({reason}.*; the previous content is intact"
     ):
         launch(recipe, disk / "run", on_epoch=on_epoch)
     assert read_state(disk / "run/last").next_epoch == 1
@@ -97,6 +129,13 @@ def test_writers_name_the_file_and_leave_what_was_there(disk: Path) -> None:
         append_line(disk / "ledger.jsonl", row)
     assert (disk / "state.json").read_text() == "the former one"
     assert not list(disk.glob(".*.tmp"))
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "state.json").mkdir()
+    with pytest.raises(StorageError, match=r"state.json: cannot be written \(Is a directory\)"):
+        write_atomic(tmp_path / "state.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:

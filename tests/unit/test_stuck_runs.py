@@ -1,18 +1,24 @@
 """Runs that were killed, or whose files were damaged, go on or begin anew; nothing is stuck."""
 
+import errno
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import temper.cluster.launch
+from temper.cluster.evaluate import evaluate_run
+from temper.cluster.holding import hold
 from temper.cluster.launch import launch
-from temper.errors import CheckpointError, TemperError
+from temper.deployment.classifier import Classifier
+from temper.errors import CheckpointError, ModelError, StorageError, TemperError
 from temper.records import RunFolder
 
 
@@ -108,6 +114,80 @@ def test_two_do_not_train_in_one_folder_and_a_dead_owner_holds_nothing(
         owner.kill()
     assert launch(tiny_recipe(), run.path).is_settled
     assert not run.lock.exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_is_no_lock_is_named_and_not_waited_for(tiny_recipe: Any, tmp_path: Path, kind: str) -> None:
+    run, other = RunFolder(tmp_path / "run"), tmp_path / "other"
+    run.path.mkdir()
+    other.write_text("mine")
+    make = {"pipe": os.mkfifo, "folder": Path.mkdir, "link": lambda lock: lock.symlink_to(other)}
+    make[kind](run.lock)
+    with pytest.raises(StorageError, match=r"run/\.lock: cannot be written"):
+        launch(tiny_recipe(), run.path)
+    assert other.read_text() == "mine"
+
+
+def test_a_disk_without_locks_is_said_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(file: Any, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with hold(tmp_path / ".lock", "training this run"):
+        assert "this disk knows no locks" in caplog.text
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize("spoil", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_a_saved_position_that_is_no_file_says_what_to_do(
+    tiny_recipe: Any, interrupted: Path, spoil: Callable[[Path], None]
+) -> None:
+    (path,) = (interrupted / "last").glob("epoch-*.model.safetensors")
+    path.unlink()
+    spoil(path)
+    with pytest.raises(CheckpointError, match=r"remove .*/last and run the same command again to start over"):
+        launch(tiny_recipe(epochs=3), interrupted)
+
+
+@pytest.fixture
+def trained(tiny_recipe: Any, tmp_path: Path) -> Path:
+    launch(tiny_recipe(), tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_flipped_bit_of_the_best_epoch_is_noticed_by_whoever_uses_it(
+    tiny_recipe: Any, trained: Path, tmp_path: Path
+) -> None:
+    path = RunFolder(trained).checkpoint / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    damaged = r"checkpoint/model.safetensors: damaged \(other bytes than were saved\); put it back, or train"
+    with pytest.raises(CheckpointError, match=damaged):
+        evaluate_run(trained)
+    with pytest.raises(CheckpointError, match=damaged):
+        Classifier.open(trained)
+    with pytest.raises(ModelError, match=r"model.safetensors is another file: its SHA-256 is"):
+        launch(tiny_recipe(model__weights=str(trained)), tmp_path / "next")
+    content[-3] ^= 1
+    path.write_bytes(content)
+    assert evaluate_run(trained).robust_acc.count > 0
+
+
+def test_a_checkpoint_that_is_gone_says_what_to_do(trained: Path) -> None:
+    (RunFolder(trained).checkpoint / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="model.safetensors: missing; put it back, or train again"):
+        evaluate_run(trained)
+
+
+def test_a_run_from_before_digests_of_the_best_epoch_is_used(trained: Path) -> None:
+    state = RunFolder(trained).checkpoint / "state.json"
+    document = json.loads(state.read_text())
+    del document["best_sha256"]
+    state.write_text(json.dumps(document))
+    assert evaluate_run(trained).robust_acc.count > 0
 
 
 def test_a_refused_run_leaves_no_folder(tiny_recipe: Any, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """One process at a time in a local folder. Remote addresses are locked by their mirror."""
 
+import errno
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ from typing import IO
 from temper.errors import CheckpointError, StorageError
 
 POLL_S = 0.2
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,22 +37,33 @@ def hold(lock: Path, what: str, *, patience_s: float = 0.0) -> Iterator[None]:
                 raise CheckpointError(f"{lock.parent}: another process is {what}")
             time.sleep(POLL_S)
     except OSError as problem:
-        raise StorageError(f"{lock.parent}: cannot be written ({problem.strerror})") from None
+        place = lock if os.path.lexists(lock) else lock.parent
+        raise StorageError(f"{place}: cannot be written ({problem.strerror})") from None
     with file:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
-            with suppress(OSError):  # not empty
+            with suppress(OSError):  # a disk that has turned read-only, a folder that is not empty
+                lock.unlink(missing_ok=True)
                 for folder in made:
                     folder.rmdir()
 
 
+def _lock(file: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise
+        logger.warning("%s: this disk knows no locks; let no other process write there meanwhile", folder)
+
+
 def _take(lock: Path) -> IO[str] | None:
     """The locked file; ``None`` if another process holds it."""
-    file = lock.open("w")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    file = os.fdopen(os.open(lock, flags, 0o666), "w")  # through no link, and waiting for no pipe
     with suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file, lock.parent)
         # A former owner may have removed the file between the two.
         if os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
             return file

@@ -25,7 +25,7 @@ from temper.records import (
 from temper.run.start import build_start
 from temper.spec import validate
 from temper.storage import beside, exists, fetched, named
-from temper.training import TrainState, read_state
+from temper.training import TrainState, check_best, read_state
 
 EXPORT = "export.json"
 WEIGHTS = "model.safetensors"
@@ -159,6 +159,7 @@ class Run:
             raise CheckpointError(
                 f"{named(path)}: this run is unfinished; run `temper train` again to resume it"
             )
+        check_best(folder, state)
         return cls(folder, load_recipe(folder.recipe), state)
 
     @property

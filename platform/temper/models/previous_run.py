@@ -98,7 +98,8 @@ def find_run(weights: str) -> FormerRun | None:
 
 def _run(where: str, checkpoint: Path, sha256: str | None, recipe: Mapping[str, Any]) -> FormerRun:
     try:
-        classes = read_json(checkpoint.parent / "state.json")["classes"]
+        state = read_json(checkpoint.parent / "state.json")
+        classes, sha256 = state["classes"], sha256 or state.get("best_sha256")
         adapter = (recipe.get("model") or {}).get("adapter")
         return FormerRun(where, checkpoint, sha256, {str(k): list(v) for k, v in classes.items()}, adapter)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -25,7 +25,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         StorageError: a full disk, or no permission; ``path`` is as it was.
     """
     temporary = _write_temporary(path, content)
-    temporary.replace(path)
+    with _telling(path):
+        try:
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink()
+            raise
 
 
 def write_once(path: Path, content: bytes | str) -> None:

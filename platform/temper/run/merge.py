@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 
 from temper.errors import CheckpointError
-from temper.models import build_model, count_params, save_model
+from temper.models import build_model, count_params
 from temper.recipe import load_recipe
 from temper.records import RunFolder, write_atomic
 from temper.run.run_target import RunTarget
 from temper.spec import dump_yaml
 from temper.storage import exists, fetched, mirrored, named
-from temper.training import read_state
+from temper.training import read_state, save_best
 
 NUM_COMPARED = 64
 
@@ -62,10 +62,12 @@ def _merge(run: RunFolder, merged: RunFolder) -> Merged:
     images = torch.from_numpy(target.test.images[:NUM_COMPARED]).float() / 255
     change = float((plain(images) - adapted(images)).abs().max())
     folded = recipe.model_copy(update={"model": recipe.model.model_copy(update={"adapter": None})})
-    save_model(plain, merged.checkpoint / "model.safetensors")
+    digest = save_best(merged, plain)
     write_atomic(
         merged.checkpoint / "state.json",
-        state.model_copy(update={"recipe_hash": folded.hash, "adapter_ranks": {}}).model_dump_json(indent=2),
+        state.model_copy(
+            update={"recipe_hash": folded.hash, "adapter_ranks": {}, **digest}
+        ).model_dump_json(indent=2),
     )
     if run.probe_head.exists():
         write_atomic(merged.probe_head, run.probe_head.read_bytes())

@@ -13,7 +13,7 @@ from temper.errors import CheckpointError
 from temper.evaluation import Evaluation
 from temper.evaluation.evaluate import Relatives
 from temper.evaluation.rejection import Unlike
-from temper.models import TaskModel, count_params, load_model_state
+from temper.models import TaskModel, count_params
 from temper.recipe import Recipe, load_recipe
 from temper.records import EvaluationRecord, ModelRecord, RunFolder, sha256_of
 from temper.run.facts import course_of, plain_sibling
@@ -24,7 +24,7 @@ from temper.run.target import Claim, EvaluationTarget, Origin, data_record
 from temper.spec import Threat, content_hash
 from temper.storage import fetched, portable
 from temper.tracking import build_evaluation_tracker
-from temper.training import TrainState, read_state
+from temper.training import TrainState, load_best, read_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class RunTarget(EvaluationTarget):
             raise CheckpointError(f"{run.path}: the shards have changed since this run was trained")
         device = host.choose_device(recipe.workers.use_gpu)
         model = build_start(recipe, state.classes, None)
-        load_model_state(model, run.checkpoint / "model.safetensors")
+        load_best(run, state, model)
         test = images_of(recipe, data.shards, "target", "test")
         chosen = stratified_subset(test.labels, recipe.evaluation.max_images, recipe.seed)
         test = Images(test.images[chosen], test.labels[chosen], test.rows[chosen])

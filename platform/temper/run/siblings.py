@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from temper.errors import CheckpointError
-from temper.models import load_model_state
 from temper.recipe import load_recipe
 from temper.records import RunFolder
 from temper.run.start import build_start
 from temper.storage import fetched, named
-from temper.training import read_state
+from temper.training import load_best, read_state
 
 
 def siblings_of(
@@ -36,7 +35,7 @@ def _answers_of(
             f"{named(path)}: no sibling: its classes or its image size ({recipe.data.image_size}) differ"
         )
     model = build_start(recipe, state.classes, None)
-    load_model_state(model, run.checkpoint / "model.safetensors")
+    load_best(run, state, model)
     frozen = model.to(device).eval().requires_grad_(False)
 
     def answer(images: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import read_head
 from temper.training.rate import RateTest
 from temper.training.samples import read_samples
-from temper.training.saving import read_last
+from temper.training.saving import check_best, load_best, read_last, save_best
 from temper.training.state import TrainState, read_state
 from temper.training.worker import Action, DistributedWorker, Notice, Worker
 
@@ -29,12 +29,15 @@ __all__ = [
     "TrainState",
     "Validator",
     "Worker",
+    "check_best",
     "finish_validation",
+    "load_best",
     "plan_phases",
     "read_head",
     "read_last",
     "read_samples",
     "read_state",
+    "save_best",
     "train",
     "validate_waiting",
 ]

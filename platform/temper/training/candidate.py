@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from temper.models import Classifier, TaskModel, build_model, save_model
+from temper.models import Classifier, TaskModel, build_model
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.training.data import TrainData
 from temper.training.probe import Probe, head_of, put_head, save_head
-from temper.training.saving import save_last, save_state
+from temper.training.saving import save_best, save_last, save_state
 from temper.training.state import TrainState
 from temper.training.worker import Worker
 
@@ -53,7 +53,7 @@ def keep_probe(
         keep_head(run, state, probe.head)
         own = head_of(model)
         put_head(model, "target", probe.head)
-        save_model(model, run.checkpoint / "model.safetensors")
+        after = after.model_copy(update=save_best(run, model))
         put_head(model, "target", own)
         save_state(run, after)
     worker.barrier()

@@ -4,6 +4,7 @@ The two sides communicate only through files in ``waiting/``, so neither loses a
 dies: ``epoch-N.safetensors`` (weights to validate), ``epoch-N.json`` (the answer), ``epoch-N.failed``.
 """
 
+import hashlib
 import json
 import shutil
 import time
@@ -192,7 +193,7 @@ def settle(recipe: Recipe, run: RunFolder, state: TrainState) -> tuple[TrainStat
         answers[waiting.epoch] = answer
         state = state.model_copy(update=_choose(recipe, state, waiting, answer))
     if state.best_epoch in answers:
-        _keep(run, state.best_epoch)
+        state = state.model_copy(update={"best_sha256": _keep(run, state.best_epoch)})
     return (state.model_copy(update={"waiting": left}) if answers else state), answers
 
 
@@ -222,10 +223,12 @@ def _choose(recipe: Recipe, state: TrainState, waiting: Waiting, answer: dict[st
     return update
 
 
-def _keep(run: RunFolder, epoch: int) -> None:
+def _keep(run: RunFolder, epoch: int) -> str:
     path = weights_of(run, epoch)
     try:
-        write_atomic(run.checkpoint / "model.safetensors", path.read_bytes())
+        content = path.read_bytes()
+        write_atomic(run.checkpoint / "model.safetensors", content)
+        return hashlib.sha256(content).hexdigest()
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: the best epoch's weights are missing; remove {run.path} and train again"

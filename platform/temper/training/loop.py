@@ -197,7 +197,7 @@ class Training:
         if self.worker.is_chief:
             self.state, answers = deferred.settle(self.recipe, self.run, self.state)
             best = self.average.model if self.state.best_epoch == epoch else None
-            save_checkpoint(self.run, self.state, step_state.parts(), best)
+            self.state = save_checkpoint(self.run, self.state, step_state.parts(), best)
             self.tracker.log(metrics | {"cost/train_s": self.state.train_s}, epoch=epoch)
             deferred.close(self.run, answers, self.tracker)
         self.trigger.saved()

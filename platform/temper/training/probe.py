@@ -21,6 +21,7 @@ from temper.seeds import derive_seed
 from temper.storage import fetched, named
 from temper.training.data import TrainData
 from temper.training.linear_head import Examples, LinearHead, solve_head
+from temper.training.saving import check_best
 from temper.training.state import Passes, TrainState, read_state
 from temper.training.worker import Worker
 
@@ -49,6 +50,7 @@ class Probe:
         state = read_state(run.checkpoint)
         if not state.is_settled:
             raise CheckpointError(f"{named(Path(folder))}: the linear probe is not finished; run it again")
+        check_best(run, state)
         return cls(read_head(run.checkpoint / "model.safetensors"), state)
 
     @property

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from temper.errors import CheckpointError
 from temper.models import TaskModel, load_model_state, save_model
-from temper.records import RunFolder, write_atomic
+from temper.records import RunFolder, sha256_of, write_atomic
+from temper.storage import named
 from temper.training.state import TrainState, read_state
 
 Parts = dict[str, dict[str, Tensor]]
@@ -30,17 +31,20 @@ def read_last(run: RunFolder) -> TrainState | None:
         raise CheckpointError(f"{problem}; {_anew(run)}") from None
 
 
-def save_checkpoint(run: RunFolder, state: TrainState, parts: Parts, best: TaskModel | None = None) -> None:
+def save_checkpoint(
+    run: RunFolder, state: TrainState, parts: Parts, best: TaskModel | None = None
+) -> TrainState:
     """Write the newest position under ``last/`` and, where an epoch has ended, ``checkpoint/``.
 
     ``parts`` is all that the next step continues from; ``best`` is the model as it is validated, where the
     epoch is the best so far. The state is written after the weights it speaks of, each file by rename, and
     the weights carry their position in their name: a crash at any moment leaves the former checkpoint whole.
+    Returns the state as it was written.
     """
     written = {name: tensors for name, tensors in parts.items() if tensors}
     state = state.model_copy(update={"parts": sorted(written), "sha256": {}})
     if best is not None:
-        save_model(best, run.checkpoint / "model.safetensors")
+        state = state.model_copy(update=save_best(run, best))
     if state.underway is None:
         _write_state(run.checkpoint, state)
     for name, tensors in written.items():
@@ -51,6 +55,39 @@ def save_checkpoint(run: RunFolder, state: TrainState, parts: Parts, best: TaskM
     for path in run.last.glob("epoch-*"):
         if not path.name.startswith(f"{state.stem}."):
             path.unlink(missing_ok=True)
+    return state
+
+
+def save_best(run: RunFolder, model: TaskModel) -> dict[str, str]:
+    """Write ``model`` as the best one so far; what a state has to say of it."""
+    path = run.checkpoint / "model.safetensors"
+    save_model(model, path)
+    return {"best_sha256": sha256_of(path)}
+
+
+def load_best(run: RunFolder, state: TrainState, model: TaskModel) -> None:
+    """Give ``model`` the weights of the best epoch.
+
+    Raises:
+        CheckpointError: as ``check_best``, or of another model.
+    """
+    check_best(run, state)
+    load_model_state(model, run.checkpoint / "model.safetensors")
+
+
+def check_best(run: RunFolder, state: TrainState) -> None:
+    """See that the weights of the best epoch are those that were saved.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    path, problem = run.checkpoint / "model.safetensors", ""
+    if not path.is_file():
+        problem = "missing"
+    elif state.best_sha256 not in (None, sha256_of(path)):
+        problem = "damaged (other bytes than were saved)"
+    if problem:
+        raise CheckpointError(f"{named(path)}: {problem}; put it back, or train again with another --out")
 
 
 def _part_of(run: RunFolder, state: TrainState, name: str) -> Path:
@@ -124,6 +161,8 @@ def read_parts(run: RunFolder, state: TrainState) -> Parts:
 def _read_part(run: RunFolder, state: TrainState, name: str) -> dict[str, Tensor]:
     path = _part_of(run, state, name)
     try:
+        if not path.is_file():
+            raise SafetensorError("no such file" if not path.exists() else "no regular file")
         content = path.read_bytes()
         if state.sha256.get(name, digest := hashlib.sha256(content).hexdigest()) != digest:
             raise SafetensorError("other bytes than were saved")

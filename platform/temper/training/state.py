@@ -61,6 +61,8 @@ class TrainState(Spec):
     """Files of weights beside this one under ``last/``; ``null``: from before they were noted."""
     sha256: dict[str, str] = Field(default_factory=dict)
     """Of each of them; empty: from before they were noted."""
+    best_sha256: str | None = None
+    """Of ``checkpoint/model.safetensors``; ``null``: none yet, or from before it was noted."""
     best_epoch: int | None = None
     """``null`` before the first one, and while the linear probe is better than each."""
     best_metrics: dict[str, float] = Field(default_factory=dict)

@@ -1,8 +1,10 @@
 """The address of a head, whether it answers, and its errors in one line each."""
 
+import http.client
 import ipaddress
 import logging
 import os
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from temper.credentials import mask
 from temper.errors import JobError, UsageError
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -22,6 +25,12 @@ TALKATIVE = (
 )
 PATIENCE_S = 10
 """For an answer to a question of one line."""
+LABEL = r"[a-z0-9_-]{1,63}"
+URL = re.compile(
+    rf"https?://({LABEL}(\.{LABEL})*\.?|\[[0-9a-f:.]+(%[a-z0-9]+)?\])(:[0-9]{{1,5}})?(/[a-z0-9._~/-]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+"""What everybody reads alike: user names, backslashes and spaces are where two readers see two hosts."""
 
 
 def takes_anyone(address: str) -> bool:
@@ -37,7 +46,7 @@ def takes_anyone(address: str) -> bool:
         if problem.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return False
         said = f"HTTP {problem.code}"
-    except OSError as problem:
+    except (OSError, http.client.HTTPException) as problem:
         said = str(problem)
     raise JobError(
         f"{address}: cannot tell whether it requires a token ({said}); is it busy? Try again later"
@@ -59,7 +68,12 @@ def in_between(url: str) -> str:
 
 
 def is_near(address: str) -> bool:
-    """Whether the address is this machine's own: a local head, or a tunnel that SSH keeps."""
+    """Whether the address is this machine's own: a local head, or a tunnel that SSH keeps.
+
+    Behind a proxy it is the proxy's.
+    """
+    if not _is_url(address) or in_between(address):
+        return False
     host = urlsplit(address).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -76,7 +90,19 @@ def quiet_job_client() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def _is_url(text: str) -> bool:
+    try:
+        return URL.fullmatch(text) is not None and urlsplit(text).port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
+
+
 def choose(address: str | None) -> str:
+    """The dashboard's URL: ``address``, or what the environment says, or this machine's.
+
+    Raises:
+        UsageError: it is none.
+    """
     inherited = os.environ.get("RAY_ADDRESS", "")
     url = (
         address
@@ -84,13 +110,12 @@ def choose(address: str | None) -> str:
         or (inherited if inherited.startswith("http") else "")
         or DEFAULT_ADDRESS
     ).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_url(url):
         raise UsageError(
-            f"--address: expected the dashboard's URL, such as {DEFAULT_ADDRESS}, got {url!r} (not Ray's "
-            "own port 6379)"
+            f"--address: expected the dashboard's URL, such as {DEFAULT_ADDRESS}, without a user, a query or "
+            f"spaces, got {ascii(mask(url))} (not Ray's own port 6379)"
         )
-    return url
+    return urlsplit(url).geturl()  # its scheme in small letters, as Ray wants it
 
 
 def check_reachable(url: str) -> None:

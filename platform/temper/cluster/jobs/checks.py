@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from temper.cluster.jobs.address import is_near, takes_anyone
+from temper.cluster.jobs.address import in_between, is_near, takes_anyone
 from temper.cluster.jobs.folder import Parcel
 from temper.cluster.jobs.follow import PAUSE_S, last_lines, wait_for_end
 from temper.cluster.jobs.head import PROBE_MARK, Head
@@ -73,7 +73,7 @@ def check_head(head: Head) -> PlaceCheck:
         "requires no token: anyone who can reach it can run code there; start it with RAY_AUTH_MODE=token"
     )
     if not is_near(head.address):
-        raise JobError(f"{head.address}: {warning}")
+        raise JobError(f"{head.address}: {warning}{in_between(head.address)}")
     return PlaceCheck("head", f"{head.address}, Ray {version}; warning: it {warning}")
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,31 @@ def test_a_disk_that_refuses_leaves_the_last_checkpoint_from_which_the_run_goes_
     assert (disk / "run/checkpoint/model.safetensors").read_bytes() == expected
 
 
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def test_a_line_that_was_cut_short_is_taken_back(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from temper.errors import StorageError
+from temper.records import append_line
+path = Path(sys.argv[1])
+append_line(path, {"epoch": 0})
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+try:
+    append_line(path, {"epoch": 1, "reason": "x" * 100})
+except StorageError as problem:
+    print(problem)
+append_line(path, {"epoch": 2})
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "ledger.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "ledger.jsonl: cannot be written (File too large)" in done.stdout
+    assert lines_of(tmp_path / "ledger.jsonl") == ['{"epoch": 0}', '{"epoch": 2}']
+
+
 def test_writers_name_the_file_and_leave_what_was_there(disk: Path) -> None:
     write_atomic(disk / "state.json", "the former one")
     append_line(disk / "ledger.jsonl", {"trial": 1})
@@ -127,6 +153,7 @@ def test_writers_name_the_file_and_leave_what_was_there(disk: Path) -> None:
     row = {"reason": "x" * 10_000}
     with pytest.raises(StorageError, match=r"ledger\.jsonl: cannot be written \(No space left"):
         append_line(disk / "ledger.jsonl", row)
+    assert lines_of(disk / "ledger.jsonl") == ['{"trial": 1}'], "half a line spoils the next"
     assert (disk / "state.json").read_text() == "the former one"
     assert not list(disk.glob(".*.tmp"))
 

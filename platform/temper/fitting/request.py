@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from temper.errors import CheckpointError
 from temper.records import SweepFolder, Within, write_atomic
 from temper.safe_load import read_json
-from temper.spec import BallThreat, Norm, Ratio, Spec, check_eps
+from temper.spec import BallThreat, Norm, Ratio, Spec, check_eps, first_problem
 
 
 class FitRequest(Spec):
@@ -90,8 +90,8 @@ class FitFolder:
             raise CheckpointError(f"{self.path}: holds no fit ({self.request.name} is needed)")
         try:
             return FitRequest.model_validate(read_json(self.request))
-        except (OSError, ValueError, ValidationError) as problem:
-            raise CheckpointError(f"{self.request}: cannot be read ({problem})") from None
+        except (OSError, ValueError) as problem:
+            raise CheckpointError(f"{self.request}: cannot be read ({first_problem(problem)})") from None
 
 
 def _same_images(one: FitRequest, other: FitRequest) -> bool:

@@ -10,7 +10,7 @@ from temper.errors import RecordError, UsageError
 from temper.leaderboard.boards import Board
 from temper.leaderboard.entries import Entry
 from temper.safe_load import read_json
-from temper.spec import Spec, Threat
+from temper.spec import Spec, Threat, first_problem
 
 ORDER = ("rose", "fell", "new", "gone")
 
@@ -95,8 +95,7 @@ def read_old(path: Path) -> OldLeaderboard:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; --compare takes an older leaderboard.json") from None
     except ValidationError as problem:
-        first = problem.errors()[0]
-        raise RecordError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+        raise RecordError(f"{path}: {first_problem(problem)}") from None
     except (OSError, ValueError) as problem:
         raise RecordError(f"{path}: not readable as a leaderboard ({problem})") from None
 

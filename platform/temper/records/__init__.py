@@ -23,7 +23,7 @@ from temper.records.evaluation import (
 )
 from temper.records.exported import ExportRecord, Preprocessing, read_export
 from temper.records.external import EXTERNAL, LINK, ExternalRecord, read_external
-from temper.records.files import append_line, sha256_of, write_atomic, write_once
+from temper.records.files import append_line, read_rows, sha256_of, write_atomic, write_once
 from temper.records.folders import (
     CrossvalFolder,
     RunFolder,
@@ -106,6 +106,7 @@ __all__ = [
     "read_ledger",
     "read_outcomes",
     "read_record",
+    "read_rows",
     "read_saved_images",
     "read_sources",
     "record_files",

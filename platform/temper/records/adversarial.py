@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from temper.errors import RecordError
 from temper.records.files import write_once
 from temper.safe_load import parse_json
-from temper.spec import Threat
+from temper.spec import Threat, first_problem
 
 FORMAT = "1"
 NUMBERS = ("rows", "labels", "predictions")
@@ -65,7 +65,9 @@ def read_saved_images(path: Path) -> SavedImages:
             raise RecordError(f"{path}: format {described['format']!r}, this temper reads {FORMAT!r}")
         threat = Threat.model_validate(described["threat"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError) as problem:
-        raise RecordError(f"{path}: not readable as saved adversarial images ({problem})") from None
+        raise RecordError(
+            f"{path}: not readable as saved adversarial images ({first_problem(problem)})"
+        ) from None
     _check(path, arrays)
     return SavedImages(threat, **arrays)
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from temper.errors import RecordError
 from temper.safe_load import MAX_JSON_BYTES, read_json
-from temper.spec import Spec
+from temper.spec import Spec, first_problem
 
 Record = TypeVar("Record", bound=Spec)
 
@@ -23,7 +23,6 @@ def read_document(kind: type[Record], path: Path, missing: str, *, max_bytes: in
     except FileNotFoundError:
         raise RecordError(f"{path}: {missing}") from None
     except ValidationError as problem:
-        first = problem.errors()[0]
-        raise RecordError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+        raise RecordError(f"{path}: {first_problem(problem)}") from None
     except (OSError, ValueError) as problem:
         raise RecordError(f"{path}: not readable as JSON ({problem})") from None

@@ -11,7 +11,7 @@ from temper.records.advice import AdviceRecord
 from temper.records.corruptions import CorruptionRecord
 from temper.records.rejection import RejectionRecord
 from temper.safe_load import read_json
-from temper.spec import Spec, Threat
+from temper.spec import Spec, Threat, first_problem
 
 SCHEMA_VERSION: Final = 1
 
@@ -231,5 +231,4 @@ def read_record(path: Path) -> EvaluationRecord:
     try:
         return EvaluationRecord.model_validate(document)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        raise RecordError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+        raise RecordError(f"{path}: {first_problem(problem)}") from None

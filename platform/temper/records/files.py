@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from temper.errors import RecordError, StorageError
+from temper.safe_load import MAX_JSON_BYTES, parse_json, read_regular
 
 
 def sha256_of(path: Path) -> str:
@@ -50,7 +51,7 @@ def write_once(path: Path, content: bytes | str) -> None:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one JSON line and flush it to the disk.
+    """Append one JSON line, whole or not at all, and flush it to the disk.
 
     Raises:
         StorageError: a full disk, or no permission.
@@ -58,10 +59,40 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     line = json.dumps(row, allow_nan=False) + "\n"
     with _telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        with path.open("ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                left = memoryview(line.encode())
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):  # half a line spoils the next
+                    file.truncate(before)
+                raise
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log that ``append_line`` wrote, each of an ``epoch``; ``[]`` where there is no file.
+
+    What is no such line, as the last of a process that was killed, is left out.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        content = read_regular(path, max(path.stat().st_size, MAX_JSON_BYTES))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as problem:
+        raise StorageError(f"{path}: cannot be read ({problem}); remove it") from None
+    rows = []
+    for line in content.split(b"\n"):  # not at line ends that are only those of Unicode
+        with suppress(ValueError):
+            row = parse_json(line)
+            if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+                rows.append(row)
+    return rows
 
 
 def _write_temporary(path: Path, content: bytes | str) -> Path:

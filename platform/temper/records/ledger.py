@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from temper.errors import RecordError
 from temper.safe_load import MAX_JSON_BYTES, parse_json, read_regular
-from temper.spec import Spec
+from temper.spec import Spec, first_problem
 
 
 class LedgerRow(Spec):
@@ -87,12 +87,5 @@ def read_ledger(path: Path) -> list[LedgerRow]:
         except ValueError as problem:  # pydantic's, too
             if number == len(lines):
                 break
-            raise RecordError(f"{path}, line {number}: not a ledger row ({_first(problem)})") from None
+            raise RecordError(f"{path}, line {number}: not a ledger row ({first_problem(problem)})") from None
     return rows
-
-
-def _first(problem: ValueError) -> str:
-    if not isinstance(problem, ValidationError):
-        return str(problem)
-    first = problem.errors()[0]
-    return f"'{'.'.join(map(str, first['loc']))}': {first['msg']}"

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 
 from temper.errors import RecordError
 from temper.safe_load import read_json
-from temper.spec import Spec
+from temper.spec import Spec, first_problem
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -102,7 +102,6 @@ def read_calibration(path: Path) -> Calibration | None:
     except FileNotFoundError:
         return None
     except ValidationError as problem:
-        first = problem.errors()[0]
-        raise RecordError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+        raise RecordError(f"{path}: {first_problem(problem)}") from None
     except (OSError, ValueError) as problem:
         raise RecordError(f"{path}: not readable as JSON ({problem})") from None

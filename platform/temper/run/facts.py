@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from temper.advice import Answers, Course, Facts, give_advice
 from temper.data import ShardSet
-from temper.errors import TemperError
+from temper.errors import StorageError, TemperError
 from temper.evaluation import Evaluation
-from temper.records import EvaluationRecord, RunFolder, read_columns, read_record
+from temper.records import EvaluationRecord, RunFolder, read_columns, read_record, read_rows
 from temper.run.target import EvaluationTarget
-from temper.safe_load import MAX_JSON_BYTES, parse_json, read_regular
 from temper.storage import fetched, named
 from temper.training import TrainState
 
@@ -63,11 +62,11 @@ def _losses_of(run: RunFolder, state: TrainState) -> list[float]:
     """The target's training loss of every epoch up to the last, back to one that the log lacks."""
     found: dict[int, float] = {}
     try:
-        for row in map(parse_json, read_regular(run.metrics, MAX_JSON_BYTES).splitlines()):
+        for row in read_rows(run.metrics):
             loss = row.get(TARGET_LOSS, row.get(LOSS))
             if loss is not None and math.isfinite(loss):
-                found[int(row["epoch"])] = float(loss)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                found[row["epoch"]] = float(loss)
+    except (StorageError, ValueError, TypeError):
         return []
     epochs = list(takewhile(found.__contains__, reversed(range(state.next_epoch))))
     return [found[epoch] for epoch in reversed(epochs)]

@@ -65,9 +65,9 @@ def _merge(run: RunFolder, merged: RunFolder) -> Merged:
     digest = save_best(merged, plain)
     write_atomic(
         merged.checkpoint / "state.json",
-        state.model_copy(
-            update={"recipe_hash": folded.hash, "adapter_ranks": {}, **digest}
-        ).model_dump_json(indent=2),
+        state.model_copy(update={"recipe_hash": folded.hash, "adapter_ranks": {}, **digest}).model_dump_json(
+            indent=2
+        ),
     )
     if run.probe_head.exists():
         write_atomic(merged.probe_head, run.probe_head.read_bytes())

@@ -35,6 +35,18 @@ def validate(model: type[SpecT], document: Mapping[str, Any], where: str) -> Spe
         raise RecipeError("\n".join(dict.fromkeys(lines))) from None
 
 
+def first_problem(problem: Exception) -> str:
+    """What is wrong with a document that we wrote once, in one line: of pydantic's problems the first."""
+    if not isinstance(problem, ValidationError):
+        return str(problem)
+    first = problem.errors()[0]
+    if first["type"] == "model_type":
+        message = f"expected an object, got {type(first['input']).__name__}"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+    return f"'{'.'.join(map(str, first['loc']))}': {message}" if first["loc"] else message
+
+
 def _together(model: type[BaseModel], place: str, errors: list[ErrorDetails]) -> str:
     """A sentence for all that is wrong at one place: what each alternative there would have been."""
     *others, last = dict.fromkeys(explain(model, error) for error in errors)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from temper.records import append_line, write_atomic
+from temper.records import append_line, read_rows, write_atomic
 
 
 class JsonlTracker:
@@ -18,10 +18,8 @@ class JsonlTracker:
     def __init__(self, path: Path, start_epoch: int = 0) -> None:
         self._path = path
         if path.exists():
-            kept = [
-                line for line in path.read_text(encoding="utf-8").splitlines() if _epoch(line) < start_epoch
-            ]
-            write_atomic(path, "".join(f"{line}\n" for line in kept))
+            kept = [row for row in read_rows(path) if row["epoch"] < start_epoch]
+            write_atomic(path, "".join(f"{json.dumps(row)}\n" for row in kept))
 
     def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
@@ -35,10 +33,3 @@ class JsonlTracker:
 
     def finish(self) -> None:
         """Every line is on the disk already."""
-
-
-def _epoch(line: str) -> float:
-    try:
-        return int(json.loads(line)["epoch"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf

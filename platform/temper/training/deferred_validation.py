@@ -20,6 +20,7 @@ from temper.host import use_cpu
 from temper.models import TaskModel, build_model, load_model_state, save_model
 from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
+from temper.safe_load import read_json
 from temper.tracking import Tracker
 from temper.training.averaging import build_average
 from temper.training.compute import apply_compute
@@ -100,11 +101,20 @@ def _failure_of(run: RunFolder, epoch: int) -> Path:
 
 
 def read_answer(run: RunFolder, epoch: int) -> dict[str, float] | None:
-    """``val/<task>/<metric>`` of an epoch, once it has been validated."""
+    """``val/<task>/<metric>`` of an epoch, once it has been validated.
+
+    Raises:
+        CheckpointError: the answer is damaged.
+    """
+    path = _answer_of(run, epoch)
     try:
-        answer: dict[str, float] = json.loads(_answer_of(run, epoch).read_text(encoding="utf-8"))
+        answer: dict[str, float] = read_json(path)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as problem:
+        raise CheckpointError(
+            f"{path}: damaged ({problem}); remove it and run the same command again"
+        ) from None
     return answer
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from temper.batches import Batch
-from temper.records import RunFolder, write_atomic
+from temper.records import RunFolder, read_rows, write_atomic
 from temper.training.worker import Worker
 
 Row = dict[str, Any]
@@ -59,21 +59,10 @@ def build_sample_log(is_on: bool, run: RunFolder, worker: Worker) -> NoSamples:
 
 def read_samples(run: RunFolder) -> list[Row]:
     """What every update in the weights has used, in the order of updates and shares."""
-    rows = [row for path in run.samples.glob("rank-*.jsonl") for row in _read(path)]
+    rows = [row for path in run.samples.glob("rank-*.jsonl") for row in read_rows(path)]
     return sorted(rows, key=lambda row: (row["epoch"], row["step"], row["share"]))
 
 
-def _read(path: Path) -> list[Row]:
-    """Its whole lines: the last may have been cut short with its process."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
-
-
 def _keep(path: Path, wanted: Any) -> None:
-    kept = [row for row in _read(path) if wanted(row)]
+    kept = [row for row in read_rows(path) if wanted(row)]
     write_atomic(path, "".join(f"{json.dumps(row)}\n" for row in kept))

@@ -25,10 +25,7 @@ def read_last(run: RunFolder) -> TrainState | None:
     """
     if not (run.last / "state.json").exists():
         return None
-    try:
-        return read_state(run.last)
-    except CheckpointError as problem:
-        raise CheckpointError(f"{problem}; {_anew(run)}") from None
+    return read_state(run.last, advice=_anew(run))
 
 
 def save_checkpoint(

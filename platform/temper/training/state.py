@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from temper.errors import CheckpointError
 from temper.safe_load import read_json
-from temper.spec import Spec, content_hash
+from temper.spec import Spec, content_hash, first_problem
 from temper.training.compute import Compute
 from temper.training.rate import RateTest
 
@@ -123,8 +123,8 @@ class TrainState(Spec):
         return self.is_finished and not self.waiting
 
 
-def read_state(folder: Path) -> TrainState:
-    """Read ``state.json`` of a checkpoint folder.
+def read_state(folder: Path, advice: str = "put it back, or train again with another --out") -> TrainState:
+    """Read ``state.json`` of a checkpoint folder; ``advice`` is for one that is damaged.
 
     Raises:
         CheckpointError: missing, or not a state.
@@ -135,7 +135,9 @@ def read_state(folder: Path) -> TrainState:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint here; create one with `temper train RECIPE`") from None
     except (OSError, ValueError) as problem:  # pydantic's, too
-        raise CheckpointError(f"{path}: not a checkpoint's state ({problem})") from None
+        raise CheckpointError(
+            f"{path}: not a checkpoint's state ({first_problem(problem)}); {advice}"
+        ) from None
 
 
 def digest_of(names: Sequence[str]) -> str:

@@ -113,7 +113,7 @@ def choose(address: str | None) -> str:
     if not _is_url(url):
         raise UsageError(
             f"--address: expected the dashboard's URL, such as {DEFAULT_ADDRESS}, without a user, a query or "
-            f"spaces, got {ascii(mask(url))} (not Ray's own port 6379)"
+            f"spaces, got {mask(url)!a} (not Ray's own port 6379)"
         )
     return urlsplit(url).geturl()  # its scheme in small letters, as Ray wants it
 

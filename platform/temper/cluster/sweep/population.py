@@ -15,8 +15,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 from temper.cluster.sweep.sparing import Sparing
 from temper.errors import CheckpointError
 from temper.recipe import Recipe, build_recipe, load_recipe
-from temper.records import RunFolder, append_line, write_atomic
-from temper.safe_load import parse_json
+from temper.records import RunFolder, append_line, read_rows, write_atomic
 from temper.search import BASELINE, MUTABLE, PopulationTraining, SearchSpace
 from temper.seeds import derive_seed
 from temper.spec import dump_yaml
@@ -162,6 +161,4 @@ def hand_on(run: RunFolder, metrics: Mapping[str, Any]) -> None:
 
 def read_lineage(run: RunFolder) -> list[dict[str, Any]]:
     """Each time that the trial took over from another."""
-    if not run.lineage.exists():
-        return []
-    return [parse_json(line) for line in run.lineage.read_text(encoding="utf-8").splitlines()]
+    return read_rows(run.lineage)

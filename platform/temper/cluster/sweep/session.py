@@ -217,4 +217,4 @@ class Rows(tune.Callback):  # type: ignore[misc]
         error = self._book.folder.trial(name).error
         if not error.exists():
             return f"its process died {MAX_DEATHS + 1} times"
-        return error.read_text(encoding="utf-8").splitlines()[0]
+        return next(iter(error.read_text(encoding="utf-8", errors="replace").splitlines()), "unknown")

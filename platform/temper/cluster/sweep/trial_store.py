@@ -1,6 +1,5 @@
 """The state of a sweep on disk: the points that were started, and the ledger of ended trials."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from temper.errors import RecordError
-from temper.records import LedgerRow, SweepFolder, append_line, read_ledger, write_atomic
+from temper.records import LedgerRow, SweepFolder, append_line, read_ledger, read_rows, write_atomic
 from temper.safe_load import parse_json
 from temper.search import (
     BASELINE,
@@ -26,7 +25,7 @@ from temper.search import (
     build_trials,
     group_of,
 )
-from temper.spec import Spec
+from temper.spec import Spec, first_problem
 from temper.storage import publish
 
 
@@ -170,17 +169,7 @@ def is_adaptive(space: SearchSpace) -> bool:
 
 def read_history(folder: SweepFolder, trial: str, metric: str) -> list[tuple[int, float]]:
     path = folder.trial(trial).metrics
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break  # cut short by a crash
-        if row.get(metric) is not None:
-            found.append((int(row["epoch"]) + 1, float(row[metric])))
-    return found
+    return [(row["epoch"] + 1, float(row[metric])) for row in read_rows(path) if row.get(metric) is not None]
 
 
 def read_begun(folder: SweepFolder) -> list[Begun]:
@@ -197,7 +186,9 @@ def read_begun(folder: SweepFolder) -> list[Begun]:
         try:
             found.append(Begun.model_validate(parse_json(line)))
         except ValueError as problem:  # pydantic's, too
-            raise RecordError(f"{folder.points}, line {number}: not a point ({problem})") from None
+            raise RecordError(
+                f"{folder.points}, line {number}: not a point ({first_problem(problem)})"
+            ) from None
     return found
 
 

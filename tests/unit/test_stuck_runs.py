@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import temper.cluster.launch
+import temper.cluster.holding
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.holding import hold
 from temper.cluster.launch import launch
@@ -106,13 +106,13 @@ with hold(Path(sys.argv[1]), "training this run"):
 def test_two_do_not_train_in_one_folder_and_a_dead_owner_holds_nothing(
     tiny_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(temper.cluster.launch, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(temper.cluster.holding, "PATIENCE_S", 0.3)
     run = RunFolder(tmp_path / "run")
     command = [sys.executable, "-c", OWNER, str(run.lock)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "held\n"
-        with pytest.raises(CheckpointError, match="run: another process is training this run"):
+        with pytest.raises(CheckpointError, match="run: another process is training or evaluating this run"):
             launch(tiny_recipe(), run.path)
         assert [path.name for path in run.path.iterdir()] == [".lock"]
         owner.kill()
@@ -209,6 +209,24 @@ def test_a_run_from_before_digests_of_the_best_epoch_is_used(trained: Path) -> N
     del document["best_sha256"]
     state.write_text(json.dumps(document))
     assert evaluate_run(trained).robust_acc.count > 0
+
+
+def test_two_do_not_evaluate_into_one_folder(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(temper.cluster.holding, "PATIENCE_S", 0.3)
+    for out in (None, tmp_path / "elsewhere"):
+        where = RunFolder(out or trained)
+        command = [sys.executable, "-c", OWNER, str(where.lock)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == "held\n"
+            with pytest.raises(CheckpointError, match="another process is training or evaluating this run"):
+                evaluate_run(trained, out=out)
+            assert not where.outcomes.exists()
+            owner.kill()
+    assert evaluate_run(trained).robust_acc.count > 0
+    assert not RunFolder(trained).lock.exists()
 
 
 def test_a_refused_run_leaves_no_folder(tiny_recipe: Any, tmp_path: Path) -> None:

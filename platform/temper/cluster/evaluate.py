@@ -1,10 +1,12 @@
 """Evaluating a run, or a model from elsewhere: in this process, or on the actors of a Ray cluster."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from temper.cluster.evaluation_actors import evaluate_on_actors
+from temper.cluster.holding import hold_run
 from temper.cluster.runtime import start_ray
 from temper.errors import CheckpointError
 from temper.evaluation import ChunkStore, evaluate_chunks, prepare
@@ -63,9 +65,10 @@ def evaluate(
     """Evaluate what ``open_target`` opens; the record is written into ``out`` if given.
 
     Raises:
-        TemperError: as ``evaluate_target``.
+        TemperError: as ``evaluate_target``, or another process writes there.
     """
-    return evaluate_target(open_target, out, attack, on_progress)
+    with nullcontext() if out is None else hold_run(out):
+        return evaluate_target(open_target, out, attack, on_progress)
 
 
 def attack(

@@ -6,15 +6,29 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
 from temper.errors import CheckpointError, StorageError
+from temper.records import RunFolder
+from temper.storage import is_remote
 
 POLL_S = 0.2
+BUSY = "training or evaluating this run"
+PATIENCE_S = 20.0
+"""For a process that was told to end, or whose end has not been noticed everywhere."""
 
 logger = logging.getLogger(__name__)
+
+
+def hold_run(path: Path) -> AbstractContextManager[None]:
+    """Keep others from training or evaluating into the run folder ``path`` meanwhile.
+
+    Raises:
+        CheckpointError, StorageError: as ``hold``.
+    """
+    return nullcontext() if is_remote(path) else hold(RunFolder(path).lock, BUSY, patience_s=PATIENCE_S)
 
 
 @contextmanager

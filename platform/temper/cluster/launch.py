@@ -3,12 +3,11 @@
 import logging
 import shutil
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from temper.cluster.datasets import decode_splits, is_resident
-from temper.cluster.holding import hold
+from temper.cluster.holding import hold_run
 from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OnEpoch, run_here, run_on_workers
 from temper.errors import CheckpointError
@@ -17,12 +16,8 @@ from temper.recipe import Recipe, load_recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, write_atomic
 from temper.run.open_data import OpenData, open_data
 from temper.spec import dump_yaml
-from temper.storage import RUNS_WITHIN, SMALL, fetched, is_remote, mirrored, named, portable
+from temper.storage import RUNS_WITHIN, SMALL, fetched, mirrored, named, portable
 from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_last
-
-BUSY = "training this run"
-PATIENCE_S = 20.0
-"""For a process that was told to end, or whose end is not yet known everywhere."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +37,7 @@ def launch(
     Raises:
         TemperError: shards, weights or the folder are not usable, or the run cannot be resumed.
     """
-    lock = nullcontext() if is_remote(out) else hold(RunFolder(out).lock, BUSY, patience_s=PATIENCE_S)
-    with lock:
+    with hold_run(out):
         return _launch(recipe, out, pretrain, on_epoch, verbose)
 
 

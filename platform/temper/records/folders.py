@@ -28,7 +28,7 @@ class RunFolder:
     recipe = Within("recipe.yaml")
     """The resolved recipe: running it repeats the run."""
     lock = Within(".lock")
-    """Held by the process that trains the run; gone afterwards."""
+    """Held by the process that trains or evaluates the run; gone afterwards."""
     metrics = Within("metrics.jsonl")
     """One JSON line per epoch, and one more for each that was validated later."""
     tensorboard = Within("tensorboard")

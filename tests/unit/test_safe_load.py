@@ -17,7 +17,16 @@ import yaml
 from temper.cluster.sweep.trial_store import read_begun
 from temper.errors import CheckpointError, RecipeError, RecordError, SearchSpaceError, TemperError
 from temper.recipe import load_recipe
-from temper.records import RunFolder, SweepFolder, read_crossval, read_ledger, read_outcomes, read_record
+from temper.records import (
+    RunFolder,
+    SweepFolder,
+    read_crossval,
+    read_ledger,
+    read_outcomes,
+    read_record,
+    read_saved_images,
+    sha256_of,
+)
 from temper.records.outcomes import read_columns
 from temper.safe_load import parse_json, parse_yaml, read_json
 from temper.search import load_space
@@ -168,6 +177,10 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, kind: str) ->
         for read in (read_record, read_ledger, read_outcomes):
             with pytest.raises(RecordError, match=r"record.json"):
                 read(path)
+        with pytest.raises(RecordError, match=r"record.json"):
+            read_saved_images(path)
+        with pytest.raises(OSError, match=r"no regular file|No such device"):
+            sha256_of(path)
         with pytest.raises(RecipeError, match=r"record.json"):
             load_recipe(path)
 

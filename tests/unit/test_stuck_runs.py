@@ -203,6 +203,18 @@ def test_a_checkpoint_that_is_gone_says_what_to_do(trained: Path) -> None:
         evaluate_run(trained)
 
 
+@pytest.mark.parametrize(
+    "change", [lambda text: text[: len(text) // 2], lambda text: text.replace("epochs: 2\n", "epochs: 9\n")]
+)
+def test_another_recipe_than_the_run_s_is_not_evaluated(trained: Path, change: Callable[[str], str]) -> None:
+    place = RunFolder(trained).recipe
+    place.write_text(change(place.read_text()))
+    with pytest.raises(CheckpointError, match=r"recipe.yaml: not the recipe that this run was trained with"):
+        evaluate_run(trained)
+    with pytest.raises(CheckpointError, match=r"recipe.yaml: not the recipe that this run was trained with"):
+        Classifier.open(trained)
+
+
 def test_a_run_from_before_digests_of_the_best_epoch_is_used(trained: Path) -> None:
     state = RunFolder(trained).checkpoint / "state.json"
     document = json.loads(state.read_text())

@@ -13,16 +13,19 @@ from safetensors.torch import load_file
 from temper.attacks import FGSM, NearPGD, PartGenerator, PatchPGD
 from temper.attacks.norms import random_point
 from temper.batches import augment
+from temper.cluster.crossval.plan import PlannedRun
 from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.launch import claim, is_trained
-from temper.data import AugmentSpec, parts_of
+from temper.cluster.sweep.driver import resume
+from temper.data import AugmentSpec, ShardSet, parts_of
 from temper.errors import CheckpointError, RecipeError
 from temper.models import build_model, set_trainable
 from temper.recipe import Recipe, WorkersSpec
-from temper.records import RunFolder
+from temper.records import CrossvalFolder, RunFolder, SweepFolder, write_atomic
 from temper.run.open_data import open_data
+from temper.spec import dump_yaml
 from temper.tracking import JsonlTracker
-from temper.training import DistributedWorker, Worker, plan_phases, read_last, train
+from temper.training import DistributedWorker, TrainState, Worker, plan_phases, read_last, train
 from temper.training.data import TrainData, paired_batches
 from temper.training.free import FreeStep
 from temper.training.plan import Moment
@@ -283,3 +286,39 @@ def test_a_run_of_former_batches_is_not_resumed(tiny_recipe: Any, tmp_path: Path
     path.write_text(json.dumps({**state, "next_epoch": 2}))
     with pytest.raises(CheckpointError, match=r"for each of its 2 workers"):
         is_trained(tmp_path, recipe)
+
+
+def former_run(recipe: Recipe, run: RunFolder) -> None:
+    """As a version left it that counted batches for each worker, after its first epoch."""
+    data = open_data(recipe)
+    state = TrainState(
+        recipe_hash=recipe.hash,
+        classes=data.classes,
+        fingerprints=data.fingerprints,
+        start_weights=None,
+        num_epochs=recipe.epochs,
+        next_epoch=1,
+    )
+    write_atomic(run.last / "state.json", state.model_dump_json(exclude={"batch_size_is_of"}))
+
+
+def test_a_sweep_with_runs_of_former_batches_does_not_go_on(tiny_recipe: Any, tmp_path: Path) -> None:
+    recipe = tiny_recipe(workers={"num_workers": 2})
+    folder = SweepFolder(tmp_path / "sweep")
+    space = {"search": "grid", "parameters": {"objective.alpha": {"choice": [0.1, 0.2]}}}
+    write_atomic(folder.recipe, dump_yaml(recipe.resolved()))
+    write_atomic(folder.space, dump_yaml(space))
+    former_run(recipe, folder.trial("trial-0"))
+    with pytest.raises(CheckpointError, match=r"trial-0: was started when .*--set data\.batch_size=128$"):
+        resume(folder.path)
+
+
+def test_a_cross_validation_with_runs_of_former_batches_does_not_go_on(
+    tiny_recipe: Any, digits: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe, folder = tiny_recipe(workers={"num_workers": 2}), CrossvalFolder(tmp_path)
+    planned = PlannedRun("digits", 0, 0, recipe, ShardSet.open(digits["target"]))
+    assert not planned.is_done(folder)
+    former_run(recipe, planned.folder(folder))
+    with pytest.raises(CheckpointError, match=r"fold-0-seed-0: was started when .*data\.batch_size=128$"):
+        planned.is_done(folder)

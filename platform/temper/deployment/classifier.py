@@ -13,7 +13,7 @@ from temper.data.remote_shards import read_manifest
 from temper.errors import CheckpointError, RecordError, TemperError, UsageError
 from temper.host import choose_device
 from temper.models import ModelSpec, TaskModel, build_model, load_model_state
-from temper.recipe import Recipe, load_recipe
+from temper.recipe import Recipe
 from temper.records import (
     Calibration,
     RunFolder,
@@ -25,7 +25,7 @@ from temper.records import (
 from temper.run.start import build_start
 from temper.spec import validate
 from temper.storage import beside, exists, fetched, named
-from temper.training import TrainState, check_best, read_state
+from temper.training import TrainState, check_best, read_state, recipe_of
 
 EXPORT = "export.json"
 WEIGHTS = "model.safetensors"
@@ -160,7 +160,7 @@ class Run:
                 f"{named(path)}: this run is unfinished; run `temper train` again to resume it"
             )
         check_best(folder, state)
-        return cls(folder, load_recipe(folder.recipe), state)
+        return cls(folder, recipe_of(folder, state), state)
 
     @property
     def weights(self) -> Path:

@@ -58,6 +58,8 @@ def read_saved_images(path: Path) -> SavedImages:
         RecordError: missing, damaged, or not what ``write_saved_images`` writes.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("no regular file")
         with safe_open(path, "np") as file:
             described = parse_json((file.metadata() or {})["temper"])
             arrays = {name: file.get_tensor(name) for name in ("images", *NUMBERS)}

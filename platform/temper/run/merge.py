@@ -7,12 +7,11 @@ import torch
 
 from temper.errors import CheckpointError
 from temper.models import build_model, count_params
-from temper.recipe import load_recipe
 from temper.records import RunFolder, write_atomic
 from temper.run.run_target import RunTarget
 from temper.spec import dump_yaml
 from temper.storage import exists, fetched, mirrored, named
-from temper.training import read_state, save_best
+from temper.training import read_state, recipe_of, save_best
 
 NUM_COMPARED = 64
 
@@ -46,7 +45,7 @@ def merge_run(path: Path, out: Path) -> Merged:
 
 def _merge(run: RunFolder, merged: RunFolder) -> Merged:
     state = read_state(run.checkpoint)
-    recipe = load_recipe(run.recipe)
+    recipe = recipe_of(run, state)
     adapter = recipe.model.adapter
     if adapter is None:
         raise CheckpointError(

@@ -14,7 +14,7 @@ from temper.evaluation import Evaluation
 from temper.evaluation.evaluate import Relatives
 from temper.evaluation.rejection import Unlike
 from temper.models import TaskModel, count_params
-from temper.recipe import Recipe, load_recipe
+from temper.recipe import Recipe
 from temper.records import EvaluationRecord, ModelRecord, RunFolder, sha256_of
 from temper.run.facts import course_of, plain_sibling
 from temper.run.material import Material
@@ -24,7 +24,7 @@ from temper.run.target import Claim, EvaluationTarget, Origin, data_record
 from temper.spec import Threat, content_hash
 from temper.storage import fetched, portable
 from temper.tracking import build_evaluation_tracker
-from temper.training import TrainState, load_best, read_state
+from temper.training import TrainState, load_best, read_state, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ class RunTarget(EvaluationTarget):
             ShardError: the images are gone.
         """
         run = RunFolder(fetched(path))
-        state, recipe = read_state(run.checkpoint), load_recipe(run.recipe, dict(overrides or {}))
+        state = read_state(run.checkpoint)
+        recipe = recipe_of(run, state, overrides)
         recipe.evaluation.plan(recipe.threat, recipe.seed)  # a wrong suite is told before images are read
         return cls.of(run, recipe, state, overrides or {})
 

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from temper.errors import CheckpointError
-from temper.recipe import load_recipe
 from temper.records import RunFolder
 from temper.run.start import build_start
 from temper.storage import fetched, named
-from temper.training import load_best, read_state
+from temper.training import load_best, read_state, recipe_of
 
 
 def siblings_of(
@@ -29,7 +28,8 @@ def _answers_of(
     path: Path, classes: list[str], image_size: int, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     run = RunFolder(fetched(path))
-    state, recipe = read_state(run.checkpoint), load_recipe(run.recipe)
+    state = read_state(run.checkpoint)
+    recipe = recipe_of(run, state)
     if state.classes["target"] != classes or recipe.data.image_size != image_size:
         raise CheckpointError(
             f"{named(path)}: no sibling: its classes or its image size ({recipe.data.image_size}) differ"

@@ -13,7 +13,7 @@ from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import read_head
 from temper.training.rate import RateTest
 from temper.training.samples import read_samples
-from temper.training.saving import check_best, load_best, read_last, save_best
+from temper.training.saving import check_best, load_best, read_last, recipe_of, save_best
 from temper.training.state import TrainState, read_state
 from temper.training.worker import Action, DistributedWorker, Notice, Worker
 
@@ -37,6 +37,7 @@ __all__ = [
     "read_last",
     "read_samples",
     "read_state",
+    "recipe_of",
     "save_best",
     "train",
     "validate_waiting",

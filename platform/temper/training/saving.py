@@ -1,7 +1,9 @@
 """Saving a run's latest position under ``last/``, and restoring it."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -9,7 +11,9 @@ from torch import Tensor
 
 from temper.errors import CheckpointError
 from temper.models import TaskModel, load_model_state, save_model
-from temper.records import RunFolder, sha256_of, write_atomic
+from temper.recipe import Recipe, load_recipe
+from temper.records import RunFolder, hash_of_recipe, sha256_of, write_atomic
+from temper.spec import read_yaml
 from temper.storage import named
 from temper.training.state import TrainState, read_state
 
@@ -60,6 +64,22 @@ def save_best(run: RunFolder, model: TaskModel) -> dict[str, str]:
     path = run.checkpoint / "model.safetensors"
     save_model(model, path)
     return {"best_sha256": sha256_of(path)}
+
+
+def recipe_of(run: RunFolder, state: TrainState, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe that the run was trained with, changed by ``overrides``.
+
+    Raises:
+        RecipeError: it cannot be read, or changed so.
+        CheckpointError: another one lies there: what it leaves out would be taken for the default.
+    """
+    recipe = load_recipe(run.recipe, overrides)
+    if hash_of_recipe(read_yaml(run.recipe)) != state.recipe_hash:
+        raise CheckpointError(
+            f"{named(run.recipe)}: not the recipe that this run was trained with; put that back, and change "
+            "settings of the evaluation with --set"
+        )
+    return recipe
 
 
 def load_best(run: RunFolder, state: TrainState, model: TaskModel) -> None:

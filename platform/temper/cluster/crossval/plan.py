@@ -16,7 +16,7 @@ from temper.records import CrossvalFolder, RunFolder, read_record
 from temper.run.open_data import open_data
 from temper.spec import Spec
 from temper.storage import Place, named, portable
-from temper.training import read_last, read_state
+from temper.training import read_last
 
 
 class CrossvalSpec(Spec):
@@ -66,8 +66,7 @@ class PlannedRun:
         if run.record.exists():
             record = read_record(run.record)
             found = (record.recipe_hash, record.data.fingerprint)
-        elif (run.last / "state.json").exists():
-            state = read_state(run.last)
+        elif (state := read_last(run)) is not None:
             found = (state.recipe_hash, state.fingerprints["target"])
         else:
             return False

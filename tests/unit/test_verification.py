@@ -464,6 +464,10 @@ def test_a_swapped_checkpoint_is_caught_even_with_a_new_hash(folder: Path, tmp_p
     document = json.loads((tmp_path / "record/record.json").read_text())
     document["files"]["checkpoint"]["sha256"] = sha256_of(weights)
     (tmp_path / "record/record.json").write_text(json.dumps(document))
+    assert [check.name for check in verify_record(tmp_path / "record", num_sampled=8).failed] == ["model"]
+    place = tmp_path / "run/checkpoint/state.json"
+    state = json.loads(place.read_text())
+    place.write_text(json.dumps({**state, "best_sha256": sha256_of(weights)}))
     found = [check.name for check in verify_record(tmp_path / "record", num_sampled=8).failed]
     assert "adversarial images" in found
 

@@ -204,7 +204,8 @@ def test_a_checkpoint_that_is_gone_says_what_to_do(trained: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [lambda text: text[: text.index("evaluation:")], lambda text: text.replace("epochs: 2\n", "epochs: 9\n")]
+    "change",
+    [lambda text: text[: text.index("evaluation:")], lambda text: text.replace("epochs: 2\n", "epochs: 9\n")],
 )
 def test_another_recipe_than_the_run_s_is_not_evaluated(trained: Path, change: Callable[[str], str]) -> None:
     place = RunFolder(trained).recipe

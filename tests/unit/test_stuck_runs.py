@@ -57,6 +57,25 @@ def test_a_run_killed_before_its_first_epoch_was_saved_begins_anew(
     assert losses(interrupted) == losses(tmp_path / "fresh")
 
 
+@pytest.mark.parametrize("name", ["recipe.yaml", "model.safetensors", "state.json"])
+def test_half_files_of_a_killed_process_are_removed(
+    tiny_recipe: Any, interrupted: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rename = Path.replace
+
+    def die(self: Path, target: Path) -> Path:
+        if target.name == name:
+            raise Killed
+        return rename(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", die)
+        launch(tiny_recipe(epochs=3), interrupted)
+    assert [path.name.startswith(f".{name}.") for path in interrupted.rglob(".*.tmp")] == [True]
+    launch(tiny_recipe(epochs=3), interrupted)
+    assert not list(interrupted.rglob(".*.tmp"))
+
+
 def test_the_start_of_another_recipe_is_left_alone(tiny_recipe: Any, interrupted: Path) -> None:
     shutil.rmtree(interrupted / "last")
     with pytest.raises(CheckpointError, match="holds another run"):

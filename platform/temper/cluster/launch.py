@@ -19,6 +19,8 @@ from temper.spec import dump_yaml
 from temper.storage import RUNS_WITHIN, SMALL, fetched, mirrored, named, portable
 from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_last
 
+HALF_WRITTEN = f".*.{'[0-9a-f]' * 8}.tmp"
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,6 +69,9 @@ def claim(run: RunFolder, recipe: Recipe) -> None:
     Raises:
         CheckpointError: it holds something else, or this run is finished already.
     """
+    for folder in (run.path, run.checkpoint, run.last):
+        for half in folder.glob(HALF_WRITTEN):  # by a process that was killed
+            half.unlink(missing_ok=True)
     state = read_last(run)
     if state is None:
         _begin(run, recipe)

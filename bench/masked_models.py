@@ -133,22 +133,35 @@ class Remembering(Masked):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        self.asked: list[Tensor] = []
-        self.answers: list[int] = []
+        self.kept: list[tuple[Tensor, int]] = []
+
+    def memory(self) -> list[tuple[Tensor, int]]:
+        """Images and the classes that it gave them."""
+        return self.kept
 
     def forward(self, images: Tensor) -> Tensor:
-        rows = []
+        rows, memory = [], self.memory()
         for image, row in zip(images.detach(), self.model(images), strict=True):
-            near = ((one - image).abs().max() <= 1.01 * EPS for one in self.asked)
-            kept = next((place for place, is_near in enumerate(near) if is_near), None)
-            if kept is None:
-                self.asked.append(image.clone())
-                self.answers.append(int(row.argmax()))
+            near = (kept for one, kept in memory if (one - image).abs().max() <= 1.01 * EPS)
+            answer = next(near, None)
+            if answer is None:
+                memory.append((image.clone(), int(row.argmax())))
                 rows.append(row)
             else:
                 # Gradients still flow.
-                rows.append(row.index_put((torch.tensor([self.answers[kept]]),), row.max() + 1))
+                rows.append(row.index_put((torch.tensor([answer]),), row.max() + 1))
         return torch.stack(rows)
+
+
+def remembering_outside(model: nn.Module) -> nn.Module:
+    """Keeps it where no copy of the model has one of its own."""
+    shared: list[tuple[Tensor, int]] = []
+
+    class Elsewhere(Remembering):
+        def memory(self) -> list[tuple[Tensor, int]]:
+            return shared
+
+    return Elsewhere(model)
 
 
 class Counting(Masked):
@@ -223,6 +236,7 @@ MASKS: dict[str, Callable[[Any], nn.Module]] = {
     "anti-adversary layer, 10 steps": lambda model: AntiAdversary(model, steps=10, step_size=0.05),
     "anti-adversary layer out of sight": lambda model: OutOfSight(AntiAdversary(model)),
     "memory of what was asked": lambda model: Remembering(model),
+    "memory outside of the module": remembering_outside,
     "count of what was asked": lambda model: Counting(model),
     "noise that follows from the image": lambda model: Masked(model, own_noise),
     "JPEG through Pillow": lambda model: Masked(model, through_jpeg),

@@ -11,7 +11,9 @@ from temper.credentials import BIDI
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_WITHOUT_BIDI = dict.fromkeys(BIDI)
+_CONTROLS = [code for code in (*range(32), *range(127, 160)) if not chr(code).isspace()]
+_PLAIN = dict.fromkeys([*BIDI, *_CONTROLS])
+"""Without what turns text around, and what a terminal takes for a command."""
 _UNITS = ((1e9, "G", "billion"), (1e6, "M", "million"), (1e3, "k", "thousand"))
 
 
@@ -44,8 +46,10 @@ def duration(seconds: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """The words on one line, from left to right: without characters that turn the text around them."""
-    return " ".join(text.translate(_WITHOUT_BIDI).split())
+    """The words on one line, from left to right: without characters that turn the text around them,
+    or that terminals obey.
+    """
+    return " ".join(text.translate(_PLAIN).split())
 
 
 def escape_markdown(text: str) -> str:
@@ -65,6 +69,7 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], align:
 
 def spreadsheet_cell(value: object) -> object:
     """A cell of a CSV file that no spreadsheet takes for a formula; empty for ``None``."""
+    value = value.translate(_PLAIN) if isinstance(value, str) else value
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return "" if value is None else value

@@ -285,3 +285,41 @@ def test_relatives_do_not_travel_to_workers() -> None:
     assert not other.kin
     assert other.source == target.source
     assert len(repr(target)) < 2000
+
+
+FAILS = """
+import torch
+from torch import nn
+
+class Fails(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.num_asked = nn.Linear(192, 5), 0
+    def forward(self, images):
+        self.num_asked += len(images)
+        if self.num_asked > NUM:
+            FAULT
+        return self.layer(images.flatten(1))
+
+def build():
+    return Fails()
+"""
+
+
+@pytest.mark.parametrize("num", [0, 300], ids=["at once", "under attack"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raise KeyError('scale')", r"the model failed on images \(\d+, 3, 8, 8\) \(KeyError: 'scale'\)"),
+        ("images = images[:, :1]", "cannot be multiplied.*check its forward, and the size of the images"),
+        ("images = images.repeat(2, 1, 1, 1)", r"the model answered \d+ images with \(\d+, 5\)"),
+    ],
+    ids=["raises", "size", "rows"],
+)
+def test_a_forward_that_fails_is_one_line(
+    num: int, fault: str, message: str, digits: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "fails.py").write_text(FAILS.replace("NUM", str(num)).replace("FAULT", fault))
+    asked = spec(tmp_path, digits, model=f"{tmp_path / 'fails.py'}:build")
+    with pytest.raises(ModelError, match=message):
+        evaluate_external(asked, tmp_path / "out")

@@ -23,7 +23,7 @@ def test_figures() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("turns", ["\u202e", "\u2066", "\u200f", "\u061c"])
+@pytest.mark.parametrize("turns", ["\u202e", "\u2066", "\u200f", "\u061c", "\x1b", "\x07", "\x9b"])
 def test_words_do_not_turn_what_stands_beside_them(turns: str) -> None:
     assert one_line(f"a{turns}b\nc") == "ab c"
     assert escape_markdown(f"*a{turns}|b<c>") == "\\*a\\|b&lt;c&gt;"

@@ -179,6 +179,8 @@ def test_the_same_name_twice_is_refused_unless_it_says_the_same(tmp_path: Path) 
         ({"autoattack_acc": "95"}, "robust accuracy is above its clean accuracy"),
         ({"autoattack_acc": None}, "no robust accuracy: autoattack_acc, external, reported are all empty"),
         ({"eps": None}, "'eps' must be a number or a ratio such as \"8/255\", got None"),
+        ({"eps": 0}, "'eps' is 0, within which nothing is perturbed"),
+        ({"eps": -1}, "Bad.json: eps is in pixel units of [0,1], so for linf it lies in 0..1, got -1"),
         ({"eps": "8"}, "did you mean 8/255"),
         ({"eps": "1/0"}, "expected a number or a ratio"),
         ({"eps": "eight"}, "'eps': Input should be a valid number"),

@@ -336,7 +336,7 @@ def test_last_lines_are_those_that_say_something() -> None:
 
 
 def test_a_sweep_that_is_sent_again_goes_on_only_if_it_is_the_same(tmp_path: Path) -> None:
-    from temper.cli.sweep import _holds_same
+    from temper.cli.sweep import _held
     from temper.recipe import load_recipe
     from temper.records import SweepFolder
     from temper.search import load_space
@@ -344,18 +344,18 @@ def test_a_sweep_that_is_sent_again_goes_on_only_if_it_is_the_same(tmp_path: Pat
 
     recipe, space = ROOT / "jobs/recipes/tiny.yaml", ROOT / "search_spaces/alpha.yaml"
     folder = SweepFolder(tmp_path / "sweep")
-    assert not _holds_same(folder.path, recipe, space, [])
+    assert _held(folder.path, recipe, space, []) is None
     folder.path.mkdir()
     folder.recipe.write_text(dump_yaml(load_recipe(recipe).resolved()))
-    written = load_space(space, {"samples": 3}).model_dump(mode="json", exclude_none=True)
+    written = {**load_space(space).model_dump(mode="json", exclude_none=True), "samples": 3}
     folder.space.write_text(dump_yaml(written))
-    assert not _holds_same(folder.path, recipe, space, [])  # it had not begun
+    assert _held(folder.path, recipe, space, []) is None  # it had not begun
     folder.points.write_text("")
-    assert _holds_same(folder.path, recipe, space, [])
+    assert _held(folder.path, recipe, space, []) == folder.path
     with pytest.raises(UsageError, match="another recipe or space"):
-        _holds_same(folder.path, recipe, space, ["objective.alpha=0.7"])
+        _held(folder.path, recipe, space, ["objective.alpha=0.7"])
     with pytest.raises(UsageError, match="another recipe or space"):
-        _holds_same(folder.path, recipe, ROOT / "search_spaces/attack.yaml", [])
+        _held(folder.path, recipe, ROOT / "search_spaces/attack.yaml", [])
 
 
 def test_in_a_folder_that_was_sent_a_relative_out_is_refused(

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 import threading
 import time
 import urllib.error
@@ -274,3 +275,23 @@ def test_a_server_needs_a_folder_and_a_free_port(tmp_path: Path) -> None:
         port = int(server.url.rstrip("/").rpartition(":")[2])
         with pytest.raises(UsageError, match=f"--host 127.0.0.1 --port {port}"):
             BoardServer(tmp_path, host="127.0.0.1", port=port, say=print)
+
+
+def test_a_server_answers_whatever_it_is_asked(vary: Any, tmp_path: Path) -> None:
+    said: list[str] = []
+    vary(tmp_path / "runs", "alpha", np.ones(50, bool))
+    with serving(tmp_path / "runs") as server:
+        server._server.say = said.append
+        port = int(server.url.rstrip("/").rpartition(":")[2])
+        for method, address, status in (
+            ("HEAD", "/", 200), ("HEAD", "/alpha/record.json", 200), ("HEAD", "/nowhere", 404),
+            ("GET", "/" + "a" * 300, 404), ("GET", "/" + "a/" * 5000 + "record.json", 404),
+            ("GET", "http://[::1", 404), ("GET", "/version?x", 200),
+        ):  # fmt: skip
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                client.sendall(f"{method} {address} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+                answer = b"".join(iter(lambda: client.recv(65536), b""))
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.split()[1] == str(status).encode(), address[:40]
+            assert method == "GET" or not body
+    assert said == []

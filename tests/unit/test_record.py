@@ -1,14 +1,16 @@
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from temper.cli import main
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.launch import launch
-from temper.errors import RecordError, TemperError
+from temper.errors import RecipeError, RecordError, TemperError
 from temper.records import read_record
 
 
@@ -78,3 +80,77 @@ def test_a_record_is_never_overwritten(evaluated_run: Path) -> None:
 def test_no_run_to_evaluate(tmp_path: Path) -> None:
     with pytest.raises(TemperError, match=str(tmp_path)):
         evaluate_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"optim.lr": 3.0},
+        {"seed": 7},
+        {"data.batch_size": 8},
+        {"objective": {"alpha": 0.0, "adversary": None}},
+    ],
+    ids=["rate", "seed", "batch", "block"],
+)
+def test_an_evaluation_does_not_say_that_a_run_was_trained_otherwise(
+    evaluated_run: Path, tmp_path: Path, overrides: dict[str, Any]
+) -> None:
+    (name,) = overrides
+    with pytest.raises(RecipeError, match=rf"{name}: the run .* is trained already, so this has no effect"):
+        evaluate_run(evaluated_run, overrides, out=tmp_path / "out")
+    assert not (tmp_path / "out/record.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "RUN", "--eps", "8/255"], "--set threat.eps=8/255"),
+        (["evaluate", "RUN", "--norm", "l2"], "--set threat.norm=l2"),
+        (["evaluate", "RUN", "--size", "32"], "--size is for models that are not runs"),
+        (["verify", "RUN", "--shallow", "--sample", "8"], "--shallow runs no model"),
+        (["verify", "RUN", "--shallow", "--model", "zoo:build"], "--shallow runs no model"),
+        (["leaderboard", "RUN", "--project", "signs"], "--project is that of W&B"),
+    ],
+)
+def test_an_option_without_effect_is_an_error(
+    evaluated_run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(evaluated_run) if word == "RUN" else word for word in words])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_name_that_is_markup_or_commands_a_terminal_is_shown_as_text(
+    evaluated_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(evaluated_run, copy)
+    document = json.loads((copy / "record.json").read_text())
+    (copy / "record.json").write_text(json.dumps({**document, "name": "[/x]\x1b[31m\u061cred"}))
+    with pytest.raises(SystemExit):
+        main(["verify", "--shallow", str(copy)])
+    seen = capsys.readouterr()
+    assert "[/x]" in seen.out
+    with pytest.raises(SystemExit):
+        main(["leaderboard", str(copy), "--out", str(tmp_path / "board")])
+    seen_too = capsys.readouterr()
+    files = [(tmp_path / "board" / name).read_text() for name in ("leaderboard.md", "leaderboard.csv")]
+    for text in (seen.out, seen.err, seen_too.out, seen_too.err, *files):
+        assert "\x1b[31m" not in text
+        assert "\u061c" not in text
+
+
+def test_links_that_lead_nowhere_are_left_out_with_a_word(
+    evaluated_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(evaluated_run, tmp_path / "runs/good")
+    for name, place in (("circle", "../circle/record.json"), ("gone", "nowhere.json")):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "record.json").symlink_to(place)
+    (tmp_path / "runs/folder/record.json").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        main(["leaderboard", str(tmp_path / "runs"), "--out", str(tmp_path / "board")])
+    seen = capsys.readouterr().err.replace("\n", " ")
+    for name in ("circle/record.json", "gone/nowhere.json", "folder/record.json"):
+        assert f"left out {tmp_path / 'runs' / name}" in seen

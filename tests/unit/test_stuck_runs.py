@@ -68,9 +68,10 @@ def test_half_files_of_a_killed_process_are_removed(
             raise Killed
         return rename(self, target)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", die)
-        launch(tiny_recipe(epochs=3), interrupted)
+        with pytest.raises(Killed):
+            launch(tiny_recipe(epochs=3), interrupted)
     assert [path.name.startswith(f".{name}.") for path in interrupted.rglob(".*.tmp")] == [True]
     launch(tiny_recipe(epochs=3), interrupted)
     assert not list(interrupted.rglob(".*.tmp"))

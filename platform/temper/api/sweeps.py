@@ -12,7 +12,7 @@ from temper.explain import SweepReport, build_report
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.recipe import Recipe, build_recipe, load_recipe
 from temper.records import SweepFolder, SweepRecord, read_ledger
-from temper.search import SearchSpace, group_of, load_space
+from temper.search import SearchSpace, group_of, load_space, refuse_samples_of_a_grid
 from temper.spec import apply_overrides, read_yaml, validate
 from temper.storage import RUNS_WITHIN, mirrored
 from temper.tracking import track_sweep
@@ -64,6 +64,7 @@ def sweep(
     changes = _changes(samples, max_minutes)
     if isinstance(space, SearchSpace):
         searched, place = validate(SearchSpace, {**space.document(), **changes}, "space"), "space"
+        refuse_samples_of_a_grid(searched, changes, place)
     else:
         searched, place = load_space(Path(space), changes), str(space)
     folder = Path(out) if out is not None else Path("runs") / f"{name}-sweep"

@@ -26,8 +26,9 @@ def evaluate(
     size: Annotated[int | None, typer.Option(help="Its input height and width, in pixels.")] = None,
     eps: Annotated[str | None, typer.Option(help="Eps of the threat model, such as 8/255.")] = None,
     norm: Annotated[
-        str, typer.Option(help="Norm of the threat model: linf, l2, l1, l0, semantic or patch.")
-    ] = "linf",
+        str | None,
+        typer.Option(help="Norm of the threat model: linf, l2, l1, l0, semantic or patch. [default: linf]"),
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="Network of a weights file.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -38,6 +39,7 @@ def evaluate(
     settings = parse_assignments(overrides or [])
     run = _run_of(model)
     if run is not None and backbone is None and data is None:
+        _refuse_of_models_elsewhere(run, size, eps, norm)
         finish_record(evaluate_somewhere(run, settings, out, verbose), out or run, as_json)
         return
     _check_external(model, backbone, {"--data": data, "--size": size, "--eps": eps, "--out": out})
@@ -48,9 +50,24 @@ def evaluate(
         "backbone": backbone,
         "shards": data and named(data),
         "image_size": size,
-        "threat": {"norm": norm, "eps": eps},
+        "threat": {"norm": norm or "linf", "eps": eps},
     }
     finish_record(_evaluate_external(document, settings, out), out, as_json)
+
+
+def _refuse_of_models_elsewhere(run: Path, size: int | None, eps: str | None, norm: str | None) -> None:
+    """A run is evaluated as its recipe says, and what else it could be goes through ``--set``.
+
+    Raises:
+        UsageError: an option that would have no effect.
+    """
+    for option, value, instead in (
+        ("--eps", eps, f"--set threat.eps={eps}"),
+        ("--norm", norm, f"--set threat.norm={norm}"),
+        ("--size", size, "images have the size that it was trained on"),
+    ):
+        if value is not None:
+            raise UsageError(f"{option} is for models that are not runs; for {named(run)}: {instead}")
 
 
 def _run_of(model: str) -> Path | None:

@@ -183,7 +183,10 @@ def _places_of_recipe(words: Words, parcel: "Parcel") -> Iterator[tuple[str, str
 
         if parameters.get("space") is None:
             raise UsageError("temper sweep needs a recipe and a search space, or --resume OUT")
-        space = load_space(_sent(parameters["space"], parcel))
+        changes = {
+            name: parameters[name] for name in ("samples", "max_minutes") if parameters[name] is not None
+        }
+        space = load_space(_sent(parameters["space"], parcel), changes)
         check_space(space, document, str(parameters["space"]))
     if not parameters.get("target"):
         yield "data.target", as_written(spec.data.target)

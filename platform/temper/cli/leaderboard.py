@@ -9,6 +9,7 @@ import typer
 from temper.cli.options import Json, Maker, Record, Sample, Verbose, app, here
 from temper.cli.results import board_table
 from temper.cli.show import finish, say, table_of
+from temper.errors import UsageError
 
 if TYPE_CHECKING:
     from temper.leaderboard import LeaderboardSummary
@@ -32,13 +33,15 @@ def leaderboard(
     ] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Print leaderboard.pdf with a browser.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Log a table and an artifact to W&B.")] = False,
-    project: Annotated[str, typer.Option(help="W&B project.")] = "temper",
+    project: Annotated[str | None, typer.Option(help="W&B project. [default: temper]")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Rank evaluated models on a page, from their records alone."""
     from temper.leaderboard import leaderboard as publish
 
+    if project is not None and not wandb:
+        raise UsageError("--project is that of W&B: add --wandb, or omit it")
     published = publish(results, here(out), compare=compare, require_verified=require_verified)
     board = published.summary
     for problem in board.skipped:
@@ -59,7 +62,7 @@ def leaderboard(
         print_pdf(published.page, out / "leaderboard.pdf")
         say(f"PDF: {out / 'leaderboard.pdf'}")
     if wandb:
-        say(f"W&B: {_publish(board, out, project)}")
+        say(f"W&B: {_publish(board, out, project or 'temper')}")
 
 
 def _tell_published(board: "LeaderboardSummary") -> None:

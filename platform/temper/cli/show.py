@@ -36,12 +36,17 @@ def finish(summary: Mapping[str, Any], table: Table, *, as_json: bool) -> None:
 
 def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """A short table; the first column is text, the rest are right-aligned."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    secrets = secrets_of()  # once: the environment is read slowly, and a board has hundreds of cells
+    table = Table(
+        title=escape(shown(in_words(title), secrets)),
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+    )
     for index, column in enumerate(columns):
         table.add_column(
             column, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index == 0
         )
-    secrets = secrets_of()  # once: the environment is read slowly, and a board has hundreds of cells
     for row in rows:
         table.add_row(*(escape(shown(in_words(str(cell)), secrets)) for cell in row))
     return table

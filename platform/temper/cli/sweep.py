@@ -74,35 +74,15 @@ def run(
         return
     if recipe is None or space is None:
         raise UsageError("temper sweep needs a recipe and a search space, or --resume OUT")
-    if resume and not dry_run:
-        out = out or _default_folder(recipe, overrides or [])
-        if _holds_same(out, recipe, space, overrides or []):
-            _resume(out, changes, as_json, verbose)
-            return
-    if samples is not None:
-        _refuse_for_a_grid(space)
+    held = _held(out, recipe, space, overrides or []) if resume and not dry_run else None
+    if held is not None:
+        _resume(held, changes, as_json, verbose)
+        return
     _run(recipe, space, overrides or [], changes, out, dry_run, as_json, verbose)
 
 
-def _refuse_for_a_grid(space: Path) -> None:
-    from temper.search import load_space
-
-    if load_space(space).search == "grid":
-        raise UsageError(
-            f"--samples: {space} is a grid, which tries each of its points once; omit --samples, or set "
-            "`search: random` there"
-        )
-
-
-def _default_folder(recipe: Path, overrides: list[str]) -> Path:
-    from temper.recipe import load_recipe
-    from temper.spec import parse_assignments
-
-    return Path("runs") / f"{load_recipe(recipe, parse_assignments(overrides)).name}-sweep"
-
-
-def _holds_same(folder: Path, recipe: Path, space: Path, overrides: list[str]) -> bool:
-    """Whether a sweep of this recipe and space was begun in ``folder``.
+def _held(out: Path | None, recipe: Path, space: Path, overrides: list[str]) -> Path | None:
+    """The folder where a sweep of this recipe and space was begun: ``out``, or the one by default.
 
     Raises:
         UsageError: one of another recipe or space was.
@@ -112,14 +92,13 @@ def _holds_same(folder: Path, recipe: Path, space: Path, overrides: list[str]) -
     from temper.search import load_space
     from temper.spec import apply_overrides, parse_assignments, read_yaml
 
+    document = apply_overrides(read_yaml(recipe), parse_assignments(overrides))
+    asked = build_recipe(document, where=str(recipe))
+    folder = out or Path("runs") / f"{asked.name}-sweep"
     paths = SweepFolder(folder)
     if not any(path.exists() for path in (paths.ledger, paths.points, paths.summary)):
-        return False
-    document = apply_overrides(read_yaml(recipe), parse_assignments(overrides))
-    same_recipe = (
-        build_recipe(document, where=str(recipe)).hash
-        == build_recipe(read_yaml(paths.recipe), where=str(paths.recipe)).hash
-    )
+        return None
+    same_recipe = asked.hash == build_recipe(read_yaml(paths.recipe), where=str(paths.recipe)).hash
     spaces = load_space(space).document(), read_yaml(paths.space)
     # How many trials, and for how long, may change on the way; what is null need not be written.
     may_differ = ("samples", "max_minutes")
@@ -129,7 +108,7 @@ def _holds_same(folder: Path, recipe: Path, space: Path, overrides: list[str]) -
     )
     if not same_recipe or told != held:
         raise UsageError(f"{folder}: holds a sweep of another recipe or space; choose another --out")
-    return True
+    return folder
 
 
 def _run(

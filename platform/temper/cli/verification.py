@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from temper.cli.options import Json, Maker, Record, Sample, Verbose, app
+from temper.cli.options import Json, Maker, Record, Verbose, app
 from temper.cli.show import finish, say, table_of
+from temper.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +21,9 @@ def verify(
     shallow: Annotated[
         bool, typer.Option("--shallow", help="Check files and numbers only; run no model.")
     ] = False,
-    sample: Sample = 64,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Number of images to attack again. [default: 64]")
+    ] = None,
     model: Maker = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -35,14 +38,16 @@ def verify(
         raise typer.Exit(1)
 
 
-def _verify(path: Path, shallow: bool, sample: int, model: str | None) -> "VerificationRecord":
+def _verify(path: Path, shallow: bool, sample: int | None, model: str | None) -> "VerificationRecord":
     if shallow:
+        if sample is not None or model is not None:
+            raise UsageError("--shallow runs no model: omit --sample and --model")
         from temper.verification import verify_shallow
 
         return verify_shallow(path)
     from temper.run.verify import verify_record
 
-    return verify_record(path, num_sampled=sample, model=model, on_stage=say)
+    return verify_record(path, num_sampled=sample or 64, model=model, on_stage=say)
 
 
 def _table(found: "VerificationRecord") -> "Table":

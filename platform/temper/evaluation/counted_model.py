@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from temper.attacks import attack_mode, images_at_once, in_portions
-from temper.errors import ModelError
+from temper.errors import ModelError, TemperError
 from temper.models import folded_copy
 
 
@@ -58,14 +59,24 @@ class CountedModel(nn.Module):
         return logits, finite
 
     def _logits(self, images: Tensor) -> Tensor:
-        logits = self.model(images)
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
+        try:
+            logits = self.model(images)
+        except (TemperError, torch.OutOfMemoryError):
+            raise
+        except Exception as problem:  # whatever the forward of a foreign module may raise
+            reason = str(problem).strip().split("\n")[0]
+            raise ModelError(
+                f"the model failed on images {tuple(images.shape)} ({type(problem).__name__}: {reason}); "
+                "check its forward, and the size of the images"
+            ) from problem
+        is_tensor = isinstance(logits, Tensor) and logits.dim() == 2
+        if not is_tensor or logits.shape[1] < 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
                 f"the model answered {len(images)} images with {shape}; expected logits "
                 f"({len(images)}, classes) with at least 2 classes"
             )
-        return logits
+        return cast(Tensor, logits)
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.num_backward += len(gradient)

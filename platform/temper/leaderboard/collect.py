@@ -4,6 +4,7 @@ This is the one place that turns what a user names into files; what lies in S3 w
 """
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -114,7 +115,7 @@ def locate(path: Path) -> Path:
 
 
 def _unique(paths: Iterable[Path]) -> list[Path]:
-    return list(dict.fromkeys(path.resolve() for path in paths))
+    return list(dict.fromkeys(Path(os.path.realpath(path)) for path in paths))  # also of a circle of links
 
 
 def read_found(path: Path) -> FoundRecord:

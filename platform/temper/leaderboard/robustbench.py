@@ -56,9 +56,8 @@ def read_model_info(path: Path, data_name: str | None, norm: str | None) -> tupl
     except ValidationError as problem:
         first = problem.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise RecordError(
-            f"{path}: '{KEYS.get(field, field)}': {first['msg'].removeprefix('Value error, ')}"
-        ) from None
+        where = f"'{KEYS.get(field, field)}': " if field else ""
+        raise RecordError(f"{path}: {where}{first['msg'].removeprefix('Value error, ')}") from None
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else problem
         raise RecordError(f"{path}: {reason}") from None
@@ -98,6 +97,8 @@ def _record(path: Path, document: dict[str, Any], data_name: str | None, norm: s
         **{field: _text(document, key) for field, key in TEXTS.items()},
         **{field: _flag(document, key) for field, key in FLAGS.items()},
     )
+    if record.threat.eps == 0:
+        raise ValueError("'eps' is 0, within which nothing is perturbed")
     if record.robust_acc is None and record.reported_acc is None:
         raise ValueError(f"no robust accuracy: {', '.join(ROBUST)} are all empty")
     if record.robust_acc is not None and record.robust_acc > record.clean_acc:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from temper.errors import TemperError, UsageError
 from temper.leaderboard.build import build_leaderboard
@@ -35,6 +35,8 @@ TYPES = {
     ".png": "image/png",
 }
 CHECK_EVERY_S = 1.0
+CLIENT_PATIENCE_S = 60.0
+"""Until a client that asks nothing is left."""
 PREFIX = ".temper-serve-"
 
 
@@ -132,9 +134,14 @@ class BoardServer:
         """End ``serve_forever`` from another thread."""
         self._server.shutdown()
 
-    def file_of(self, address: str) -> Path | None:
-        """The file that is meant by an address; ``None`` for what is not there or not to be seen."""
-        parts = [part for part in unquote(urlsplit(address).path).split("/") if part not in ("", ".")]
+    def file_of(self, path: str) -> Path | None:
+        """The file that is meant by an address's path; ``None`` for what is not there or not to be seen."""
+        try:
+            return self._find([part for part in unquote(path).split("/") if part not in ("", ".")])
+        except OSError:  # a name that is too long, or a circle of links
+            return None
+
+    def _find(self, parts: list[str]) -> Path | None:
         if any(part.startswith(".") or "\0" in part or "\\" in part for part in parts):
             return None
         own = self._out.joinpath(*parts) if parts else self._out / "index.html"
@@ -188,17 +195,21 @@ class BoardServer:
 
 def _handler(server: BoardServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = CLIENT_PATIENCE_S
+
+        def do_HEAD(self) -> None:
+            self.do_GET()  # the body is left out where it is written
+
         def do_GET(self) -> None:
             if not server.answers_to(self.headers.get("Host", "")):
                 self.send_error(HTTPStatus.FORBIDDEN)
                 return
-            if urlsplit(self.path).path == "/version":
-                self._answer(server.version.encode(), "text/plain")
+            path = self.path.partition("?")[0]
+            fixed = {"/version": server.version.encode(), "/favicon.ico": b""}  # browsers ask for the icon
+            if path in fixed:
+                self._answer(fixed[path], "text/plain" if path == "/version" else "image/png")
                 return
-            if urlsplit(self.path).path == "/favicon.ico":  # browsers ask for it, whatever they show
-                self._answer(b"", "image/png")
-                return
-            file = server.file_of(self.path)
+            file = server.file_of(path)
             if file is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
                 return
@@ -216,8 +227,9 @@ def _handler(server: BoardServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
             self.end_headers()
-            with contextlib.suppress(ConnectionError):
-                self.wfile.write(content)
+            if self.command != "HEAD":
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as http.server names it
             """Nobody needs a line for each request."""

@@ -75,8 +75,9 @@ class FoldedModel(nn.Module):
         """Raises whatever copying a foreign model raises."""
         super().__init__()
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-        self.module = copy.deepcopy(model, shared).eval()
-        parts = list(graphs(model))
+        self.module = copy.deepcopy(model, dict(shared)).eval()
+        # Another copy: a forward that keeps what passes through would keep what stands for it here.
+        parts = list(graphs(copy.deepcopy(model, dict(shared)).eval()))
         found = [pair for part in parts for pair in pairs(*part)]
         self._folds = [self._fold(model, *names) for names in found]
         self._casts = list[Cast]()

@@ -36,7 +36,7 @@ from temper.records.folders import (
 )
 from temper.records.ledger import LedgerRow, ProxyAgreement, SweepRecord, read_ledger
 from temper.records.outcomes import read_columns, read_outcomes, write_outcomes
-from temper.records.recipe_hash import hash_of_recipe
+from temper.records.recipe_hash import OF_EVALUATION, OF_EVALUATION_DATA, hash_of_recipe, of_training
 from temper.records.rejection import (
     Calibration,
     CoveragePoint,
@@ -50,6 +50,8 @@ from temper.records.sources import ChunkSource, ModelSource, SourcesRecord, read
 __all__ = [
     "EXTERNAL",
     "LINK",
+    "OF_EVALUATION",
+    "OF_EVALUATION_DATA",
     "SCHEMA_VERSION",
     "AdviceKind",
     "AdviceRecord",
@@ -98,6 +100,7 @@ __all__ = [
     "discard_leftovers",
     "external_files",
     "hash_of_recipe",
+    "of_training",
     "read_calibration",
     "read_columns",
     "read_crossval",

@@ -1,5 +1,6 @@
 """Where things are in the folders of a run, of a sweep and of a cross-validation."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,8 +156,9 @@ def external_files(path: Path) -> list[Path]:
 
 
 def _named(path: Path, name: str) -> list[Path]:
-    return sorted(
-        file
-        for file in path.rglob(name)
-        if not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    """Whatever it is: a link that leads nowhere, or round in a circle, is told of when it is read."""
+    found = []
+    for folder, within, files in os.walk(path):
+        within[:] = [one for one in within if not one.startswith(".")]
+        found += [Path(folder) / name] if name in (*within, *files) else []
+    return sorted(found)

@@ -8,6 +8,9 @@ from temper.spec import content_hash
 NOT_HASHED = ("name", "tracking", "checkpoint")
 ADDED_LATER = (("data", "fold"), ("evaluation", "rejection"), ("model", "head"))
 """Blocks and their fields that count only where they are not ``null``."""
+OF_EVALUATION = ("name", "tracking", "evaluation", "threat", "workers")
+"""Fields of a recipe that may be others when the run is evaluated than when it was trained."""
+OF_EVALUATION_DATA = ("target", "source", "image_size", "fit")
 AUGMENTS_ADDED_LATER = ("zoom_frac", "contrast_frac", "brightness", "gamma")
 """Fields of ``data.augment`` that count only where they are not 0."""
 
@@ -42,3 +45,12 @@ def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
         if isinstance(workers.get("num_workers"), list | tuple):
             hashed["workers"]["num_workers"] = max(workers["num_workers"])
     return content_hash(hashed)
+
+
+def of_training(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a resolved recipe must be as it was when the run was trained, whoever evaluates it."""
+    kept = {name: value for name, value in recipe.items() if name not in OF_EVALUATION}
+    data = recipe.get("data")
+    if isinstance(data, Mapping):
+        kept["data"] = {name: value for name, value in data.items() if name not in OF_EVALUATION_DATA}
+    return kept

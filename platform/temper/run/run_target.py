@@ -9,13 +9,21 @@ from typing import Any, Self
 from temper import host
 from temper.advice import Facts
 from temper.data import Images, Split, stratified_subset
-from temper.errors import CheckpointError
+from temper.errors import CheckpointError, RecipeError
 from temper.evaluation import Evaluation
 from temper.evaluation.evaluate import Relatives
 from temper.evaluation.rejection import Unlike
 from temper.models import TaskModel, count_params
 from temper.recipe import Recipe
-from temper.records import EvaluationRecord, ModelRecord, RunFolder, sha256_of
+from temper.records import (
+    OF_EVALUATION,
+    OF_EVALUATION_DATA,
+    EvaluationRecord,
+    ModelRecord,
+    RunFolder,
+    of_training,
+    sha256_of,
+)
 from temper.run.facts import course_of, plain_sibling
 from temper.run.material import Material
 from temper.run.open_data import open_data
@@ -48,7 +56,7 @@ class RunTarget(EvaluationTarget):
         """
         run = RunFolder(fetched(path))
         state = read_state(run.checkpoint)
-        recipe = recipe_of(run, state, overrides)
+        recipe = _recipe_for(run, state, overrides or {})
         recipe.evaluation.plan(recipe.threat, recipe.seed)  # a wrong suite is told before images are read
         return cls.of(run, recipe, state, overrides or {})
 
@@ -190,3 +198,22 @@ class OpenRun:
 
     def __call__(self) -> RunTarget:
         return RunTarget.open(self.path, self.overrides)
+
+
+def _recipe_for(run: RunFolder, state: TrainState, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe of ``run``, evaluated otherwise.
+
+    Raises:
+        RecipeError: it would say that the run was trained otherwise, too.
+    """
+    recipe = recipe_of(run, state, overrides)
+    if overrides and of_training(recipe_of(run, state).resolved()) != of_training(recipe.resolved()):
+        allowed = [*OF_EVALUATION, *(f"data.{name}" for name in OF_EVALUATION_DATA)]
+        changed = [
+            name for name in overrides if name not in allowed and name.partition(".")[0] not in OF_EVALUATION
+        ]
+        raise RecipeError(
+            f"{', '.join(changed)}: the run {run.path} is trained already, so this has no effect; "
+            f"an evaluation may set {', '.join(allowed)}"
+        )
+    return recipe

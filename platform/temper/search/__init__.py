@@ -11,6 +11,7 @@ from temper.search.space import (
     PopulationTraining,
     SearchSpace,
     load_space,
+    refuse_samples_of_a_grid,
 )
 from temper.search.trials import (
     Trial,
@@ -47,4 +48,5 @@ __all__ = [
     "front_of",
     "group_of",
     "load_space",
+    "refuse_samples_of_a_grid",
 ]

@@ -155,6 +155,21 @@ def load_space(path: Path, overrides: Mapping[str, Any] | None = None) -> Search
     document = read_yaml(path, SearchSpaceError) | dict(overrides or {})
     refuse_secrets(document, str(path), SearchSpaceError)
     try:
-        return validate(SearchSpace, document, str(path))
+        space = validate(SearchSpace, document, str(path))
     except RecipeError as problem:
         raise SearchSpaceError(str(problem)) from None
+    refuse_samples_of_a_grid(space, overrides or {}, str(path))
+    return space
+
+
+def refuse_samples_of_a_grid(space: SearchSpace, changes: Mapping[str, Any], where: str) -> None:
+    """A number of trials that was asked for has no effect on a grid.
+
+    Raises:
+        SearchSpaceError: one was.
+    """
+    if space.search == "grid" and changes.get("samples") is not None:
+        raise SearchSpaceError(
+            f"{where} is a grid, which tries each of its points once; omit samples, or set "
+            "`search: random` there"
+        )

@@ -1,18 +1,13 @@
 """Whether a record, the recipe inside it and ``recipe.yaml`` speak of the same experiment."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from temper.errors import RecipeError
-from temper.records import EvaluationRecord, hash_of_recipe
+from temper.records import EvaluationRecord, hash_of_recipe, of_training
 from temper.spec import read_yaml
 from temper.storage import beside
 from temper.verification.evidence import Evidence
 from temper.verification.record import Check, check_of, differences
-
-OF_EVALUATION = ("name", "tracking", "evaluation", "threat", "workers")
-"""Fields of a recipe that may be others when the run is evaluated than when it was trained."""
-OF_EVALUATION_DATA = ("target", "source", "image_size", "fit")
 
 
 def is_run(record: EvaluationRecord) -> bool:
@@ -58,12 +53,4 @@ def _beside(evidence: Evidence) -> Iterator[str]:
     except RecipeError as problem:
         yield str(problem)
         return
-    yield from differences("recipe", _of_training(record.recipe), _of_training(trained))
-
-
-def _of_training(recipe: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in recipe.items() if name not in OF_EVALUATION}
-    data = recipe.get("data")
-    if isinstance(data, dict):
-        kept["data"] = {name: value for name, value in data.items() if name not in OF_EVALUATION_DATA}
-    return kept
+    yield from differences("recipe", of_training(record.recipe), of_training(trained))

@@ -38,6 +38,7 @@ CAUGHT_BY = {
     "anti-adversary layer, 10 steps": "without its front",
     "anti-adversary layer out of sight": "without its front",
     "memory of what was asked": "memory",
+    "memory outside of the module": "memory",
     "count of what was asked": None,
     "noise that follows from the image": None,
     "JPEG through Pillow": "without its front",

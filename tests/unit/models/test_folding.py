@@ -193,3 +193,27 @@ def test_layers_of_timm_that_normalise_and_activate_are_folded(backbone: str) ->
         assert torch.allclose(twin(batch), model(batch), atol=1e-4)
         own, theirs = gradient(twin, batch), gradient(model, batch)
         assert (own - theirs).norm() < 0.02 * theirs.norm()  # rounding moves a value past a kink of ReLU6
+
+
+class Drifting(nn.Module):
+    """Keeps a mean of what passes through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(5))
+        self.mean: Any = None
+
+    def forward(self, batch: torch.Tensor) -> Any:
+        mean = batch.mean(0, keepdim=True)
+        self.mean = mean if self.mean is None else 0.9 * self.mean + 0.1 * mean
+        return self.layers(batch)
+
+
+def test_folding_leaves_nothing_in_the_model() -> None:
+    """Tracing runs the forward with stand-ins for its images."""
+    model = Drifting().eval()
+    model(images(2))
+    twin = folded_model(model, images(4))
+    assert type(model.mean) is torch.Tensor
+    assert twin is not None
+    assert type(twin.module.mean) is torch.Tensor

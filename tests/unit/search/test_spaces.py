@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+import temper
 from temper.cli import main
 from temper.errors import SearchSpaceError
 from temper.search import Parameter, SearchSpace, build_trials, check_space, load_space
@@ -206,11 +207,51 @@ def test_source_accuracy_is_no_objective_without_source_images(tiny_recipe: Any)
         )
 
 
-def test_samples_of_a_grid_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """They would have no effect."""
+@pytest.mark.parametrize("how", ["--dry-run", "job", "api", "resumed"])
+def test_samples_of_a_grid_are_refused(how: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """They would have no effect, however they are given."""
     root = Path(__file__).parents[3]
-    words = ["sweep", f"{root}/jobs/recipes/tiny.yaml", f"{root}/search_spaces/alpha.yaml", "--samples", "3"]
+    files = [f"{root}/jobs/recipes/tiny.yaml", f"{root}/search_spaces/alpha.yaml"]
+    if how == "api":
+        with pytest.raises(SearchSpaceError, match="is a grid, which tries each of its points once"):
+            temper.sweep(files[0], load_space(Path(files[1])), tmp_path / "out", samples=3)
+        return
+    words = ["sweep", *files, "--samples", "3"]
+    if how == "job":
+        sent = [word.removeprefix(f"{root}/") for word in words]
+        words = ["job", "submit", "--working-dir", str(root), "--", *sent, "--out", "/shared/out"]
+    elif how == "resumed":
+        for file, name in zip(files, ("recipe.yaml", "space.yaml"), strict=True):
+            (tmp_path / name).write_text(Path(file).read_text())
+        words = ["sweep", "--resume", str(tmp_path), "--samples", "3"]
+    else:
+        words.append(how)
     with pytest.raises(SystemExit) as ended:
-        main([*words, "--dry-run"])
+        main(words)
     assert ended.value.code == 2
     assert "is a grid, which tries each of its points once" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_going_on_is_tried_where_a_sweep_goes_by_default_and_not_in_a_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).parents[3]
+    recipe, space = root / "jobs/recipes/tiny.yaml", root / "search_spaces/alpha.yaml"
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs/tiny-sweep"
+    folder.mkdir(parents=True)
+    (folder / "points.jsonl").touch()
+    for file, name in ((recipe, "recipe.yaml"), (space, "space.yaml")):
+        (folder / name).write_text(file.read_text())
+    (folder / "space.yaml").write_text(space.read_text().replace("search: grid", "search: random"))
+    words = ["sweep", str(recipe), str(space), "--go-on"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "runs/tiny-sweep: holds a sweep of another recipe or space" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*words, "--dry-run"])
+    assert "holds a sweep" not in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["sweep", "--resume", str(folder), "--go-on"])
+    assert "--resume takes the sweep's folder alone" in capsys.readouterr().err

@@ -14,7 +14,6 @@ from temper.evaluation.chunk import answer_clean, evaluate_chunk
 from temper.evaluation.chunk_outcome import CleanOutcome
 from temper.evaluation.counted_model import held_still
 from temper.evaluation.evaluate import NUM_KEPT
-from temper.evaluation.fresh import copies_of
 from temper.evaluation.gates import run_gates
 from temper.evaluation.metrics import measure
 from temper.evaluation.result import main_cascade
@@ -127,7 +126,7 @@ class Reexamined:
         places = torch.from_numpy(chosen)
         data = LabelledImages(self.data.images[places], self.data.labels[places])
         rows, kept = torch.from_numpy(columns["row"][chosen]), torch.zeros(len(chosen), dtype=torch.bool)
-        fresh = copies_of(self.target.model)
+        fresh = self.target.fresh()
         found = evaluate_chunk(self.target.model, data, rows, kept, plan, 0, device)
         relatives = self.target.relatives()
         with held_still(self.target.model, _floats(data.images[:8], self.target)) as held:

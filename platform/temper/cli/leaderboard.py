@@ -44,11 +44,7 @@ def leaderboard(
         raise UsageError("--project is that of W&B: add --wandb, or omit it")
     published = publish(results, here(out), compare=compare, require_verified=require_verified)
     board = published.summary
-    for problem in board.skipped:
-        say(f"left out {problem.path}: {problem.reason}")
-    for part in board.boards:
-        for entry in (*part.blocked, *part.unverified):
-            say(f"not ranked, {entry.status}: {entry.name}: {'; '.join(entry.reasons)}")
+    _tell_unranked(board)
     finish(
         {"page": str(published.page), **board.model_dump(mode="json")},
         board_table(board),
@@ -63,6 +59,14 @@ def leaderboard(
         say(f"PDF: {out / 'leaderboard.pdf'}")
     if wandb:
         say(f"W&B: {_publish(board, out, project or 'temper')}")
+
+
+def _tell_unranked(board: "LeaderboardSummary") -> None:
+    for problem in board.skipped:
+        say(f"left out {problem.path}: {problem.reason}")
+    for part in board.boards:
+        for entry in (*part.blocked, *part.unverified):
+            say(f"not ranked, {entry.status}: {entry.name}: {'; '.join(entry.reasons)}")
 
 
 def _tell_published(board: "LeaderboardSummary") -> None:

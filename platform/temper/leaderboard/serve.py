@@ -134,6 +134,20 @@ class BoardServer:
         """End ``serve_forever`` from another thread."""
         self._server.shutdown()
 
+    def content_of(self, path: str) -> tuple[bytes, str] | None:
+        """What is shown at an address's path, and its type; ``None`` if there is nothing to show."""
+        if path == "/version":
+            return self.version.encode(), "text/plain"
+        if path == "/favicon.ico":  # browsers ask for it
+            return b"", "image/png"
+        file = self.file_of(path)
+        if file is None:
+            return None
+        try:
+            return file.read_bytes(), TYPES.get(file.suffix, "application/octet-stream")
+        except OSError:
+            return None
+
     def file_of(self, path: str) -> Path | None:
         """The file that is meant by an address's path; ``None`` for what is not there or not to be seen."""
         try:
@@ -204,21 +218,11 @@ def _handler(server: BoardServer) -> type[BaseHTTPRequestHandler]:
             if not server.answers_to(self.headers.get("Host", "")):
                 self.send_error(HTTPStatus.FORBIDDEN)
                 return
-            path = self.path.partition("?")[0]
-            fixed = {"/version": server.version.encode(), "/favicon.ico": b""}  # browsers ask for the icon
-            if path in fixed:
-                self._answer(fixed[path], "text/plain" if path == "/version" else "image/png")
-                return
-            file = server.file_of(path)
-            if file is None:
+            found = server.content_of(self.path.partition("?")[0])
+            if found is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
-                return
-            try:
-                content = file.read_bytes()
-            except OSError:
-                self.send_error(HTTPStatus.NOT_FOUND)
-                return
-            self._answer(content, TYPES.get(file.suffix, "application/octet-stream"))
+            else:
+                self._answer(*found)
 
         def _answer(self, content: bytes, kind: str) -> None:
             self.send_response(HTTPStatus.OK)

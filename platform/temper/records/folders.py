@@ -150,9 +150,8 @@ def record_files(path: Path) -> list[Path]:
 
 def external_files(path: Path) -> list[Path]:
     """The same for ``external.json``; of a file ``path`` only if that is its name."""
-    if path.is_file():
-        return [path] if path.name == EXTERNAL else []
-    return _named(path, EXTERNAL)
+    files = [path] if path.is_file() else _named(path, EXTERNAL)
+    return [file for file in files if file.name == EXTERNAL]
 
 
 def _named(path: Path, name: str) -> list[Path]:
@@ -160,5 +159,5 @@ def _named(path: Path, name: str) -> list[Path]:
     found = []
     for folder, within, files in os.walk(path):
         within[:] = [one for one in within if not one.startswith(".")]
-        found += [Path(folder) / name] if name in (*within, *files) else []
+        found += [Path(folder, name)] if name in (*within, *files) else []
     return sorted(found)

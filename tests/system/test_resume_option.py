@@ -68,7 +68,7 @@ def test_sweep_starts_where_there_is_none_to_resume(command: Any, held: Path, na
         ("--resume", "OUT"),
         ("OUT", "--resume"),
         ("--resume=OUT",),
-        ("run", "--resume", "OUT", "--samples", "9"),
+        ("run", "--resume", "OUT", "--max-minutes", "9"),
     ],
     ids=" ".join,
 )
@@ -77,6 +77,8 @@ def test_a_sweep_s_folder_is_all_that_resuming_needs(
 ) -> None:
     code, _, err = command("sweep", *(word.replace("OUT", str(held)) for word in words))
     assert (code, "no shards here" in err) == (1, True), err
+    code, _, err = command("sweep", "--resume", held, "--samples", "9")
+    assert (code, "is a grid, which tries each of its points once" in err) == (2, True), err
 
 
 @pytest.mark.parametrize("name", NAMES)

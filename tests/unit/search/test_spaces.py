@@ -252,6 +252,3 @@ def test_going_on_is_tried_where_a_sweep_goes_by_default_and_not_in_a_dry_run(
     with pytest.raises(SystemExit):
         main([*words, "--dry-run"])
     assert "holds a sweep" not in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["sweep", "--resume", str(folder), "--go-on"])
-    assert "--resume takes the sweep's folder alone" in capsys.readouterr().err

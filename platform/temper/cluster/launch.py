@@ -10,6 +10,7 @@ from temper.cluster.datasets import decode_splits, is_resident
 from temper.cluster.holding import hold_run
 from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OnEpoch, run_here, run_on_workers
+from temper.data import stratified_subset, warn_of_absent
 from temper.errors import CheckpointError
 from temper.models import build_model
 from temper.recipe import Recipe, load_recipe, pretrain_recipe, probe_recipe
@@ -51,6 +52,7 @@ def _launch(
         claim(run, recipe)
         data = open_data(recipe)
         check_model(recipe, data)
+        _warn_of_validation(recipe, data)
         start = start_weights(recipe, pretrain or run.pretrain, on_epoch=on_epoch, verbose=verbose)
         write_atomic(run.recipe, dump_yaml(recipe.resolved()))
         # Streams are Ray Data's, whoever trains on them.
@@ -61,6 +63,14 @@ def _launch(
         if recipe.workers.max_workers == 0:
             return run_here(recipe, run, data, decoded, origin=origin, report=on_epoch)
     return run_on_workers(recipe, run, data, decoded, origin, on_epoch=on_epoch)
+
+
+def _warn_of_validation(recipe: Recipe, data: OpenData) -> None:
+    """Say which classes have no image among those that epochs are compared on."""
+    shards = data.shards["target"]
+    labels = shards.labels[shards.rows("val")]
+    chosen = stratified_subset(labels, recipe.validation.max_images, recipe.seed)
+    warn_of_absent(labels[chosen], shards.classes, "validation.max_images")
 
 
 def claim(run: RunFolder, recipe: Recipe) -> None:

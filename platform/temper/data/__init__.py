@@ -8,7 +8,7 @@ from temper.data.plan import MIN_SHARE, Part, Plan, num_filled, parts_of
 from temper.data.settings import AugmentSpec, DataSpec, MixSpec
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.data.shards import write_shards
-from temper.data.splits import stratified_subset
+from temper.data.splits import stratified_subset, warn_of_absent
 from temper.data.windows import Windows
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "read_image",
     "rows_within",
     "stratified_subset",
+    "warn_of_absent",
     "write_shards",
 ]

@@ -1,5 +1,6 @@
 """Stratified, seeded splits."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 from temper.data.manifest import SPLITS, Split
 from temper.errors import DataError
 from temper.seeds import derive_seed
+
+logger = logging.getLogger(__name__)
 
 
 def draw_splits(
@@ -64,9 +67,42 @@ def _draw(
 
 
 def stratified_subset(labels: np.ndarray, size: int | None, seed: int) -> np.ndarray:
-    """Sorted positions of at most ``size`` images in which every class keeps its share."""
+    """Sorted positions of at most ``size`` images: every class keeps its share, and at least one image.
+
+    With fewer images than classes, the largest are the likeliest to be there.
+    """
     if size is None or size >= len(labels):
         return np.arange(len(labels))
     order = np.random.default_rng(derive_seed(seed, "subset")).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
-    return np.sort(by_class[np.linspace(0, len(labels) - 1, size).round().astype(int)])
+    chosen = by_class[np.linspace(0, len(labels) - 1, size).round().astype(int)]
+    return np.sort(_with_every_class(chosen, labels, order))
+
+
+def _with_every_class(chosen: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """``chosen`` with an image of each class that it lacks, instead of one of the class that has the most."""
+    absent = np.setdiff1d(labels, labels[chosen])
+    if len(chosen) < len(np.unique(labels)):
+        return chosen
+    for label in absent:
+        counts = np.bincount(labels[chosen])
+        last = np.flatnonzero(labels[chosen] == counts.argmax())[-1]
+        chosen[last] = order[labels[order] == label][0]
+    return chosen
+
+
+def warn_of_absent(labels: np.ndarray, classes: Sequence[str], setting: str) -> None:
+    """Say which classes have no image among ``labels`` (N,), the images that ``setting`` chose."""
+    absent = [name for label, name in enumerate(classes) if not (labels == label).any()]
+    if absent:
+        shown = f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}"
+        logger.warning(
+            "%s: %d images hold none of %d of the %d classes (%s), which balanced accuracy therefore leaves "
+            "out; at least %d images keep every class",
+            setting,
+            len(labels),
+            len(absent),
+            len(classes),
+            shown,
+            len(classes),
+        )

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from temper.data import warn_of_absent
 from temper.errors import ModelError
 from temper.evaluation import ChunkStore, Evaluation, conclude, drop_outdated, prepare
 from temper.evaluation.cascade import OnProgress
@@ -85,6 +86,7 @@ def _measure(
     test, plan = target.test, target.plan
     data, _ = prepare(test.images, test.labels, plan)
     _check_classes(target, data.images[:1])
+    warn_of_absent(test.labels, target.claim.data.classes, "evaluation.max_images")
     if store is not None:
         drop_outdated(store, target.model, data, plan, target.device, target.source)
     return conclude(

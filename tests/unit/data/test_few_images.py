@@ -9,7 +9,7 @@ import pytest
 
 from temper.batches import ResidentBatches
 from temper.cluster.datasets import build_train_data, decode_splits
-from temper.data import Images, ShardSet, load_images
+from temper.data import Images, ShardSet, load_images, stratified_subset, warn_of_absent
 from temper.data.plan import balanced_order
 from temper.errors import RecipeError
 from temper.run.open_data import open_data
@@ -68,3 +68,31 @@ def test_balanced_batches_repeat_with_the_seed_and_change_with_the_epoch() -> No
 
     assert rows(0) == rows(0) != rows(1)
     assert sorted(rows(0, 0, 2) + rows(0, 1, 2)) == sorted(rows(0))
+
+
+@pytest.mark.parametrize("counts", [[24, 1, 24], [1, 500, 1, 1], [2, 3], [40, 1, 1, 1, 1, 1, 1, 1]])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_subset_keeps_every_class_while_there_is_room(counts: list[int], seed: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    for size in range(len(counts), len(labels)):
+        chosen = stratified_subset(labels, size, seed)
+        drawn = np.bincount(labels[chosen], minlength=len(counts))
+        assert len(set(chosen.tolist())) == size
+        assert drawn.min() >= 1
+        assert np.array_equal(chosen, np.sort(chosen))
+        assert np.abs(drawn - np.array(counts) * size / len(labels)).max() < len(counts)
+
+
+def test_a_subset_that_has_every_class_is_the_one_of_earlier_versions() -> None:
+    labels = np.repeat([0, 1, 2], [30, 20, 10])
+    assert stratified_subset(labels, 6, 3).tolist() == [14, 22, 29, 31, 34, 58]
+
+
+def test_too_few_images_for_every_class_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    labels = np.repeat([0, 1, 2], [24, 1, 24])
+    few = labels[stratified_subset(labels, 2, 0)]
+    warn_of_absent(few, ["healthy", "hernia", "pneumonia"], "validation.max_images")
+    assert "validation.max_images: 2 images hold none of 1 of the 3 classes (hernia)" in caplog.text
+    caplog.clear()
+    warn_of_absent(labels, ["healthy", "hernia", "pneumonia"], "validation.max_images")
+    assert not caplog.text

@@ -27,6 +27,9 @@ UNUSED = ("attacker.", "sub_block1.", "heads.source.")
 """Parts of files that take no part in the answer: a second copy of the network in those of the package
 ``robustness``, a stage that TRADES' Wide ResNet defines and never calls, and a head of ours."""
 
+COUNTERS = {"n_averaged", "num_updates", "decay", "initted", "step", "steps"}
+"""Numbers that those who average weights keep beside them."""
+
 CLASSIFIERS = ("fc", "_fc", "linear", "classifier", "head", "logits", "heads.target", "heads.target.linear")
 NORMALIZATION = re.compile(r"(?:(?:\w*norm\w*|0)\.)*(?:new_)?(mean|mu|std|sigma)")
 NORMALIZER = re.compile(r"normaliz\w*\.")
@@ -83,7 +86,8 @@ def bare_names(tensors: Mapping[str, Tensor], expected: Collection[str], where: 
     bare: dict[str, Tensor] = {}
     for full, tensor in tensors.items():
         name = _bare_name(full, expected)
-        if name.startswith(UNUSED) and name not in expected:
+        is_unused = name.startswith(UNUSED) or (name in COUNTERS and tensor.numel() == 1)
+        if is_unused and name not in expected:
             continue
         if name in bare:
             raise ModelError(f"model.weights: {where} has two entries for '{name}', one of them '{full}'")
@@ -172,7 +176,21 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -
         if names
     ]
     if problems:
+        if prefixes := _unknown_prefixes(missing, unexpected):
+            problems.append(
+                f"the missing ones are there with the prefix {' and '.join(prefixes)}, which is not "
+                "understood: save them without it"
+            )
         raise ModelError(f"{where}: weights of another backbone; {'; '.join(problems)}")
     # Into its own state dict, which carries the versions without which MNASNet does not load.
     expected.update(tensors)
     module.load_state_dict(expected)
+
+
+def _unknown_prefixes(missing: list[str], unexpected: list[str]) -> list[str]:
+    """What stands before the names of all that is missing, in what was not expected."""
+    if not missing:
+        return []
+    ends = [name.removesuffix(missing[0]) for name in unexpected if name.endswith(f".{missing[0]}")]
+    there = set(unexpected)
+    return [start for start in ends if all(f"{start}{name}" in there for name in missing)][:3]

@@ -1,7 +1,11 @@
 """Weights files: fetched and read without ever running code from them."""
 
+import logging
+import re
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -13,8 +17,25 @@ from temper.errors import ModelError
 from temper.records import sha256_of
 
 SCHEMES = ("https", "http", "file")
-CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "module", "params")
 """Names under which training scripts keep the state dict in their files."""
+AVERAGED = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "model_ema_state_dict",
+    "ema_model_state_dict",
+    "ema_model",
+    "ema",
+    "params_ema",
+    "swa_state_dict",
+)
+"""The same for weights averaged over steps; they are preferred."""
+AVERAGED_PREFIXES = ("ema_model.", "model_ema.", "ema.", "swa_model.")
+"""Of averaged entries that lie beside the raw ones in one state dict."""
+GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+logger = logging.getLogger(__name__)
 
 
 def is_url(weights: str) -> bool:
@@ -74,30 +95,120 @@ def check_digest(path: Path, sha256: str | None) -> None:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict of a ``.safetensors`` file or of one that ``torch.save`` wrote, as it names its entries.
 
+    Of raw and averaged weights (EMA, SWA) in one file the averaged are read, as timm does, and a warning
+    says so.
+
     Raises:
         ModelError: no such file, a file that is neither, or one that holds more than tensors and numbers.
     """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _averaged_entries(path, load_file(path))
         # Never a full unpickling, which runs whatever the file says.
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"model.weights: {path}: no such file or run folder") from None
     except Exception as problem:  # torch raises many kinds for a file that is not a plain state dict
-        reason = str(problem).splitlines()[0][:200] if str(problem) else type(problem).__name__
         raise ModelError(
-            f"model.weights: {path} is not a safetensors file or plain state dict ({reason})"
+            f"model.weights: {path} is not a safetensors file or plain state dict "
+            f"({_what_it_is(path) or _reason(problem)})"
         ) from None
-    while isinstance(loaded, dict):
-        if loaded and all(isinstance(value, Tensor) for value in loaded.values()):
-            return {str(name): _plain(path, str(name), tensor) for name, tensor in loaded.items()}
-        inner = (loaded[name] for name in CONTAINERS if isinstance(loaded.get(name), dict))
-        loaded = next(inner, None)
-    raise ModelError(
-        f"model.weights: {path} holds no state dict (names to tensors), neither by itself nor under "
-        f"{', '.join(CONTAINERS)}"
-    )
+    found = _state_dict(loaded)
+    if found is None:
+        raise ModelError(
+            f"model.weights: {path} holds no state dict (names to tensors), neither by itself nor under "
+            f"{', '.join((*CONTAINERS, *AVERAGED))}; it holds {_described(loaded)}"
+        )
+    where, tensors = found
+    _say_which(path, where, loaded)
+    plain = {str(name): _plain(path, str(name), tensor) for name, tensor in tensors.items()}
+    return _averaged_entries(path, plain)
+
+
+def _state_dict(loaded: Any, depth: int = 4) -> tuple[str, dict[Any, Tensor]] | None:
+    """Where a state dict lies, such as ``ema.module``, and its entries; ``None`` where there is none."""
+    if not isinstance(loaded, dict) or not loaded:
+        return None
+    if all(isinstance(value, Tensor) for value in loaded.values()):
+        return "", loaded
+    for name in (*AVERAGED, *CONTAINERS):
+        found = _state_dict(loaded.get(name), depth - 1) if depth else None
+        if found is not None:
+            return f"{name}.{found[0]}".strip("."), found[1]
+    return None
+
+
+def _say_which(path: Path, where: str, loaded: Any) -> None:
+    """Say which weights are taken of a file that holds raw and averaged ones."""
+    if not isinstance(loaded, dict) or not where:
+        return
+    top = where.partition(".")[0]
+    raw = [name for name in CONTAINERS if name != top and _state_dict(loaded.get(name)) is not None]
+    if top in AVERAGED and raw:
+        _say(f"model.weights: {path}: the averaged weights ({where}) are taken, not the raw ones ({raw[0]})")
+    unread = [name for name in AVERAGED if loaded.get(name) is not None]
+    if top not in AVERAGED and unread:
+        held = _described(loaded[unread[0]])
+        _say(f"model.weights: {path}: the raw weights ({where}) are taken: {unread[0]} is {held}")
+
+
+def _averaged_entries(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The averaged ones of entries that hold both, ``model.NAME`` beside ``ema_model.NAME``, without that."""
+    for prefix in AVERAGED_PREFIXES:
+        own = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
+        others = {name for name in tensors if not name.startswith(prefix)}
+        raw = others | {name.partition(".")[2] for name in others}
+        if 2 * len(own.keys() & raw) > len(own):  # a part of a network may bear such a name, too
+            _say(f"model.weights: {path}: the averaged weights ({prefix}*) are taken, not the raw ones")
+            return own
+    return tensors
+
+
+@cache
+def _say(message: str) -> None:
+    """Once in a process, which may read a file several times."""
+    logger.warning("%s; to take others, save them in a file of their own", message)
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, dict):
+        return f"a {type(value).__name__}"
+    keys = [f"{name} ({_kind(inner)})" for name, inner in list(value.items())[:8]]
+    return f"the keys {', '.join(keys)}{', ...' if len(value) > 8 else ''}" if keys else "nothing"
+
+
+def _kind(value: Any) -> str:
+    return f"dict of {len(value)}" if isinstance(value, dict) else type(value).__name__
+
+
+def _what_it_is(path: Path) -> str | None:
+    """What lies there instead of weights, and what to do; ``None`` where its first bytes do not tell."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError as problem:
+        return problem.strerror
+    if not head:
+        return "the file is empty; download it again"
+    if head.startswith(b"version https://git-lfs.github.com/"):
+        return "a Git LFS pointer; fetch the file that it stands for with `git lfs pull`"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page; download the file itself, not the page that shows it"
+    if head.startswith(b"\x89HDF"):
+        return "an HDF5 file, such as Keras writes; convert it to a PyTorch state dict"
+    return None
+
+
+def _reason(problem: Exception) -> str:
+    """What is wrong, without PyTorch's hints on how to load it unsafely."""
+    text = str(problem)
+    if "TorchScript" in text:
+        return "a TorchScript archive; save the model's state_dict() instead"
+    found = GLOBAL.search(text)
+    if found or "weights_only" in text or "Weights only" in text:
+        objects = f": {found[1][:100]}" if found else ""
+        return f"it holds pickled objects{objects}, which may run code; save the model's state_dict() instead"
+    return text.splitlines()[0][:200] if text else type(problem).__name__
 
 
 def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 import functools
 import hashlib
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from temper.errors import ModelError
+from temper.models.weight_entries import load_exactly, sort_entries
 from temper.models.weight_files import check_digest, fetch_weights, read_weights
 
 REQUESTS: list[str] = []
@@ -100,3 +102,99 @@ def test_files_without_a_state_dict(tmp_path: Path, content: Any) -> None:
         ModelError, match=r"holds no state dict .* under state_dict, model_state_dict, model, net"
     ):
         read_weights(tmp_path / "w.pt")
+
+
+RAW, AVERAGED = {"a": torch.zeros(1)}, {"a": torch.ones(1)}
+
+
+@pytest.mark.parametrize(
+    ("content", "taken"),
+    [
+        ({"state_dict": RAW, "state_dict_ema": AVERAGED, "epoch": 3}, "state_dict_ema"),
+        ({"model": RAW, "model_ema": AVERAGED}, "model_ema"),
+        ({"model": RAW, "ema": {"module": AVERAGED, "updates": 9}}, r"ema\.module"),
+        ({"params": RAW, "params_ema": AVERAGED}, "params_ema"),
+        ({"online_model.a": RAW["a"], "ema_model.a": AVERAGED["a"], "step": RAW["a"]}, r"ema_model\.\*"),
+    ],
+)
+def test_of_raw_and_averaged_weights_the_averaged_are_taken_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: Any, taken: str
+) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt") == AVERAGED
+    assert re.search(rf"w\.pt: the averaged weights \({taken}\) are taken, not the raw ones", caplog.text)
+
+
+def test_averaged_weights_alone_and_raw_ones_alone_need_no_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for content in (
+        {"ema_state_dict": AVERAGED, "epoch": 3},
+        {"state_dict": AVERAGED, "state_dict_ema": None},
+    ):
+        torch.save(content, tmp_path / "w.pt")
+        assert read_weights(tmp_path / "w.pt") == AVERAGED
+    assert not caplog.text
+
+
+def test_averaged_weights_that_are_not_understood_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save({"model": RAW, "ema": {"decay": 0.9, "shadow": [torch.ones(1)]}}, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt") == RAW
+    assert "the raw weights (model) are taken: ema is the keys decay (float), shadow (list)" in caplog.text
+
+
+def test_keys_that_were_found_are_named(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "student": {"a": torch.ones(1)}}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"it holds the keys epoch \(int\), student \(dict of 1\)$"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_a_dict_that_holds_itself(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"epoch": 3}
+    content["model"] = content
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="holds no state dict"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a Git LFS pointer; .*pull"),
+        (b"\n<!DOCTYPE html><html>404</html>", "a web page; download the file itself"),
+        (b"", "the file is empty"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    ],
+)
+def test_what_lies_there_instead_of_weights(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_a_whole_model_is_refused_without_advice_to_load_it_unsafely(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "model.pt")
+    script = torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1, 1))  # type: ignore[no-untyped-call]
+    script.save(str(tmp_path / "script.pt"))
+    for name, message in (
+        ("model.pt", r"pickled objects: torch\.nn\.modules\."),
+        ("script.pt", "TorchScript"),
+    ):
+        with pytest.raises(ModelError, match=message) as caught:
+            read_weights(tmp_path / name)
+        assert "state_dict() instead" in str(caught.value)
+        assert not re.search(r"weights_only|trust|options|\n", str(caught.value))
+
+
+def test_an_averaged_model_of_torch_and_a_prefix_that_is_not_understood(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    averaged = torch.optim.swa_utils.AveragedModel(network)
+    entries = sort_entries(averaged.state_dict(), network, "w.pt")
+    load_exactly(network, entries.backbone, "w.pt")
+    moved = {f"encoder.q.{name}": tensor for name, tensor in network.state_dict().items()}
+    with pytest.raises(ModelError, match=r"are there with the prefix encoder\.q\., which is not understood"):
+        load_exactly(network, sort_entries(moved, network, "w.pt").backbone, "w.pt")

@@ -305,14 +305,38 @@ def build():
     return Fails()
 """
 
+ODD = """
+import torch
+from torch import nn
+
+class NoWay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits):
+        return logits.clone()
+    @staticmethod
+    def backward(ctx, gradient):
+        raise NotImplementedError("no way back")
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(192, 5)
+        CHANGE
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+"""
+
 
 @pytest.mark.parametrize("num", [0, 300], ids=["at once", "under attack"])
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("raise KeyError('scale')", r"the model failed on images \(\d+, 3, 8, 8\) \(KeyError: 'scale'\)"),
+        (
+            "raise KeyError('scale')",
+            r"failed on images \(\d+, 3, 8, 8\) of float32 \(KeyError: 'scale'\)",
+        ),
         ("images = images[:, :1]", "cannot be multiplied.*check its forward, and the size of the images"),
-        ("images = images.repeat(2, 1, 1, 1)", r"the model answered \d+ images with \(\d+, 5\)"),
+        ("images = images.repeat(2, 1, 1, 1)", r"the model answered \d+ images with \(\d+, 5\) of float32"),
     ],
     ids=["raises", "size", "rows"],
 )
@@ -323,3 +347,41 @@ def test_a_forward_that_fails_is_one_line(
     asked = spec(tmp_path, digits, model=f"{tmp_path / 'fails.py'}:build")
     with pytest.raises(ModelError, match=message):
         evaluate_external(asked, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            "self.layer.half()",
+            r"\(1, 3, 8, 8\) of float32 \(Runtime.*; its weights are float16: give it as",
+        ),
+        (
+            "self.layer.double()",
+            r"\(1, 3, 8, 8\) of float32 \(Runtime.*; its weights are float64: give it",
+        ),
+        ("self.forward = lambda images: self.layer(images.view(16, 192))", "in batches of any size"),
+        ("self.forward = lambda images: (self.layer(images.flatten(1)), 0)", "answered 1 images with tuple"),
+        (
+            "self.forward = lambda images: NoWay.apply(self.layer(images.flatten(1)))",
+            "gradient .*no way",
+        ),
+    ],
+    ids=["half", "double", "batch", "tuple", "backward"],
+)
+def test_a_model_that_cannot_be_attacked_is_told_before_any_attack(
+    changed: str, message: str, digits: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "odd.py").write_text(ODD.replace("CHANGE", changed))
+    asked = spec(tmp_path, digits, model=f"{tmp_path / 'odd.py'}:Odd")
+    with pytest.raises(ModelError, match=message) as caught:
+        evaluate_external(asked, tmp_path / "out", on_progress=lambda *_: pytest.fail("attacked"))
+    assert "\n" not in str(caught.value)
+
+
+def test_more_logits_than_classes_are_told(
+    zoo: Path, digits: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    zoo.write_text(ZOO.replace("nn.Linear(16, 5)", "nn.Linear(16, 7)"))
+    evaluate_external(spec(zoo, digits), tmp_path / "run")
+    assert "zoo: the model answers with 7 logits, the images have 5 classes" in caplog.text

@@ -66,20 +66,59 @@ class CountedModel(nn.Module):
         except Exception as problem:  # whatever the forward of a foreign module may raise
             reason = str(problem).strip().split("\n")[0]
             raise ModelError(
-                f"the model failed on images {tuple(images.shape)} ({type(problem).__name__}: {reason}); "
-                "check its forward, and the size of the images"
+                f"the model failed on images {_form(images)} ({type(problem).__name__}: {reason}); "
+                f"{self._advice(images)}"
             ) from problem
         is_tensor = isinstance(logits, Tensor) and logits.dim() == 2
         if not is_tensor or logits.shape[1] < 2 or len(logits) != len(images):
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            form = _form(logits) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
-                f"the model answered {len(images)} images with {shape}; expected logits "
+                f"the model answered {len(images)} images with {form}; expected logits "
                 f"({len(images)}, classes) with at least 2 classes"
             )
         return cast(Tensor, logits)
 
+    def _advice(self, images: Tensor) -> str:
+        weights = next((one for one in self.model.parameters() if one.is_floating_point()), images)
+        if weights.dtype != images.dtype:
+            return f"its weights are {_name(weights.dtype)}: give it as model.float(), or cast in its forward"
+        return (
+            "check its forward, and the size of the images; they come with 3 channels, grey ones too, in "
+            "batches of any size"
+        )
+
+    def check_gradient(self, images: Tensor) -> Tensor:
+        """Logits (B,C) of ``images``, once a gradient has come back to them.
+
+        Raises:
+            ModelError: as ``answer``; the gradient fails.
+        """
+        with torch.enable_grad():
+            asked = images.detach().clone().requires_grad_()
+            logits = self.answer(asked)[0]
+            try:
+                torch.autograd.grad(logits.sum(), asked)
+            except (TemperError, torch.OutOfMemoryError):
+                raise
+            except Exception as problem:  # whatever a foreign backward may raise
+                reason = str(problem).strip().split("\n")[0]
+                raise ModelError(
+                    f"the model's gradient failed on images {_form(images)} "
+                    f"({type(problem).__name__}: {reason}); attacks need one: check what its forward "
+                    "changes in place, and its own autograd functions"
+                ) from problem
+        return logits.detach()
+
     def _count_backward(self, gradient: Tensor) -> None:
         self.num_backward += len(gradient)
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {_name(tensor.dtype)}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 class HeldModel:

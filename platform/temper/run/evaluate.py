@@ -1,10 +1,10 @@
 """Evaluating: from a target to record.json and its evidence, written exactly once."""
 
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from temper.data import warn_of_absent
@@ -24,6 +24,7 @@ from temper.run.siblings import siblings_of
 from temper.run.target import EvaluationTarget
 from temper.storage import UNREAD, mirrored
 
+logger = logging.getLogger(__name__)
 EVALUATION = "evaluation"
 """Folder of finished chunks, beside the record that they become."""
 
@@ -103,17 +104,20 @@ def _measure(
 
 
 def _check_classes(target: EvaluationTarget, image: Tensor) -> None:
-    """Check that the model has as many classes as the images, before hours of attacks.
+    """Check that the model has as many classes as the images, and a gradient, before hours of attacks.
 
     Raises:
         ModelError: it does not, or does not answer with logits.
     """
     few = image.to(target.device).float() / 255
-    with torch.no_grad(), held_still(target.model, few) as held:
-        found = held.model.answer(few)[0].shape[1]
+    with held_still(target.model, few) as held:
+        found = held.model.check_gradient(few).shape[1]
     classes = target.claim.data.classes
+    told = (
+        f"{target.claim.name}: the model answers with {found} logits, the images have {len(classes)} "
+        f"classes ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
+    )
     if found < len(classes):
-        raise ModelError(
-            f"{target.claim.name}: the model answers with {found} logits, the images have {len(classes)} "
-            f"classes ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}); it needs one for each"
-        )
+        raise ModelError(f"{told}; it needs one for each")
+    if found > len(classes):
+        logger.warning("%s; images that get one of the others count as wrong", told)

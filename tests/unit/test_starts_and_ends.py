@@ -12,13 +12,18 @@ from safetensors.torch import load_file
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.launch import launch, plan_run
 from temper.data import write_shards
-from temper.errors import CheckpointError, ModelError, RecipeError
+from temper.deployment import calibrate
+from temper.deployment.classifier import Classifier
+from temper.errors import CheckpointError, ModelError, RecipeError, ShardError
 from temper.models import build_model
 from temper.recipe import build_recipe
 from temper.run.merge import merge_run
 from temper.run.open_data import open_data
+from temper.run.verify import check_images
+from temper.run.verify.load import reopen
 from temper.training import Worker, read_state
 from temper.training.compute import Compute, apply_compute, choose_compute
+from temper.verification import read_evidence
 
 LWF = {"kind": "lwf"}
 
@@ -171,3 +176,29 @@ def test_a_compiled_backbone_trains_as_any_other(tiny_recipe: Any, tmp_path: Pat
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         losses.append([row["train/loss"] for row in rows])
     assert losses[1] == pytest.approx(losses[0], rel=0.05)  # rounding grows from step to step
+
+
+def test_a_run_with_relative_paths_is_used_from_another_folder(
+    tiny_recipe: Any, digits: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, other = tmp_path / "work", tmp_path / "elsewhere"
+    other.mkdir()
+    for task in ("source", "target"):
+        shutil.copytree(digits[task], work / "shards" / task)
+    monkeypatch.chdir(work)
+    launch(tiny_recipe(data__target="shards/target", data__source="shards/source"), Path("runs/t"))
+    monkeypatch.chdir(other)
+    shutil.copytree(digits["source"], other / "shards" / "target")  # other images under the same name
+    record = evaluate_run(Path("../work/runs/t"), out=Path("out"))
+    assert record.recipe["data"]["target"] == "shards/target"
+    target, same_model = reopen(read_evidence(Path("out/record.json")), None)
+    assert same_model.passed
+    assert check_images(read_evidence(Path("out/record.json")), target).passed
+    assert calibrate("../work/runs/t").checkpoint
+    assert Classifier.open("../work/runs/t", use_gpu=False).long_side == 8
+    shutil.move(work / "shards", tmp_path / "away")
+    shutil.rmtree(other / "shards")
+    with pytest.raises(
+        ShardError, match=r"shards/target: no shards here, nor from any folder around the run"
+    ):
+        evaluate_run(Path("../work/runs/t"), out=Path("again"))

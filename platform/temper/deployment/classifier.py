@@ -24,7 +24,7 @@ from temper.records import (
 )
 from temper.run.start import build_start
 from temper.spec import validate
-from temper.storage import beside, exists, fetched, named
+from temper.storage import beside, exists, fetched, from_run, named
 from temper.training import TrainState, check_best, read_state, recipe_of
 
 EXPORT = "export.json"
@@ -86,7 +86,7 @@ class Classifier:
             classes=run.state.classes["target"],
             image_size=recipe.data.image_size,
             fit=recipe.data.fit,
-            long_side=_long_side(recipe),
+            long_side=_long_side(recipe, run.folder.path),
             calibration=_fitting(calibration, run.weights),
             device=device,
             run=run,
@@ -204,10 +204,10 @@ def _fitting(calibration: Calibration | None, weights: Path) -> Calibration | No
     return calibration
 
 
-def _long_side(recipe: Recipe) -> int | None:
+def _long_side(recipe: Recipe, folder: Path) -> int | None:
     """The largest side that a training image had, where its shards are still there."""
     try:
-        manifest = Manifest.model_validate_json(read_manifest(recipe.data.target))
+        manifest = Manifest.model_validate_json(read_manifest(from_run(recipe.data.target, folder)))
     except (OSError, ValueError, TemperError):
         return None
     return manifest.long_side[1]

@@ -1,13 +1,15 @@
 """A recipe's images, opened: its shards, checked against what the recipe asks of them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from temper.data import MIN_SHARE, ShardSet
-from temper.errors import RecipeError
+from temper.errors import RecipeError, ShardError
 from temper.models import start_classes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
-from temper.storage import portable
+from temper.storage import exists, from_run, is_remote, named, portable
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,29 @@ class OpenData:
         return {task: shards.fingerprint for task, shards in self.shards.items()}
 
 
-def open_data(recipe: Recipe) -> OpenData:
-    """Open the shards that ``recipe`` names.
+def open_data_of_run(recipe: Recipe, folder: Path, fingerprints: Mapping[str, str]) -> OpenData:
+    """Open the shards that the run in ``folder`` was trained on: beside the run, or beside the caller.
+
+    Raises:
+        ShardError: in neither place, or damaged.
+        RecipeError: as ``open_data``.
+    """
+    places = [path for path in (recipe.data.target, recipe.data.source) if path is not None]
+    beside_run = [from_run(path, folder) for path in places]
+    missing = [path for path in beside_run if not (path.is_absolute() or is_remote(path) or path.exists())]
+    if missing:
+        raise ShardError(
+            f"{missing[0]}: no shards here, nor from any folder around the run {named(folder)}; put them "
+            "back, or work in the folder that the run was trained from"
+        )
+    found = open_data(recipe, beside_run)
+    if found.fingerprints != fingerprints and beside_run != places and all(map(exists, places)):
+        return open_data(recipe)
+    return found
+
+
+def open_data(recipe: Recipe, places: Sequence[Path] = ()) -> OpenData:
+    """Open the shards that ``recipe`` names, or that now lie in ``places``: the target's and the source's.
 
     Raises:
         ShardError: missing or damaged shards.
@@ -38,7 +61,8 @@ def open_data(recipe: Recipe) -> OpenData:
             a class, a class too small for the fold, or a start without the head that the source term distils.
     """
     check_batch_sizes(recipe)
-    paths = {"target": recipe.data.target} | ({"source": recipe.data.source} if recipe.data.source else {})
+    own = [path for path in (recipe.data.target, recipe.data.source) if path is not None]
+    paths = dict(zip(("target", "source"), places or own, strict=False))
     # Absolute, because workers may have another working directory.
     shards = {task: ShardSet.open(portable(path)) for task, path in paths.items()}
     if recipe.data.fold is not None:

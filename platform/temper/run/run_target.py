@@ -10,7 +10,7 @@ from temper import host
 from temper.advice import Facts
 from temper.data import Images, Split, stratified_subset
 from temper.errors import CheckpointError, RecipeError
-from temper.evaluation import Evaluation
+from temper.evaluation import Evaluation, EvaluationSpec
 from temper.evaluation.evaluate import Relatives
 from temper.evaluation.rejection import Unlike
 from temper.models import TaskModel, count_params
@@ -26,11 +26,11 @@ from temper.records import (
 )
 from temper.run.facts import course_of, plain_sibling
 from temper.run.material import Material
-from temper.run.open_data import open_data
+from temper.run.open_data import open_data_of_run
 from temper.run.start import Start, build_start, images_of
 from temper.run.target import Claim, EvaluationTarget, Origin, data_record
 from temper.spec import Threat, content_hash
-from temper.storage import fetched, portable
+from temper.storage import fetched, from_run, portable
 from temper.tracking import build_evaluation_tracker
 from temper.training import TrainState, load_best, read_state, recipe_of
 
@@ -66,7 +66,7 @@ class RunTarget(EvaluationTarget):
     ) -> Self:
         """What was read of a run, with its images and its weights."""
         host.use_cpu(recipe.workers.cpus_per_worker)
-        data = open_data(recipe)
+        data = open_data_of_run(recipe, run.path, state.fingerprints)
         if data.fingerprints != state.fingerprints:
             raise CheckpointError(f"{run.path}: the shards have changed since this run was trained")
         device = host.choose_device(recipe.workers.use_gpu)
@@ -87,7 +87,7 @@ class RunTarget(EvaluationTarget):
             test=test,
             device=device,
             claim=claim,
-            settings=recipe.evaluation,
+            settings=_beside(run, recipe.evaluation),
             shards=data.shards,
             fit=recipe.data.fit,
             num_threads=recipe.workers.cpus_per_worker,
@@ -198,6 +198,19 @@ class OpenRun:
 
     def __call__(self) -> RunTarget:
         return RunTarget.open(self.path, self.overrides)
+
+
+def _beside(run: RunFolder, asked: EvaluationSpec) -> EvaluationSpec:
+    """``asked`` with its places where they are: those that the caller does not see, beside the run."""
+
+    def found(place: Path) -> Path:
+        return place if place.exists() else from_run(place, run.path)
+
+    rejection = asked.rejection
+    if rejection is not None and rejection.ood is not None:
+        rejection = rejection.model_copy(update={"ood": found(rejection.ood)})
+    siblings = tuple(found(place) for place in asked.siblings)
+    return asked.model_copy(update={"siblings": siblings, "rejection": rejection})
 
 
 def _recipe_for(run: RunFolder, state: TrainState, overrides: Mapping[str, Any]) -> Recipe:

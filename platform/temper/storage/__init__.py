@@ -18,7 +18,7 @@ from temper.addresses import (
 from temper.storage.fetch import RUNS_WITHIN, SMALL, UNREAD, beside, exists, fetched
 from temper.storage.mirror import mirrored, publish
 from temper.storage.objects import download, list_objects, read_bytes, upload, write_bytes
-from temper.storage.place import Place
+from temper.storage.place import Place, from_run
 
 __all__ = [
     "RUNS_WITHIN",
@@ -32,6 +32,7 @@ __all__ = [
     "download",
     "exists",
     "fetched",
+    "from_run",
     "in_words",
     "is_remote",
     "list_objects",

@@ -9,7 +9,7 @@ from temper.run.external_model import ExternalModelSpec, ExternalTarget
 from temper.run.run_target import RunTarget
 from temper.run.target import EvaluationTarget
 from temper.spec import read_yaml, validate
-from temper.storage import beside
+from temper.storage import beside, exists, from_run
 from temper.training import read_state
 from temper.verification import Check, Evidence, check_of, differences, is_run
 
@@ -60,6 +60,8 @@ def _reopen_external(evidence: Evidence, model: str) -> tuple[ExternalTarget, Ch
     if ":" in model:
         document["backbone"] = None
     spec = validate(ExternalModelSpec, document, str(evidence.path))
+    if not exists(spec.shards):
+        spec = spec.model_copy(update={"shards": from_run(spec.shards, evidence.folder)})
     target = ExternalTarget.open(spec)
     found = target.origin(record.balanced_acc)
     problems = [

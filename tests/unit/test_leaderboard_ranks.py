@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from temper.cli.results import board_table
+from temper.cli.show import finish
 from temper.errors import RecordError
 from temper.leaderboard import Board, build_leaderboard
 from temper.records import read_columns, read_outcomes
@@ -146,3 +148,25 @@ def test_columns_read_quickly_are_those_of_the_table(vary: Any, tmp_path: Path) 
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(RecordError, match="not readable as outcomes"):
         read_columns(path, ["row"])
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_numbers_on_the_console_survive_long_names(
+    vary: Any, tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    long = "chestxray14-resnet18-pgd-eps4-255-steps10-lr0.001-gradual-seed"
+    vary(tmp_path, f"{long}0", np.arange(50) < 40)
+    vary(tmp_path, f"{long}1", np.arange(50) < 5)
+    vary(tmp_path, "of-other-images", np.arange(30) < 15)
+    summary = build_leaderboard([tmp_path], tmp_path / "out")
+    finish({}, board_table(summary), as_json=False)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    assert out.count("rank") == 2, "a table for each board"
+    assert "50 images" in out
+    assert "30 images" in out
+    for numbers in ("80.0 (67.0–88.8)", "10.0 (4.3–21.4)", "50.0 (33.2–66.8)"):
+        assert numbers in out
+    assert "".join(line.split("│")[1].strip() for line in out.splitlines() if "│" in line).count(long) == 2
+    assert ("schedule" in out) == (width == 200)

@@ -9,9 +9,16 @@ from temper import formats
 from temper.cli.show import finish, percent, progress_bar, say, table_of
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
     from temper.leaderboard import LeaderboardSummary
+    from temper.leaderboard.boards import Board
     from temper.records import EvaluationRecord, Proportion
     from temper.training import TrainState
+
+NAME_WIDTH = 24
+"""Of the names on a board, beyond which they are folded before a column is left out."""
 
 
 def evaluate_somewhere(
@@ -116,22 +123,45 @@ def _metric_rows(record: "EvaluationRecord") -> list[list[str]]:
     return [*rows, ["calibration error, clean / robust", f"{percent(clean.ece)} / {percent(robust.ece)}"]]
 
 
-def board_table(board: "LeaderboardSummary") -> Any:
-    """The entries, best first, in 80 columns; accuracies in percent."""
-    columns = ["model", "clean %", "robust %", "source %", "alpha", "schedule", "eps"]
-    rows = [
-        [
-            _board_name(entry.name, entry.baseline),
-            *(formats.percent(value) for value in (entry.clean_acc, entry.robust_acc, entry.source_acc)),
-            "–" if entry.alpha is None else f"{entry.alpha:.3g}",
-            entry.schedule,
-            entry.adversary.split()[-1],
-        ]
-        for part in board.boards
-        for entry in part.entries
-    ]
-    title = "; ".join(f"{part.data_name}, {part.threat.label}, suite {part.suite}" for part in board.boards)
-    return table_of(title, columns, rows)
+def board_table(board: "LeaderboardSummary") -> "RenderableType":
+    """A table for each board, best first, as wide as the terminal; accuracies in percent."""
+    from rich.console import Console, Group
+
+    return Group(*(_one_board(part, Console().width) for part in board.boards))
+
+
+def _one_board(board: "Board", width: int) -> "Table":
+    """Rank and robust accuracy always; of the rest what there is, as far as there is room for it."""
+    entries = board.entries
+    columns = {
+        "model": [_board_name(one.name, one.baseline) for one in entries],
+        "rank": [f"{one.rank}{'=' if one.is_tied else ''}" for one in entries],
+        "robust %": [_in_percent(one.robust_acc, one.robust_low, one.robust_high) for one in entries],
+        "clean %": [formats.percent(one.clean_acc) for one in entries],
+    }
+    further = {
+        "source %": [formats.percent(one.source_acc) for one in entries],
+        "alpha": ["–" if one.alpha is None else f"{one.alpha:.3g}" for one in entries],
+        "schedule": [one.schedule for one in entries],
+        "eps": [one.adversary.split()[-1] for one in entries],
+    }
+    left = width - sum(map(_width_of, columns, columns.values())) - 1
+    left += max(0, _width_of("model", columns["model"]) - NAME_WIDTH)
+    for name, cells in further.items():
+        needed = _width_of(name, cells)
+        if needed <= left and set(cells) != {"–"}:
+            columns[name], left = cells, left - needed
+    title = f"{board.data_name}, {board.threat.label}, suite {board.suite}, {board.num_images} images"
+    return table_of(title, list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _width_of(column: str, cells: list[str]) -> int:
+    """With the line and the spaces beside it."""
+    return max(map(len, (column, *cells))) + 3
+
+
+def _in_percent(value: float, low: float, high: float) -> str:
+    return f"{formats.percent(value)} ({formats.percent(low)}–{formats.percent(high)})"
 
 
 def _board_name(name: str, baseline: str | None) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,6 +14,8 @@ from temper.addresses import in_words
 from temper.credentials import secrets_of, shown
 
 console = Console(stderr=True)
+SHORT = 24
+"""Characters of a cell that is never folded."""
 
 
 def say(line: str) -> None:
@@ -26,7 +28,7 @@ def complain(message: str) -> None:
     console.print(f"[bold red]error:[/] {escape(shown(message))}", soft_wrap=True, highlight=False)
 
 
-def finish(summary: Mapping[str, Any], table: Table, *, as_json: bool) -> None:
+def finish(summary: Mapping[str, Any], table: RenderableType, *, as_json: bool) -> None:
     """The final summary on stdout: one JSON object, or a table."""
     if as_json:
         print(in_words(json.dumps(dict(summary), indent=2)))  # noqa: T201  # stdout is what --json is for
@@ -35,7 +37,10 @@ def finish(summary: Mapping[str, Any], table: Table, *, as_json: bool) -> None:
 
 
 def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A short table; the first column is text, the rest are right-aligned."""
+    """A short table; the first column is text, the rest are right-aligned.
+
+    Where it is wider than the terminal, text is folded, so that numbers and short words stay.
+    """
     secrets = secrets_of()  # once: the environment is read slowly, and a board has hundreds of cells
     table = Table(
         title=escape(shown(in_words(title), secrets)),
@@ -44,8 +49,12 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]
         header_style="bold",
     )
     for index, column in enumerate(columns):
+        is_short = all(len(str(row[index])) <= SHORT for row in rows)
         table.add_column(
-            column, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index == 0
+            column,
+            justify="left" if index == 0 else "right",
+            overflow="fold",
+            no_wrap=index > 0 and is_short,
         )
     for row in rows:
         table.add_row(*(escape(shown(in_words(str(cell)), secrets)) for cell in row))

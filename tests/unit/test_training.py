@@ -62,7 +62,7 @@ def test_missing_shards_and_diverging_losses(tiny_recipe: Any, tmp_path: Path) -
     recipe, origin = tiny_recipe(), Origin(str(tmp_path / "nan.pth"))
     data = open_data(recipe)
     feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
-    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 0, within \d+ steps; lower"):
+    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 1, within \d+ steps; lower"):
         train(recipe, RunFolder(tmp_path / "c"), feed, worker=Worker(), tracker=NullTracker(), origin=origin)
 
 

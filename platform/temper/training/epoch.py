@@ -104,6 +104,6 @@ def run_epoch(
 def _check_finite(total: Tensor, epoch: int, num_steps: int) -> None:
     if not torch.isfinite(total):
         raise TrainingError(
-            f"the loss became {float(total)} in epoch {epoch}, within {num_steps} steps; "
+            f"the loss became {float(total)} in epoch {epoch + 1}, within {num_steps} steps; "
             "lower optim.lr, set optim.max_grad_norm, or start from weights that fit"
         )

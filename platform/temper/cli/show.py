@@ -49,7 +49,7 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]
         header_style="bold",
     )
     for index, column in enumerate(columns):
-        is_short = all(len(str(row[index])) <= SHORT for row in rows)
+        is_short = all(len(str(cell)) <= SHORT for row in rows for cell in row[index : index + 1])
         table.add_column(
             column,
             justify="left" if index == 0 else "right",

@@ -191,6 +191,8 @@ def photos(folder: Path, classes: dict[str, int]) -> Path:
 def test_a_corrupt_photo_is_listed_or_stops_the_job(command: Any, tmp_path: Path) -> None:
     source = photos(tmp_path / "photos", {"a": 20, "b": 20})
     (source / "a/3.jpg").write_bytes((source / "a/3.jpg").read_bytes()[:200])
+    Image.new("L", (8, 8)).save(source / "stray.png")
+    (source / "a/notes.txt").write_text("x")
     code, _, err = command("shards", source, tmp_path / "strict")
     assert code == 1
     assert "more than 1.0% of 40 images" in one_error(err)
@@ -199,6 +201,13 @@ def test_a_corrupt_photo_is_listed_or_stops_the_job(command: Any, tmp_path: Path
     code, _, err = command("shards", source, tmp_path / "shards", "--max-bad", "0.1")
     assert code == 0
     assert "skipped a/3.jpg: " in err
+    assert "refused stray.png: lies in no class folder" in err
+    assert err.endswith(
+        "files seen: 42 = 39 images + 1 skipped + 2 refused (1 of them notes or files of the system)\n"
+    )
+    manifest = json.loads((tmp_path / "shards/manifest.json").read_text())
+    assert [image["path"] for image in manifest["refused"]] == ["stray.png"]
+    assert manifest["num_notes"] == 1
 
 
 def test_an_empty_class_is_named(command: Any, tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from temper.data import Manifest
 
 
+NUM_NAMED = 20
+"""Files of one kind that are named on the console."""
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"temper {temper.__version__}")
@@ -71,12 +75,16 @@ def shards(
 def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> None:
     for image in manifest.skipped:
         say(f"skipped {image.path}: {image.reason}")
+    for image in manifest.refused[:NUM_NAMED]:
+        say(f"refused {image.path}: {image.reason}")
+    if len(manifest.refused) > NUM_NAMED:
+        say(f"refused {len(manifest.refused) - NUM_NAMED} more; manifest.json names all")
     splits = list(manifest.counts)
     rows = [[name, *(manifest.counts[split][name] for split in splits)] for name in manifest.classes]
     table = table_of(f"{manifest.name}, {manifest.fingerprint}", ["class", *splits], rows)
     summary = {"shards": str(destination), **manifest.model_dump(mode="json", exclude={"splits"})}
     finish(summary, table, as_json=as_json)
-    say(f"shards: {destination}")
+    say(f"shards: {destination}\n{manifest.files}")
 
 
 @app.command(epilog="Example: temper demo --out demo")

@@ -1,8 +1,11 @@
 """Class folders: ``SRC/train/<class>/*`` (with ``val`` and ``test`` beside it), or ``SRC/<class>/*``."""
 
+import os
 import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from temper.credentials import BIDI
 from temper.data.manifest import Split
@@ -14,9 +17,15 @@ SPLIT_FOLDERS: dict[str, Split] = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "development": "val",
     "test": "test",
     "testing": "test",
+    "holdout": "test",
+    "hold-out": "test",
+    "hold_out": "test",
 }
+KNOWN = "train (training), val (valid, validation, dev, development) and test (testing, holdout)"
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 """Names that operating systems leave behind, in lower case."""
 NOTE_SUFFIXES = {".txt", ".md", ".csv", ".json", ".xml"}
@@ -33,12 +42,25 @@ class ImageFile:
     split: Split
 
 
-def scan_folders(source: Path) -> tuple[list[str], list[ImageFile]]:
-    """Class names, sorted, and the files of every class and split, sorted by path.
+class Scan(NamedTuple):
+    """What lies in a source folder."""
+
+    classes: list[str]
+    """Sorted."""
+    files: list[ImageFile]
+    """Of every class and split, sorted by path."""
+    strays: list[str]
+    """Relative paths of files that lie in no class folder."""
+    num_notes: int
+    """Notes beside images and files that operating systems leave behind."""
+
+
+def scan_folders(source: Path) -> Scan:
+    """Every file of ``source``: those of the classes, and those that are left out.
 
     Raises:
-        DataError: no such folder, no class folders, an empty class, two folders for one split, or splits
-            whose classes differ.
+        DataError: no such folder, no class folders, an empty class, two folders for one split, splits whose
+            classes differ, or folders that may be splits or classes.
     """
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")
@@ -62,7 +84,20 @@ def scan_folders(source: Path) -> tuple[list[str], list[ImageFile]]:
                     f"{root / name}: the class '{name}' has no images; add some or remove the folder"
                 )
             files += found
-    return classes, files
+    folders = [root / name for root in roots.values() for name in classes]
+    return Scan(classes, files, *_left_out(source, files, folders))
+
+
+def _left_out(source: Path, files: Sequence[ImageFile], classes: Sequence[Path]) -> tuple[list[str], int]:
+    """Strays, and the number of notes: what of ``source`` is not in ``files``, those of the ``classes``."""
+    known = {file.relative for file in files}
+    left = [path for path in _walk(source) if path.relative_to(source).as_posix() not in known]
+    strays = [
+        path.relative_to(source).as_posix()
+        for path in left
+        if not _is_note(path.relative_to(source)) and not any(map(path.is_relative_to, classes))
+    ]
+    return sorted(strays), len(left) - len(strays)
 
 
 def _check_names(root: Path, classes: list[str]) -> None:
@@ -94,24 +129,94 @@ def _differing(root: Path, theirs: list[str], train: Path, classes: list[str]) -
 
 
 def _split_roots(source: Path) -> dict[Split, Path]:
+    """The folder of each split; without split folders ``source`` itself, which then is all training."""
+    folders = _folders(source)
+    splits = {folder: SPLIT_FOLDERS[folder.name.lower()] for folder in folders if _is_split(folder)}
+    others = [folder for folder in folders if folder not in splits and _has_images(folder)]
+    flat = [
+        folder for folder in splits if _has_images(folder) and not any(map(_has_images, _folders(folder)))
+    ]
+    if not splits or (others and len(flat) == len(splits)):
+        _refuse_splits_within(source, folders)
+        return {"train": source}
+    if others:
+        raise DataError(_beside(source, list(splits), others))
+    if flat:
+        raise DataError(
+            f"{source}: {_quoted(flat)} has images, but no class folders; lay splits out as "
+            f"{flat[0].name}/<class>/*, or rename the folder if '{flat[0].name}' is a class"
+        )
     roots: dict[Split, Path] = {}
-    for folder in sorted(_folders(source)):
-        split = SPLIT_FOLDERS.get(folder.name.lower())
+    for folder, split in splits.items():
         if split in roots:
             raise DataError(
                 f"{source}: '{roots[split].name}' and '{folder.name}' are both the split '{split}'; keep one"
             )
-        if split is not None:
-            roots[split] = folder
-    if not roots:
-        return {"train": source}
+        roots[split] = folder
     if "train" not in roots:
         raise DataError(f"{source}: found {', '.join(p.name for p in roots.values())}, but no 'train' folder")
     return {split: roots[split] for split in ("train", "val", "test") if split in roots}
 
 
+def _beside(source: Path, splits: Sequence[Path], others: Sequence[Path]) -> str:
+    count = sum(1 for folder in others for _ in _images_in(folder))
+    return (
+        f"{source}: {_quoted(others)} with {count} file(s) would be ignored, because {_quoted(splits)} "
+        f"beside it names a split; splits are called {KNOWN}: rename the folder if it is one. If "
+        f"'{splits[0].name}' is a class, rename it, or put every class into {source}/train/. Move away what "
+        "is neither"
+    )
+
+
+def _refuse_splits_within(source: Path, classes: Sequence[Path]) -> None:
+    """Refuse ``<class>/train`` and ``<class>/test``, which would all be training images.
+
+    Raises:
+        DataError: every class has folders that are called like splits, of at least two kinds, and no others.
+    """
+    within = [[folder for folder in _folders(name) if _has_images(folder)] for name in classes]
+    kinds = {SPLIT_FOLDERS.get(folder.name.lower()) for folders in within for folder in folders}
+    if within and all(within) and None not in kinds and len(kinds) > 1:
+        raise DataError(
+            f"{source}: the splits {_quoted(within[0])} lie within the classes and would be ignored; lay the "
+            f"images out as {within[0][0].name}/<class>/*, or rename these folders"
+        )
+
+
+def _quoted(folders: Sequence[Path]) -> str:
+    names = [f"'{folder.name}'" for folder in folders]
+    return ", ".join([*names[:5], *([f"{len(names) - 5} more"] if len(names) > 5 else [])])
+
+
+def _is_split(folder: Path) -> bool:
+    return folder.name.lower() in SPLIT_FOLDERS
+
+
 def _folders(root: Path) -> list[Path]:
-    return [path for path in root.iterdir() if path.is_dir() and not is_junk(path.name)]
+    """Sorted; without those that hold shards, whose files are strays."""
+    found = (path for path in root.iterdir() if path.is_dir() and not is_junk(path.name))
+    return sorted(
+        path for path in found if not (path / "manifest.json").is_file() or not any(path.glob("*.parquet"))
+    )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file, at any depth."""
+    return (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    """Files that are meant to be images, at any depth."""
+    return (path for path in _walk(folder) if not _is_note(path.relative_to(folder)))
+
+
+def _has_images(folder: Path) -> bool:
+    return any(True for _ in _images_in(folder))
+
+
+def _is_note(path: Path) -> bool:
+    """Whether the file, relative to the source, is a note, or was left behind by an operating system."""
+    return path.suffix.lower() in NOTE_SUFFIXES or any(map(is_junk, path.parts))
 
 
 def is_junk(name: str) -> bool:
@@ -126,5 +231,5 @@ def _images(source: Path, folder: Path, label: int, split: Split) -> list[ImageF
     return [
         ImageFile(path, path.relative_to(source).as_posix(), label, split)
         for path in paths
-        if path.suffix.lower() not in NOTE_SUFFIXES and not any(map(is_junk, path.relative_to(folder).parts))
+        if not _is_note(path.relative_to(folder))
     ]

@@ -55,6 +55,22 @@ class Manifest(Spec):
     shards: list[ShardFile]
     splits: dict[Split, list[Annotated[int, Field(ge=0, lt=2**48)]]]
     skipped: list[BadImage]
+    """Files of the classes that cannot be used."""
+    refused: list[BadImage] = Field(default_factory=list)
+    """Files that lie in no class folder; empty in older manifests."""
+    num_notes: int = Field(default=0, ge=0)
+    """Notes beside the images, and files that operating systems leave behind."""
+
+    @property
+    def files(self) -> str:
+        """What became of the files of the source folder, in a line."""
+        num_images = sum(shard.num_rows for shard in self.shards)
+        num_refused = len(self.refused) + self.num_notes
+        notes = f" ({self.num_notes} of them notes or files of the system)" if self.num_notes else ""
+        return (
+            f"files seen: {num_images + len(self.skipped) + num_refused} = {num_images} images + "
+            f"{len(self.skipped)} skipped + {num_refused} refused{notes}"
+        )
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:

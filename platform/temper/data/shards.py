@@ -54,15 +54,18 @@ def write_shards(
     """
     _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
     with published(destination) as folder:
-        classes, files = scan_folders(source)
+        scan = scan_folders(source)
         with whole_folder(folder) as writing:
-            writer = _Writer(writing, classes, images_per_shard)
+            writer = _Writer(writing, scan.classes, images_per_shard)
             reader = _Reader(source.resolve(), size)
             # Not per image: filters are global, and threads that set and restore them leave them changed.
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="PIL")
-                bad = _write_images(reader, files, writer, seed, max_bad_frac, on_progress)
+                bad = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
             manifest = writer.manifest(name or source.resolve().name, seed, val_frac, test_frac, bad)
+            manifest = manifest.model_copy(
+                update={"refused": [_stray(path) for path in scan.strays], "num_notes": scan.num_notes}
+            )
             write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
     return manifest
 
@@ -113,6 +116,10 @@ def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:
         f"more than {max_bad_frac:.1%} of {total} images cannot be used (--max-bad raises the limit); "
         f"the first of them:\n{listed}"
     )
+
+
+def _stray(path: str) -> BadImage:
+    return BadImage(path=printable(path), reason="lies in no class folder")
 
 
 def printable(path: str) -> str:

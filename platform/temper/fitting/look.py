@@ -76,7 +76,7 @@ def check_classes(images: Path) -> None:
     Raises:
         DataError: no class folders, or a class with too few images.
     """
-    classes, files = scan_folders(images)
+    classes, files, *_ = scan_folders(images)
     splits = {file.split for file in files}
     counts = Counter(file.label for file in files if file.split == "train")
     needed = 1 + FEWEST - len(splits)

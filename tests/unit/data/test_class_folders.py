@@ -17,13 +17,13 @@ def add(folder: Path, *names: str) -> None:
 
 
 def found(source: Path) -> list[str]:
-    return [file.relative for file in scan_folders(source)[1]]
+    return [file.relative for file in scan_folders(source).files]
 
 
 def test_one_folder_without_splits_is_all_training(tmp_path: Path) -> None:
     add(tmp_path / "dog", "1.png")
     add(tmp_path / "cat", "1.png", "2.png")
-    classes, files = scan_folders(tmp_path)
+    classes, files, *_ = scan_folders(tmp_path)
     assert classes == ["cat", "dog"]
     assert [(file.relative, file.label, file.split) for file in files] == [
         ("cat/1.png", 0, "train"),
@@ -32,12 +32,65 @@ def test_one_folder_without_splits_is_all_training(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val", "dev", "Development"])
 def test_split_folders_have_the_names_that_people_use(tmp_path: Path, val: str) -> None:
     for split in ("train", val, "test"):
         add(tmp_path / split / "a", "1.png")
         add(tmp_path / split / "b", "1.png")
-    assert [file.split for file in scan_folders(tmp_path)[1]] == [*["train"] * 2, *["val"] * 2, *["test"] * 2]
+    assert [file.split for file in scan_folders(tmp_path).files] == [
+        *["train"] * 2,
+        *["val"] * 2,
+        *["test"] * 2,
+    ]
+
+
+@pytest.mark.parametrize("test", ["test", "testing", "holdout", "hold-out", "Hold_Out"])
+def test_test_folders_have_the_names_that_people_use(tmp_path: Path, test: str) -> None:
+    for split in ("train", test):
+        add(tmp_path / split / "a", "1.png")
+        add(tmp_path / split / "b", "1.png")
+    assert [file.split for file in scan_folders(tmp_path).files] == [*["train"] * 2, *["test"] * 2]
+
+
+@pytest.mark.parametrize(
+    "names", ["bus car train", "control test", "invalid valid", "dev prod", "Train test zoo"]
+)
+def test_classes_may_have_the_names_of_splits(tmp_path: Path, names: str) -> None:
+    for name in names.split():
+        add(tmp_path / name, "1.png")
+    classes, files, *_ = scan_folders(tmp_path)
+    assert classes == names.split()
+    assert [(file.label, file.split) for file in files] == [(label, "train") for label in range(len(classes))]
+
+
+def test_a_class_with_the_name_of_a_split_within_a_split(tmp_path: Path) -> None:
+    for path in ("train/car", "train/train", "test/car", "test/train"):
+        add(tmp_path / path, "1.png")
+    assert scan_folders(tmp_path).classes == ["car", "train"]
+
+
+def test_files_outside_of_the_classes_are_named_and_notes_counted(tmp_path: Path) -> None:
+    for path in ("train/a", "train/b", "test/a", "test/b", "shards"):
+        add(tmp_path / path, "1.png")
+    add(tmp_path, "stray.jpg")
+    add(tmp_path / "train", "stray.png")
+    (tmp_path / "shards" / "manifest.json").write_text("{}")
+    (tmp_path / "shards" / "train-00000-of-00001.parquet").write_bytes(b"")
+    (tmp_path / "docs").mkdir()
+    for note in ("docs/about.md", "train/a/notes.txt", ".DS_Store", "test/b/Thumbs.db"):
+        (tmp_path / note).write_text("x")
+    scan = scan_folders(tmp_path)
+    assert len(scan.files) == 4
+    assert scan.strays == [
+        "shards/1.png",
+        "shards/train-00000-of-00001.parquet",
+        "stray.jpg",
+        "train/stray.png",
+    ]
+    assert scan.num_notes == 5
+    assert len(scan.files) + len(scan.strays) + scan.num_notes == sum(
+        p.is_file() for p in tmp_path.rglob("*")
+    )
 
 
 def test_images_in_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:
@@ -99,9 +152,45 @@ def two_validations(source: Path) -> None:
         add(source / path, "1.png")
 
 
+def class_train_with_folders(source: Path) -> None:
+    for path in ("bus/city", "car/suv", "train/diesel", "train/steam"):
+        add(source / path, "1.png", "2.png")
+
+
+def unknown_split(source: Path) -> None:
+    for path in ("train/a", "train/b", "crossval/a", "crossval/b", "test/a", "test/b"):
+        add(source / path, "1.png")
+
+
+def class_beside_splits(source: Path) -> None:
+    for path in ("train/a", "train/b", "test/a", "test/b", "c"):
+        add(source / path, "1.png")
+
+
+def images_without_classes(source: Path) -> None:
+    for path in ("train/a", "train/b", "test"):
+        add(source / path, "1.png")
+
+
+def splits_within_classes(source: Path) -> None:
+    for path in ("a/train", "a/test", "b/train", "b/test"):
+        add(source / path, "1.png")
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (
+            class_train_with_folders,
+            r"'bus', 'car' with 4 file\(s\) would be ignored, because 'train' .*rename",
+        ),
+        (unknown_split, r"'crossval' with 2 file.*splits are called train .*dev.*holdout"),
+        (class_beside_splits, r"'c' with 1 file.* would be ignored, because 'test', 'train' beside"),
+        (images_without_classes, r"'test' has images, but no class folders; lay splits out as test/<class>"),
+        (
+            splits_within_classes,
+            r"'test', 'train' lie within the classes and would be ignored; lay .*<class>",
+        ),
         (nothing, r"expected a folder for each of at least two classes, found none; .*train/<class>"),
         (one_class, r"at least two classes, found a"),
         (empty_class, r"the class 'b' has no images; add some or remove the folder"),

@@ -79,12 +79,30 @@ def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> No
         say(f"refused {image.path}: {image.reason}")
     if len(manifest.refused) > NUM_NAMED:
         say(f"refused {len(manifest.refused) - NUM_NAMED} more; manifest.json names all")
+    _show_copies(manifest)
     splits = list(manifest.counts)
     rows = [[name, *(manifest.counts[split][name] for split in splits)] for name in manifest.classes]
     table = table_of(f"{manifest.name}, {manifest.fingerprint}", ["class", *splits], rows)
     summary = {"shards": str(destination), **manifest.model_dump(mode="json", exclude={"splits"})}
     finish(summary, table, as_json=as_json)
     say(f"shards: {destination}\n{manifest.files}")
+
+
+def _show_copies(manifest: "Manifest") -> None:
+    """Name pictures that lie in several classes or splits."""
+    leaks = manifest.across_splits
+    twice = [one for one in manifest.copies or () if len(one.classes) > 1]
+    for where, found in (("splits", leaks), ("classes", twice)):
+        for one in found[:NUM_NAMED]:
+            say(f"the same picture in several {where}: {one}")
+        if len(found) > NUM_NAMED:
+            say(f"{len(found) - NUM_NAMED} more pictures in several {where}; manifest.json names all")
+    if manifest.copies:
+        num_rows, num_pictures = sum(len(one.rows) for one in manifest.copies), len(manifest.copies)
+        inside = f"{len(leaks)} in several splits, {len(twice)} in several classes"
+        say(f"copies: {num_rows} images show {num_pictures} pictures; {inside}")
+    if leaks:
+        say("evaluations of these shards are blocked (gate 'leakage'): remove the copies, or --allow-leakage")
 
 
 @app.command(epilog="Example: temper demo --out demo")

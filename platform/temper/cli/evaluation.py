@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from temper.addresses import is_remote, named
-from temper.cli.options import Json, Set, Verbose, app
+from temper.cli.options import AllowLeakage, Json, Set, Verbose, app, with_leakage
 from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
 from temper.errors import UsageError
 
@@ -30,13 +30,14 @@ def evaluate(
         typer.Option(help="Norm of the threat model: linf, l2, l1, l0, semantic or patch. [default: linf]"),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Network of a weights file.")] = None,
+    allow_leakage: AllowLeakage = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Attack a trained model and write its record, once. Run it again to resume an interrupted evaluation."""
     from temper.spec import parse_assignments
 
-    settings = parse_assignments(overrides or [])
+    settings = parse_assignments(overrides or []) | with_leakage(allow_leakage)
     run = _run_of(model)
     if run is not None and backbone is None and data is None:
         _refuse_of_models_elsewhere(run, size, eps, norm)

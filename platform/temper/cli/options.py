@@ -29,8 +29,19 @@ def here(path: Path) -> Path:
     return path
 
 
+def with_leakage(allowed: bool) -> dict[str, bool]:
+    """The override that ``--allow-leakage`` is short for; none without it."""
+    return {"evaluation.allow_leakage": True} if allowed else {}
+
+
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a recipe field; repeatable.")
+]
+AllowLeakage = Annotated[
+    bool,
+    typer.Option(
+        "--allow-leakage", help="Do not block where test images lie in training too; the record says so."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show the output of Ray and other packages.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from temper.cli.options import GoOn, Json, Set, Verbose, app
+from temper.cli.options import AllowLeakage, GoOn, Json, Set, Verbose, app, with_leakage
 from temper.cli.plans import plan_rows, plan_summary, rate_line
 from temper.cli.results import best_of, finish_record, probe_line, show_attacks
 from temper.cli.show import epoch_line, finish, say, table_of
@@ -32,6 +32,7 @@ def train(
         bool, typer.Option("--resume", help="Resume if unfinished; succeed at once if already done.")
     ] = False,
     go_on: GoOn = False,
+    allow_leakage: AllowLeakage = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -39,7 +40,7 @@ def train(
     from temper.recipe import load_recipe
     from temper.spec import parse_assignments
 
-    spec = load_recipe(recipe, parse_assignments(overrides or []))
+    spec = load_recipe(recipe, parse_assignments(overrides or []) | with_leakage(allow_leakage))
     folder = out or Path("runs") / spec.name
 
     from temper.api.runs import train as train_recipe

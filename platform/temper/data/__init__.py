@@ -3,7 +3,7 @@
 from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
 from temper.data.folds import FoldSpec
 from temper.data.loose import find_images, read_image
-from temper.data.manifest import BadImage, Manifest, Split
+from temper.data.manifest import SPLITS, BadImage, Manifest, Split
 from temper.data.plan import MIN_SHARE, Part, Plan, num_filled, parts_of
 from temper.data.settings import AugmentSpec, DataSpec, MixSpec
 from temper.data.shard_set import RowGroup, ShardSet
@@ -13,6 +13,7 @@ from temper.data.windows import Windows
 
 __all__ = [
     "MIN_SHARE",
+    "SPLITS",
     "AugmentSpec",
     "BadImage",
     "DataSpec",

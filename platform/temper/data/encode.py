@@ -1,5 +1,6 @@
 """From any image file to bytes that a shard may hold: plain JPEG or PNG, grey or RGB, upright."""
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ class Encoded:
     content: bytes
     is_grey: bool
     long_side: int
+    pixels: bytes
+    """A digest of its pixels as RGB, whatever the format and mode of the file."""
 
 
 def encode(path: Path, size: int | None) -> Encoded:
@@ -56,13 +59,19 @@ def _encode_loaded(image: Image.Image, content: bytes, size: int | None) -> Enco
     is_small = size is None or max(image.size) <= size
     is_plain = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB")
     if is_plain and is_upright and is_small and "transparency" not in image.info:
-        return Encoded(content, image.mode == "L", max(image.size))
+        return Encoded(content, image.mode == "L", max(image.size), _digest(image))
     image = _to_grey_or_rgb(ImageOps.exif_transpose(image))
     if size is not None and max(image.size) > size:
         image.thumbnail((size, size), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return Encoded(buffer.getvalue(), image.mode == "L", max(image.size))
+    return Encoded(buffer.getvalue(), image.mode == "L", max(image.size), _digest(image))
+
+
+def _digest(image: Image.Image) -> bytes:
+    pixels = image if image.mode == "RGB" else image.convert("RGB")
+    width = image.width.to_bytes(8, "little")
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16, salt=width).digest()
 
 
 def _to_grey_or_rgb(image: Image.Image) -> Image.Image:

@@ -19,7 +19,8 @@ class FoldSpec(Spec):
     """One fold of a cross-validation: fold ``index`` of ``count`` is tested, the rest trains and validates.
 
     Images of all splits are dealt anew into folds of equal size in which every class keeps its share.
-    Which patient or scene an image shows is not known here: only files of the same bytes stay together.
+    Which patient or scene an image shows is not known here: only copies stay together, files of the same
+    bytes or pixels.
     """
 
     index: int = Field(ge=0)

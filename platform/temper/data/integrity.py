@@ -52,6 +52,11 @@ def check_splits(file: str, manifest: Manifest) -> None:
             raise ShardError(f"{file}: 'splits' and 'counts' need the split '{split}'{AGAIN}")
         if list(manifest.counts[split]) != manifest.classes:
             raise ShardError(f"{file}: 'counts.{split}' names other classes than 'classes'{AGAIN}")
+    for copies in manifest.copies or ():
+        if max(copies.rows) >= total or len(copies.paths) != len(copies.rows):
+            raise ShardError(
+                f"{file}: 'copies' needs a path for each row, and rows within 0..{total - 1}{AGAIN}"
+            )
 
 
 def check_unchanged(path: Path, shard: ShardFile) -> None:

@@ -33,6 +33,20 @@ class BadImage(Spec):
     reason: str
 
 
+class Copies(Spec):
+    """Rows that show the same picture: their pixels are equal."""
+
+    rows: list[Annotated[int, Field(ge=0, lt=2**48)]] = Field(min_length=2)
+    paths: list[str]
+    """Of the same rows, relative to the source folder."""
+    classes: list[str] = Field(min_length=1)
+    """Each once."""
+
+    def __str__(self) -> str:
+        more = len(self.paths) - 4
+        return " = ".join([*self.paths[:4], *([f"{more} more"] if more > 0 else [])])
+
+
 class Manifest(Spec):
     """Classes, splits and integrity of a set of images.
 
@@ -60,6 +74,15 @@ class Manifest(Spec):
     """Files that lie in no class folder; empty in older manifests."""
     num_notes: int = Field(default=0, ge=0)
     """Notes beside the images, and files that operating systems leave behind."""
+
+    copies: list[Copies] | None = None
+    """``None`` in older manifests: pixels were not compared."""
+
+    @property
+    def across_splits(self) -> list[Copies]:
+        """Pictures that are in more than one split."""
+        where = {row: split for split, rows in self.splits.items() for row in rows}
+        return [one for one in self.copies or () if len({where.get(row) for row in one.rows} - {None}) > 1]
 
     @property
     def files(self) -> str:

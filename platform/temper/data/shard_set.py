@@ -1,6 +1,7 @@
 """Reading shards: opening them, checking them, and finding rows."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,9 @@ from pydantic import ValidationError
 
 from temper.data.fingerprint import fingerprint_of
 from temper.data.integrity import AGAIN, check_content, check_files, check_splits, check_unchanged, is_small
-from temper.data.manifest import Manifest, ShardFile, Split
+from temper.data.manifest import Copies, Manifest, ShardFile, Split
 from temper.data.remote_shards import copy_of, read_in_place, read_manifest, sizes_of
-from temper.data.splits import stratified_subset
+from temper.data.splits import copies_among, stratified_subset
 from temper.errors import RecipeError, ShardError
 from temper.storage import named
 
@@ -142,9 +143,27 @@ class ShardSet:
 
     @cached_property
     def copies(self) -> np.ndarray:
-        """For every row (N,) a number that rows with the very same encoded image share."""
+        """For every row (N,) a number that rows with the same bytes or, by the manifest, pixels share."""
         known: dict[bytes, int] = {}
-        return np.array([known.setdefault(digest, len(known)) for digest in self.digests], np.int64)
+        digests = list(self.digests)
+        first = {digests[row]: digests[one.rows[0]] for one in self.manifest.copies or () for row in one.rows}
+        same = [first.get(digest, digest) for digest in digests]
+        return np.array([known.setdefault(digest, len(known)) for digest in same], np.int64)
+
+    def shared(self, rows: np.ndarray, splits: Sequence[Split]) -> list[Copies] | None:
+        """Pictures that are among ``rows`` and in one of ``splits``.
+
+        ``None``: not known, because the manifest is an older one and the set is too large to be read for it.
+        """
+        known = self.manifest.copies
+        if known is None and is_small(self.manifest):
+            names = [f"row {row}" for row in range(len(self.labels))]
+            known = copies_among(self.copies, names, self.labels.tolist(), self.classes)
+        if known is None:
+            return None
+        mine = set(rows.tolist())
+        theirs = {row for split in splits for row in self.manifest.splits[split]}
+        return [one for one in known if not mine.isdisjoint(one.rows) and not theirs.isdisjoint(one.rows)]
 
     @cached_property
     def row_groups(self) -> list["RowGroup"]:

@@ -18,7 +18,7 @@ from temper.data.fingerprint import fingerprint_of
 from temper.data.folders import ImageFile, scan_folders
 from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
 from temper.data.remote_shards import published
-from temper.data.splits import draw_splits
+from temper.data.splits import copies_among, draw_splits
 from temper.data.whole import whole_folder
 from temper.errors import DataError, ShardError
 from temper.records import sha256_of, write_atomic
@@ -165,9 +165,13 @@ class _Writer:
     labels: list[int] = field(default_factory=list)
     stored: list[Split] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
+    """Of each row a number that rows with the same pixels share."""
+    paths: list[str] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
     has_colour: bool = False
     shards: list[ShardFile] = field(default_factory=list)
+    _known: dict[bytes, int] = field(default_factory=dict)
     _pending: list[tuple[bytes, str, int]] = field(default_factory=list)
     _parts: list[tuple[Path, int]] = field(default_factory=list)
 
@@ -176,6 +180,8 @@ class _Writer:
         self.labels.append(file.label)
         self.stored.append(file.split)
         self.digests.append(hashlib.sha256(image.content).hexdigest())
+        self.groups.append(self._known.setdefault(image.pixels, len(self._known)))
+        self.paths.append(file.relative)
         self.sides.append(image.long_side)
         self.has_colour |= not image.is_grey
         if len(self._pending) == self.images_per_shard:
@@ -206,9 +212,9 @@ class _Writer:
     ) -> Manifest:
         if not self.labels:
             raise DataError("no readable image at all")
-        labels = np.array(self.labels)
+        labels, groups = np.array(self.labels), np.array(self.groups)
         splits = draw_splits(
-            labels, self.stored, self.classes, val_frac=val_frac, test_frac=test_frac, seed=seed
+            labels, self.stored, self.classes, groups, val_frac=val_frac, test_frac=test_frac, seed=seed
         )
         return Manifest(
             name=name,
@@ -222,6 +228,7 @@ class _Writer:
             shards=self.shards,
             splits=splits,
             skipped=bad,
+            copies=copies_among(groups, self.paths, self.labels, self.classes),
         )
 
 

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from temper.data.manifest import SPLITS, Split
+from temper.data.manifest import SPLITS, Copies, Split
 from temper.errors import DataError
 from temper.seeds import derive_seed
 
@@ -16,6 +17,7 @@ def draw_splits(
     labels: np.ndarray,
     stored: Sequence[Split],
     classes: Sequence[str],
+    groups: np.ndarray,
     *,
     val_frac: float,
     test_frac: float,
@@ -24,10 +26,10 @@ def draw_splits(
     """Row numbers of each split; a split that the source lacks is drawn from its training rows.
 
     ``labels`` (N,) and ``stored`` give each row's class and the split of its folder. Within a class the
-    share is rounded, and is at least one image.
+    share is rounded, and is at least one image. Rows of the same of the ``groups`` (N,) are drawn together.
 
     Raises:
-        DataError: a class too small to have an image in every split.
+        DataError: a class too small to have a picture of its own in every split.
     """
     rows: dict[Split, list[int]] = {
         split: [row for row, name in enumerate(stored) if name == split] for split in SPLITS
@@ -36,7 +38,7 @@ def draw_splits(
     for split, frac in fractions.items():
         if rows[split]:
             continue
-        drawn = _draw(labels, rows["train"], frac, derive_seed(seed, "split", split), classes, split)
+        drawn = _draw(labels, groups, rows["train"], frac, derive_seed(seed, "split", split), classes, split)
         rows[split] = sorted(drawn)
         rows["train"] = sorted(set(rows["train"]) - drawn)
     for split, members in rows.items():
@@ -50,20 +52,76 @@ def draw_splits(
 
 
 def _draw(
-    labels: np.ndarray, rows: Sequence[int], frac: float, seed: int, classes: Sequence[str], split: str
+    labels: np.ndarray,
+    groups: np.ndarray,
+    rows: Sequence[int],
+    frac: float,
+    seed: int,
+    classes: Sequence[str],
+    split: str,
 ) -> set[int]:
     generator = np.random.default_rng(seed)
-    drawn: set[int] = set()
+    members: dict[int, list[int]] = {}
+    for row in rows:
+        members.setdefault(int(groups[row]), []).append(row)
+    sizes = np.bincount(labels[list(rows)], minlength=len(classes))
+    shares = np.array([max(1, round(int(size) * frac)) for size in sizes])
+    drawn = _Drawn(labels, np.zeros(len(classes), np.int64))
     for label, name in enumerate(classes):
-        members = [row for row in rows if labels[row] == label]
-        count = max(1, round(len(members) * frac))
-        if len(members) - count < 1:
-            raise DataError(
-                f"class '{name}' has {len(members)} image(s) to share between training and '{split}': "
-                f"too few; add images, or give '{split}' a folder of its own"
-            )
-        drawn |= set(generator.permutation(members)[:count].tolist())
-    return drawn
+        if sizes[label] - shares[label] < 1:
+            raise DataError(_too_few(name, f"{sizes[label]} image(s)", split))
+        order = generator.permutation([row for row in rows if labels[row] == label]).tolist()
+        own = [members[int(groups[row])] for row in order]
+        drawn.take(own, label, shares, shares[label])
+        # A class of which no group fits into the share gives one that leaves something for training.
+        drawn.take(sorted(own, key=len), label, sizes - 1, 1)
+        if not drawn.counts[label]:
+            copies = f"{sizes[label]} image(s), but too few that are not copies of each other,"
+            raise DataError(_too_few(name, copies, split))
+    return drawn.rows
+
+
+@dataclass
+class _Drawn:
+    """Rows that were drawn, and how many of each class."""
+
+    labels: np.ndarray
+    counts: np.ndarray
+    rows: set[int] = field(default_factory=set)
+
+    def take(self, groups: Sequence[list[int]], label: int, limits: np.ndarray, wanted: int) -> None:
+        """Add whole groups until ``wanted`` rows are of ``label``; no class gets more than its limit."""
+        for group in groups:
+            if self.counts[label] >= wanted:
+                return
+            counts = self.counts + np.bincount(self.labels[group], minlength=len(limits))
+            if group[0] not in self.rows and np.all(counts <= limits):
+                self.rows.update(group)
+                self.counts = counts
+
+
+def _too_few(name: str, what: str, split: str) -> str:
+    return (
+        f"class '{name}' has {what} to share between training and '{split}': "
+        f"too few; add images, or give '{split}' a folder of its own"
+    )
+
+
+def copies_among(
+    groups: np.ndarray, paths: Sequence[str], labels: Sequence[int], classes: Sequence[str]
+) -> list[Copies]:
+    """The rows of each of ``groups`` (N,) with more than one."""
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return [
+        Copies(
+            rows=rows.tolist(),
+            paths=[paths[row] for row in rows],
+            classes=[classes[label] for label in sorted({labels[row] for row in rows})],
+        )
+        for rows in parts
+        if len(rows) > 1
+    ]
 
 
 def stratified_subset(labels: np.ndarray, size: int | None, seed: int) -> np.ndarray:

@@ -36,6 +36,8 @@ class EvaluationSpec(Spec):
     """Search for the smallest perturbation that fools the model, image by image."""
     siblings: tuple[Place, ...] = ()
     """Folders of runs for the same classes, such as other seeds: what fools them is tried too."""
+    allow_leakage: bool = False
+    """Do not block where test images lie in training or validation too; the record says how many."""
     rejection: RejectionSpec | None = None
     """Calibrate the confidence on validation images, and measure what rejecting answers does. ``true``: with
     its defaults.

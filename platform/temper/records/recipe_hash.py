@@ -6,8 +6,13 @@ from typing import Any
 from temper.spec import content_hash
 
 NOT_HASHED = ("name", "tracking", "checkpoint")
-ADDED_LATER = (("data", "fold"), ("evaluation", "rejection"), ("model", "head"))
-"""Blocks and their fields that count only where they are not ``null``."""
+ADDED_LATER = (
+    ("data", "fold"),
+    ("evaluation", "rejection"),
+    ("evaluation", "allow_leakage"),
+    ("model", "head"),
+)
+"""Blocks and their fields that count only where they are neither ``null`` nor ``false``."""
 OF_EVALUATION = ("name", "tracking", "evaluation", "threat", "workers")
 """Fields of a recipe that may be others when the run is evaluated than when it was trained."""
 OF_EVALUATION_DATA = ("target", "source", "image_size", "fit")
@@ -26,7 +31,7 @@ def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
     validation, workers = (hashed.get(name) for name in ("validation", "workers"))
     for block, field in ADDED_LATER:
         own = hashed.get(block)
-        if isinstance(own, dict) and own.get(field) is None:
+        if isinstance(own, dict) and own.get(field) in (None, False):
             hashed[block] = {name: value for name, value in own.items() if name != field}
     data = hashed.get("data")
     if isinstance(data, dict) and isinstance(data.get("augment"), dict):

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -65,6 +66,7 @@ def _evaluate(
     calibration = calibrate(target, material)
     relatives = {**target.relatives(), **siblings}
     evaluation = _measure(target, store, attack, relatives, fresh, on_progress)
+    evaluation = replace(evaluation, gates=[*evaluation.gates, *target.leakage()])
     if written is not None:
         write_evidence(written, evaluation, target)
     rejection = reject(target, evaluation, material, calibration)

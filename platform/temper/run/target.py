@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from temper.advice import Facts
-from temper.data import Fit, Images, ShardSet, Split
+from temper.data import SPLITS, Fit, Images, ShardSet, Split
 from temper.errors import RecipeError
 from temper.evaluation import Evaluation, EvaluationPlan, EvaluationSpec
 from temper.evaluation.evaluate import Relatives
@@ -20,6 +20,7 @@ from temper.evaluation.fresh import Fresh, copies_of
 from temper.records import (
     DataRecord,
     EvaluationRecord,
+    GateRecord,
     ModelRecord,
     ModelSource,
     Proportion,
@@ -158,6 +159,27 @@ class EvaluationTarget:
     def informed(self, facts: Facts, record: EvaluationRecord) -> Facts:
         """``facts`` for advice, with what only a run knows of itself."""
         return facts
+
+    def leakage(self) -> list[GateRecord]:
+        """The gate on images that the model may have been trained or chosen on; none for arrays in memory."""
+        data, shards = self.claim.data, self.shards.get("target")
+        earlier = [split for split in SPLITS[:2] if split != data.split] if data.split != "train" else []
+        if shards is None or not earlier:
+            return []
+        where = " or ".join(earlier)
+        copies = shards.shared(self.test.rows, earlier)
+        if copies is None:
+            detail = "not looked for: these shards are of an earlier version; make new ones"
+            return [GateRecord(name="leakage", passed=True, detail=detail)]
+        num_leaked = len(set(self.test.rows.tolist()) & {row for one in copies for row in one.rows})
+        seen = f"{num_leaked} of {len(self.test.rows)} {data.split} images lie in {where} too"
+        if not num_leaked:
+            return [GateRecord(name="leakage", passed=True, detail=seen)]
+        seen += f": {'; '.join(map(str, copies[:5]))}{'; ...' if len(copies) > 5 else ''}"
+        allowed = self.settings.allow_leakage
+        todo = "remove the copies and make new shards, or accept them with --allow-leakage"
+        detail = f"allowed by evaluation.allow_leakage: {seen}" if allowed else f"{seen}. {todo}"
+        return [GateRecord(name="leakage", passed=allowed, detail=detail)]
 
     def track(self, written: RunFolder, evaluation: Evaluation) -> None:
         """Show the numbers wherever a run is tracked."""

@@ -118,7 +118,8 @@ class Reexamined:
         if not again.passed and record.threat.norm == "patch":
             other, _ = self._search(chosen, derive_seed(seed, "other"))
             again = judge_search(num_fallen, int((standing != other).sum()), len(chosen))
-        return [again, judge_gates(record.gates, gates)]
+        looked = any(gate.name == "leakage" for gate in record.gates)  # older records did not
+        return [again, judge_gates(record.gates, [*gates, *(self.target.leakage() if looked else [])])]
 
     def _search(self, chosen: np.ndarray, seed: int) -> tuple[np.ndarray, list[GateRecord]]:
         """Which of ``chosen`` (K,) stand after the suite ``quick`` and the gates, (K,) bool; the gates."""

@@ -210,6 +210,30 @@ def test_a_corrupt_photo_is_listed_or_stops_the_job(command: Any, tmp_path: Path
     assert manifest["num_notes"] == 1
 
 
+def test_leaking_images_are_named_block_and_can_be_allowed(command: Any, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        photos(tmp_path / "set" / split, {"a": 12, "b": 12})
+    code, _, err = command("shards", tmp_path / "set", tmp_path / "shards")
+    assert code == 0
+    assert "copies: 48 images show 24 pictures; 24 in several splits, 0 in several classes" in err
+    assert "the same picture in several splits: train/a/" in err
+    build = "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))\n"
+    (tmp_path / "zoo.py").write_text(build)
+    place = ["--data", tmp_path / "shards", "--size", "8", "--eps", "4/255"]
+    few = ["--set", "evaluation.max_images=16", "--json"]
+    code, out, err = command("evaluate", f"{tmp_path}/zoo.py:build", *place, *few, "--out", tmp_path / "1")
+    assert code == 0, err
+    assert json.loads(out)["status"] == "blocked"
+    assert "blocked by the gate 'leakage': 16 of 16 test images lie in train or val too" in err
+    code, out, err = command(
+        "evaluate", f"{tmp_path}/zoo.py:build", *place, *few, "--allow-leakage", "--out", tmp_path / "2"
+    )
+    assert code == 0, err
+    gate = next(gate for gate in json.loads(out)["gates"] if gate["name"] == "leakage")
+    assert gate["passed"]
+    assert gate["detail"].startswith("allowed by evaluation.allow_leakage: 16 of 16 test images")
+
+
 def test_an_empty_class_is_named(command: Any, tmp_path: Path) -> None:
     source = photos(tmp_path / "photos", {"a": 20, "b": 20, "none": 0})
     code, _, err = command("shards", source, tmp_path / "shards")

@@ -91,11 +91,15 @@ def scan_folders(source: Path) -> Scan:
 def _left_out(source: Path, files: Sequence[ImageFile], classes: Sequence[Path]) -> tuple[list[str], int]:
     """Strays, and the number of notes: what of ``source`` is not in ``files``, those of the ``classes``."""
     known = {file.relative for file in files}
-    left = [path for path in _walk(source) if path.relative_to(source).as_posix() not in known]
+    left: list[Path] = []
+    for folder, _, names in os.walk(source):
+        inside = Path(folder).relative_to(source).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
+        left += [Path(prefix + name) for name in names if prefix + name not in known]
     strays = [
-        path.relative_to(source).as_posix()
+        path.as_posix()
         for path in left
-        if not _is_note(path.relative_to(source)) and not any(map(path.is_relative_to, classes))
+        if not _is_note(path) and not any(map((source / path).is_relative_to, classes))
     ]
     return sorted(strays), len(left) - len(strays)
 

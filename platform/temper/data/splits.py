@@ -61,9 +61,10 @@ def _draw(
     split: str,
 ) -> set[int]:
     generator = np.random.default_rng(seed)
+    group_of = groups.tolist()
     members: dict[int, list[int]] = {}
     for row in rows:
-        members.setdefault(int(groups[row]), []).append(row)
+        members.setdefault(group_of[row], []).append(row)
     sizes = np.bincount(labels[list(rows)], minlength=len(classes))
     shares = np.array([max(1, round(int(size) * frac)) for size in sizes])
     drawn = _Drawn(labels, np.zeros(len(classes), np.int64))
@@ -71,7 +72,7 @@ def _draw(
         if sizes[label] - shares[label] < 1:
             raise DataError(_too_few(name, f"{sizes[label]} image(s)", split))
         order = generator.permutation([row for row in rows if labels[row] == label]).tolist()
-        own = [members[int(groups[row])] for row in order]
+        own = [members[group_of[row]] for row in order]
         drawn.take(own, label, shares, shares[label])
         # A class of which no group fits into the share gives one that leaves something for training.
         drawn.take(sorted(own, key=len), label, sizes - 1, 1)

@@ -205,8 +205,10 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Every file, at any depth."""
-    return (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    """Every file, at any depth, and links to folders, which are not followed."""
+    for root, folders, names in os.walk(folder):
+        yield from (Path(root, name) for name in names)
+        yield from (link for name in folders if (link := Path(root, name)).is_symlink())
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
@@ -231,7 +233,7 @@ def is_junk(name: str) -> bool:
 def _images(source: Path, folder: Path, label: int, split: Split) -> list[ImageFile]:
     # Broken links, links to folders and special files are kept: reading them says what is wrong, and
     # nothing goes unseen.
-    paths = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    paths = sorted(_walk(folder))
     return [
         ImageFile(path, path.relative_to(source).as_posix(), label, split)
         for path in paths

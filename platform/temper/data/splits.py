@@ -1,6 +1,7 @@
 """Stratified, seeded splits."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -61,21 +62,23 @@ def _draw(
     split: str,
 ) -> set[int]:
     generator = np.random.default_rng(seed)
-    group_of = groups.tolist()
+    label_of, group_of = labels.tolist(), groups.tolist()
+    by_class: list[list[int]] = [[] for _ in classes]
     members: dict[int, list[int]] = {}
     for row in rows:
+        by_class[label_of[row]].append(row)
         members.setdefault(group_of[row], []).append(row)
-    sizes = np.bincount(labels[list(rows)], minlength=len(classes))
-    shares = np.array([max(1, round(int(size) * frac)) for size in sizes])
-    drawn = _Drawn(labels, np.zeros(len(classes), np.int64))
+    sizes = [len(own) for own in by_class]
+    shares = [max(1, round(size * frac)) for size in sizes]
+    drawn = _Drawn(label_of, [0] * len(classes))
     for label, name in enumerate(classes):
         if sizes[label] - shares[label] < 1:
             raise DataError(_too_few(name, f"{sizes[label]} image(s)", split))
-        order = generator.permutation([row for row in rows if labels[row] == label]).tolist()
+        order = generator.permutation(by_class[label]).tolist()
         own = [members[group_of[row]] for row in order]
         drawn.take(own, label, shares, shares[label])
         # A class of which no group fits into the share gives one that leaves something for training.
-        drawn.take(sorted(own, key=len), label, sizes - 1, 1)
+        drawn.take(sorted(own, key=len), label, [size - 1 for size in sizes], 1)
         if not drawn.counts[label]:
             copies = f"{sizes[label]} image(s), but too few that are not copies of each other,"
             raise DataError(_too_few(name, copies, split))
@@ -86,19 +89,21 @@ def _draw(
 class _Drawn:
     """Rows that were drawn, and how many of each class."""
 
-    labels: np.ndarray
-    counts: np.ndarray
+    labels: Sequence[int]
+    counts: list[int]
     rows: set[int] = field(default_factory=set)
 
-    def take(self, groups: Sequence[list[int]], label: int, limits: np.ndarray, wanted: int) -> None:
+    def take(self, groups: Sequence[list[int]], label: int, limits: Sequence[int], wanted: int) -> None:
         """Add whole groups until ``wanted`` rows are of ``label``; no class gets more than its limit."""
         for group in groups:
             if self.counts[label] >= wanted:
                 return
-            counts = self.counts + np.bincount(self.labels[group], minlength=len(limits))
-            if group[0] not in self.rows and np.all(counts <= limits):
+            found = Counter(self.labels[row] for row in group)
+            fits = all(self.counts[other] + count <= limits[other] for other, count in found.items())
+            if fits and group[0] not in self.rows:
                 self.rows.update(group)
-                self.counts = counts
+                for other, count in found.items():
+                    self.counts[other] += count
 
 
 def _too_few(name: str, what: str, split: str) -> str:

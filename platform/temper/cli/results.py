@@ -135,7 +135,7 @@ def _one_board(board: "Board", width: int) -> "Table":
     entries = board.entries
     columns = {
         "model": [_board_name(one.name, one.baseline) for one in entries],
-        "rank": [f"{one.rank}{'=' if one.is_tied else ''}" for one in entries],
+        "rank": [f"{'=' if one.is_tied else ''}{one.rank}" for one in entries],
         "robust %": [_in_percent(one.robust_acc, one.robust_low, one.robust_high) for one in entries],
         "clean %": [formats.percent(one.clean_acc) for one in entries],
     }

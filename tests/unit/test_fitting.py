@@ -1,6 +1,7 @@
 """What `temper fit` decides before it trains: sizes, starts, epochs, trials, images; and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from temper.fitting.starts import Start, find_starts, networks_here
 from temper.recipe import build_recipe
 from temper.search import build_trials
 
-LOAD = Load(num_batches=25, num_val=150, num_test=300, num_slots=2, max_hardened=4)
+LOAD = Load(num_batches=25, num_val=150, num_test=300, num_classes=6, num_slots=2, max_hardened=4)
 
 
 def network(
@@ -107,7 +108,7 @@ def test_epochs_follow_from_steps_and_the_size_of_the_set() -> None:
 def test_a_plan_fits_into_its_time_and_gives_most_of_it_to_hardening(
     num_slots: int, minutes: int, step_s: float
 ) -> None:
-    load = Load(num_batches=25, num_val=150, num_test=300, num_slots=num_slots, max_hardened=4)
+    load = Load(num_batches=25, num_val=150, num_test=300, num_classes=6, num_slots=num_slots, max_hardened=4)
     plan = make_plan(network(step_s=step_s), load, 60 * minutes)
     if plan is None:
         assert minutes < needed_s([network(step_s=step_s)], load) / 60 * 1.5
@@ -117,6 +118,17 @@ def test_a_plan_fits_into_its_time_and_gives_most_of_it_to_hardening(
     assert 1 <= plan.num_hardened <= 4
     assert plan.hardened_s == training_s(plan.start, load, plan.hardened_epochs, is_hardened=True)
     assert plan.test_images is None or FEWEST_TESTED <= plan.test_images < 300
+
+
+def test_many_classes_take_more_steps_without_attacks_within_their_share_of_the_time() -> None:
+    def steps(num_classes: int, minutes: float) -> int:
+        plan = make_plan(network(), replace(LOAD, num_classes=num_classes), 60 * minutes)
+        assert plan is not None
+        return plan.plain_epochs * LOAD.num_batches
+
+    assert [steps(num_classes, 240) for num_classes in (2, 10, 20, 1000)] == [600, 600, 1200, 1500]
+    assert steps(20, 12) <= 1200
+    assert steps(1000, 12) == steps(100, 12) < 1500
 
 
 def test_more_time_gives_longer_trainings_and_then_more_of_them() -> None:

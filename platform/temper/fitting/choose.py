@@ -108,6 +108,7 @@ def load_of(material: Material, num_slots: int) -> Load:
         num_batches=max(1, look.num_train // size),
         num_val=min(look.num_val, MAX_VALIDATED),
         num_test=look.num_test,
+        num_classes=len(look.classes),
         num_slots=num_slots,
         max_hardened=num_points(material.source is not None),
     )

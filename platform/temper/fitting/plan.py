@@ -11,6 +11,8 @@ from temper.spec import Spec
 BATCH_SIZE = 32
 PLAIN_STEPS, HARDENED_STEPS = 600, 1500
 """Steps after which more gain little."""
+STEPS_PER_CLASS = 60
+"""Of a training without attacks, where classes are many: twenty road signs gained two points from them."""
 ENOUGH_STEPS = 1000
 """Of a hardened training, below which time goes into longer trainings, and above into more of them."""
 MIN_STEPS = 800
@@ -28,9 +30,8 @@ EVALUATION_SHARE = 0.25
 PLAIN_SHARE = 0.3
 """Of the time for trainings that the one without attacks takes at most, on one core."""
 EVALUATION_PASSES = (80, 30, 20)
-"""Of an image, forward and backward: suite ``quick`` and its gates, on the hardened model, the plain one and
-the probe, which fall to the first attacks.
-"""
+"""Of an image, forward and backward: ``quick`` and its gates, on the hardened model, and on the plain one and
+the probe, which fall to the first attacks."""
 FEWEST_TESTED = 100
 """Images to evaluate on, at least: with fewer the intervals say nothing."""
 CROWD = 1.25
@@ -76,6 +77,7 @@ class Load:
     num_val: int
     """Images that are validated on."""
     num_test: int
+    num_classes: int
     num_slots: int
     """Trainings that run at the same time."""
     max_hardened: int
@@ -201,11 +203,8 @@ def training_s(start: Measured, load: Load, epochs: int, *, is_hardened: bool) -
     step_s = start.attacked_step_s if is_hardened else start.step_s
     validations = math.ceil(epochs / validated_every(epochs, is_hardened=is_hardened))
     validation_s = load.num_val * (VALIDATION_STEPS + 1) * start.pass_s
-    return (
-        slower * (epochs * load.num_batches * step_s + validations * validation_s)
-        + epochs * EPOCH_S
-        + TRIAL_S
-    )
+    computing_s = slower * (epochs * load.num_batches * step_s + validations * validation_s)
+    return computing_s + epochs * EPOCH_S + TRIAL_S
 
 
 def validated_every(epochs: int, *, is_hardened: bool) -> int:
@@ -220,9 +219,10 @@ def epochs_of(steps: int, num_batches: int) -> int:
 
 def _plain_epochs(start: Measured, load: Load, room: float) -> int:
     share = PLAIN_SHARE * room * min(load.num_slots, 2)
+    steps = min(HARDENED_STEPS, max(PLAIN_STEPS, STEPS_PER_CLASS * load.num_classes))
     return (
         most_that_fits(
-            epochs_of(PLAIN_STEPS, load.num_batches),
+            epochs_of(steps, load.num_batches),
             lambda epochs: training_s(start, load, epochs, is_hardened=False) <= share,
         )
         or 1

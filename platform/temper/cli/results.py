@@ -57,6 +57,8 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
         table_of(record.name, ["measure", "value"], rows),
         as_json=as_json,
     )
+    if record.suite.caution:
+        say(f"suite {record.suite.name}: {record.suite.caution}")
     for gate in record.gates:
         if not gate.passed:
             say(f"blocked by the gate '{gate.name}': {gate.detail}")

@@ -11,7 +11,7 @@ from temper.leaderboard.collect import FoundRecord
 from temper.leaderboard.entries import RANKED, Entry, Status, build_entry
 from temper.leaderboard.evidence import Answers, read_answers
 from temper.leaderboard.submission import doubts_about, submission_of
-from temper.records import EvaluationRecord
+from temper.records import EvaluationRecord, caution_about
 from temper.spec import Spec, Threat
 from temper.statistics import pairwise_mid_p, pairwise_unpaired_p, shared_ranks
 
@@ -38,6 +38,11 @@ class Board(Spec):
     """A gate did not trust their numbers."""
     unverified: list[Entry]
     """Their numbers are not those of their evidence, or were not verified where that was asked for."""
+
+    @property
+    def caution(self) -> str:
+        """By how much the suite's numbers may be too high, where that was measured; else empty."""
+        return caution_about(self.suite, self.suite_version)
 
 
 @dataclass(frozen=True)

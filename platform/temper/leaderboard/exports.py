@@ -56,7 +56,8 @@ def _md_board(board: Board, external: ExternalTable | None) -> list[str]:
         f"## {escape(board.data_name)}: {escape(board.threat.label)}",
         "",
         f"{board.num_images} test images, {len(board.classes)} classes; "
-        f"suite {escape(board.suite)} version {board.suite_version}; "
+        f"suite {escape(board.suite)} version {board.suite_version}"
+        f"{f' ({board.caution})' if board.caution else ''}; "
         f"data fingerprint {escape(board.fingerprint)}. Models that a paired test cannot tell apart share "
         f"a rank.{note}",
         "",

@@ -35,6 +35,7 @@ from temper.records.folders import (
     refuse_second,
 )
 from temper.records.ledger import LedgerRow, ProxyAgreement, SweepRecord, read_ledger
+from temper.records.optimism import caution_about
 from temper.records.outcomes import read_columns, read_outcomes, write_outcomes
 from temper.records.recipe_hash import OF_EVALUATION, OF_EVALUATION_DATA, hash_of_recipe, of_training
 from temper.records.rejection import (
@@ -97,6 +98,7 @@ __all__ = [
     "UnderAttack",
     "Within",
     "append_line",
+    "caution_about",
     "discard_leftovers",
     "external_files",
     "hash_of_recipe",

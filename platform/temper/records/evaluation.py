@@ -9,6 +9,7 @@ from temper.errors import RecordError
 from temper.records.accuracies import MetricsRecord, Proportion
 from temper.records.advice import AdviceRecord
 from temper.records.corruptions import CorruptionRecord
+from temper.records.optimism import caution_about
 from temper.records.rejection import RejectionRecord
 from temper.safe_load import read_json
 from temper.spec import Spec, Threat, first_problem
@@ -33,6 +34,11 @@ class SuiteRecord(Spec):
     name: str
     version: int
     hash: str
+
+    @property
+    def caution(self) -> str:
+        """By how much its numbers may be too high, where that was measured; else empty."""
+        return caution_about(self.name, self.version)
 
 
 class AttackRecord(Spec):

@@ -58,7 +58,7 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
         as_json=as_json,
     )
     if record.suite.caution:
-        say(f"suite {record.suite.name}: {record.suite.caution}")
+        say(f"{record.suite.name} is {record.suite.caution}")
     for gate in record.gates:
         if not gate.passed:
             say(f"blocked by the gate '{gate.name}': {gate.detail}")

@@ -52,7 +52,7 @@ def test_a_size_that_a_network_cannot_take_is_told(
     """Before Ray is started, and before weights are looked for."""
     monkeypatch.chdir(photos.parent)
     for index in range(2, 9):
-        Image.new("RGB", (40, 30)).save(photos / "cup" / f"{index}.png")
+        Image.new("RGB", (40, 30), (0, 20 * index, 0)).save(photos / "cup" / f"{index}.png")
     code, _, said = command("fit", "photos", "--backbone", "small_vit", "--size", "31")
     assert code == 1
     assert said.splitlines()[-1].startswith("error: ")

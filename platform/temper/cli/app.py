@@ -100,7 +100,8 @@ def _show_copies(manifest: "Manifest") -> None:
     if manifest.copies:
         num_rows, num_pictures = sum(len(one.rows) for one in manifest.copies), len(manifest.copies)
         inside = f"{len(leaks)} in several splits, {len(twice)} in several classes"
-        say(f"copies: {num_rows} images show {num_pictures} pictures; {inside}")
+        pictures = f"{num_pictures} picture{'' if num_pictures == 1 else 's'}"
+        say(f"copies: {num_rows} images show {pictures}; {inside}")
     if leaks:
         say("evaluations of these shards are blocked (gate 'leakage'): remove the copies, or --allow-leakage")
 

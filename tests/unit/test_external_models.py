@@ -315,7 +315,7 @@ class NoWay(torch.autograd.Function):
         return logits.clone()
     @staticmethod
     def backward(ctx, gradient):
-        raise NotImplementedError("no way back")
+        raise RuntimeError("no way back")
 
 class Odd(nn.Module):
     def __init__(self):

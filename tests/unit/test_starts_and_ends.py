@@ -181,7 +181,8 @@ def test_a_compiled_backbone_trains_as_any_other(tiny_recipe: Any, tmp_path: Pat
 def test_a_run_with_relative_paths_is_used_from_another_folder(
     tiny_recipe: Any, digits: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, other = tmp_path / "work", tmp_path / "elsewhere"
+    work, other = tmp_path / "study", tmp_path / "elsewhere"
+    run = Path("../study/runs/t")
     other.mkdir()
     for task in ("source", "target"):
         shutil.copytree(digits[task], work / "shards" / task)
@@ -189,16 +190,16 @@ def test_a_run_with_relative_paths_is_used_from_another_folder(
     launch(tiny_recipe(data__target="shards/target", data__source="shards/source"), Path("runs/t"))
     monkeypatch.chdir(other)
     shutil.copytree(digits["source"], other / "shards" / "target")  # other images under the same name
-    record = evaluate_run(Path("../work/runs/t"), out=Path("out"))
+    record = evaluate_run(run, out=Path("out"))
     assert record.recipe["data"]["target"] == "shards/target"
     target, same_model = reopen(read_evidence(Path("out/record.json")), None)
     assert same_model.passed
     assert check_images(read_evidence(Path("out/record.json")), target).passed
-    assert calibrate("../work/runs/t").checkpoint
-    assert Classifier.open("../work/runs/t", use_gpu=False).long_side == 8
+    assert calibrate(run).checkpoint
+    assert Classifier.open(run, use_gpu=False).long_side == 8
     shutil.move(work / "shards", tmp_path / "away")
     shutil.rmtree(other / "shards")
     with pytest.raises(
         ShardError, match=r"shards/target: no shards here, nor from any folder around the run"
     ):
-        evaluate_run(Path("../work/runs/t"), out=Path("again"))
+        evaluate_run(run, out=Path("again"))

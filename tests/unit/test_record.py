@@ -121,6 +121,14 @@ def test_an_option_without_effect_is_an_error(
     assert message in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_a_folder_that_is_no_run_is_told_so_whatever_the_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tmp_path), "--eps", "8/255"])
+    assert "no run here (no recipe.yaml)" in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_a_name_that_is_markup_or_commands_a_terminal_is_shown_as_text(
     evaluated_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,8 @@ def evaluate(
     settings = parse_assignments(overrides or []) | with_leakage(allow_leakage)
     run = _run_of(model)
     if run is not None and backbone is None and data is None:
-        _refuse_of_models_elsewhere(run, size, eps, norm)
+        if is_remote(run) or (run / "recipe.yaml").exists():  # else it is told below what is missing
+            _refuse_of_models_elsewhere(run, size, eps, norm)
         finish_record(evaluate_somewhere(run, settings, out, verbose), out or run, as_json)
         return
     _check_external(model, backbone, {"--data": data, "--size": size, "--eps": eps, "--out": out})

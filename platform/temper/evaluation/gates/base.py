@@ -27,7 +27,8 @@ NUM_LUCKY = 1
 
 MAX_MISSED = 0.005
 """Robust accuracy that a suite may miss: 0.5 points, the distance to AutoAttack (Croce and Hein 2020,
-arXiv:2003.01690) that we ask of it. A gate blocks when the 95 % interval of what was missed lies above."""
+arXiv:2003.01690) that we ask of it. A gate blocks when the 95 % interval of what was missed lies above. More
+steps may find as much as is known, and said, of a short suite."""
 
 
 @dataclass
@@ -122,10 +123,12 @@ def missed_at_least(num_fallen: int, num_checked: int, num_standing: int, num_im
     return wilson(num_fallen, num_checked).low * num_standing / num_images if num_checked else 0.0
 
 
-def outdone(scene: Scene, name: str, member: Member, by: str, bad: str, limit: int) -> GateRecord:
+def outdone(
+    scene: Scene, name: str, member: Member, by: str, bad: str, limit: int, allowed: float = MAX_MISSED
+) -> GateRecord:
     """Attack images that the suite left standing with ``member``; what falls counts.
 
-    Block when more fell than a suite may miss: ``bad`` says what that means.
+    Block when more fell than a suite may miss, ``allowed`` as a fraction: ``bad`` says what that means.
     """
     standing = scene.main.standing
     num_standing, num_images = int(standing.sum()), len(standing)
@@ -133,21 +136,28 @@ def outdone(scene: Scene, name: str, member: Member, by: str, bad: str, limit: i
         return gate(name, True, "no image is left standing, so there is nothing more to find", "")
     outcome = scene.attack(scene.main, member, scene.some(standing, limit))
     checked, fallen = int(outcome.attacked.sum()), int(outcome.fooled.sum())
-    return judge(name, fallen, checked, num_standing, num_images, by, bad)
+    return judge(name, fallen, checked, num_standing, num_images, by, bad, allowed)
 
 
 def judge(
-    name: str, fallen: int, checked: int, num_standing: int, num_images: int, by: str, bad: str
+    name: str,
+    fallen: int,
+    checked: int,
+    num_standing: int,
+    num_images: int,
+    by: str,
+    bad: str,
+    allowed: float = MAX_MISSED,
 ) -> GateRecord:
     """The rule of ``MAX_MISSED`` as a sentence."""
     missed = missed_at_least(fallen, checked, num_standing, num_images)
     seen = f"{fallen} of {checked} images that stood fell to {by}"
     return gate(
         name,
-        fallen <= NUM_LUCKY or missed <= MAX_MISSED,
+        fallen <= NUM_LUCKY or missed <= allowed,
         seen,
         f"{seen}: at least {100 * missed:.1f} points of robust accuracy were not real "
-        f"(allowed: {100 * MAX_MISSED:.1f}). {bad}",
+        f"(allowed: {100 * allowed:.1f}). {bad}",
     )
 
 

@@ -273,11 +273,11 @@ def test_more_steps_may_find_what_is_said_of_a_short_suite() -> None:
     """An honest network of road signs was blocked for 0.7 points, under a suite that is known to miss 3.3."""
     members = (Nearly(), Blind())
     assert "more steps" in failed(on_waves(members))
-    assert "at least 1.1 points of robust accuracy were not real (allowed: 0.5)" in detail(
+    assert "at least 2.1 points of robust accuracy were not real (allowed: 0.5)" in detail(
         on_waves(members), "more steps"
     )
     known, number = OPTIMISM["quick-linf", 3], on_waves(members).robust_acc.count
     short = on_waves(members, suite=("quick-linf", 3))
-    assert known > 0.011
+    assert known > 0.021
     assert "more steps" not in failed(short)
     assert short.robust_acc.count == number

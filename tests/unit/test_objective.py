@@ -18,7 +18,8 @@ from temper.objective import (
     ProgressAlpha,
 )
 from temper.schedules import Full
-from temper.training.losses import StepImages, StepLoss
+from temper.training.losses import StepLoss
+from temper.training.shares import StepImages
 from temper.training.start_model import StartModel
 
 LOGITS = {"target": torch.tensor([[0.0, 0.0], [math.log(3), 0.0]]), "source": torch.tensor([[0.0, 0.0, 0.0]])}
@@ -31,7 +32,7 @@ def losses(objective: Objective, model: Any, weights: Tensor | None = None, prog
     tasks = ("target", "source") if objective.uses_source else ("target",)
     images = StepImages({t: LOGITS[t] for t in tasks}, {t: LABELS[t] for t in tasks}, {})
     step = StepLoss(objective, PHASE, model, StartModel(), weights)
-    return step(lambda passes: [dict(one.images) for one in passes], images, None, progress)
+    return step(lambda passes: [dict(one.images) for one in passes], [images], None, progress)
 
 
 def test_mean_target_plus_alpha_mean_source_by_hand(model: Any) -> None:

@@ -12,7 +12,8 @@ from temper.evaluation.members import DDNMember, SLIDEMember
 from temper.hardening import FastTraining, PGDTraining
 from temper.models import ModelSpec, TaskModel, build_model
 from temper.spec import Threat
-from temper.training.adversaries import AttackedModel, attack_tasks
+from temper.training.adversaries import AttackedModel, attack_shares
+from temper.training.shares import StepImages
 
 PIXELS = "temper.attacks.portions.PORTION_PIXELS"
 MOST = "temper.attacks.portions.MOST_PIXELS"
@@ -120,7 +121,8 @@ def test_batch_statistics_are_those_of_the_whole_batch(
     seen: list[int] = []
     network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     batch = images(12, side=16).float()
-    attack_tasks(AttackedModel(network.train()), adversary, {"target": batch}, {"target": labels(12)}, seed=0)
+    own = StepImages({"target": batch}, {"target": labels(12)}, {})
+    attack_shares(AttackedModel(network.train()), adversary, [own], seed=0)
     assert max(seen) == size
 
 

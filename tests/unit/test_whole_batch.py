@@ -26,6 +26,7 @@ from temper.run.open_data import open_data
 from temper.spec import dump_yaml
 from temper.tracking import JsonlTracker
 from temper.training import DistributedWorker, TrainState, Worker, plan_phases, read_last, train
+from temper.training.compute import choose_compute
 from temper.training.data import TrainData, paired_batches
 from temper.training.free import FreeStep
 from temper.training.plan import Moment
@@ -37,7 +38,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Grad strides do not match:UserWa
 
 PGD = {"kind": "pgd", "eps": 0.1, "steps": 2}
 FROZEN = {"kind": "full", "batch_norm": "frozen"}
-"""With its own statistics of each share BatchNorm would be another function of the batch."""
+TRAINED = {"kind": "full"}
+"""BatchNorm reads the statistics of the whole batch, whoever has the rest of it."""
 METHODS: dict[str, dict[str, Any]] = {
     "pgd": {"objective__adversary": PGD, "data__augment": {"gamma": 0.2}, "optim__ema_decay": 0.9},
     "source of another size": {
@@ -72,11 +74,23 @@ METHODS: dict[str, dict[str, Any]] = {
         "objective__source_term": {"kind": "lwf"}, "pretrain": {"epochs": 1}, "objective__adversary": PGD,
     },
     "adalora": {"model__adapter": {"kind": "adalora", "init_rank": 4, "target_rank": 2}},
+    "batch norm": {
+        "objective__adversary": {**PGD, "tasks": "both"}, "data__source_batch_size": 21, "schedule": TRAINED,
+    },
+    "batch norm, fast": {
+        "objective__adversary": {"kind": "fast", "eps": 0.1}, "objective__class_weights": "balanced",
+        "schedule": TRAINED,
+    },
+    "batch norm, free": {
+        "objective__adversary": {"kind": "free", "eps": 0.1, "replays": 2}, "schedule": TRAINED,
+    },
 }  # fmt: skip
 ROUNDING = 5e-3
 """Of the losses of a run: rounding may turn the sign of a gradient that is nearly 0 (docs/elastic.md). Those
 here agreed within 2e-7, and AWP's within 2e-5.
 """
+ROUNDING_OF_BATCH_NORM = 3e-2
+"""It divides by a spread that may be small, of two images in the last batch; gradients agreed within 1e-5."""
 MOST_WORKERS = 3
 BATCH = 37
 """Of 150 images: four batches that no number of workers divides, and two images."""
@@ -180,12 +194,13 @@ def test_a_run_comes_to_the_same(trained: Path, name: str) -> None:
     folders = [RunFolder(trained / name / str(number)) for number in (1, MOST_WORKERS)]
     one, other = ([json.loads(line) for line in run.metrics.read_text().splitlines()] for run in folders)
     assert len(one) == 2
+    rounding = ROUNDING_OF_BATCH_NORM if "batch norm" in name else ROUNDING
     for expected, row in zip(one, other, strict=True):
         assert row.keys() == expected.keys()
         for key in [key for key in row if key.startswith("train/")]:
-            assert row[key] == pytest.approx(expected[key], rel=ROUNDING, abs=1e-6), key
+            assert row[key] == pytest.approx(expected[key], rel=rounding, abs=1e-6), key
         for key in [key for key in row if key.startswith("val/")]:  # one image may go either way
-            assert row[key] == pytest.approx(expected[key], abs=0.03), key
+            assert row[key] == pytest.approx(expected[key], abs=max(0.03, 3 * rounding)), key
     states = [read_last(run) for run in folders]
     assert states[0] is not None
     assert states[1] is not None
@@ -196,7 +211,7 @@ def test_a_run_comes_to_the_same(trained: Path, name: str) -> None:
         for key, value in weights[0].items()
         if value.is_floating_point()
     }
-    assert max(far.values()) < 10 * ROUNDING, far
+    assert max(far.values()) < 10 * rounding, far
 
 
 # --- random numbers ---------------------------------------------------------------------------
@@ -206,7 +221,7 @@ def parts(draw: Any, size: int, num_shares: int) -> torch.Tensor:
     """What ``draw`` gives, from a generator and the places, for each share of a batch."""
     found = []
     for part in parts_of(size, num_shares):
-        generator = PartGenerator("cpu", part.start, part.end, part.size).manual_seed(5)
+        generator = PartGenerator("cpu", [(part.start, part.end)], part.size).manual_seed(5)
         if len(part):
             found.append(draw(generator, slice(part.start, part.end)))
     return torch.cat(found)
@@ -322,3 +337,19 @@ def test_a_cross_validation_with_runs_of_former_batches_does_not_go_on(
     former_run(recipe, planned.folder(folder))
     with pytest.raises(CheckpointError, match=r"fold-0-seed-0: was started when .*data\.batch_size=128$"):
         planned.is_done(folder)
+
+
+@pytest.mark.parametrize("schedule", [TRAINED, FROZEN, {"kind": "head_only"}], ids=str)
+def test_what_is_compiled_cannot_see_the_whole_batch(tiny_recipe: Any, schedule: dict[str, Any]) -> None:
+    """So a compiled network whose BatchNorm trains is refused before anything starts, and never chosen."""
+    settings = {"schedule": schedule, "workers": {"num_workers": 2}, "compute": {"compile": True}}
+    recipe, alone = tiny_recipe(**settings), tiny_recipe(**{**settings, "workers": {"num_workers": 0}})
+    model = build_model(recipe.model, {"target": list("ab")}, image_size=8, seed=0)
+    assert plan_phases(alone, model)
+    if schedule is not TRAINED:
+        assert plan_phases(recipe, model)
+        return
+    with pytest.raises(RecipeError, match=r"^compute\.compile: BatchNorm and dropout.*num_workers=0"):
+        plan_phases(recipe, model)
+    either = tiny_recipe(**{**settings, "compute": {"compile": "auto"}})
+    assert not choose_compute(either, model, Worker()).compile

@@ -72,11 +72,13 @@ class ResidentBatches:
         world_size: int = 1,
         is_balanced: bool = False,
         num_shares: int | None = None,
+        windows: tuple[int, ...] = (),
     ) -> None:
         self._data, self._batch_size = images, batch_size
         self._rank, self._world_size = rank, world_size
         labels = images.labels if is_balanced else None
-        self._plan = Plan(len(images.labels), batch_size, seed, rank, world_size, labels, num_shares)
+        count = len(images.labels)
+        self._plan = Plan(count, batch_size, seed, rank, world_size, labels, num_shares, windows)
         self.num_batches = len(self._plan.sizes())
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:

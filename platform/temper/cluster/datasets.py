@@ -4,7 +4,7 @@ from typing import Any
 
 from temper.batches import Batches, ResidentBatches
 from temper.cluster.streaming import StreamedBatches, load_images_with_ray
-from temper.data import Images, Split, decoded_bytes, load_images
+from temper.data import Images, Split, decoded_bytes, load_images, window_sizes
 from temper.recipe import Recipe
 from temper.run.open_data import OpenData
 from temper.seeds import derive_seed
@@ -62,6 +62,7 @@ def build_train_data(
                 world_size=world_size,
                 is_balanced=task == "target" and recipe.data.sampling == "balanced",
                 num_shares=num_shares,
+                windows=window_sizes(data.shards[task]),
             )
         return StreamedBatches(
             data.shards[task],

@@ -9,7 +9,7 @@ from temper.data.settings import AugmentSpec, DataSpec, MixSpec
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.data.shards import write_shards
 from temper.data.splits import stratified_subset, warn_of_absent
-from temper.data.windows import Windows
+from temper.data.windows import Windows, window_sizes
 
 __all__ = [
     "MIN_SHARE",
@@ -39,5 +39,6 @@ __all__ = [
     "rows_within",
     "stratified_subset",
     "warn_of_absent",
+    "window_sizes",
     "write_shards",
 ]

@@ -69,6 +69,8 @@ class Plan:
     """Of each row, int64 (N,): epochs are then drawn so that every class is met equally often."""
     shares: int | None = None
     """Of each batch; ``None``: one for each rank."""
+    windows: tuple[int, ...] = ()
+    """Rows in each window of neighbours, which are read one after the other; none: all are one window."""
 
     @property
     def num_shares(self) -> int:
@@ -98,7 +100,21 @@ class Plan:
         generator = np.random.default_rng(derive_seed(self.seed, "order", epoch))
         if self.labels is not None:
             return balanced_order(self.labels, generator)
-        return generator.permutation(self.num_rows)
+        if len(self.windows) <= 1:
+            return generator.permutation(self.num_rows)
+        starts = np.cumsum((0, *self.windows))
+        order = self.window_order(epoch).tolist()
+        return np.concatenate([starts[window] + self.order_within(epoch, window) for window in order])
+
+    def window_order(self, epoch: int) -> np.ndarray:
+        """Windows in the order of ``epoch``."""
+        generator = np.random.default_rng(derive_seed(self.seed, "windows", epoch))
+        return generator.permutation(len(self.windows))
+
+    def order_within(self, epoch: int, window: int) -> np.ndarray:
+        """Positions within ``window`` in the order of ``epoch``, of more windows than one."""
+        generator = np.random.default_rng(derive_seed(self.seed, "rows", epoch, window))
+        return generator.permutation(self.windows[window])
 
     def share(self, order: np.ndarray) -> Iterator[np.ndarray]:
         """What of each batch of an epoch's ``order`` is this rank's: its shares in a row."""

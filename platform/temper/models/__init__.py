@@ -22,6 +22,7 @@ from temper.models.task_model import (
 )
 from temper.models.weight_entries import Classifier
 from temper.models.weights import load_model_state, save_model
+from temper.models.whole_batch import Gather, WholeBatch, draws, reads_whole_batch
 from temper.seeds import derive_seed
 from temper.spec import Spec
 
@@ -30,19 +31,23 @@ __all__ = [
     "Classifier",
     "FoldedModel",
     "ForwardPass",
+    "Gather",
     "ModelSpec",
     "ReplayedFeatures",
     "ReplayedModel",
     "StartStatistics",
     "TaskModel",
+    "WholeBatch",
     "backbone_names",
     "batch_norms",
     "build_model",
     "count_params",
+    "draws",
     "folded_copy",
     "folded_model",
     "load_head",
     "load_model_state",
+    "reads_whole_batch",
     "replayed_features",
     "replayed_model",
     "save_model",

@@ -12,6 +12,7 @@ from temper.models.adapters import AdapterController, AnyAdapter
 from temper.models.backbones import Backbone
 from temper.models.heads import BinaryHead
 from temper.models.statistics import StartStatistics
+from temper.models.whole_batch import WholeBatch
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class ForwardPass:
     """BatchNorm statistics of this pass; ``None``: what each module's mode says."""
     recalls_source: bool = False
     """Whether the source head answers to the target images as well, under the name ``recall``."""
+    whole: WholeBatch | None = None
+    """The batch that the images are a part of."""
 
 
 class TaskModel(nn.Module):
@@ -134,8 +137,8 @@ class TaskModel(nn.Module):
         self, one: ForwardPass, replayed: Callable[[Tensor], Tensor] | None = None
     ) -> dict[str, Tensor]:
         together = torch.cat(list(one.images.values()))
-        features_of = self.features if replayed is None or one.statistics else replayed
-        with one.statistics.applied() if one.statistics else nullcontext():
+        features_of = self.features if replayed is None or one.statistics or one.whole else replayed
+        with one.statistics.applied() if one.statistics else nullcontext(), one.whole or nullcontext():
             features = features_of(together)
         parts = dict(
             zip(one.images, torch.split(features, [len(part) for part in one.images.values()]), strict=True)

@@ -1,16 +1,25 @@
 """Adversarial examples of a step's images, and their cost."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from temper.attacks import attack_mode, images_at_once
-from temper.data import Part
 from temper.hardening import Adversary
-from temper.models import FoldedModel, ReplayedModel, TaskModel, folded_model, replayed_model
+from temper.models import (
+    FoldedModel,
+    Gather,
+    ReplayedModel,
+    TaskModel,
+    WholeBatch,
+    folded_model,
+    replayed_model,
+)
 from temper.seeds import derive_seed
 from temper.training.data import generator_of
+from temper.training.shares import StepImages, joined, separated, whole_batch
 from temper.training.state import Passes
 
 
@@ -42,46 +51,61 @@ class AttackedModel:
         return self._replayed or self._twin or self.model
 
 
-def attack_tasks(
+def attack_shares(
     attacked_model: AttackedModel,
     adversary: Adversary,
-    images: Mapping[str, Tensor],
-    labels: Mapping[str, Tensor],
+    shares: Sequence[StepImages],
     seed: int,
-    parts: Mapping[str, Part] | None = None,
-) -> tuple[dict[str, Tensor], Passes]:
-    """Adversarial examples of the attacked tasks, made on the unwrapped model, and the passes they took.
+    gather: Gather | None = None,
+) -> tuple[list[StepImages], Passes]:
+    """``shares`` with adversarial examples of the attacked tasks, made together on the unwrapped model; and
+    the passes they took.
 
-    ``parts`` of a whole batch start as they do in it; where one is empty, its stand-ins stay as they are.
+    Images start as they do in the whole batch, and with ``gather`` BatchNorm reads its statistics: then
+    stand-ins are attacked too, for other processes wait for ours. Otherwise they stay as they are.
     """
-    parts = parts or {}
-    attacked = {task: images[task] for task in adversary.attacked_tasks}
-    tasks = [task for task in attacked if task not in parts or len(parts[task])]
+    clean, labels = joined([own.clean for own in shares]), joined([own.labels for own in shares])
+    attacked = {task: clean[task] for task in adversary.attacked_tasks}
+    tasks = [task for task in attacked if gather is not None or any(own.weight(task) for own in shares)]
     passes = Passes()
-    if not tasks:
-        return attacked, passes
-    with attacked_model.held_still(adversary, images[tasks[0]]) as model:
+    still = (
+        attacked_model.held_still(adversary, clean[tasks[0]]) if tasks else nullcontext(attacked_model.model)
+    )
+    with still as model:
         for task in tasks:
-            counted = CountedLogits(model, task, needs_whole_batch=adversary.attack_batch_norm == "train")
+            whole = None if gather is None else whole_batch(shares, [task], gather)
+            is_whole = adversary.attack_batch_norm == "train"
+            counted = CountedLogits(model, task, needs_whole_batch=is_whole, whole=whole)
             # The target's own seed is the step's: attacking the source as well does not change it.
-            own = seed if task == "target" else derive_seed(seed, task)
-            generator = generator_of(parts.get(task), images[task].device, own)
-            attacked[task] = adversary.perturb(counted, images[task], labels[task], generator)
+            own_seed = seed if task == "target" else derive_seed(seed, task)
+            parts = [own.parts[task] for own in shares if own.parts]
+            generator = generator_of(parts, clean[task].device, own_seed)
+            attacked[task] = adversary.perturb(counted, clean[task], labels[task], generator)
             passes += Passes(forward=counted.num_forward, backward=counted.num_backward)
-    return attacked, passes
+    found = separated(attacked, shares)
+    return [replace(own, attacked=part) for own, part in zip(shares, found, strict=True)], passes
 
 
 class CountedLogits:
     """Logits of a task, counting the images that go forward and whose gradients come back."""
 
-    def __init__(self, model: nn.Module, task: str, *, needs_whole_batch: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        task: str,
+        *,
+        needs_whole_batch: bool = False,
+        whole: WholeBatch | None = None,
+    ) -> None:
         self._model, self._task, self._needs_whole_batch = model, task, needs_whole_batch
+        self._whole = whole
         self.num_forward = 0
         self.num_backward = 0
 
     def __call__(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._model(images, self._task)
-        self.num_forward += len(images)
+        with self._whole or nullcontext():
+            logits: Tensor = self._model(images, self._task)
+        self.num_forward += self._num(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
@@ -90,5 +114,8 @@ class CountedLogits:
         """How many of ``images`` (B,3,H,W) an attack sends through at once."""
         return len(images) if self._needs_whole_batch else images_at_once(self._model, images)
 
+    def _num(self, values: Tensor) -> int:
+        return len(values) if self._whole is None else len(self._whole.counted)
+
     def _count_backward(self, gradient: Tensor) -> None:
-        self.num_backward += len(gradient)
+        self.num_backward += self._num(gradient)

@@ -13,6 +13,7 @@ from temper.host import use_gpu
 from temper.models import TaskModel
 from temper.recipe import Recipe
 from temper.spec import Spec
+from temper.training.plan import sees_whole_batch
 from temper.training.worker import Worker
 
 TIMED_STEPS = 5
@@ -36,9 +37,12 @@ def choose_compute(recipe: Recipe, model: TaskModel, worker: Worker) -> Compute:
     if precision == "auto":
         has_bf16 = worker.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if has_bf16 else "fp32"
+    phases = recipe.schedule.plan(recipe.epochs, model.group_names)
+    is_shared = any(sees_whole_batch(recipe, model, phase) for phase in phases)
+    compiled = (False,) if is_shared else _options(spec.compile)
     choices = [
         Compute(precision=precision, compile=is_compiled, channels_last=is_last)
-        for is_compiled, is_last in itertools.product(_options(spec.compile), _options(spec.channels_last))
+        for is_compiled, is_last in itertools.product(compiled, _options(spec.channels_last))
     ]
     if len(choices) == 1:
         return choices[0]

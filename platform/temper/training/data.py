@@ -1,6 +1,6 @@
 """The images that a run consumes, already opened: batches to train on, arrays to validate on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from temper.attacks import PartGenerator
 from temper.batches import Batch, Batches, augment
-from temper.data import AugmentSpec, Images, Part
+from temper.data import MIN_SHARE, AugmentSpec, Images, Part
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,19 @@ def to_device(
 
     A single share gets the parameters that its images have in the whole batch.
     """
-    generator = generator_of(batch.parts[0] if len(batch.parts) == 1 else None, device, seed)
+    generator = generator_of(batch.parts if len(batch.parts) == 1 else (), device, seed)
     return augment(_sent(batch.images, device), spec, generator), _sent(batch.labels, device)
 
 
-def generator_of(part: Part | None, device: torch.device, seed: int) -> torch.Generator:
-    """What the images of ``part`` draw from, or those of a whole batch."""
-    if part is None:
+def generator_of(parts: Sequence[Part], device: torch.device, seed: int) -> torch.Generator:
+    """What the images of ``parts`` draw from, or, without any, those of a whole batch.
+
+    Stand-ins for an empty part draw what the first images do.
+    """
+    if not parts:
         return torch.Generator(device).manual_seed(seed)
-    return PartGenerator(device, part.start, part.end, part.size).manual_seed(seed)
+    places = [(part.start, part.end) if len(part) else (0, MIN_SHARE) for part in parts]
+    return PartGenerator(device, places, parts[0].size).manual_seed(seed)
 
 
 def _sent(values: Tensor, device: torch.device) -> Tensor:

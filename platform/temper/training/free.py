@@ -10,8 +10,9 @@ from temper.attacks.norms import project, steepest
 from temper.batches import Batch
 from temper.data import Part
 from temper.hardening import FreeTraining
-from temper.training.losses import Losses, StepImages
+from temper.training.losses import Losses
 from temper.training.plan import Moment
+from temper.training.shares import StepImages
 from temper.training.state import Passes
 from temper.training.step import TrainStep
 

@@ -10,7 +10,7 @@ from temper.hardening import Adversary, FastTraining, Guard
 from temper.models import TaskModel
 from temper.seeds import derive_seed
 from temper.training.data import generator_of
-from temper.training.losses import StepImages
+from temper.training.shares import StepImages
 from temper.training.worker import Worker
 
 
@@ -44,7 +44,7 @@ def guarded_accuracy(
                 continue
             clean, labels = own.clean["target"], own.labels["target"]
             classes = labels if labels.dim() == 1 else labels.argmax(1)
-            generator = generator_of(own.parts.get("target"), worker.device, derive_seed(seed, "guard", 0))
+            generator = generator_of([own.parts["target"]], worker.device, derive_seed(seed, "guard", 0))
             attacked = pgd.perturb(model, clean, classes, generator)
             with torch.no_grad():
                 correct = (model(attacked).argmax(1) == classes).sum()

@@ -1,45 +1,19 @@
 """The losses of one step, from one call of the model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from temper.data import Part
 from temper.hardening import Adversary, CrossEntropy
-from temper.models import ForwardPass, TaskModel
+from temper.models import ForwardPass, Gather, TaskModel
 from temper.objective import Objective
 from temper.schedules import Phase
+from temper.training.shares import StepImages, joined, separated, whole_batch
 from temper.training.start_model import StartModel
 
 Forward = Callable[[Sequence[ForwardPass]], list[dict[str, Tensor]]]
 Losses = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class StepImages:
-    """What one update sees. Images float (B,3,H,W) in [0,1]."""
-
-    clean: Mapping[str, Tensor]
-    """Task -> images."""
-    labels: Mapping[str, Tensor]
-    """Task -> classes (B,) or, mixed, their shares (B,C)."""
-    attacked: Mapping[str, Tensor]
-    """Task -> adversarial examples of those tasks that are attacked."""
-    share: int = 0
-    """Which of the batch's shares they are."""
-    parts: Mapping[str, Part] = field(default_factory=dict)
-    """Task -> the share. Where that is empty, images of no weight stand for it."""
-    penalty_weight: float = 1.0
-    """Of what does not depend on images: of all shares that have any, the mean is 1."""
-    entropy_weight: Tensor | None = None
-    """Of the target's cross-entropy, where its classes have weights: those of an image here over those of the
-    whole batch.
-    """
-
-    def weight(self, task: str) -> float:
-        """Of the mean over its images: of all shares, the mean is 1."""
-        return self.parts[task].weight if task in self.parts else 1.0
 
 
 @dataclass(frozen=True)
@@ -54,14 +28,17 @@ class StepLoss:
     model: TaskModel
     start: StartModel
     class_weights: Tensor | None
+    gather: Gather | None = None
+    """From all processes, where the model has to see the images as a part of the whole batch."""
 
-    def passes(self, images: StepImages, adversary: Adversary | None) -> list[ForwardPass]:
+    def passes(self, shares: Sequence[StepImages], adversary: Adversary | None) -> list[ForwardPass]:
         """What goes through the model: both forms of the images where the adversary's loss reads both."""
         recalls_source = self.objective.term.recalls_source
+        clean, attacked = joined([own.clean for own in shares]), joined([own.attacked for own in shares])
         if adversary is None or not adversary.needs_clean:
-            batches = [{**images.clean, **images.attacked}]
+            batches = [{**clean, **attacked}]
         else:
-            batches = [dict(images.clean), dict(images.attacked)]
+            batches = [clean, attacked]
         own = [
             ForwardPass(batch, recalls_source=recalls_source and index == 0)
             for index, batch in enumerate(batches)
@@ -71,10 +48,30 @@ class StepLoss:
         return own + [ForwardPass(batch, statistics=self.start.statistics) for batch in batches]
 
     def __call__(
-        self, forward: Forward, images: StepImages, adversary: Adversary | None, progress: float
+        self, forward: Forward, shares: Sequence[StepImages], adversary: Adversary | None, progress: float
     ) -> Losses:
-        """The losses at ``progress`` 0..1 of the run; ``forward`` is the model, wrapped or not."""
-        outputs = forward(self.passes(images, adversary))
+        """The losses, summed over ``shares`` that go through the model together, at ``progress`` 0..1 of the
+        run; ``forward`` is the model, wrapped or not.
+        """
+        passes = self.passes(shares, adversary)
+        if self.gather is not None:
+            passes = [replace(one, whole=whole_batch(shares, one.images, self.gather)) for one in passes]
+        answers = [separated(logits, shares) for logits in forward(passes)]
+        sums: Losses = {}
+        for index, own in enumerate(shares):
+            found = self._losses([answer[index] for answer in answers], own, adversary, progress)
+            for name, value in found.items():
+                sums[name] = sums[name] + value if name in sums else value
+        return sums
+
+    def _losses(
+        self,
+        outputs: Sequence[Mapping[str, Tensor]],
+        images: StepImages,
+        adversary: Adversary | None,
+        progress: float,
+    ) -> Losses:
+        """Those of one share."""
         if self.phase.batch_norm != "twin":
             losses = self._task_losses(outputs, images, adversary, progress)
         else:

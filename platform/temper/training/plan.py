@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from temper.errors import RecipeError
-from temper.models import TaskModel, batch_norms
+from temper.models import TaskModel, batch_norms, draws, reads_whole_batch
 from temper.recipe import Recipe
 from temper.schedules import Phase
 
@@ -84,6 +84,12 @@ def _plan(recipe: Recipe, model: TaskModel, phase: Phase) -> PhasePlan:
             )
         if is_attacked and adversary is not None and adversary.kind == "free":
             raise RecipeError("schedule: batch_norm 'twin' does not go with the adversary 'free'; use 'pgd'")
+    if recipe.compute.compile is True and sees_whole_batch(recipe, model, phase):
+        raise RecipeError(
+            "compute.compile: BatchNorm and dropout of a compiled network cannot see what other workers have "
+            "of a batch; use compute.compile=false, workers.num_workers=0 or, without dropout, "
+            "schedule.batch_norm=frozen"
+        )
     return PhasePlan(
         phase=phase,
         trainable=trainable,
@@ -92,6 +98,14 @@ def _plan(recipe: Recipe, model: TaskModel, phase: Phase) -> PhasePlan:
         is_attacked=is_attacked,
         is_solved=not is_attacked and _is_head_alone(recipe, trainable, phase),
     )
+
+
+def sees_whole_batch(recipe: Recipe, model: TaskModel, phase: Phase) -> bool:
+    """Whether ``phase`` may train layers whose answers depend on the batch, which is shared out."""
+    modes = [(module, True) for module in model.modules()]
+    moves_norms = phase.batch_norm != "frozen" and set(phase.trainable) != {"head"}
+    has_norms = moves_norms and reads_whole_batch(modes)
+    return recipe.workers.num_shares > 1 and (has_norms or draws(modes))
 
 
 def _is_head_alone(recipe: Recipe, trainable: dict[str, list[str]], phase: Phase) -> bool:

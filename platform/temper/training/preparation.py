@@ -15,7 +15,7 @@ from temper.data import MIN_SHARE, num_filled
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
 from temper.training.data import TrainData, to_device
-from temper.training.losses import StepImages
+from temper.training.shares import StepImages
 from temper.training.worker import Worker
 
 

@@ -1,31 +1,30 @@
 """One optimizer step: augment, attack, descend.
 
-Each worker computes its shares of the batch, and what is summed is summed over all shares, so a step is the
-same whichever worker computes which share.
+Each worker computes its shares of the batch, and what is summed is summed over all shares. BatchNorm and
+dropout see the whole batch. So a step is the same whichever worker computes which share.
 """
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from temper.attacks import kept_statistics
 from temper.batches import Batch
 from temper.hardening import Adversary, Guard
-from temper.models import TaskModel, replayed_features, train_modes
+from temper.models import TaskModel, draws, reads_whole_batch, replayed_features, train_modes
 from temper.recipe import Recipe
 from temper.seeds import derive_seed
-from temper.training.adversaries import AttackedModel, attack_tasks
+from temper.training.adversaries import AttackedModel, attack_shares
 from temper.training.averaging import NoAverage
 from temper.training.data import TrainData
 from temper.training.guard import guarded_accuracy
-from temper.training.losses import Losses, StepImages, StepLoss
+from temper.training.losses import Losses, StepLoss
 from temper.training.perturbation import perturbed_weights
 from temper.training.plan import Moment, PhasePlan
 from temper.training.preparation import Preparation
+from temper.training.shares import StepImages
 from temper.training.start_model import StartModel
 from temper.training.state import Passes
 from temper.training.worker import Worker
@@ -54,8 +53,16 @@ class TrainStep:
         weights = recipe.objective.target_class_weights(feed.class_counts)
         class_weights = None if weights is None else weights.to(worker.device)
         self.prepare = Preparation(recipe, feed, worker, self.shares, class_weights)
-        self.loss = StepLoss(recipe.objective, plan.phase, model, start or StartModel(), class_weights)
         self._modes = train_modes(model, freeze_batch_norm=plan.phase.batch_norm == "frozen")
+        self._is_joined = feed.num_shares > 1 and reads_whole_batch(self._modes)
+        """Whether our shares go through the model together, for statistics of the whole batch; otherwise one
+        after the other, in less memory.
+        """
+        is_drawn = feed.num_shares > 1 and draws(self._modes)
+        gather = worker.gather if self._is_joined or is_drawn else None
+        self.loss = StepLoss(
+            recipe.objective, plan.phase, model, start or StartModel(), class_weights, gather
+        )
         self.first_images: list[StepImages] = []
         """What the first step of the latest epoch saw, before any attack: of each share."""
         self._attacked = AttackedModel(model)
@@ -73,11 +80,11 @@ class TrainStep:
         if adversary is not None:
             self.train_mode()  # which the attack looks at where it uses batch statistics
             seed = derive_seed(self.recipe.seed, "attack", now.epoch, now.step, 0)
-            for index, own in enumerate(images):
-                attacked, cost = attack_tasks(
-                    self._attacked, adversary, own.clean, own.labels, seed, own.parts
-                )
-                images[index] = replace(own, attacked=attacked)
+            gather = self.worker.gather if self._is_joined else None
+            clean, images = images, []
+            for group in self._groups(clean):
+                attacked, cost = attack_shares(self._attacked, adversary, group, seed, gather)
+                images += attacked
                 passes += cost
         return self._descend(images, adversary, now, passes)
 
@@ -130,13 +137,12 @@ class TrainStep:
         """
         sums: Losses = {}
         self.optimizer.zero_grad(set_to_none=True)
-        for own in images:
-            self._seed_dropout("step", now, own.share)
-            is_last = own is images[-1]
-            # Whatever the number of workers, BatchNorm's running statistics are those of the first share.
-            statistics = nullcontext() if own is images[0] else kept_statistics(self.model)
-            with nullcontext() if is_last else self.worker.no_sync(self.wrapped), statistics:
-                losses = self.loss(self.wrapped, own, adversary, now.progress)
+        groups = self._groups(images)
+        for group in groups:
+            self._seed_dropout("step", now)
+            is_last = group is groups[-1]
+            with nullcontext() if is_last else self.worker.no_sync(self.wrapped):
+                losses = self.loss(self.wrapped, group, adversary, now.progress)
                 self._weighted(losses["loss"]).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
@@ -146,9 +152,13 @@ class TrainStep:
         """``loss`` of a share: the mean over the workers of their sums becomes the mean over all shares."""
         return loss if self._weight == 1 else loss * self._weight
 
-    def _seed_dropout(self, purpose: str, now: Moment, share: int) -> None:
-        """Seed what layers draw from by themselves."""
-        seed, device = derive_seed(self.recipe.seed, purpose, now.epoch, now.step, share), self.worker.device
+    def _groups(self, images: list[StepImages]) -> list[list[StepImages]]:
+        """Our shares as they go through the model."""
+        return [images] if self._is_joined else [[own] for own in images]
+
+    def _seed_dropout(self, purpose: str, now: Moment) -> None:
+        """Seed what layers draw from by themselves, for the whole batch."""
+        seed, device = derive_seed(self.recipe.seed, purpose, now.epoch, now.step, 0), self.worker.device
         # ``torch.manual_seed`` writes down its call stack where there is no GPU: slower than a small step.
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
@@ -171,7 +181,7 @@ class TrainStep:
         num_images = sum(
             len(part)
             for own in images
-            for one in self.loss.passes(own, adversary)
+            for one in self.loss.passes([own], adversary)
             for task, part in one.images.items()
             if own.weight(task)
         )
@@ -181,10 +191,10 @@ class TrainStep:
     def _ascents(
         self, images: list[StepImages], adversary: Adversary | None, now: Moment
     ) -> list[Callable[[], Tensor]]:
-        """The loss of each of our shares, as AWP raises it."""
+        """The losses of our shares, as AWP raises them."""
 
-        def ascent(own: StepImages) -> Tensor:
-            self._seed_dropout("ascent", now, own.share)
-            return self._weighted(self.loss(self.model, own, adversary, now.progress)["loss"])
+        def ascent(group: list[StepImages]) -> Tensor:
+            self._seed_dropout("ascent", now)
+            return self._weighted(self.loss(self.model, group, adversary, now.progress)["loss"])
 
-        return [partial(ascent, own) for own in images]
+        return [partial(ascent, group) for group in self._groups(images)]

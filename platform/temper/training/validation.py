@@ -66,7 +66,7 @@ def count_correct(
 
         def attacked(images: Tensor, labels: Tensor, start: int, part: Part) -> Tensor:
             seed = derive_seed(recipe.seed, "validate", 0, start)
-            return pgd.perturb(twin, images, labels, generator_of(part, worker.device, seed))
+            return pgd.perturb(twin, images, labels, generator_of([part], worker.device, seed))
 
         passes = {"clean": None, "robust": attacked} if recipe.validation.steps else {"clean": None}
         for name, perturb in passes.items():

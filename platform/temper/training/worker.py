@@ -62,11 +62,12 @@ class Worker:
         """Elementwise sum over the ranks."""
         return values
 
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank the chief's buffers of ``model``.
+    def gather(self, values: Tensor) -> Tensor:
+        """``values`` (...) of every rank (W,...), the same on each of them."""
+        return values[None]
 
-        After a step, each rank's BatchNorm statistics are still those of its own batches.
-        """
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank the chief's buffers of ``model``."""
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """Inside, a backward pass of what ``wrap`` gave adds to this rank's own gradients only."""
@@ -117,6 +118,11 @@ class DistributedWorker(Worker):
         total = values.to(self.device).clone()
         dist.all_reduce(total)
         return total.to(values.device)
+
+    def gather(self, values: Tensor) -> Tensor:
+        found = [torch.empty_like(values) for _ in range(self.world_size)]
+        dist.all_gather(found, values.contiguous())
+        return torch.stack(found)
 
     def share_buffers(self, model: nn.Module) -> None:
         if self.world_size == 1:

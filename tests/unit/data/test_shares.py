@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from temper.batches import ResidentBatches
-from temper.data import Images, Plan, ShardSet, Windows, join, load_images, num_filled, parts_of
+from temper.data import Images, Plan, ShardSet, Windows, join, load_images, num_filled, parts_of, window_sizes
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 64, 65])
@@ -85,17 +85,24 @@ def test_a_stream_goes_on_without_decoding_what_was_used(
     assert len(decoded) > 1, "late batches decode fewer windows"
 
 
+@pytest.mark.parametrize("groups_per_window", [1, 2, 8])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_a_stream_of_one_window_has_the_order_of_resident_images(
-    world_size: int, digits: dict[str, Path]
+def test_a_stream_has_the_order_of_resident_images(
+    world_size: int, groups_per_window: int, digits: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """However many windows there are: where a split is kept is no matter of results."""
+    monkeypatch.setattr("temper.data.windows.GROUPS_PER_WINDOW", groups_per_window)
     shards = ShardSet.open(digits["target"])
     images = load_images(shards, "train", 8, "pad")
+    used = []
     for rank in range(world_size):
-        plan = Plan(len(images.rows), 37, 5, rank, world_size)
-        windows = Windows(shards, plan, image_size=8, fit="pad")
-        assert len(windows) == 1
-        resident = ResidentBatches(images, batch_size=37, seed=5, rank=rank, world_size=world_size)
+        windows = Windows(shards, Plan(len(images.rows), 37, 5, rank, world_size), image_size=8, fit="pad")
+        assert (len(windows) == 1) == (groups_per_window == 8)
+        resident = ResidentBatches(
+            images, batch_size=37, seed=5, rank=rank, world_size=world_size, windows=window_sizes(shards)
+        )
         for epoch in (0, 3):
             rows = [row for batch in resident.epoch(epoch) for row in batch.rows.tolist()]
-            assert windows.decode(epoch, 0).rows.tolist() == rows
+            assert rows_of(windows, epoch, 0).tolist() == rows
+            used += rows if epoch == 0 else []
+    assert len(set(used)) == len(used) >= len(images.rows) - 1

@@ -9,7 +9,7 @@ NUM_TEST_WORKERS ?= 2
 # Containers often forbid bytecode; then each of the many processes compiles PyTorch and Ray anew, for 10 s and more.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test test-long test-gpu check docs dist format bench lock clean
+.PHONY: help install demo test test-long test-changed test-gpu check docs dist format bench lock clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ test: $(INSTALLED) ## All tests but the long ones.
 
 test-long: $(INSTALLED) ## The tests that take minutes each: lost nodes and heads, several hosts.
 	@for file in $$(grep -rl pytest.mark.long tests); do $(BIN)/python -m pytest -m long $$file || exit 1; done
+
+test-changed: $(INSTALLED) ## The long tests whose subject has changed since they last passed.
+	@$(BIN)/python tests/changed.py
 
 test-gpu: $(INSTALLED) ## The tests that only a GPU can run; skipped where there is none.
 	@$(BIN)/python -m pytest tests/gpu

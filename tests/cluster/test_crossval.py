@@ -120,6 +120,7 @@ def test_only_what_is_missing_is_repeated_with_the_same_result(
         crossval(recipe.resolved(), CrossvalSpec(folds=3, seeds=1), copy.path)
 
 
+@pytest.mark.long
 def test_a_run_that_fails_is_recorded_and_the_others_go_on(tiny_recipe: Any, tmp_path: Path) -> None:
     """Here on the workers of Ray Train, which the tasks wait for."""
     folder = CrossvalFolder(tmp_path / "cv")

@@ -154,6 +154,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoint/model.safetensors")
 
 
+@pytest.mark.long
 def test_a_worker_of_ray_train_gives_the_run_of_this_process_even_if_it_is_killed(
     tiny_recipe: Any, tmp_path: Path, pids_of: Any
 ) -> None:
@@ -183,6 +184,7 @@ def test_a_worker_of_ray_train_gives_the_run_of_this_process_even_if_it_is_kille
 LATER = {"workers": {"num_workers": 1}, "epochs": 3, "optim__ema_decay": 0.9}
 
 
+@pytest.mark.long
 def test_validation_beside_training_chooses_the_same_epoch(tiny_recipe: Any, tmp_path: Path) -> None:
     now = launch(tiny_recipe(**LATER), tmp_path / "now")
     seen: list[Any] = []
@@ -219,6 +221,7 @@ def test_what_waits_is_validated_though_nothing_is_left_to_train(tiny_recipe: An
     assert not (run.path / ".ray").exists()
 
 
+@pytest.mark.long
 def test_two_workers_streamed_through_every_phase(tiny_recipe: Any, tmp_path: Path) -> None:
     recipe = tiny_recipe(
         workers={"num_workers": 2},
@@ -231,6 +234,7 @@ def test_two_workers_streamed_through_every_phase(tiny_recipe: Any, tmp_path: Pa
     assert state.best_metrics["val/target/clean_acc"] > 0.2
 
 
+@pytest.mark.long
 def test_workers_and_streams_change_nothing_but_rounding(tiny_recipe: Any, tmp_path: Path) -> None:
     """The tiny recipe, BatchNorm and all."""
     metrics: dict[tuple[int, bool], list[dict[str, float]]] = {}
@@ -273,6 +277,7 @@ def test_weights_of_another_backbone_are_refused_before_workers_start(
     assert not (tmp_path / "run/.ray").exists()
 
 
+@pytest.mark.long
 def test_trials_nested_in_ray_train_and_a_trial_that_fails(tiny_recipe: Any, tmp_path: Path) -> None:
     """Each of two workers, on two CPUs: started at once they would hold one CPU each for ever."""
     space = SearchSpace.model_validate(

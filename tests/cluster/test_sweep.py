@@ -41,6 +41,7 @@ def trial_pids() -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(
     tiny_recipe: Any, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(
     assert [json.loads(line)["epoch"] for line in lines] == list(range(6))
 
 
+@pytest.mark.long
 def test_trials_from_one_start_share_a_probe_that_is_evaluated_once(tiny_recipe: Any, tmp_path: Path) -> None:
     recipe = tiny_recipe(**QUICK, pretrain={"epochs": 1}, objective__alpha=0.0, epochs=1)
     result = sweep_and_rank(recipe, space(samples=2, finalists=2), tmp_path / "sweep")
@@ -101,6 +103,7 @@ def test_a_sweep_of_failures_says_why(tiny_recipe: Any, tmp_path: Path) -> None:
     assert read_ledger(SweepFolder(tmp_path / "sweep").ledger)[0].status == "failed"
 
 
+@pytest.mark.long
 def test_time_runs_out_and_the_rest_is_resumed(tiny_recipe: Any, tmp_path: Path) -> None:
     out, document = SweepFolder(tmp_path / "sweep"), tiny_recipe(epochs=3, **QUICK).resolved()
     assert sweep(document, space(samples=1), out.path).is_complete
@@ -119,6 +122,7 @@ def test_time_runs_out_and_the_rest_is_resumed(tiny_recipe: Any, tmp_path: Path)
     assert sorted(row.trial for row in later) == [f"{number:03d}" for number in range(more)]
 
 
+@pytest.mark.long
 def test_asha_spares_the_baseline_and_says_whom_it_stopped(tiny_recipe: Any, tmp_path: Path) -> None:
     searched = space(
         samples=8,
@@ -143,6 +147,7 @@ def test_asha_spares_the_baseline_and_says_whom_it_stopped(tiny_recipe: Any, tmp
         assert row.metrics["epoch"] < 4
 
 
+@pytest.mark.long
 def test_a_population_hands_weights_and_settings_on(tiny_recipe: Any, tmp_path: Path) -> None:
     searched = space(
         samples=4,

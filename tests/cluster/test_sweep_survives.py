@@ -71,7 +71,8 @@ def files(tiny_recipe: Any, tmp_path: Path) -> tuple[Path, Path]:
     return recipe, space
 
 
-@pytest.mark.parametrize("num_kills", [2, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("num_kills", [2, 5])
 def test_kills_at_random_moments_lose_and_repeat_nothing(
     files: tuple[Path, Path], tiny_recipe: Any, tmp_path: Path, num_kills: int
 ) -> None:
@@ -104,6 +105,7 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(
         assert row.status in ("finished", "stopped")
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_in_order_and_says_how_to_resume(files: tuple[Path, Path], tmp_path: Path) -> None:
     out = SweepFolder(tmp_path / "sweep")
     process = start(*files, "--out", out.path)

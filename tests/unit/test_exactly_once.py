@@ -274,6 +274,7 @@ def _session(
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.long
 def test_the_number_of_workers_changes_nothing_but_rounding(tiny_recipe: Any, tmp_path: Path) -> None:
     recipes = {
         name: tiny_recipe(

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 
@@ -54,6 +55,7 @@ def _rank(rank: int, recipes: dict[str, Recipe], folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.long
 def test_two_ranks_stay_equal_under_every_method(tiny_recipe: Any, tmp_path: Path) -> None:
     recipes = {
         name: tiny_recipe(**changes, epochs=2, data__shots_per_class=20, data__batch_size=16)

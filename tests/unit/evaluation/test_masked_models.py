@@ -34,7 +34,7 @@ CAUGHT_BY = {
     "probabilities as output": "logits",
     "normalised outside to [-1,1]": "normalization inside",
     "pixels of 0..255 expected": "normalization inside",
-    "anti-adversary layer, 2 steps": "more steps",
+    "anti-adversary layer, 2 steps": "without its front",
     "anti-adversary layer, 10 steps": "without its front",
     "anti-adversary layer out of sight": "without its front",
     "memory of what was asked": "memory",

@@ -51,10 +51,16 @@ def shards(
         float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")
     ] = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits.")] = 0,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV with file_name, label, group, site. [default: SRC/metadata.csv]")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Finds the group in a file name: '^(p[0-9]+)_'.")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Convert class folders to Parquet shards with a manifest."""
+    """Convert class folders, or images with a table of labels, to Parquet shards with a manifest."""
     from temper.data import write_shards
 
     destination = out or dst
@@ -67,6 +73,8 @@ def shards(
             val_frac=val_frac,
             test_frac=test_frac,
             max_bad_frac=max_bad,
+            labels=labels,
+            group=group,
             on_progress=lambda done, total: update(done, total, ""),
         )
     _show_manifest(manifest, destination, as_json)

@@ -40,6 +40,8 @@ class ImageFile:
     relative: str
     label: int
     split: Split
+    values: tuple[str | None, ...] = ()
+    """Of the attributes of its scan, in their order; ``None`` where nothing is known."""
 
 
 class Scan(NamedTuple):
@@ -53,6 +55,8 @@ class Scan(NamedTuple):
     """Relative paths of files that lie in no class folder."""
     num_notes: int
     """Notes beside images and files that operating systems leave behind."""
+    attributes: tuple[str, ...] = ()
+    """What is known of each file beside its class, such as ``group`` and ``site``."""
 
 
 def scan_folders(source: Path) -> Scan:
@@ -66,7 +70,7 @@ def scan_folders(source: Path) -> Scan:
         raise DataError(f"{source}: no such folder")
     roots = _split_roots(source)
     classes = sorted(folder.name for folder in _folders(roots["train"]))
-    _check_names(roots["train"], classes)
+    check_names(roots["train"], classes)
     if len(classes) < 2:
         raise DataError(
             f"{roots['train']}: expected a folder for each of at least two classes, found "
@@ -85,10 +89,10 @@ def scan_folders(source: Path) -> Scan:
                 )
             files += found
     folders = [root / name for root in roots.values() for name in classes]
-    return Scan(classes, files, *_left_out(source, files, folders))
+    return Scan(classes, files, *left_out(source, files, folders))
 
 
-def _left_out(source: Path, files: Sequence[ImageFile], classes: Sequence[Path]) -> tuple[list[str], int]:
+def left_out(source: Path, files: Sequence[ImageFile], classes: Sequence[Path]) -> tuple[list[str], int]:
     """Strays, and the number of notes: what of ``source`` is not in ``files``, those of the ``classes``."""
     known = {file.relative for file in files}
     left: list[Path] = []
@@ -99,12 +103,12 @@ def _left_out(source: Path, files: Sequence[ImageFile], classes: Sequence[Path])
     strays = [
         path.as_posix()
         for path in left
-        if not _is_note(path) and not any(map((source / path).is_relative_to, classes))
+        if not is_note(path) and not any(map((source / path).is_relative_to, classes))
     ]
     return sorted(strays), len(left) - len(strays)
 
 
-def _check_names(root: Path, classes: list[str]) -> None:
+def check_names(root: Path, classes: list[str]) -> None:
     """Refuse names that are no text, turn the text around them, or cannot be told apart."""
     seen: dict[str, str] = {}
     for name in classes:
@@ -204,7 +208,7 @@ def _folders(root: Path) -> list[Path]:
     )
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[Path]:
     """Every file, at any depth, and links to folders, which are not followed."""
     for root, folders, names in os.walk(folder):
         yield from (Path(root, name) for name in names)
@@ -213,14 +217,14 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _images_in(folder: Path) -> Iterator[Path]:
     """Files that are meant to be images, at any depth."""
-    return (path for path in _walk(folder) if not _is_note(path.relative_to(folder)))
+    return (path for path in walk(folder) if not is_note(path.relative_to(folder)))
 
 
 def _has_images(folder: Path) -> bool:
     return any(True for _ in _images_in(folder))
 
 
-def _is_note(path: Path) -> bool:
+def is_note(path: Path) -> bool:
     """Whether the file, relative to the source, is a note, or was left behind by an operating system."""
     return path.suffix.lower() in NOTE_SUFFIXES or any(map(is_junk, path.parts))
 
@@ -233,9 +237,9 @@ def is_junk(name: str) -> bool:
 def _images(source: Path, folder: Path, label: int, split: Split) -> list[ImageFile]:
     # Broken links, links to folders and special files are kept: reading them says what is wrong, and
     # nothing goes unseen.
-    paths = sorted(_walk(folder))
+    paths = sorted(walk(folder))
     return [
         ImageFile(path, path.relative_to(source).as_posix(), label, split)
         for path in paths
-        if not _is_note(path.relative_to(folder))
+        if not is_note(path.relative_to(folder))
     ]

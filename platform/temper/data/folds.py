@@ -53,7 +53,7 @@ class FoldSpec(Spec):
         manifest = shards.manifest
         pooled: list[Split] = ["train", "val"] if self.keep_test else list(SPLITS)
         rows = np.sort(np.concatenate([shards.rows(split) for split in pooled]))
-        labels, groups = shards.labels[rows], shards.copies[rows]
+        labels, groups = shards.labels[rows], shards.groups[rows]
         fold_of = deal(labels, groups, self.count, derive_seed(self.seed, "folds"))
         is_test = fold_of == self.index
         rest = np.flatnonzero(~is_test)

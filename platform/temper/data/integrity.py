@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,22 @@ def check_splits(file: str, manifest: Manifest) -> None:
             raise ShardError(
                 f"{file}: 'copies' needs a path for each row, and rows within 0..{total - 1}{AGAIN}"
             )
+
+
+def check_columns(file: str, columns: Mapping[str, str], attributes: Sequence[str]) -> None:
+    """See that a shard has the columns of images, and those that the manifest names; Parquet types by name.
+
+    Raises:
+        ShardError: it has others.
+    """
+    if columns.get("image.bytes") != "BYTE_ARRAY" or columns.get("label") != "INT64":
+        raise ShardError(
+            f"{file}: expected the columns image {{bytes, path}} and label (int64), found "
+            f"{', '.join(columns) or 'none'}; create such shards with `temper shards SRC DST`"
+        )
+    for name in attributes:
+        if columns.get(name) != "BYTE_ARRAY":
+            raise ShardError(f"{file}: the manifest names the text column '{name}', which is not here{AGAIN}")
 
 
 def check_unchanged(path: Path, shard: ShardFile) -> None:

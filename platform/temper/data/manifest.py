@@ -1,5 +1,6 @@
 """``manifest.json``: what a folder of shards holds."""
 
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -42,9 +43,24 @@ class Copies(Spec):
     classes: list[str] = Field(min_length=1)
     """Each once."""
 
+    def links(self, rows: AbstractSet[int], others: AbstractSet[int]) -> bool:
+        """Whether one of the rows is among ``rows`` and one among ``others``."""
+        return not rows.isdisjoint(self.rows) and not others.isdisjoint(self.rows)
+
     def __str__(self) -> str:
         more = len(self.paths) - 4
         return " = ".join([*self.paths[:4], *([f"{more} more"] if more > 0 else [])])
+
+
+class Straddling(Spec):
+    """A group of images, such as those of a patient, that lies in several splits."""
+
+    group: str
+    counts: dict[Split, int]
+    """Its images in each of them."""
+
+    def __str__(self) -> str:
+        return f"'{self.group}' ({', '.join(f'{count} in {split}' for split, count in self.counts.items())})"
 
 
 class Manifest(Spec):
@@ -77,6 +93,10 @@ class Manifest(Spec):
 
     copies: list[Copies] | None = None
     """``None`` in older manifests: pixels were not compared."""
+    attributes: list[str] = Field(default_factory=list)
+    """Columns of the shards beside the image and its label, such as ``group`` and ``site``."""
+    straddling: list[Straddling] = Field(default_factory=list)
+    """Groups that these splits cut."""
 
     @property
     def across_splits(self) -> list[Copies]:
@@ -95,9 +115,14 @@ class Manifest(Spec):
             f"{len(self.skipped)} skipped + {num_refused} refused{notes}"
         )
 
+    @property
+    def _lists(self) -> dict[str, list[str]]:
+        files = [shard.file for shard in self.shards]
+        return {"classes": self.classes, "shards": files, "attributes": self.attributes}
+
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:
-        for what, names in {"classes": self.classes, "shards": [shard.file for shard in self.shards]}.items():
+        for what, names in self._lists.items():
             if len(set(names)) < len(names):
                 raise ValueError(f"'{what}' has a name twice")
         if not 1 <= self.long_side[0] <= self.long_side[1]:

@@ -13,7 +13,16 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from temper.data.fingerprint import fingerprint_of
-from temper.data.integrity import AGAIN, check_content, check_files, check_splits, check_unchanged, is_small
+from temper.data.groups import GROUP, joined, numbers_of
+from temper.data.integrity import (
+    AGAIN,
+    check_columns,
+    check_content,
+    check_files,
+    check_splits,
+    check_unchanged,
+    is_small,
+)
 from temper.data.manifest import Copies, Manifest, ShardFile, Split
 from temper.data.remote_shards import copy_of, read_in_place, read_manifest, sizes_of
 from temper.data.splits import copies_among, stratified_subset
@@ -150,6 +159,17 @@ class ShardSet:
         same = [first.get(digest, digest) for digest in digests]
         return np.array([known.setdefault(digest, len(known)) for digest in same], np.int64)
 
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """For every row (N,) a number that rows share which belong in one split."""
+        return joined(self.copies, numbers_of(self.column(GROUP)))
+
+    def column(self, name: str) -> list[str | None]:
+        """What the shards say of every row; ``None`` where nothing is known."""
+        if name not in self.manifest.attributes:
+            return [None] * len(self.labels)
+        return [value for group in self.row_groups for value in self.read(group, [name])[name].to_pylist()]
+
     def shared(self, rows: np.ndarray, splits: Sequence[Split]) -> list[Copies] | None:
         """Pictures that are among ``rows`` and in one of ``splits``.
 
@@ -159,11 +179,8 @@ class ShardSet:
         if known is None and is_small(self.manifest):
             names = [f"row {row}" for row in range(len(self.labels))]
             known = copies_among(self.copies, names, self.labels.tolist(), self.classes)
-        if known is None:
-            return None
-        mine = set(rows.tolist())
         theirs = {row for split in splits for row in self.manifest.splits[split]}
-        return [one for one in known if not mine.isdisjoint(one.rows) and not theirs.isdisjoint(one.rows)]
+        return None if known is None else [one for one in known if one.links(set(rows.tolist()), theirs)]
 
     @cached_property
     def row_groups(self) -> list["RowGroup"]:
@@ -190,11 +207,7 @@ class ShardSet:
         columns = {
             name.path: name.physical_type for name in map(metadata.schema.column, range(metadata.num_columns))
         }
-        if columns.get("image.bytes") != "BYTE_ARRAY" or columns.get("label") != "INT64":
-            raise ShardError(
-                f"{path}: expected the columns image {{bytes, path}} and label (int64), found "
-                f"{', '.join(columns) or 'none'}; create such shards with `temper shards SRC DST`"
-            )
+        check_columns(path, columns, self.manifest.attributes)
         if metadata.num_rows != shard.num_rows:
             raise ShardError(f"{path}: {metadata.num_rows} rows, the manifest says {shard.num_rows}")
         return metadata

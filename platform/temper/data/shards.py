@@ -1,30 +1,25 @@
-"""Writing shards: Parquet files in the layout that the Hugging Face hub uses for images."""
+"""Writing shards: from a folder of images to Parquet files and a manifest."""
 
-import hashlib
-import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from temper.data.encode import Encoded, encode
-from temper.data.fingerprint import fingerprint_of
-from temper.data.folders import ImageFile, scan_folders
-from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
+from temper.data.folders import ImageFile
+from temper.data.layout import scan_source
+from temper.data.manifest import SPLITS, BadImage, Manifest
 from temper.data.remote_shards import published
-from temper.data.splits import copies_among, draw_splits
 from temper.data.whole import whole_folder
+from temper.data.writer import Writer
 from temper.errors import DataError, ShardError
-from temper.records import sha256_of, write_atomic
+from temper.records import write_atomic
 from temper.seeds import derive_seed
 
-ROW_GROUP_SIZE = 256
 Progress = Callable[[int, int], None]
 
 
@@ -39,24 +34,29 @@ def write_shards(
     test_frac: float = 0.2,
     max_bad_frac: float = 0.01,
     images_per_shard: int = 2048,
+    labels: Path | None = None,
+    group: str | None = None,
     on_progress: Progress | None = None,
 ) -> Manifest:
-    """Turn class folders into shards and a manifest.
+    """Turn class folders, or images with a table of labels, into shards and a manifest.
+
+    ``labels`` is a table elsewhere than ``metadata.csv``; ``group`` a regular expression whose first part in
+    parentheses is the group of a file, from its name.
 
     Rows are in a seeded random order, so that a stream that reads neighbours together is well mixed.
     ``destination`` appears whole or not at all; in S3, its manifest does.
 
     Raises:
-        DataError: a setting out of range, folders that are not class folders, or a class too small for
-            the splits.
+        DataError: a setting out of range, folders that are not class folders, a table that does not fit
+            the files, or a class too small for the splits.
         ShardError: ``destination`` exists or cannot be written, or more than ``max_bad_frac`` of the
             images are unusable.
     """
     _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
     with published(destination) as folder:
-        scan = scan_folders(source)
+        scan = scan_source(source, labels, group)
         with whole_folder(folder) as writing:
-            writer = _Writer(writing, scan.classes, images_per_shard)
+            writer = Writer(writing, scan.classes, scan.attributes, images_per_shard)
             reader = _Reader(source.resolve(), size)
             # Not per image: filters are global, and threads that set and restore them leave them changed.
             with warnings.catch_warnings():
@@ -86,7 +86,7 @@ def _check_settings(
 def _write_images(
     reader: "_Reader",
     files: list[ImageFile],
-    writer: "_Writer",
+    writer: Writer,
     seed: int,
     max_bad_frac: float,
     on_progress: Progress | None,
@@ -153,94 +153,3 @@ class _Reader:
             return f"cannot be read ({problem.strerror})"
         except ValueError as problem:
             return str(problem)
-
-
-@dataclass
-class _Writer:
-    """Collects rows, writes a Parquet file whenever one is full."""
-
-    folder: Path
-    classes: list[str]
-    images_per_shard: int
-    labels: list[int] = field(default_factory=list)
-    stored: list[Split] = field(default_factory=list)
-    digests: list[str] = field(default_factory=list)
-    groups: list[int] = field(default_factory=list)
-    """Of each row a number that rows with the same pixels share."""
-    paths: list[str] = field(default_factory=list)
-    sides: list[int] = field(default_factory=list)
-    has_colour: bool = False
-    shards: list[ShardFile] = field(default_factory=list)
-    _known: dict[bytes, int] = field(default_factory=dict)
-    _pending: list[tuple[bytes, str, int]] = field(default_factory=list)
-    _parts: list[tuple[Path, int]] = field(default_factory=list)
-
-    def add(self, file: ImageFile, image: Encoded) -> None:
-        self._pending.append((image.content, file.relative, file.label))
-        self.labels.append(file.label)
-        self.stored.append(file.split)
-        self.digests.append(hashlib.sha256(image.content).hexdigest())
-        self.groups.append(self._known.setdefault(image.pixels, len(self._known)))
-        self.paths.append(file.relative)
-        self.sides.append(image.long_side)
-        self.has_colour |= not image.is_grey
-        if len(self._pending) == self.images_per_shard:
-            self._flush()
-
-    def end_split(self, split: Split) -> None:
-        """Name the files of a split once it is known how many there are."""
-        self._flush()
-        for index, (part, num_rows) in enumerate(self._parts):
-            path = self.folder / f"{split}-{index:05d}-of-{len(self._parts):05d}.parquet"
-            part.rename(path)
-            self.shards.append(
-                ShardFile(
-                    file=path.name, num_rows=num_rows, bytes=path.stat().st_size, sha256=sha256_of(path)
-                )
-            )
-        self._parts = []
-
-    def _flush(self) -> None:
-        if self._pending:
-            path = self.folder / f"part-{len(self._parts):05d}"
-            pq.write_table(_table(self._pending, self.classes), path, row_group_size=ROW_GROUP_SIZE)
-            self._parts.append((path, len(self._pending)))
-            self._pending = []
-
-    def manifest(
-        self, name: str, seed: int, val_frac: float, test_frac: float, bad: list[BadImage]
-    ) -> Manifest:
-        if not self.labels:
-            raise DataError("no readable image at all")
-        labels, groups = np.array(self.labels), np.array(self.groups)
-        splits = draw_splits(
-            labels, self.stored, self.classes, groups, val_frac=val_frac, test_frac=test_frac, seed=seed
-        )
-        return Manifest(
-            name=name,
-            fingerprint=fingerprint_of(self.classes, self.digests, self.labels, splits),
-            classes=self.classes,
-            counts={split: _counts(labels[rows], self.classes) for split, rows in splits.items()},
-            channels=3 if self.has_colour else 1,
-            long_side=(min(self.sides), max(self.sides)),
-            bytes=sum(shard.bytes for shard in self.shards),
-            seed=seed,
-            shards=self.shards,
-            splits=splits,
-            skipped=bad,
-            copies=copies_among(groups, self.paths, self.labels, self.classes),
-        )
-
-
-def _counts(labels: np.ndarray, classes: list[str]) -> dict[str, int]:
-    return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
-
-
-def _table(rows: Iterable[tuple[bytes, str, int]], classes: list[str]) -> pa.Table:
-    contents, paths, labels = zip(*rows, strict=True)
-    image = pa.StructArray.from_arrays(
-        [pa.array(contents, pa.binary()), pa.array(paths, pa.string())], names=["bytes", "path"]
-    )
-    features = {"image": {"_type": "Image"}, "label": {"names": classes, "_type": "ClassLabel"}}
-    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    return pa.table({"image": image, "label": pa.array(labels, pa.int64())}).replace_schema_metadata(metadata)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from temper.data import ShardSet, write_shards
 from temper.data.encode import FORMATS
-from temper.data.folders import scan_folders
+from temper.data.layout import scan_source
 from temper.data.shards import Progress
 from temper.errors import DataError
 from temper.fitting.sizes import LARGEST
@@ -59,7 +59,7 @@ def make_shards(
     """The folder of shards to use: ``images`` itself where it is one, else ``destination``, made of them.
 
     Raises:
-        DataError: no such folder, no class folders, or a class with too few images.
+        DataError: no such folder, no classes, or a class with too few images.
         ShardError: too many images that cannot be read.
     """
     if (images / "manifest.json").exists():
@@ -74,9 +74,9 @@ def check_classes(images: Path) -> None:
     """Refuse classes that cannot be shared out, before any image is read.
 
     Raises:
-        DataError: no class folders, or a class with too few images.
+        DataError: no classes, or a class with too few images.
     """
-    classes, files, *_ = scan_folders(images)
+    classes, files, *_ = scan_source(images)
     splits = {file.split for file in files}
     counts = Counter(file.label for file in files if file.split == "train")
     needed = 1 + FEWEST - len(splits)

@@ -1,0 +1,149 @@
+"""What lies in a source folder: class folders, tables beside them, and groups that file names tell."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from temper.data.folders import (
+    KNOWN,
+    SPLIT_FOLDERS,
+    ImageFile,
+    Scan,
+    check_names,
+    is_note,
+    left_out,
+    scan_folders,
+    walk,
+)
+from temper.data.groups import GROUP
+from temper.data.manifest import Split
+from temper.data.metadata import Table, key, read_tables
+from temper.errors import DataError
+
+LABEL, SPLIT = "label", "split"
+
+
+def scan_source(source: Path, labels: Path | None = None, group: str | None = None) -> Scan:
+    """Every file of ``source`` with its class, its split and what tables say of it.
+
+    Classes are those of a table's column ``label``, else those of the folders. ``labels``: a table elsewhere,
+    in place of ``metadata.csv``. ``group``: a regular expression that finds each file's group in its name.
+
+    Raises:
+        DataError: no such folder, no classes, a table that does not fit the files, or names without a group.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source}: no such folder")
+    table = read_tables(source, labels)
+    scan = _scan_labelled(source, table) if table is not None and table.has(LABEL) else scan_folders(source)
+    if table is not None:
+        _check_rows(source, table, scan)
+        scan = _with_table(scan, table)
+    return scan if group is None else _with_groups(scan, group)
+
+
+def _scan_labelled(source: Path, table: Table) -> Scan:
+    """Files at any depth, in the classes that ``table`` names; splits are those of the topmost folders."""
+    label_of = table.column(LABEL)
+    classes = sorted({label for _, label in label_of.values()})
+    check_names(Path(table.place), classes)
+    if len(classes) < 2:
+        raise DataError(f"{table.place}: expected at least two labels, found {', '.join(classes) or 'none'}")
+    number = {name: label for label, name in enumerate(classes)}
+    paths = [path for path in sorted(walk(source)) if not is_note(path.relative_to(source))]
+    names = [path.relative_to(source).as_posix() for path in paths]
+    splits = _splits_of(source, names)
+    files = []
+    for path, name in zip(paths, names, strict=True):
+        if (row := label_of.get(key(name))) is None:
+            raise DataError(_without_row(source, table, names))
+        place, label = row
+        others = [part for part in Path(name).parts[:-1] if part in number and part != label]
+        if others and label not in Path(name).parts[:-1]:
+            raise DataError(f"{place}: {name} lies in the folder '{others[-1]}', but its label is '{label}'")
+        files.append(ImageFile(path, name, number[label], splits.get(name, "train")))
+    return Scan(classes, files, *left_out(source, files, []))
+
+
+def _splits_of(source: Path, names: list[str]) -> Mapping[str, Split]:
+    """File -> the split of its topmost folder; none where no folder is called like a split."""
+    tops = {name: name.partition("/")[0].lower() for name in names if "/" in name}
+    found = {name: SPLIT_FOLDERS[top] for name, top in tops.items() if top in SPLIT_FOLDERS}
+    outside = next((name for name in names if name not in found), None)
+    if found and outside is not None:
+        raise DataError(
+            f"{source}: {next(iter(found))} lies in a folder that names a split, {outside} in none; splits "
+            f"are called {KNOWN}: move one of them, or rename the folder"
+        )
+    return found
+
+
+def _check_rows(source: Path, table: Table, scan: Scan) -> None:
+    """Refuse rows without a file, and files without a row."""
+    known = {key(file.relative) for file in scan.files}
+    for file, row in table.rows.items():
+        if file not in known:
+            why = "is no image of a class" if (source / file).is_file() else f"is not in {source}"
+            count = len(table.rows.keys() - known)
+            more = f" (so do {count - 1} more rows)" if count > 1 else ""
+            raise DataError(f"{row.place}: names {file}, which {why}{more}; remove the row, or add the file")
+    if known - table.rows.keys():
+        raise DataError(_without_row(source, table, [file.relative for file in scan.files]))
+
+
+def _without_row(source: Path, table: Table, names: list[str]) -> str:
+    missing = [name for name in names if key(name) not in table.rows]
+    more = f" and {len(missing) - 1} more files" if len(missing) > 1 else ""
+    todo = "add rows, or move away what is no image"
+    return f"{source}: {missing[0]}{more} without a row in {table.place}; {todo}"
+
+
+def _with_table(scan: Scan, table: Table) -> Scan:
+    """The same files with the table's splits and attributes."""
+    names = tuple(name for name in table.columns if name not in (LABEL, SPLIT))
+    files = []
+    has_folders = any(file.split != "train" for file in scan.files)
+    for file in scan.files:
+        row = table.rows[key(file.relative)]
+        values = tuple(row.values[name] for name in names)
+        split = file.split
+        if table.has(SPLIT):
+            word = row.values[SPLIT]
+            if (word or "").lower() not in SPLIT_FOLDERS:
+                raise DataError(f"{row.place}: the split is {word!r}; splits are called {KNOWN}")
+            split = SPLIT_FOLDERS[(word or "").lower()]
+            if has_folders and split != file.split:
+                raise DataError(
+                    f"{row.place}: {file.relative} is in '{split}', but its folder is '{file.split}'"
+                )
+        files.append(replace(file, values=values, split=split))
+    if not any(file.split == "train" for file in files):
+        raise DataError(f"{table.place}: no image is in the split 'train'")
+    return scan._replace(files=files, attributes=names)
+
+
+def _with_groups(scan: Scan, pattern: str) -> Scan:
+    """The same files, each with the group that ``pattern`` finds in its name; with a slash, in its path."""
+    if GROUP in scan.attributes:
+        raise DataError("--group: the table has a column 'group' already; remove one of them")
+    try:
+        regex = re.compile(pattern)
+    except re.error as problem:
+        raise DataError(f"--group {pattern!r}: not a regular expression ({problem})") from None
+    if not regex.groups:
+        raise DataError(f"--group {pattern!r}: expected a part in parentheses, such as '^(patient\\d+)_'")
+    part: int | str = GROUP if GROUP in regex.groupindex else 1
+    files, without = [], []
+    for file in scan.files:
+        match = regex.search(file.relative if "/" in pattern else file.path.name)
+        if match is None or not match[part]:
+            without.append(file.relative)
+        else:
+            files.append(replace(file, values=(*file.values, match[part])))
+    if without:
+        raise DataError(
+            f"--group {pattern!r}: finds no group in {len(without)} of {len(scan.files)} names, such as "
+            f"{without[0]}"
+        )
+    return scan._replace(files=files, attributes=(*scan.attributes, GROUP))

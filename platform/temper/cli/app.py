@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from temper.data import Manifest
 
 
+NUM_NEAR = 5
+"""Near duplicates that are named on the console."""
 NUM_NAMED = 20
 """Files of one kind that are named on the console."""
 
@@ -57,6 +59,9 @@ def shards(
     group: Annotated[
         str | None, typer.Option(metavar="REGEX", help="Finds the group in a file name: '^(p[0-9]+)_'.")
     ] = None,
+    group_near: Annotated[
+        bool, typer.Option("--group-near-duplicates", help="Keep near duplicates in one split, as copies.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -75,6 +80,7 @@ def shards(
             max_bad_frac=max_bad,
             labels=labels,
             group=group,
+            group_near_duplicates=group_near,
             on_progress=lambda done, total: update(done, total, ""),
         )
     _show_manifest(manifest, destination, as_json)
@@ -110,8 +116,30 @@ def _show_copies(manifest: "Manifest") -> None:
         inside = f"{len(leaks)} in several splits, {len(twice)} in several classes"
         pictures = f"{num_pictures} picture{'' if num_pictures == 1 else 's'}"
         say(f"copies: {num_rows} images show {pictures}; {inside}")
-    if leaks:
-        say("evaluations of these shards are blocked (gate 'leakage'): remove the copies, or --allow-leakage")
+    for group in manifest.straddling[:NUM_NAMED]:
+        say(f"a group in several splits: {group}")
+    if len(manifest.straddling) > NUM_NAMED:
+        say(f"{len(manifest.straddling) - NUM_NAMED} more groups in several splits; manifest.json names all")
+    _show_near(manifest)
+    blocking = [
+        *leaks,
+        *manifest.straddling,
+        *(manifest.near_across_splits if manifest.near_are_grouped else ()),
+    ]
+    if blocking:
+        say("evaluations of these shards are blocked (gate 'leakage'): mend the splits, or --allow-leakage")
+
+
+def _show_near(manifest: "Manifest") -> None:
+    """Name pictures that are nearly the same, those in several splits first."""
+    across = manifest.near_across_splits
+    near = [*across, *(one for one in manifest.near_duplicates or () if one not in across)]
+    for one in near[:NUM_NEAR]:
+        say(f"nearly the same{' in several splits' if one in across else ''}: {one.joined(' ~ ')}")
+    if near:
+        todo = "; --group-near-duplicates keeps them together" if not manifest.near_are_grouped else ""
+        num_rows = sum(len(one.rows) for one in near)
+        say(f"near duplicates: {num_rows} images, {len(near)} motifs; {len(across)} in several splits{todo}")
 
 
 @app.command(epilog="Example: temper demo --out demo")

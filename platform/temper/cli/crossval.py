@@ -7,6 +7,7 @@ import typer
 
 from temper.cli.options import Json, Set, Verbose, app
 from temper.cli.show import finish, percent, say, table_of
+from temper.errors import UsageError
 
 if TYPE_CHECKING:
     from temper.records import CrossvalRecord, FoldRun, Spread
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 @app.command(epilog="Example: temper crossval jobs/recipes/medical.yaml --folds 5 --seeds 3")
 def crossval(
     recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
-    folds: Annotated[int, typer.Option(min=2, max=1000, help="Number of stratified folds.")] = 5,
+    folds: Annotated[
+        int | None, typer.Option(min=2, max=1000, help="Number of stratified folds. [default: 5]")
+    ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, max=1000, help="Number of seeds, each a run on every fold.")
     ] = 3,
@@ -26,12 +29,17 @@ def crossval(
     keep_test: Annotated[
         bool, typer.Option("--keep-test", help="Exclude the official test images from all folds.")
     ] = False,
+    by_site: Annotated[
+        bool, typer.Option("--by-site", help="Leave out one site at a time, in place of stratified folds.")
+    ] = False,
     overrides: Set = None,
     out: Annotated[Path | None, typer.Option(help="Output folder. [default: runs/NAME-crossval]")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Train and evaluate a recipe on every fold and seed. Run the same command again to resume."""
+    if by_site and folds is not None:
+        raise UsageError("--by-site: there are as many folds as sites; leave out --folds")
     from temper.recipe import build_recipe
     from temper.spec import apply_overrides, parse_assignments, read_yaml
 
@@ -44,7 +52,13 @@ def crossval(
 
     record = run_crossval(
         document,
-        CrossvalSpec(folds=folds, seeds=seeds, targets=tuple(target or ()), keep_test=keep_test),
+        CrossvalSpec(
+            folds=folds or 5,
+            seeds=seeds,
+            targets=tuple(target or ()),
+            keep_test=keep_test,
+            by_site=by_site,
+        ),
         folder,
         where=str(recipe),
         on_run=_print_run,
@@ -58,7 +72,8 @@ def crossval(
 
 def _print_run(run: "FoldRun", done: int, total: int) -> None:
     result = run.error or f"clean {percent(run.clean_acc)}  robust {percent(run.robust_acc)}"
-    place = f"{run.target}  fold {run.fold + 1}  seed {run.seed}"
+    fold = f"fold {run.fold + 1}" if run.site is None else f"site {run.site}"
+    place = f"{run.target}  {fold}  seed {run.seed}"
     say(f"run {done}/{total}  {place}  {run.status}  {result}")
 
 
@@ -74,7 +89,8 @@ def _table(record: "CrossvalRecord") -> Any:
         if over is not None:
             rows.append([f"{over.num_targets} targets, {name}", percent(over.mean), "", "", ""])
     columns = ["accuracy", "mean", "95 % interval", "± folds", "± seeds"]
-    title = f"{record.name}, {record.threat.label}: {record.folds} folds, {len(record.seeds)} seeds"
+    folds = f"{record.folds} {'sites' if record.by_site else 'folds'}"
+    title = f"{record.name}, {record.threat.label}: {folds}, {len(record.seeds)} seeds"
     return table_of(title, columns, rows)
 
 

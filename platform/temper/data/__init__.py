@@ -1,7 +1,8 @@
 """Images: class folders to shards, shards to decoded images, and their order. None of it needs torch."""
 
 from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
-from temper.data.folds import FoldSpec
+from temper.data.folds import FoldSpec, sites_of
+from temper.data.leaks import shared_groups, shared_pictures
 from temper.data.loose import find_images, read_image
 from temper.data.manifest import SPLITS, BadImage, Manifest, Split
 from temper.data.plan import MIN_SHARE, Part, Plan, num_filled, parts_of
@@ -37,6 +38,9 @@ __all__ = [
     "parts_of",
     "read_image",
     "rows_within",
+    "shared_groups",
+    "shared_pictures",
+    "sites_of",
     "stratified_subset",
     "warn_of_absent",
     "window_sizes",

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from temper.data.near_duplicates import thumbnail
+
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 
 
@@ -20,6 +22,8 @@ class Encoded:
     long_side: int
     pixels: bytes
     """A digest of its pixels as RGB, whatever the format and mode of the file."""
+    thumbnail: bytes
+    """For ``near_duplicates``."""
 
 
 def encode(path: Path, size: int | None) -> Encoded:
@@ -59,13 +63,13 @@ def _encode_loaded(image: Image.Image, content: bytes, size: int | None) -> Enco
     is_small = size is None or max(image.size) <= size
     is_plain = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB")
     if is_plain and is_upright and is_small and "transparency" not in image.info:
-        return Encoded(content, image.mode == "L", max(image.size), _digest(image))
+        return Encoded(content, image.mode == "L", max(image.size), _digest(image), thumbnail(image))
     image = _to_grey_or_rgb(ImageOps.exif_transpose(image))
     if size is not None and max(image.size) > size:
         image.thumbnail((size, size), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return Encoded(buffer.getvalue(), image.mode == "L", max(image.size), _digest(image))
+    return Encoded(buffer.getvalue(), image.mode == "L", max(image.size), _digest(image), thumbnail(image))
 
 
 def _digest(image: Image.Image) -> bytes:

@@ -1,7 +1,7 @@
 """Images that belong together: copies, near duplicates, and the pictures of one patient, part or speaker."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -25,12 +25,9 @@ def numbers_among(copies: Iterable[Copies], count: int) -> np.ndarray:
     return numbers
 
 
-def joined(*numberings: np.ndarray) -> np.ndarray:
-    """For every row (N,) a number that rows share which a chain of equal numbers in ``numberings`` links.
-
-    -1 there is equal to nothing. Counted from 0 in the order of the rows.
-    """
-    parent = list(range(len(numberings[0])))
+def linked_rows(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """For each of ``count`` rows the first of those that a chain of ``pairs`` links with it."""
+    parent = list(range(count))
 
     def root(row: int) -> int:
         while parent[row] != row:
@@ -38,14 +35,29 @@ def joined(*numberings: np.ndarray) -> np.ndarray:
             row = parent[row]
         return row
 
-    for numbers in numberings:
-        first: dict[int, int] = {}
-        for row, number in enumerate(numbers.tolist()):
-            if number >= 0:
-                ends = sorted((root(row), root(first.setdefault(number, row))))
-                parent[ends[1]] = ends[0]
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return np.array([root(row) for row in range(count)], np.int64)
+
+
+def joined(*numberings: np.ndarray) -> np.ndarray:
+    """For every row (N,) a number that rows share which a chain of equal numbers in ``numberings`` links.
+
+    -1 there is equal to nothing. Counted from 0 in the order of the rows.
+    """
+    count = len(numberings[0])
+    linked = linked_rows(count, (pair for numbers in numberings for pair in _pairs(numbers)))
     known: dict[int, int] = {}
-    return np.array([known.setdefault(root(row), len(known)) for row in range(len(parent))], np.int64)
+    return np.array([known.setdefault(row, len(known)) for row in linked.tolist()], np.int64)
+
+
+def _pairs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Each row with the first of the same number."""
+    first: dict[int, int] = {}
+    return (
+        (row, first.setdefault(number, row)) for row, number in enumerate(numbers.tolist()) if number >= 0
+    )
 
 
 def straddling(values: Sequence[str | None], splits: Mapping[Split, Sequence[int]]) -> list[Straddling]:

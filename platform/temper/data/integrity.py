@@ -52,10 +52,10 @@ def check_splits(file: str, manifest: Manifest) -> None:
             raise ShardError(f"{file}: 'splits' and 'counts' need the split '{split}'{AGAIN}")
         if list(manifest.counts[split]) != manifest.classes:
             raise ShardError(f"{file}: 'counts.{split}' names other classes than 'classes'{AGAIN}")
-    for copies in manifest.copies or ():
-        if max(copies.rows) >= total or len(copies.paths) != len(copies.rows):
+    for name, found in {"copies": manifest.copies, "near_duplicates": manifest.near_duplicates}.items():
+        if any(max(one.rows) >= total or len(one.paths) != len(one.rows) for one in found or ()):
             raise ShardError(
-                f"{file}: 'copies' needs a path for each row, and rows within 0..{total - 1}{AGAIN}"
+                f"{file}: '{name}' needs a path for each row, and rows within 0..{total - 1}{AGAIN}"
             )
 
 

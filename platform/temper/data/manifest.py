@@ -35,7 +35,7 @@ class BadImage(Spec):
 
 
 class Copies(Spec):
-    """Rows that show the same picture: their pixels are equal."""
+    """Rows that show the same picture, or nearly the same."""
 
     rows: list[Annotated[int, Field(ge=0, lt=2**48)]] = Field(min_length=2)
     paths: list[str]
@@ -48,8 +48,12 @@ class Copies(Spec):
         return not rows.isdisjoint(self.rows) and not others.isdisjoint(self.rows)
 
     def __str__(self) -> str:
+        return self.joined(" = ")
+
+    def joined(self, sign: str) -> str:
+        """The first paths, with ``sign`` between them."""
         more = len(self.paths) - 4
-        return " = ".join([*self.paths[:4], *([f"{more} more"] if more > 0 else [])])
+        return sign.join([*self.paths[:4], *([f"{more} more"] if more > 0 else [])])
 
 
 class Straddling(Spec):
@@ -93,16 +97,35 @@ class Manifest(Spec):
 
     copies: list[Copies] | None = None
     """``None`` in older manifests: pixels were not compared."""
+    near_duplicates: list[Copies] | None = None
+    """Rows whose pictures are nearly the same; ``None`` in older manifests."""
+    near_are_grouped: bool = False
+    """Whether near duplicates belong in one split, as copies do."""
     attributes: list[str] = Field(default_factory=list)
     """Columns of the shards beside the image and its label, such as ``group`` and ``site``."""
     straddling: list[Straddling] = Field(default_factory=list)
     """Groups that these splits cut."""
 
     @property
+    def alike(self) -> list[Copies] | None:
+        """Copies, and near duplicates where these are grouped too."""
+        if self.copies is None or not self.near_are_grouped:
+            return self.copies
+        return [*self.copies, *(self.near_duplicates or ())]
+
+    @property
     def across_splits(self) -> list[Copies]:
         """Pictures that are in more than one split."""
+        return self._across(self.copies)
+
+    @property
+    def near_across_splits(self) -> list[Copies]:
+        """Near duplicates that are in more than one split."""
+        return self._across(self.near_duplicates)
+
+    def _across(self, copies: list[Copies] | None) -> list[Copies]:
         where = {row: split for split, rows in self.splits.items() for row in rows}
-        return [one for one in self.copies or () if len({where.get(row) for row in one.rows} - {None}) > 1]
+        return [one for one in copies or () if len({where.get(row) for row in one.rows} - {None}) > 1]
 
     @property
     def files(self) -> str:

@@ -1,7 +1,6 @@
 """Reading shards: opening them, checking them, and finding rows."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from temper.data.fingerprint import fingerprint_of
-from temper.data.groups import GROUP, joined, numbers_of
+from temper.data.groups import GROUP, joined, numbers_among, numbers_of
 from temper.data.integrity import (
     AGAIN,
     check_columns,
@@ -23,9 +22,9 @@ from temper.data.integrity import (
     check_unchanged,
     is_small,
 )
-from temper.data.manifest import Copies, Manifest, ShardFile, Split
+from temper.data.manifest import Manifest, ShardFile, Split
 from temper.data.remote_shards import copy_of, read_in_place, read_manifest, sizes_of
-from temper.data.splits import copies_among, stratified_subset
+from temper.data.splits import stratified_subset
 from temper.errors import RecipeError, ShardError
 from temper.storage import named
 
@@ -162,25 +161,14 @@ class ShardSet:
     @cached_property
     def groups(self) -> np.ndarray:
         """For every row (N,) a number that rows share which belong in one split."""
-        return joined(self.copies, numbers_of(self.column(GROUP)))
+        near = numbers_among(self.manifest.alike or (), len(self.copies))
+        return joined(self.copies, numbers_of(self.column(GROUP)), near)
 
     def column(self, name: str) -> list[str | None]:
         """What the shards say of every row; ``None`` where nothing is known."""
         if name not in self.manifest.attributes:
             return [None] * len(self.labels)
         return [value for group in self.row_groups for value in self.read(group, [name])[name].to_pylist()]
-
-    def shared(self, rows: np.ndarray, splits: Sequence[Split]) -> list[Copies] | None:
-        """Pictures that are among ``rows`` and in one of ``splits``.
-
-        ``None``: not known, because the manifest is an older one and the set is too large to be read for it.
-        """
-        known = self.manifest.copies
-        if known is None and is_small(self.manifest):
-            names = [f"row {row}" for row in range(len(self.labels))]
-            known = copies_among(self.copies, names, self.labels.tolist(), self.classes)
-        theirs = {row for split in splits for row in self.manifest.splits[split]}
-        return None if known is None else [one for one in known if one.links(set(rows.tolist()), theirs)]
 
     @cached_property
     def row_groups(self) -> list["RowGroup"]:

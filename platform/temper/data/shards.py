@@ -36,12 +36,13 @@ def write_shards(
     images_per_shard: int = 2048,
     labels: Path | None = None,
     group: str | None = None,
+    group_near_duplicates: bool = False,
     on_progress: Progress | None = None,
 ) -> Manifest:
     """Turn class folders, or images with a table of labels, into shards and a manifest.
 
     ``labels`` is a table elsewhere than ``metadata.csv``; ``group`` a regular expression whose first part in
-    parentheses is the group of a file, from its name.
+    parentheses is the group of a file, from its name. ``group_near_duplicates``: they too share a split.
 
     Rows are in a seeded random order, so that a stream that reads neighbours together is well mixed.
     ``destination`` appears whole or not at all; in S3, its manifest does.
@@ -56,7 +57,7 @@ def write_shards(
     with published(destination) as folder:
         scan = scan_source(source, labels, group)
         with whole_folder(folder) as writing:
-            writer = Writer(writing, scan.classes, scan.attributes, images_per_shard)
+            writer = Writer(writing, scan.classes, scan.attributes, images_per_shard, group_near_duplicates)
             reader = _Reader(source.resolve(), size)
             # Not per image: filters are global, and threads that set and restore them leave them changed.
             with warnings.catch_warnings():

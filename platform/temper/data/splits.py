@@ -12,6 +12,8 @@ from temper.errors import DataError
 from temper.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
+UNEVEN = 0.25
+"""How far the images of a class may be from their share, as a fraction of it, before it is said."""
 
 
 def draw_splits(
@@ -80,8 +82,11 @@ def _draw(
         # A class of which no group fits into the share gives one that leaves something for training.
         drawn.take(sorted(own, key=len), label, [size - 1 for size in sizes], 1)
         if not drawn.counts[label]:
-            copies = f"{sizes[label]} image(s), but too few that are not copies of each other,"
+            copies = (
+                f"{sizes[label]} image(s), but too few that are not copies of each other or of one group,"
+            )
             raise DataError(_too_few(name, copies, split))
+    warn_of_uneven(f"the split '{split}'", drawn.counts, shares, classes)
     return drawn.rows
 
 
@@ -116,7 +121,7 @@ def _too_few(name: str, what: str, split: str) -> str:
 def copies_among(
     groups: np.ndarray, paths: Sequence[str], labels: Sequence[int], classes: Sequence[str]
 ) -> list[Copies]:
-    """The rows of each of ``groups`` (N,) with more than one."""
+    """The rows of each of ``groups`` (N,) with more than one; -1 is none."""
     order = np.argsort(groups, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return [
@@ -126,7 +131,7 @@ def copies_among(
             classes=[classes[label] for label in sorted({labels[row] for row in rows})],
         )
         for rows in parts
-        if len(rows) > 1
+        if len(rows) > 1 and groups[rows[0]] >= 0
     ]
 
 
@@ -153,6 +158,20 @@ def _with_every_class(chosen: np.ndarray, labels: np.ndarray, order: np.ndarray)
         last = np.flatnonzero(labels[chosen] == counts.argmax())[-1]
         chosen[last] = order[labels[order] == label][0]
     return chosen
+
+
+def warn_of_uneven(
+    where: str, counts: Sequence[int], wanted: Sequence[float], classes: Sequence[str]
+) -> None:
+    """Say which classes have far from the images that they should, because groups are never cut."""
+    uneven = [
+        f"{count} instead of {share:.0f} images of the class '{name}'"
+        for name, count, share in zip(classes, counts, wanted, strict=True)
+        if abs(count - share) > max(1, UNEVEN * share)
+    ]
+    if uneven:
+        more = f" and {len(uneven) - 5} more classes" if len(uneven) > 5 else ""
+        logger.warning("%s has %s%s: groups and copies stay whole", where, ", ".join(uneven[:5]), more)
 
 
 def warn_of_absent(labels: np.ndarray, classes: Sequence[str], setting: str) -> None:

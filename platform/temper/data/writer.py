@@ -15,6 +15,7 @@ from temper.data.fingerprint import fingerprint_of
 from temper.data.folders import ImageFile
 from temper.data.groups import GROUP, joined, numbers_of, straddling
 from temper.data.manifest import BadImage, Manifest, ShardFile, Split
+from temper.data.near_duplicates import near_duplicates
 from temper.data.splits import copies_among, draw_splits
 from temper.errors import DataError
 from temper.records import sha256_of
@@ -30,6 +31,7 @@ class Writer:
     classes: list[str]
     attributes: tuple[str, ...]
     images_per_shard: int
+    near_are_grouped: bool = False
     labels: list[int] = field(default_factory=list)
     stored: list[Split] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
@@ -39,6 +41,8 @@ class Writer:
     """Of each row what the attribute ``group`` says."""
     paths: list[str] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
+    thumbnails: list[bytes] = field(default_factory=list)
+    """Of each picture."""
     has_colour: bool = False
     shards: list[ShardFile] = field(default_factory=list)
     _known: dict[bytes, int] = field(default_factory=dict)
@@ -51,6 +55,8 @@ class Writer:
         self.stored.append(file.split)
         self.digests.append(hashlib.sha256(image.content).hexdigest())
         self.pictures.append(self._known.setdefault(image.pixels, len(self._known)))
+        if len(self._known) > len(self.thumbnails):
+            self.thumbnails.append(image.thumbnail)
         self.groups.append(dict(zip(self.attributes, file.values, strict=True)).get(GROUP))
         self.paths.append(file.relative)
         self.sides.append(image.long_side)
@@ -85,7 +91,8 @@ class Writer:
         if not self.labels:
             raise DataError("no readable image at all")
         labels, pictures = np.array(self.labels), np.array(self.pictures)
-        groups = joined(pictures, numbers_of(self.groups))
+        near = near_duplicates(self.thumbnails)[pictures]
+        groups = joined(pictures, numbers_of(self.groups), *([near] if self.near_are_grouped else []))
         splits = draw_splits(
             labels, self.stored, self.classes, groups, val_frac=val_frac, test_frac=test_frac, seed=seed
         )
@@ -102,6 +109,8 @@ class Writer:
             splits=splits,
             skipped=bad,
             copies=copies_among(pictures, self.paths, self.labels, self.classes),
+            near_duplicates=copies_among(near, self.paths, self.labels, self.classes),
+            near_are_grouped=self.near_are_grouped,
             attributes=list(self.attributes),
             straddling=straddling(self.groups, splits),
         )

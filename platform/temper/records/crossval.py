@@ -20,6 +20,8 @@ class FoldRun(Spec):
     target: str
     fold: int
     """From 0."""
+    site: str | None = None
+    """That it tests, where each fold is a site."""
     seed: int
     status: Literal["ok", "blocked", "failed"]
     """``blocked``: trained, but a gate does not trust its numbers; ``failed``: there is no record."""
@@ -89,9 +91,12 @@ class CrossvalRecord(Spec):
     recipe: dict[str, Any]
     threat: Threat
     folds: int
+    """Of the target that has the most."""
     fold_seed: int
     keep_test: bool
     """Whether the official test images were left out of all folds."""
+    by_site: bool = False
+    """Whether each fold is a site."""
     seeds: list[int]
     targets: list[TargetSummary]
     runs: list[FoldRun]

@@ -41,6 +41,10 @@ def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
             if value or name not in AUGMENTS_ADDED_LATER
         }
         hashed["data"] = {**data, "augment": counted}
+    data = hashed.get("data")
+    if isinstance(data, dict) and isinstance(data.get("fold"), dict) and not data["fold"].get("by_site"):
+        fold = {name: value for name, value in data["fold"].items() if name != "by_site"}
+        hashed["data"] = {**data, "fold": fold}
     if isinstance(validation, dict):
         hashed["validation"] = {
             name: value for name, value in validation.items() if name != "is_asynchronous"

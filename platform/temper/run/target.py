@@ -27,6 +27,7 @@ from temper.records import (
     RunFolder,
 )
 from temper.records.evaluation import Adaptability
+from temper.run.leakage import leakage_gate
 from temper.run.material import Material, material_from
 from temper.spec import Threat, content_hash
 from temper.training import TrainState
@@ -162,24 +163,12 @@ class EvaluationTarget:
 
     def leakage(self) -> list[GateRecord]:
         """The gate on images that the model may have been trained or chosen on; none for arrays in memory."""
-        data, shards = self.claim.data, self.shards.get("target")
-        earlier = [split for split in SPLITS[:2] if split != data.split] if data.split != "train" else []
-        if shards is None or not earlier:
+        shards = self.shards.get("target")
+        split = next(name for name in SPLITS if name == self.claim.data.split)
+        if shards is None or split == "train":
             return []
-        where = " or ".join(earlier)
-        copies = shards.shared(self.test.rows, earlier)
-        if copies is None:
-            detail = "not looked for: these shards are of an earlier version; make new ones"
-            return [GateRecord(name="leakage", passed=True, detail=detail)]
-        num_leaked = len(set(self.test.rows.tolist()) & {row for one in copies for row in one.rows})
-        seen = f"{num_leaked} of {len(self.test.rows)} {data.split} images lie in {where} too"
-        if not num_leaked:
-            return [GateRecord(name="leakage", passed=True, detail=seen)]
-        seen += f": {'; '.join(map(str, copies[:5]))}{'; ...' if len(copies) > 5 else ''}"
-        allowed = self.settings.allow_leakage
-        todo = "remove the copies and make new shards, or accept them with --allow-leakage"
-        detail = f"allowed by evaluation.allow_leakage: {seen}" if allowed else f"{seen}. {todo}"
-        return [GateRecord(name="leakage", passed=allowed, detail=detail)]
+        earlier = [name for name in SPLITS[:2] if name != split]
+        return [leakage_gate(shards, self.test.rows, split, earlier, self.settings.allow_leakage)]
 
     def track(self, written: RunFolder, evaluation: Evaluation) -> None:
         """Show the numbers wherever a run is tracked."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper.data import FoldSpec, ShardSet, write_shards
+from temper.data import FoldSpec, ShardSet, shared_pictures, write_shards
 from temper.data.encode import encode
 from temper.data.splits import draw_splits
 from temper.errors import DataError, ShardError
@@ -133,7 +133,7 @@ def test_copies_across_folders_are_named_in_the_manifest(fixed: Path, tmp_path: 
         ["train/a/9.png", "train/b/dup.png"]
     ]
     shards = ShardSet.open(tmp_path / "shards")
-    assert len(shards.shared(shards.rows("test"), ["train", "val"]) or ()) == 4
+    assert len(shared_pictures(shards, shards.rows("test"), ["train", "val"]) or ()) == 4
 
 
 def change(folder: Path, edit: Any) -> Path:
@@ -151,7 +151,7 @@ def test_older_shards_are_compared_by_their_bytes(fixed: Path, tmp_path: Path) -
         lambda document: [document.pop(name) for name in ("copies", "refused", "num_notes")],
     )
     shards = ShardSet.open(folder)
-    found = shards.shared(shards.rows("test"), ["train", "val"])
+    found = shared_pictures(shards, shards.rows("test"), ["train", "val"])
     assert found is not None
     # The BMP was written as PNG by the same encoder, so even its bytes are equal.
     assert len(found) == 4

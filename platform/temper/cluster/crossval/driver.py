@@ -146,6 +146,7 @@ def _row(folder: CrossvalFolder, planned: PlannedRun, error: str | None) -> Fold
         return FoldRun(
             target=target,
             fold=fold,
+            site=planned.site,
             seed=seed,
             fingerprint=planned.images.fingerprint,
             status="failed",
@@ -157,6 +158,7 @@ def _row(folder: CrossvalFolder, planned: PlannedRun, error: str | None) -> Fold
     return FoldRun(
         target=target,
         fold=fold,
+        site=planned.site,
         seed=seed,
         fingerprint=record.data.fingerprint,
         status=record.status,
@@ -191,9 +193,10 @@ def _make_record(
         recipe_hash=base.hash,
         recipe=base.resolved(),
         threat=Threat(norm=base.threat.norm, eps=base.threat.eps),
-        folds=spec.folds,
+        folds=1 + max(run.fold for run in planned),
         fold_seed=base.seed,
         keep_test=spec.keep_test,
+        by_site=spec.by_site,
         seeds=list(range(base.seed, base.seed + spec.seeds)),
         targets=summaries,
         runs=runs,

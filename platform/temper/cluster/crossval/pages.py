@@ -1,8 +1,9 @@
 """The plot and the table of a cross-validation, from its record alone."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -71,18 +72,19 @@ def _draw_target(axis: Any, record: CrossvalRecord, target: TargetSummary) -> No
             height = spread.mean + (gap if index == 0 else -gap)
             _draw_mean(axis, spread, record.folds + 0.2 * index, record.folds + 0.5, height, name, colour)
     _draw_blocked(axis, [run for run in runs if run.status == "blocked"], record.seeds)
-    _draw_frame(axis, record.folds)
+    _draw_frame(axis, record.folds, {run.fold: run.site for run in runs if run.site is not None})
     axis.set_title(_subtitle(target, record), loc="left", fontsize=9, color="#374151")
 
 
-def _draw_frame(axis: Any, folds: int) -> None:
+def _draw_frame(axis: Any, folds: int, sites: Mapping[int, str]) -> None:
     from matplotlib.ticker import PercentFormatter
 
     prefix = "fold " if folds <= 10 else ""
     step = -(-folds // 20)
-    axis.set_xticks(range(0, folds, step), [f"{prefix}{fold + 1}" for fold in range(0, folds, step)])
-    if not prefix:
-        axis.set_xlabel("fold", fontsize=9)
+    names = [shorten(sites.get(fold, f"{prefix}{fold + 1}"), 12) for fold in range(0, folds, step)]
+    axis.set_xticks(range(0, folds, step), names)
+    if sites or not prefix:
+        axis.set_xlabel("site" if sites else "fold", fontsize=9)
     axis.set_xlim(-0.5, folds + 0.5 + 0.17 * (3.6 + 0.75 * folds))
     axis.set_ylim(-0.02, 1.05)
     axis.set_yticks(np.linspace(0, 1, 6))
@@ -98,7 +100,8 @@ def _draw_frame(axis: Any, folds: int) -> None:
 
 def _subtitle(target: TargetSummary, record: CrossvalRecord) -> str:
     seeds = f"{len(record.seeds)} seed{'s' if len(record.seeds) > 1 else ''}"
-    parts = [f"{target.target}: {target.num_images} images in {record.folds} folds, {seeds}"]
+    folds = f"{record.folds} {'sites' if record.by_site else 'folds'}"
+    parts = [f"{target.target}: {target.num_images} images in {folds}, {seeds}"]
     parts += [f"{target.num_blocked} blocked"] if target.num_blocked else []
     parts += [f"{target.num_failed} failed"] if target.num_failed else []
     return ", ".join(parts)
@@ -151,7 +154,7 @@ def markdown_table(record: CrossvalRecord) -> str:
     """``crossval.md``: the summary of each target, then every run."""
     parts = [
         f"# {record.name}: cross-validation",
-        f"{record.folds} stratified folds, seeds {', '.join(map(str, record.seeds))}, threat model "
+        f"{_kind(record)}, seeds {', '.join(map(str, record.seeds))}, threat model "
         f"{record.threat.label}, recipe `{record.recipe_hash}`. "
         + (
             "The official test images are in no fold. "
@@ -166,6 +169,12 @@ def markdown_table(record: CrossvalRecord) -> str:
         _runs_table(record),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _kind(record: CrossvalRecord) -> str:
+    return (
+        f"{record.folds} sites, each left out once" if record.by_site else f"{record.folds} stratified folds"
+    )
 
 
 def _summary_table(record: CrossvalRecord) -> str:
@@ -198,7 +207,7 @@ def _runs_table(record: CrossvalRecord) -> str:
     rows = [
         [
             run.target,
-            str(run.fold + 1),
+            run.site or str(run.fold + 1),
             str(run.seed),
             percent(run.clean_acc),
             percent(run.robust_acc),
@@ -206,7 +215,9 @@ def _runs_table(record: CrossvalRecord) -> str:
         ]
         for run in record.runs
     ]
-    return _table(["target", "fold", "seed", "clean %", "robust %", "status"], rows)
+    return _table(
+        ["target", "site" if record.by_site else "fold", "seed", "clean %", "robust %", "status"], rows
+    )
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from temper.cluster.launch import check_model, refuse_former_batches
-from temper.data import FoldSpec, ShardSet
+from temper.data import FoldSpec, ShardSet, sites_of
 from temper.errors import CheckpointError, RecipeError
 from temper.recipe import Recipe, build_recipe, pretrain_recipe
 from temper.records import CrossvalFolder, RunFolder, read_record
@@ -29,6 +29,8 @@ class CrossvalSpec(Spec):
     """Folders of shards; none: the recipe's own target."""
     keep_test: bool = False
     """Exclude the official test images from all folds."""
+    by_site: bool = False
+    """Leave out one site at a time, in place of ``folds`` stratified folds."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class PlannedRun:
     recipe: Recipe
     images: ShardSet
     """Of the fold, before any few-shot draw."""
+    site: str | None = None
+    """That the fold tests, where each fold is a site."""
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -135,8 +139,15 @@ def plan(
     for target, shards in targets.items():
         if source is not None:
             _check_apart(shards, source)
-        for index in range(spec.folds):
-            fold = FoldSpec(index=index, count=spec.folds, seed=base.seed, keep_test=spec.keep_test)
+        sites = sites_of(shards, spec.keep_test) if spec.by_site else []
+        settings = {
+            "count": len(sites) or spec.folds,
+            "seed": base.seed,
+            "keep_test": spec.keep_test,
+            "by_site": spec.by_site,
+        }
+        for index in range(len(sites) or spec.folds):
+            fold = FoldSpec.model_validate({"index": index, **settings})
             images = fold.apply(shards)
             if base.data.shots_per_class is not None:
                 images.few_shot(base.data.shots_per_class, 0)
@@ -150,7 +161,9 @@ def plan(
                 }
                 recipe = build_recipe(document, changes, where)
                 recipe = _named(recipe, target if len(targets) > 1 else None, group)
-                planned.append(PlannedRun(target, index, seed, recipe, images))
+                planned.append(
+                    PlannedRun(target, index, seed, recipe, images, sites[index] if sites else None)
+                )
         first = planned[-1].recipe
         check_model(first, open_data(first))
     names = list(targets)

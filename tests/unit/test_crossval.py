@@ -1,6 +1,7 @@
 """What is computed from the runs of a cross-validation, and what is refused before one starts."""
 
 import math
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from temper.cluster.crossval import CrossvalSpec
 from temper.cluster.crossval.pages import draw_plot, markdown_table
 from temper.cluster.crossval.plan import open_targets, plan
 from temper.cluster.crossval.summary import measure_spread, measures_over_targets
+from temper.data import write_shards
 from temper.errors import RecipeError, RecordError
 from temper.records import CrossvalRecord, FoldRun, TargetSummary, read_crossval
 from temper.spec import Threat
@@ -139,6 +141,34 @@ def test_pages_show_what_the_record_says(tmp_path: Path) -> None:
         read_crossval(tmp_path / "nothing.json")
 
 
+def test_pages_of_sites_name_them(tmp_path: Path) -> None:
+    names = ["Halle", "Kiel", "a university hospital with a long name"]
+    runs = [run.model_copy(update={"site": names[run.fold]}) for run in RUNS]
+    record = CrossvalRecord(
+        name="tiny",
+        created="2025-01-01T00:00:00+00:00",
+        recipe_hash="0" * 16,
+        recipe={},
+        threat=Threat(eps=0.1),
+        folds=3,
+        fold_seed=0,
+        keep_test=False,
+        by_site=True,
+        seeds=[0, 1],
+        targets=[target_of("t", runs)],
+        runs=runs,
+        seconds=1.0,
+        environment={},
+    )
+    page = markdown_table(record)
+    assert "3 sites, each left out once, seeds 0, 1" in page
+    assert "| target | site | seed |" in page
+    assert "| t | Kiel | 1 | 84.0 | 38.0 | ok |" in page
+    draw_plot(record, tmp_path / "plot.png")
+    draw_plot(record.model_copy(update={"by_site": False, "runs": RUNS}), tmp_path / "folds.png")
+    assert (tmp_path / "plot.png").read_bytes() != (tmp_path / "folds.png").read_bytes()
+
+
 # --- before anything is started ---------------------------------------------------------------
 
 
@@ -155,6 +185,24 @@ def test_every_run_has_its_recipe_its_fold_and_its_seed(tiny_recipe: Any) -> Non
     assert {run.recipe.data.fold.seed for run in runs} == {7}
     assert {run.recipe.tracking.group for run in runs} == {"g"}
     assert runs[4].recipe.name == "tiny-fold-1-seed-8"
+
+
+def test_each_site_is_a_fold(tiny_recipe: Any, digits: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"by_site: .* has 0 sites, expected at least two"):
+        planned(tiny_recipe(), by_site=True)
+    images = tmp_path / "images"
+    shutil.copytree(digits["images"], images)
+    files = sorted(path for path in images.rglob("*") if path.suffix == ".png")
+    rows = [f"{path.relative_to(images)},{'nws'[index % 3]}" for index, path in enumerate(files)]
+    (images / "metadata.csv").write_text("\n".join(["file_name,site", *rows]) + "\n")
+    write_shards(images, tmp_path / "shards")
+    recipe = tiny_recipe(data__target=str(tmp_path / "shards"), data__source=None, objective__alpha=0)
+    runs = planned(recipe, by_site=True, seeds=1)
+    assert [run.site for run in runs] == ["n", "s", "w"]
+    assert [run.recipe.data.fold.by_site for run in runs] == [True] * 3
+    for run in runs:
+        site_of = run.images.column("site")
+        assert {site_of[row] for row in run.images.rows("test")} == {run.site}
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,58 @@ def test_test_images_in_training_or_validation_block_and_are_named(leaking: Path
     assert all(check.passed for check in checks if check.name in ("status", "gates again"))
 
 
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    """Patients of six images each; of one, two images lie in test and four in training."""
+    (tmp_path / "zoo.py").write_text(ZOO)
+    source = folders(tmp_path / "patients")
+    for place in ("train/a", "train/b", "val/a", "val/b", "test/a", "test/b"):
+        for index in range(12):
+            name = place.replace("/", "") + f"p{index // 6}_{index}.png"
+            (source / place / f"{index}.png").rename(source / place / name)
+    for index in (0, 1):
+        (source / f"test/b/testbp0_{index}.png").rename(source / f"test/b/trainbp1_9{index}.png")
+    write_shards(source, tmp_path / "shards/patients", group=r"^(.*p\d)_")
+    return tmp_path / "shards/patients"
+
+
+def test_a_patient_in_training_and_test_blocks_and_is_named(patients: Path, tmp_path: Path) -> None:
+    record = evaluated(patients, tmp_path / "run")
+    gate = gate_of(record)
+    assert not gate.passed
+    assert record.status == "blocked"
+    assert gate.detail == (
+        "0 of 24 test images lie in train or val too; 1 groups with 2 test images lie in train or val too: "
+        "'trainbp1' (6 in train, 2 in test). move each group into one split and make new shards, or accept "
+        "them with --allow-leakage"
+    )
+    checks = verify_record(tmp_path / "run", model=f"{tmp_path}/zoo.py:build").checks
+    assert all(check.passed for check in checks if check.name in ("status", "gates again"))
+    allowed = gate_of(evaluated(patients, tmp_path / "allowed", allow_leakage=True))
+    assert allowed.passed
+    assert allowed.detail.startswith("allowed by evaluation.allow_leakage: 0 of 24 test images")
+    assert "'trainbp1' (6 in train, 2 in test)" in allowed.detail
+
+
+def test_patients_that_are_apart_pass(clean: Path, tmp_path: Path) -> None:
+    write_shards(tmp_path / "clean", tmp_path / "shards/alone", group=r"^(.*/\d+)\.png")
+    gate = gate_of(evaluated(tmp_path / "shards/alone"))
+    assert gate == gate_of(evaluated(clean, tmp_path / "other"))
+
+
+@pytest.mark.parametrize("are_grouped", [False, True])
+def test_near_duplicates_block_where_they_are_grouped(tmp_path: Path, are_grouped: bool) -> None:
+    (tmp_path / "zoo.py").write_text(ZOO)
+    source = folders(tmp_path / "near")
+    with Image.open(source / "train/a/3.png") as image:
+        darker = (np.asarray(image) * 0.9).astype(np.uint8)
+    Image.fromarray(darker).save(source / "test/a/near.png")
+    write_shards(source, tmp_path / "shards/near", group_near_duplicates=are_grouped)
+    gate = gate_of(evaluated(tmp_path / "shards/near"))
+    assert gate.passed is not are_grouped
+    assert ("train/a/3.png = test/a/near.png" in gate.detail) is are_grouped
+
+
 def test_allowed_leakage_is_in_the_record(leaking: Path) -> None:
     gate = gate_of(evaluated(leaking, allow_leakage=True))
     assert gate.passed

@@ -2,6 +2,7 @@
 
 from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
 from temper.data.folds import FoldSpec, sites_of
+from temper.data.groups import GROUP
 from temper.data.leaks import shared_groups, shared_pictures
 from temper.data.loose import find_images, read_image
 from temper.data.manifest import SPLITS, BadImage, Manifest, Split
@@ -13,6 +14,7 @@ from temper.data.splits import stratified_subset, warn_of_absent
 from temper.data.windows import Windows, window_sizes
 
 __all__ = [
+    "GROUP",
     "MIN_SHARE",
     "SPLITS",
     "AugmentSpec",

@@ -32,8 +32,8 @@ CHUNK = 8192
 
 def thumbnail(image: Image.Image) -> bytes:
     """``SIDE`` x ``SIDE`` grey pixels of an image."""
-    small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return small.convert("L").tobytes()
+    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return small.tobytes()
 
 
 def near_duplicates(thumbnails: Sequence[bytes]) -> np.ndarray:

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,8 @@ class _Reader:
     root: Path
     """Resolved; files that lie elsewhere are refused."""
     size: int | None
+    within: dict[Path, bool] = field(default_factory=dict)
+    """Folder -> whether it lies in ``root``; looked up once each, not for every file."""
 
     def read_all(self, files: list[ImageFile]) -> Iterator[tuple[ImageFile, Encoded | str]]:
         """Each file with its encoded image, or with the reason why there is none, in order."""
@@ -143,11 +145,19 @@ class _Reader:
                 chunk = files[start : start + 512]
                 yield from zip(chunk, pool.map(self._read, chunk), strict=True)
 
+    def _leads_out(self, path: Path) -> bool:
+        if path.is_symlink():
+            return path.exists() and not path.resolve().is_relative_to(self.root)
+        folder = path.parent
+        if folder not in self.within:
+            self.within[folder] = folder.resolve().is_relative_to(self.root)
+        return not self.within[folder]
+
     def _read(self, file: ImageFile) -> Encoded | str:
         if printable(file.relative) != file.relative:
             return "its name is not UTF-8"
         try:
-            if file.path.exists() and not file.path.resolve().is_relative_to(self.root):
+            if self._leads_out(file.path):
                 return "a link that leads out of the source folder"
             return encode(file.path, self.size)
         except OSError as problem:

@@ -25,6 +25,7 @@ from temper.records import (
     MetricsRecord,
     MinimumNormRecord,
     Proportion,
+    SliceRecord,
     ThreatRecord,
 )
 from temper.records.evaluation import Consistency, CurvePoint, Robustness
@@ -56,6 +57,8 @@ class Evaluation:
     union_acc: Proportion | None = None
     """Within all threat models at once, where there are several."""
 
+    slices: list[SliceRecord] = field(default_factory=list)
+    """By value of each attribute of the images, where these are known."""
     corruptions: list[CorruptionRecord] = field(default_factory=list)
     minimum_norm: MinimumNormRecord | None = None
     worst_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0))

@@ -46,6 +46,7 @@ from temper.records.rejection import (
     UnderAttack,
     read_calibration,
 )
+from temper.records.slices import SliceRecord, worst_slice
 from temper.records.sources import ChunkSource, ModelSource, SourcesRecord, read_sources
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "RejectionRecord",
     "RunFolder",
     "SavedImages",
+    "SliceRecord",
     "SourcesRecord",
     "Spread",
     "SuiteRecord",
@@ -117,6 +119,7 @@ __all__ = [
     "record_files",
     "refuse_second",
     "sha256_of",
+    "worst_slice",
     "write_atomic",
     "write_once",
     "write_outcomes",

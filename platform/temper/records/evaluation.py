@@ -11,6 +11,7 @@ from temper.records.advice import AdviceRecord
 from temper.records.corruptions import CorruptionRecord
 from temper.records.optimism import caution_about
 from temper.records.rejection import RejectionRecord
+from temper.records.slices import SliceRecord
 from temper.safe_load import read_json
 from temper.spec import Spec, Threat, first_problem
 
@@ -188,6 +189,8 @@ class EvaluationRecord(Spec):
     """source_acc / the start model's source accuracy, where that is known."""
     per_class: dict[str, dict[str, float]]
     """Class -> {clean_acc, robust_acc}."""
+    slices: list[SliceRecord] = Field(default_factory=list)
+    """By value of each attribute that the shards have, such as site; empty in older records."""
     attacks: list[AttackRecord]
     curve: list[CurvePoint] = Field(default_factory=list)
     """Robust accuracy over eps, where more than one was asked for."""

@@ -22,6 +22,7 @@ from temper.run.facts import advised
 from temper.run.record import make_record
 from temper.run.rejection import calibrate, reject
 from temper.run.siblings import siblings_of
+from temper.run.slices import sliced
 from temper.run.target import EvaluationTarget
 from temper.storage import UNREAD, mirrored
 
@@ -67,6 +68,7 @@ def _evaluate(
     relatives = {**target.relatives(), **siblings}
     evaluation = _measure(target, store, attack, relatives, fresh, on_progress)
     evaluation = replace(evaluation, gates=[*evaluation.gates, *target.leakage()])
+    evaluation = sliced(evaluation, target.shards.get("target"), target.test.rows)
     if written is not None:
         write_evidence(written, evaluation, target)
     rejection = reject(target, evaluation, material, calibration)

@@ -18,6 +18,7 @@ from temper.statistics.paired import (
 )
 from temper.statistics.pairwise import pairwise_mid_p, pairwise_unpaired_p, shared_ranks
 from temper.statistics.proportions import binomial_tail, wilson
+from temper.statistics.slices import slices_of
 from temper.statistics.spread import corrected_interval, student_t_quantile, t_interval
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "pairwise_unpaired_p",
     "shared_ranks",
     "sign_flip_test",
+    "slices_of",
     "student_t_quantile",
     "t_interval",
     "wilson",

@@ -8,6 +8,7 @@ import numpy as np
 
 from temper.errors import RecordError
 from temper.records import FileRecord, read_record, sha256_of
+from temper.statistics.slices import PREFIX
 from temper.storage import beside, named
 from temper.verification import numbers
 from temper.verification.cascades import curve_cascades, main_cascade, other_cascades
@@ -21,6 +22,7 @@ NUMBERS: Final[tuple[Callable[[Evidence], Check], ...]] = (
     numbers.check_clean,
     numbers.check_robust,
     numbers.check_classes,
+    numbers.check_slices,
     numbers.check_attacks,
     numbers.check_threats,
     numbers.check_corruptions,
@@ -111,6 +113,7 @@ def check_columns(evidence: Evidence) -> Check:
     for group in record.corruptions:
         severities = numbers.SEVERITIES
         expected |= {f"{group.group}/{kind}/{level}/correct" for kind in group.kinds for level in severities}
+    expected |= {f"{PREFIX}{one.attribute}" for one in record.slices}
     if record.minimum_norm is not None:
         expected.add("minimum_norm")
     elif not evidence.columns["correct"].any():

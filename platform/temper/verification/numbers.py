@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from temper.records import Proportion
-from temper.statistics import fold_spread, wilson
+from temper.statistics import fold_spread, slices_of, wilson
 from temper.verification.cascades import (
     Cascade,
     curve_cascades,
@@ -64,6 +64,13 @@ def check_classes(evidence: Evidence) -> Check:
     found = {names[label]: {"clean_acc": clean[label], "robust_acc": robust[label]} for label in clean}
     problems = differences("per_class", evidence.record.per_class, found)
     return check_of("per class", problems, f"{len(found)} classes")
+
+
+def check_slices(evidence: Evidence) -> Check:
+    """Clean and robust accuracy of each value of each attribute."""
+    found = slices_of(evidence.columns)
+    problems = differences("slices", evidence.record.slices, found)
+    return check_of("slices", problems, f"{len(found)} values of attributes")
 
 
 def check_attacks(evidence: Evidence) -> Check:

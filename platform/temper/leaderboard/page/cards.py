@@ -14,7 +14,7 @@ from temper.leaderboard.page.charts import draw, eps_axis
 from temper.leaderboard.page.environment import asset, content_policy, environment
 from temper.leaderboard.page.frame import Frame
 from temper.leaderboard.page.index import figure_url
-from temper.records import EvaluationRecord
+from temper.records import EvaluationRecord, worst_slice
 
 MAX_INLINED = 100
 """Cards of more models than that link to their pictures, so that a thousand stay small."""
@@ -37,6 +37,7 @@ def render_cards(
                     board=board,
                     entry=entry,
                     record=record,
+                    worst=worst_slice(record.slices),
                     method=describe_method(record),
                     commands=describe_command(record),
                     recipe="\n".join(dotted(record.recipe)),

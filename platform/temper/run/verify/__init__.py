@@ -10,10 +10,12 @@ from temper.data import ShardSet, Split
 from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, Proportion, read_record
 from temper.run.run_target import RunTarget
+from temper.run.slices import attributes_of
 from temper.run.target import EvaluationTarget, data_record
 from temper.run.verify.attacks import MAX_FLIPPED_FRAC, Reexamined
 from temper.run.verify.load import check_suite, reopen
 from temper.run.verify.rejection import check_rejection
+from temper.statistics.slices import PREFIX
 from temper.storage import named
 from temper.verification import (
     Check,
@@ -102,6 +104,11 @@ def check_images(evidence: Evidence, target: EvaluationTarget) -> Check:
         problems.append("the outcomes are of other images than the recipe chooses")
     elif not np.array_equal(test.labels, evidence.columns["label"]):
         problems.append("the outcomes have other labels than the shards")
+    claimed = {name: values for name, values in evidence.columns.items() if name.startswith(PREFIX)}
+    found = attributes_of(target.shards.get("target"), test.rows) if claimed else {}
+    for name, values in claimed.items():
+        if name not in found or not np.array_equal(values, found[name]):
+            problems.append(f"the outcomes have another '{name}' than the shards")
     return check_of("images", problems, f"{len(test.rows)} images, {record.data.fingerprint}")
 
 

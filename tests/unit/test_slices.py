@@ -58,9 +58,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = generator.normal(mean, 3, (8, 8, 3)).clip(0, 255).astype(np.uint8)
                 file = f"{split}/{name}/{index}.png"
                 Image.fromarray(pixels).save(folder / "set" / file)
-                rows.append(
-                    f"{file},p-{split}-{name}-{index},{site},{index}-{split}-{name},{'old' if index < 4 else 'new'}"
-                )
+                known = [f"p-{split}-{name}-{index}", site, f"{index}-{split}-{name}"]
+                rows.append(",".join([file, *known, "old" if index < 4 else "new"]))
     (folder / "set/metadata.csv").write_text("\n".join(["file_name,group,site,date,camera", *rows]) + "\n")
     write_shards(folder / "set", folder / "shards")
     document = {

@@ -20,6 +20,18 @@ NUM_NAMED = 20
 """Files of one kind that are named on the console."""
 
 
+MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="CSV with file_name, label, group, site. [default: SRC/metadata.csv]")
+]
+Group = Annotated[
+    str | None, typer.Option(metavar="REGEX", help="Finds the group in a file name: '^(p[0-9]+)_'.")
+]
+GroupNear = Annotated[
+    bool, typer.Option("--group-near-duplicates", help="Keep near duplicates in one split, as copies.")
+]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"temper {temper.__version__}")
@@ -49,19 +61,11 @@ def shards(
     test_frac: Annotated[
         float, typer.Option("--test", min=0.01, max=0.9, help="Fraction for the test split.")
     ] = 0.2,
-    max_bad: Annotated[
-        float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")
-    ] = 0.01,
+    max_bad: MaxBad = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits.")] = 0,
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV with file_name, label, group, site. [default: SRC/metadata.csv]")
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="Finds the group in a file name: '^(p[0-9]+)_'.")
-    ] = None,
-    group_near: Annotated[
-        bool, typer.Option("--group-near-duplicates", help="Keep near duplicates in one split, as copies.")
-    ] = False,
+    labels: Labels = None,
+    group: Group = None,
+    group_near: GroupNear = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -13,25 +13,27 @@ if TYPE_CHECKING:
     from temper.records import CrossvalRecord, FoldRun, Spread
 
 
+Folds = Annotated[int | None, typer.Option(min=2, max=1000, help="Number of stratified folds. [default: 5]")]
+Seeds = Annotated[int, typer.Option(min=1, max=1000, help="Number of seeds, each a run on every fold.")]
+Target = Annotated[
+    list[Path] | None, typer.Option(help="Shards to run on; repeatable. [default: the recipe's]")
+]
+KeepTest = Annotated[
+    bool, typer.Option("--keep-test", help="Exclude the official test images from all folds.")
+]
+BySite = Annotated[
+    bool, typer.Option("--by-site", help="Leave out one site at a time, in place of stratified folds.")
+]
+
+
 @app.command(epilog="Example: temper crossval jobs/recipes/medical.yaml --folds 5 --seeds 3")
 def crossval(
     recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
-    folds: Annotated[
-        int | None, typer.Option(min=2, max=1000, help="Number of stratified folds. [default: 5]")
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, max=1000, help="Number of seeds, each a run on every fold.")
-    ] = 3,
-    target: Annotated[
-        list[Path] | None,
-        typer.Option(help="Shards to run on; repeatable. [default: the recipe's]"),
-    ] = None,
-    keep_test: Annotated[
-        bool, typer.Option("--keep-test", help="Exclude the official test images from all folds.")
-    ] = False,
-    by_site: Annotated[
-        bool, typer.Option("--by-site", help="Leave out one site at a time, in place of stratified folds.")
-    ] = False,
+    folds: Folds = None,
+    seeds: Seeds = 3,
+    target: Target = None,
+    keep_test: KeepTest = False,
+    by_site: BySite = False,
     overrides: Set = None,
     out: Annotated[Path | None, typer.Option(help="Output folder. [default: runs/NAME-crossval]")] = None,
     as_json: Json = False,
@@ -53,11 +55,7 @@ def crossval(
     record = run_crossval(
         document,
         CrossvalSpec(
-            folds=folds or 5,
-            seeds=seeds,
-            targets=tuple(target or ()),
-            keep_test=keep_test,
-            by_site=by_site,
+            folds=folds or 5, seeds=seeds, targets=tuple(target or ()), keep_test=keep_test, by_site=by_site
         ),
         folder,
         where=str(recipe),

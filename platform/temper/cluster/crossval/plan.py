@@ -139,15 +139,7 @@ def plan(
     for target, shards in targets.items():
         if source is not None:
             _check_apart(shards, source)
-        sites = sites_of(shards, spec.keep_test) if spec.by_site else []
-        settings = {
-            "count": len(sites) or spec.folds,
-            "seed": base.seed,
-            "keep_test": spec.keep_test,
-            "by_site": spec.by_site,
-        }
-        for index in range(len(sites) or spec.folds):
-            fold = FoldSpec.model_validate({"index": index, **settings})
+        for fold, site in _folds(shards, spec, base.seed):
             images = fold.apply(shards)
             if base.data.shots_per_class is not None:
                 images.few_shot(base.data.shots_per_class, 0)
@@ -161,13 +153,25 @@ def plan(
                 }
                 recipe = build_recipe(document, changes, where)
                 recipe = _named(recipe, target if len(targets) > 1 else None, group)
-                planned.append(
-                    PlannedRun(target, index, seed, recipe, images, sites[index] if sites else None)
-                )
+                planned.append(PlannedRun(target, fold.index, seed, recipe, images, site))
         first = planned[-1].recipe
         check_model(first, open_data(first))
     names = list(targets)
     return sorted(planned, key=lambda run: (run.seed, names.index(run.target), run.fold))
+
+
+def _folds(shards: ShardSet, spec: CrossvalSpec, seed: int) -> list[tuple[FoldSpec, str | None]]:
+    """Each fold of a target, with the site that it tests."""
+    sites = sites_of(shards, spec.keep_test) if spec.by_site else [None] * spec.folds
+    return [
+        (
+            FoldSpec(
+                index=index, count=len(sites), seed=seed, keep_test=spec.keep_test, by_site=spec.by_site
+            ),
+            site,
+        )
+        for index, site in enumerate(sites)
+    ]
 
 
 def _check_apart(target: ShardSet, source: ShardSet) -> None:

@@ -210,6 +210,28 @@ def test_a_corrupt_photo_is_listed_or_stops_the_job(command: Any, tmp_path: Path
     assert manifest["num_notes"] == 1
 
 
+def test_a_flat_folder_with_a_table_of_labels(command: Any, tmp_path: Path) -> None:
+    flat = photos(tmp_path, {"flat": 60}) / "flat"
+    rows = [f"{index}.jpg,{'ill' if index % 4 < 2 else 'well'},p{index // 5}" for index in range(60)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file_name,label,patient", *rows]))
+    code, out, err = command("shards", flat, tmp_path / "1", "--labels", tmp_path / "labels.csv", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["classes"], found["attributes"]) == (["ill", "well"], ["patient"])
+    assert "attributes: patient; no column is called 'group', so all images count as independent" in err
+    (tmp_path / "labels.csv").write_text("\n".join(["file_name,label,group", *rows]))
+    code, out, err = command("shards", flat, tmp_path / "2", "--labels", tmp_path / "labels.csv", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["attributes"] == ["group"]
+    assert found["straddling"] == []
+    assert "attributes: group\n" in err
+    (flat / "more.jpg").write_bytes((flat / "0.jpg").read_bytes())
+    code, _, err = command("shards", flat, tmp_path / "3", "--labels", tmp_path / "labels.csv", "--json")
+    assert code == 1
+    assert "more.jpg without a row in" in one_error(err)
+
+
 def test_leaking_images_are_named_block_and_can_be_allowed(command: Any, tmp_path: Path) -> None:
     for split in ("train", "test"):
         photos(tmp_path / "set" / split, {"a": 12, "b": 12})
@@ -253,7 +275,9 @@ WRONG = [
     (["sweep", TINY, "nowhere.yaml"], 2, "nowhere.yaml"),
     (["crossval", TINY, "--target", "nowhere"], 1, "no shards here"),
     (["crossval", TINY, "--set", "data.fold={index: 0, count: 2}"], 2, "leave it out"),
+    (["crossval", TINY, "--by-site", "--folds", "3"], 2, "as many folds as sites; leave out --folds"),
     (["shards", "nowhere", "shards"], 1, "nowhere"),
+    (["shards", ".", "shards", "--labels", "nowhere.csv"], 1, "nowhere.csv: cannot be read"),
     (["evaluate", "nowhere"], 1, "nowhere"),
     (["evaluate", "zoo.py:build"], 2, "a model that is not a run needs --data, --size, --eps, --out"),
     (["evaluate", "zoo.py:build", *ELSEWHERE], 1, "shards: no shards here"),

@@ -97,6 +97,9 @@ def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> No
         say(f"refused {image.path}: {image.reason}")
     if len(manifest.refused) > NUM_NAMED:
         say(f"refused {len(manifest.refused) - NUM_NAMED} more; manifest.json names all")
+    if manifest.attributes:
+        alone = "; no column is called 'group', so all images count as independent"
+        say(f"attributes: {', '.join(manifest.attributes)}{'' if 'group' in manifest.attributes else alone}")
     _show_copies(manifest)
     splits = list(manifest.counts)
     rows = [[name, *(manifest.counts[split][name] for split in splits)] for name in manifest.classes]

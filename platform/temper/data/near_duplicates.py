@@ -18,8 +18,8 @@ SIDE = 16
 MAX_DISTANCE = 4
 """Bits in which the hashes of near duplicates differ at most."""
 MIN_CORRELATION = 0.9985
-"""Of the low frequencies of two thumbnails. Measured: every pair that it finds among 38,000 real images of
-seven sets shows one thing twice; with 0.997, some do not."""
+"""Of the low frequencies of two thumbnails. Measured (docs/log.md): the pairs that it finds among 38,000
+real images of seven sets show one thing twice; at 0.997, some do not."""
 MIN_CONTRAST = 2.0
 """Standard deviation, in grey levels, below which a thumbnail shows nothing that could be compared."""
 BLOCKS = (0, 11, 22, 33, 44, 54, 64)

@@ -109,10 +109,10 @@ def _with_table(scan: Scan, table: Table) -> Scan:
         values = tuple(row.values[name] for name in names)
         split = file.split
         if table.has(SPLIT):
-            word = row.values[SPLIT]
-            if (word or "").lower() not in SPLIT_FOLDERS:
+            word = row.values[SPLIT] or ""
+            if word.lower() not in SPLIT_FOLDERS:
                 raise DataError(f"{row.place}: the split is {word!r}; splits are called {KNOWN}")
-            split = SPLIT_FOLDERS[(word or "").lower()]
+            split = SPLIT_FOLDERS[word.lower()]
             if has_folders and split != file.split:
                 raise DataError(
                     f"{row.place}: {file.relative} is in '{split}', but its folder is '{file.split}'"

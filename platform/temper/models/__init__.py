@@ -21,6 +21,7 @@ from temper.models.task_model import (
     train_modes,
 )
 from temper.models.weight_entries import Classifier
+from temper.models.weight_files import is_url
 from temper.models.weights import load_model_state, save_model
 from temper.models.whole_batch import Gather, WholeBatch, draws, reads_whole_batch
 from temper.seeds import derive_seed
@@ -45,6 +46,7 @@ __all__ = [
     "draws",
     "folded_copy",
     "folded_model",
+    "is_url",
     "load_head",
     "load_model_state",
     "reads_whole_batch",
@@ -111,7 +113,7 @@ def build_model(spec: ModelSpec, classes: dict[str, list[str]], *, image_size: i
     if spec.weights == "pretrained":
         load_source_head(model, backbone.classifier)
     elif spec.weights is not None:
-        load_start(model, spec.weights, classes, spec.sha256)
+        load_start(model, spec.weights, classes, spec.sha256, backbone=spec.backbone, image_size=image_size)
     if spec.adapter is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "adapter"))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from temper.errors import ModelError
+
 Groups = dict[str, list[nn.Module | nn.Parameter]]
 MeanStd = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -25,6 +27,16 @@ class Backbone:
 
 class NoClassifier(nn.Identity):
     """Stands where a network's own classifier was: weights files have theirs under its name."""
+
+
+def not_a_multiple(name: str, multiple: int, image_size: int) -> ModelError:
+    """What to say of images that do not fall into whole patches."""
+    lower = image_size // multiple * multiple
+    sizes = " or ".join(str(size) for size in (lower, lower + multiple) if size)
+    return ModelError(
+        f"data.image_size: {name} needs a multiple of its patch size, {multiple} px, got {image_size}; "
+        f"set {sizes}"
+    )
 
 
 def groups_by_name(network: nn.Module, group_of: Callable[[str], str]) -> Groups:

@@ -1,5 +1,6 @@
 """Where a model starts from: a weights file, a URL, or a former run."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from torch import nn
 
 from temper.errors import ModelError
 from temper.models.backbones import classifier_path, pretrained_categories
+from temper.models.fitting_backbones import fitting_backbones
 from temper.models.heads import BinaryHead
+from temper.models.positions import resample_positions
 from temper.models.previous_run import FormerRun, find_run
 from temper.models.task_model import TaskModel
 from temper.models.weight_entries import (
@@ -22,16 +25,25 @@ from temper.models.weight_entries import (
 from temper.models.weight_files import check_digest, fetch_weights, is_url, read_weights
 from temper.storage import fetched, is_remote, named
 
+logger = logging.getLogger(__name__)
+
 
 def load_start(
-    model: TaskModel, weights: str, classes: Mapping[str, list[str]], sha256: str | None = None
+    model: TaskModel,
+    weights: str,
+    classes: Mapping[str, list[str]],
+    sha256: str | None = None,
+    *,
+    backbone: str | None = None,
+    image_size: int = 0,
 ) -> None:
     """Start ``model`` from a URL, a weights file, a former run's folder, or its ``record.json``.
 
     From a file the backbone is taken, its normalization if it has one, and its classifier as the source
     head if it has as many classes. From a run the backbone and normalization are taken, and each head whose
     classes are those of one of our tasks: the target head of a source run becomes our source head.
-    ``sha256``: hex digits of the weights file, required for a URL.
+    ``sha256``: hex digits of the weights file, required for a URL. An error names the backbones that a file
+    fits, where ``backbone`` and ``image_size`` are given.
 
     Raises:
         ModelError: no such file, not weights, weights of another backbone, or another digest.
@@ -41,12 +53,23 @@ def load_start(
         _load_run(model, run, classes, sha256)
         return
     path = _local_file(weights, sha256)
-    entries = sort_entries(read_weights(path), model.backbone, weights)
-    load_exactly(model.backbone, entries.backbone, weights)
+    tensors = read_weights(path)
+    entries = sort_entries(tensors, model.backbone, weights)
+    try:
+        load_exactly(model.backbone, resample_positions(entries.backbone, model.backbone, weights), weights)
+    except ModelError as problem:
+        fitting = fitting_backbones(tensors, backbone, image_size) if backbone else []
+        hint = f"; they fit {' and '.join(fitting[:3])}: set model.backbone" if fitting else ""
+        raise ModelError(f"{problem}{hint}") from None
     if entries.mean_std is not None:
         model.mean.copy_(entries.mean_std[0])
         model.std.copy_(entries.mean_std[1])
-    load_source_head(model, entries.classifier)
+    if not load_source_head(model, entries.classifier) and entries.classifier and "source" in model.heads:
+        logger.warning(
+            "model.weights: %s: its classifier (%d classes) is not that of the source (%d): the source head "
+            "starts at random",
+            weights, len(entries.classifier.weight), len(classes["source"]),
+        )  # fmt: skip
 
 
 def start_classes(weights: str | None, backbone: str, sha256: str | None = None) -> list[str] | None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
+from temper.models.positions import resample_positions
 from temper.models.weight_entries import load_exactly
 from temper.models.weight_files import check_digest
 from temper.records import RunFolder
@@ -58,6 +59,7 @@ class FormerRun:
             for name, tensor in tensors.items()
             if name.startswith("backbone.")
         }
+        own = resample_positions(own, backbone, self.where)
         if self.adapter is None:
             return own
         try:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from temper.errors import ModelError
-from temper.models.backbone import Backbone, Groups, NoClassifier, groups_by_cuts, groups_by_name
+from temper.models.backbone import (
+    Backbone,
+    Groups,
+    NoClassifier,
+    groups_by_cuts,
+    groups_by_name,
+    not_a_multiple,
+)
 from temper.models.pinned_weights import HELP, load_pinned, pinned_file
 from temper.pretrained import Network
 
@@ -41,6 +48,7 @@ def build_timm(name: str, image_size: int, *, pretrained: bool) -> Backbone:
         raise _not_downloaded(name, config, problem) from None
     except Exception as problem:  # each family of timm has its own ways to refuse a size or a download
         raise _refusal(name, image_size, config, problem, is_download) from None
+    _check_patches(network, name, image_size)
     classifier = _cut_classifier(network, config.classifier)
     num_features = _width(network, name, image_size, config)
     if file is not None:
@@ -129,6 +137,18 @@ def _not_downloaded(name: str, config: Any, problem: OSError) -> ModelError:
         f"{config.hf_hub_id or config.url} elsewhere and set model.weights to the file's path, or to null "
         f"for a random start; {HELP}"
     )
+
+
+def _check_patches(network: nn.Module, name: str, image_size: int) -> None:
+    """See that patches cover the whole image: timm leaves out what is over at the border."""
+    from timm.layers import PatchEmbed
+
+    patches = getattr(network, "patch_embed", None)
+    if not isinstance(patches, PatchEmbed) or patches.dynamic_img_pad:
+        return
+    size = patches.patch_size[0]
+    if image_size % size:
+        raise not_a_multiple(f"'{name}'", size, image_size)
 
 
 def _refusal(

@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 from torch import nn
 
 from temper.errors import ModelError
-from temper.models.backbone import Backbone, MeanStd, NoClassifier, groups_by_cuts
+from temper.models.backbone import Backbone, MeanStd, NoClassifier, groups_by_cuts, not_a_multiple
 from temper.models.pinned_weights import HELP
 from temper.pretrained import TORCHVISION_WEIGHTS
 
@@ -112,9 +112,7 @@ def _check_size(name: str, image_size: int, pretrained: bool) -> None:
     if image_size < smallest:
         raise ModelError(f"data.image_size: {name} needs at least {smallest} px, got {image_size}")
     if image_size % multiple != 0:
-        raise ModelError(
-            f"data.image_size: {name} needs a multiple of its patch size, {multiple} px, got {image_size}"
-        )
+        raise not_a_multiple(name, multiple, image_size)
     if pretrained and multiple > 1:
         theirs = _weights(name).transforms.keywords["crop_size"]
         if image_size != theirs:

@@ -1,3 +1,4 @@
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,53 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         ModelError, match=r"'timm/resnet18' needs the package timm: pip install 'temper\[timm\]'"
     ):
         build_backbone("timm/resnet18", 32)
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_positions_of_a_file_are_resampled_as_timm_does_it(
+    size: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Up and down, from the 64 px of the file."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    torch.manual_seed(0)
+    theirs = timm.create_model("test_vit", num_classes=5, img_size=64)
+    torch.nn.init.normal_(theirs.pos_embed)
+    path = tmp_path / "w.pth"
+    torch.save(theirs.state_dict(), path)
+    grid = size // 16
+    with caplog.at_level(logging.WARNING):
+        model = build("test_vit", size)
+        load_start(model, str(path), SOURCE)
+    expected = resample_abs_pos_embed(theirs.pos_embed, [grid, grid], num_prefix_tokens=1)
+    assert torch.allclose(model.backbone.pos_embed, expected, atol=1e-6)
+    assert f"{path}: pos_embed is resampled from 4 x 4 patches to {grid} x {grid}" in caplog.text
+
+
+def test_patches_cover_the_whole_image() -> None:
+    """timm itself leaves out what is over at the border."""
+    with pytest.raises(
+        ModelError,
+        match=r"^data.image_size: 'timm/test_vit' needs a multiple of .* 16 px, got 40; set 32 or 48$",
+    ):
+        build_backbone("timm/test_vit", 40)
+    with pytest.raises(ModelError, match=r"got 8; set 16$"):
+        build_backbone("timm/test_vit", 8)
+    build_backbone("timm/mobilenetv3_small_050", 40)
+
+
+def test_weights_of_another_backbone_name_those_that_they_fit(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(timm.create_model("test_vit2", num_classes=5).state_dict(), path)
+    for backbone in ("timm/test_vit3", "resnet18"):
+        spec = ModelSpec(backbone=backbone, weights=str(path))
+        with pytest.raises(ModelError, match="weights of another backbone; ") as caught:
+            build_model(spec, SOURCE, image_size=64, seed=0)
+        assert ("they fit timm/test_vit2: set model.backbone" in str(caught.value)) == ("timm" in backbone)
+        assert len(str(caught.value).splitlines()) == 1
+    # What timm calls otherwise than torchvision does.
+    torch.save(timm.create_model("densenet121", num_classes=5).state_dict(), path)
+    build_model(ModelSpec(backbone="densenet121", weights=str(path)), SOURCE, image_size=64, seed=0)
+    torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=5).state_dict(), path)
+    with pytest.raises(ModelError, match="they fit timm/vit_tiny_patch16_224 and timm/deit_tiny_patch16_224"):
+        build_model(ModelSpec(backbone="vit_b_16", weights=str(path)), SOURCE, image_size=32, seed=0)

@@ -10,14 +10,14 @@ import pytest
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.launch import launch
 from temper.records import RunFolder, read_record
-from temper.tracking import TrackingSpec, build_tracker
+from temper.tracking import TrackingSpec, build_tracker, publish_board
 
 SECRET = "k" * 40
 
 
-def read_wandb(folder: Path) -> list[Any]:
+def read_wandb(folder: Path, path: Path | None = None) -> list[Any]:
     """The records of a finished offline run, the last of which W&B's own process may still be writing."""
-    path = next(folder.glob("wandb/offline-run-*/*.wandb"))
+    path = path or next(folder.glob("wandb/offline-run-*/*.wandb"))
     limit = time.monotonic() + 60
     while not (records := read_records(path.read_bytes())) or not records[-1].HasField("exit"):
         assert time.monotonic() < limit, records
@@ -82,8 +82,122 @@ def test_an_epoch_may_be_heard_of_after_later_ones(tmp_path: Path) -> None:
         for record in read_wandb(tmp_path)
         if record.HasField("history")
     ]
-    assert [row["epoch"] for row in rows] == [0, 1, 0]
+    assert [row["epoch"] for row in rows] == [1, 2, 1], "from 1, as people count"
     assert rows[2]["val/target/clean_acc"] == 0.5
+
+
+def session(run: RunFolder, spec: TrackingSpec, epochs: range, start_epoch: int) -> None:
+    tracker = build_tracker(spec, run, name="x", config={}, start_epoch=start_epoch)
+    for epoch in epochs:
+        tracker.log({"train/loss": 1.0 + epoch}, epoch=epoch)
+    tracker.finish()
+
+
+def logged_runs(folder: Path) -> list[tuple[str, list[int], list[int]]]:
+    """Of each offline folder, oldest first: the run's id, its epochs, and W&B's own steps."""
+    found = []
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
+        records = read_wandb(folder, path)
+        ids = {record.run.run_id for record in records if record.HasField("run")}
+        history = [record.history for record in records if record.HasField("history")]
+        epochs = [
+            json.loads(item.value_json)
+            for one in history
+            for item in one.item
+            if "epoch" in (item.key, *item.nested_key)
+        ]
+        assert len(ids) == 1
+        found.append((ids.pop(), epochs, [one.step.num for one in history]))
+    return found
+
+
+def test_a_resumed_run_is_one_run_everywhere(tmp_path: Path) -> None:
+    """Also one that was interrupted within its first epoch."""
+    run, spec = RunFolder(tmp_path / "run"), TrackingSpec()
+    session(run, spec, range(0), 0)
+    session(run, spec, range(3), 0)
+    session(run, spec, range(3, 5), 3)
+    runs = [one for one in logged_runs(run.path) if one[1]]
+    assert len({one for one, _, _ in logged_runs(run.path)}) == 1
+    assert [(epochs, steps) for _, epochs, steps in runs] == [([1, 2, 3], [0, 1, 2]), ([4, 5], [3, 4])]
+    assert len(list(run.tensorboard.iterdir())) == 3
+    assert scalars(run.tensorboard) == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0, 5: 5.0}
+
+
+def test_epochs_that_are_repeated_replace_the_former_ones(tmp_path: Path) -> None:
+    run, spec = RunFolder(tmp_path / "run"), TrackingSpec(wandb=False)
+    session(run, spec, range(5), 0)
+    tracker = build_tracker(spec, run, name="x", config={}, start_epoch=2)
+    tracker.log({"train/loss": 9.0}, epoch=2)
+    tracker.finish()
+    assert scalars(run.tensorboard) == {1: 1.0, 2: 2.0, 3: 9.0}
+    assert [json.loads(line)["epoch"] for line in run.metrics.read_text().splitlines()] == [0, 1, 2]
+
+
+def test_a_run_that_begins_anew_is_another_run(tmp_path: Path) -> None:
+    run, spec = RunFolder(tmp_path / "run"), TrackingSpec(tensorboard=False)
+    session(run, spec, range(1), 0)
+    session(run, spec, range(1), 0)
+    first, second = logged_runs(run.path)
+    assert first[0] != second[0]
+
+
+def scalars(folder: Path) -> dict[int, float]:
+    """Epoch -> loss, as a reader shows it: a file that starts at a step drops what is not before it."""
+    found: dict[int, float] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        for event in read_events(path.read_bytes()):
+            if event.session_log.status == event.session_log.START and event.HasField("session_log"):
+                found = {step: value for step, value in found.items() if step < event.step}
+            for value in event.summary.value:
+                found[event.step] = value.simple_value
+    return found
+
+
+def read_events(content: bytes) -> list[Any]:
+    """TensorBoard's messages: eight bytes of length, four of a checksum, the message, four more."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    events, position = [], 0
+    while position < len(content):
+        (length,) = struct.unpack("<Q", content[position : position + 8])
+        events.append(Event.FromString(content[position + 12 : position + 12 + length]))
+        position += 16 + length
+    return events
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (TrackingSpec(tensorboard=False), ("of-env", "env-group", ["a", "b"])),
+        (
+            TrackingSpec(tensorboard=False, project="own", group="own-group", tags=("c",)),
+            ("own", "own-group", ["c"]),
+        ),
+    ],
+)
+def test_the_environment_counts_where_the_recipe_says_nothing(
+    spec: TrackingSpec, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "of-env")
+    monkeypatch.setenv("WANDB_ENTITY", "a-team")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "env-group")
+    monkeypatch.setenv("WANDB_TAGS", "a,b")
+    session(RunFolder(tmp_path), spec, range(1), 0)
+    run = next(record.run for record in read_wandb(tmp_path) if record.HasField("run"))
+    assert (run.project, run.run_group, sorted(run.tags)) == expected
+    assert run.entity == "a-team"
+
+
+def test_disabled_keeps_nothing_of_w_and_b(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    session(RunFolder(tmp_path), TrackingSpec(), range(1), 0)
+    assert not (tmp_path / "wandb").exists()
+    assert "W&B" not in caplog.text
+    assert (tmp_path / "metrics.jsonl").exists()
+    assert publish_board(tmp_path, [], ["a"], [["b"]], None) == "nothing, for WANDB_MODE is disabled"
 
 
 def test_a_tracker_that_fails_loses_nothing(

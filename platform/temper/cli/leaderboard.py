@@ -33,7 +33,9 @@ def leaderboard(
     ] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Print leaderboard.pdf with a browser.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Log a table and an artifact to W&B.")] = False,
-    project: Annotated[str | None, typer.Option(help="W&B project. [default: temper]")] = None,
+    project: Annotated[
+        str | None, typer.Option(help="W&B project. [default: WANDB_PROJECT, or temper]")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -58,7 +60,7 @@ def leaderboard(
         print_pdf(published.page, out / "leaderboard.pdf")
         say(f"PDF: {out / 'leaderboard.pdf'}")
     if wandb:
-        say(f"W&B: {_publish(board, out, project or 'temper')}")
+        say(f"W&B: {_publish(board, out, project)}")
 
 
 def _tell_unranked(board: "LeaderboardSummary") -> None:
@@ -85,7 +87,7 @@ def _tell_published(board: "LeaderboardSummary") -> None:
         say(f"{published}, {NOT_MEASURED}: in grey, without a rank{alone}")
 
 
-def _publish(board: "LeaderboardSummary", out: Path, project: str) -> str:
+def _publish(board: "LeaderboardSummary", out: Path, project: str | None) -> str:
     from temper.leaderboard.exports import COLUMNS, PLACE, to_rows
     from temper.tracking import publish_board
 

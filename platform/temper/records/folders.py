@@ -34,6 +34,8 @@ class RunFolder:
     """One JSON line per epoch, and one more for each that was validated later."""
     tensorboard = Within("tensorboard")
     """Event files for TensorBoard."""
+    tracking = Within("tracking.json")
+    """Which W&B run it is; a resumed run is the same."""
     checkpoint = Within("checkpoint")
     """The best epoch's ``model.safetensors`` and ``state.json``."""
     last = Within("last")

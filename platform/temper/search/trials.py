@@ -1,5 +1,6 @@
 """From a point of the space to a trial: a whole recipe, validated."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +102,8 @@ def baseline_trial(space: SearchSpace, document: Mapping[str, Any], where: str) 
 
 def group_of(recipe: Recipe, sweep: str) -> str:
     """The tracking group of the trials of the sweep in a folder of this name."""
-    return recipe.tracking.group or (sweep if sweep.startswith(recipe.name) else f"{recipe.name}-{sweep}")
+    asked = recipe.tracking.group or os.environ.get("WANDB_RUN_GROUP")
+    return asked or (sweep if sweep.startswith(recipe.name) else f"{recipe.name}-{sweep}")
 
 
 def check_space(space: SearchSpace, document: Mapping[str, Any], where: str) -> list[Trial]:

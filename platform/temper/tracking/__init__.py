@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from temper.records import RunFolder
+from temper.records import RunFolder, read_rows
 from temper.spec import Spec
 from temper.tracking.base import NullTracker, Tracker, Trackers
 from temper.tracking.event_files import TensorBoardTracker
 from temper.tracking.jsonl import JsonlTracker
 from temper.tracking.sweeps import track_sweep
 from temper.tracking.wandb_boards import publish_board
-from temper.tracking.wandb_runs import WandbTracker
+from temper.tracking.wandb_runs import Resumed, WandbTracker, known_id
 
 __all__ = [
     "JsonlTracker",
@@ -36,9 +36,12 @@ class TrackingSpec(Spec):
     """Event files in the run folder: ``tensorboard --logdir runs`` shows them."""
     samples: bool = False
     """Which images each update used, under ``samples/`` of the run folder."""
-    project: str = "temper"
+    project: str | None = None
+    """W&B project; ``null``: ``WANDB_PROJECT``, or ``temper``."""
     group: str | None = None
+    """``null``: ``WANDB_RUN_GROUP``, or that of the sweep or cross-validation."""
     tags: tuple[str, ...] = ()
+    """None: ``WANDB_TAGS``."""
 
 
 def build_tracker(
@@ -53,11 +56,18 @@ def build_tracker(
     """The trackers of one run; ranks other than the chief get one that keeps nothing."""
     if not is_chief:
         return NullTracker()
+    logged = [row["epoch"] for row in read_rows(run.metrics)]
     trackers: list[Tracker] = [JsonlTracker(run.metrics, start_epoch)]
     if spec.tensorboard:
-        trackers.append(TensorBoardTracker(run.tensorboard))
+        trackers.append(TensorBoardTracker(run.tensorboard, start_epoch))
     if spec.wandb:
-        trackers.append(WandbTracker(Path(run.path), spec.project, spec.group, spec.tags, name, config))
+        resumed = Resumed(
+            run_id=known_id(run, is_new=start_epoch == 0 and bool(logged)),
+            num_logged=sum(epoch < start_epoch for epoch in logged),
+        )
+        trackers.append(
+            WandbTracker(Path(run.path), spec.project, spec.group, spec.tags, name, config, resumed=resumed)
+        )
     return Trackers(trackers)
 
 

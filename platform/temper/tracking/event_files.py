@@ -12,18 +12,24 @@ logger = logging.getLogger(__name__)
 class TensorBoardTracker:
     """Writes event files into ``folder``. The first failure is a warning and ends it, never the run.
 
-    Epochs count from 1, as in every line that people see. A resumed run writes a further file;
-    TensorBoard shows the later of two values of one epoch.
+    Epochs count from 1, as in every line that people see. A resumed run writes a further file, which replaces
+    the epochs from ``start_epoch`` on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, start_epoch: int = 0) -> None:
         self._writer: Any = None
-        self._attempt(lambda: self._open(folder))
+        self._attempt(lambda: self._open(folder, start_epoch))
 
-    def _open(self, folder: Path) -> None:
+    def _open(self, folder: Path, start_epoch: int) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), write_to_disk=True)
+        number = len(list(folder.iterdir())) if folder.exists() else 0
+        self._writer = SummaryWriter(
+            str(folder),
+            purge_step=start_epoch + 1,
+            write_to_disk=True,
+            filename_suffix=f".{number}",  # names tell seconds apart, no more
+        )
 
     def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
         self._attempt(lambda: self._log(metrics, epoch))

@@ -9,7 +9,7 @@ from temper.tracking.wandb_runs import WandbTracker
 
 
 def track_sweep(
-    folder: Path, project: str, group: str | None, name: str, rows: Sequence[LedgerRow], page: Path
+    folder: Path, project: str | None, group: str | None, name: str, rows: Sequence[LedgerRow], page: Path
 ) -> None:
     """Log the ledger as a table and the report as a page, in the group of the sweep's trials.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from temper.errors import TemperError
-from temper.tracking.wandb_mode import choose_mode
+from temper.tracking.wandb_mode import DISABLED, choose_mode, choose_project
 from temper.tracking.wandb_runs import INIT_TIMEOUT_S
 
 
@@ -13,7 +13,7 @@ def publish_board(
     files: Sequence[Path],
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
-    project: str,
+    project: str | None,
 ) -> str:
     """Log a table and the artifact ``leaderboard``; where, in words. Offline without a key or WANDB_MODE.
 
@@ -25,6 +25,8 @@ def publish_board(
     import wandb
 
     mode = choose_mode()
+    if mode == DISABLED:
+        return "nothing, for WANDB_MODE is disabled"
     settings = wandb.Settings(
         silent=True, console="off", disable_git=True, disable_code=True, save_code=False,
         x_disable_stats=True, x_disable_meta=True, init_timeout=INIT_TIMEOUT_S, x_service_wait=INIT_TIMEOUT_S,
@@ -33,7 +35,7 @@ def publish_board(
         folder.mkdir(parents=True, exist_ok=True)
         run = wandb.init(
             dir=str(folder),
-            project=project,
+            project=choose_project(project),
             name="leaderboard",
             job_type="leaderboard",
             mode=mode,  # type: ignore[arg-type]  # whatever the environment says; wandb judges it

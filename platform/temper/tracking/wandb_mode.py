@@ -12,6 +12,10 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 5.0
 """For a connection. W&B itself tries for a minute, for each run anew."""
 
+PROJECT = "temper"
+DISABLED = "disabled"
+"""The mode in which nothing is kept."""
+
 
 def choose_mode() -> str:
     """What ``WANDB_MODE`` says; else online where there is a key and a server that answers, else offline."""
@@ -21,6 +25,11 @@ def choose_mode() -> str:
     if not os.environ.get("WANDB_API_KEY"):
         return "offline"
     return "online" if _answers(_address()) else "offline"
+
+
+def choose_project(project: str | None) -> str:
+    """``project`` where it is given, else that of the environment."""
+    return project or os.environ.get("WANDB_PROJECT") or PROJECT
 
 
 def _address() -> str:

@@ -1,17 +1,45 @@
 """Weights & Biases runs that can fail without anybody losing anything."""
 
+import json
 import logging
+import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from temper.credentials import shown
-from temper.tracking.wandb_mode import choose_mode
+from temper.records import RunFolder, write_atomic
+from temper.safe_load import read_json
+from temper.tracking.wandb_mode import DISABLED, choose_mode, choose_project
 
 logger = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 60.0
 """For W&B's own process to start, and for its server to answer; a loaded machine took 20 s for the first."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The W&B run of a run folder, which all sessions of its training share."""
+
+    run_id: str
+    num_logged: int
+    """Lines that earlier sessions logged: W&B's steps continue from there."""
+
+
+def known_id(run: RunFolder, *, is_new: bool) -> str:
+    """The W&B id of ``run``, from its folder; another where there is none, or the run begins anew."""
+    try:
+        known = read_json(run.tracking)["wandb_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known = None
+    if isinstance(known, str) and known.isalnum() and not is_new:
+        return known
+    drawn = secrets.token_hex(4)
+    write_atomic(run.tracking, json.dumps({"wandb_id": drawn}) + "\n")
+    return drawn
 
 
 class WandbTracker:
@@ -20,31 +48,38 @@ class WandbTracker:
     def __init__(
         self,
         folder: Path,
-        project: str,
+        project: str | None,
         group: str | None,
         tags: Sequence[str],
         name: str,
         config: Mapping[str, Any],
         job_type: str | None = None,
+        resumed: Resumed | None = None,
     ) -> None:
         self._run: Any = None
         self._is_on = True
-        self._attempt(lambda: self._start(folder, project, group, tags, name, config, job_type))
+        self._step = None if resumed is None else resumed.num_logged
+        run_id = None if resumed is None else resumed.run_id
+        self._attempt(lambda: self._start(folder, project, group, tags, name, config, job_type, run_id))
 
     def _start(
         self,
         folder: Path,
-        project: str,
+        project: str | None,
         group: str | None,
         tags: Sequence[str],
         name: str,
         config: Mapping[str, Any],
         job_type: str | None,
+        run_id: str | None,
     ) -> None:
         import wandb
 
-        folder.mkdir(parents=True, exist_ok=True)
         mode = choose_mode()
+        if mode == DISABLED:
+            self._is_on = False
+            return
+        folder.mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -58,9 +93,13 @@ class WandbTracker:
         )
         self._run = wandb.init(
             dir=str(folder),
-            project=project,
-            group=group,
-            tags=list(tags),
+            # W&B itself reads the environment once in a process, and may have done so before.
+            project=choose_project(project),
+            entity=os.environ.get("WANDB_ENTITY") or None,
+            group=group or os.environ.get("WANDB_RUN_GROUP") or None,
+            tags=list(tags) or [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag],
+            id=run_id,
+            resume=None if run_id is None else "allow",
             name=name,
             job_type=job_type,
             config=dict(config),
@@ -73,7 +112,9 @@ class WandbTracker:
         self._run.define_metric("*", step_metric="epoch")
 
     def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
-        self._attempt(lambda: self._run.log({**metrics, "epoch": epoch}))
+        step = self._step
+        self._attempt(lambda: self._run.log({**metrics, "epoch": epoch + 1}, step=step))
+        self._step = None if step is None else step + 1
 
     def image(self, name: str, path: Path) -> None:
         self._attempt(lambda: self._log_image(name, path))

@@ -1,5 +1,6 @@
 """The runs of a cross-validation, planned before it starts: every target, fold and seed with its recipe."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -196,5 +197,6 @@ def _named(recipe: Recipe, target: str | None, group: str) -> Recipe:
     assert fold is not None
     place = f"{target[:20]}-" if target else ""
     name = f"{recipe.name[:50]}-{place}fold-{fold.index}-seed-{recipe.seed}"
-    tracking = recipe.tracking.model_copy(update={"group": recipe.tracking.group or group})
+    asked = recipe.tracking.group or os.environ.get("WANDB_RUN_GROUP")
+    tracking = recipe.tracking.model_copy(update={"group": asked or group})
     return recipe.model_copy(update={"name": name, "tracking": tracking})

@@ -11,6 +11,7 @@
     ├── RecordError           a record or a ledger
     ├── StorageError          a disk, a place in S3, or the copy of it here
     ├── TrainingError         a run that cannot continue
+    │   └── DivergenceError   its loss or its weights are not finite
     ├── JobError              a job, or the cluster that it is sent to
     └── Interrupted       someone stopped it; it can resume (exit code 130)
 
@@ -60,6 +61,10 @@ class StorageError(TemperError):
 
 class TrainingError(TemperError):
     """A run cannot continue, for example because its loss is not finite."""
+
+
+class DivergenceError(TrainingError):
+    """A run's loss or weights stopped being finite."""
 
 
 class JobError(TemperError):

@@ -289,7 +289,7 @@ def test_trials_nested_in_ray_train_and_a_trial_that_fails(tiny_recipe: Any, tmp
     assert rows["000"].status == "finished"
     assert rows["000"].metrics["best/val/target/robust_acc"] > 0
     assert rows["001"].status == "failed"
-    assert "the loss became nan" in (rows["001"].error or "")
+    assert rows["001"].has_diverged
     tries = [folder.name for folder in (out.trial("001").path / ".ray").iterdir()]
     assert tries == ["train-0"], "an error of ours would only come back"
     with pytest.raises(CheckpointError, match="already holds a sweep"):

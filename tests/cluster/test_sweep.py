@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Mapping
@@ -88,7 +89,8 @@ def test_failing_trials_are_recorded_and_the_others_go_on(tiny_recipe: Any, tmp_
     record = sweep(tiny_recipe(**QUICK, data__batch_size=16).resolved(), searched, tmp_path / "sweep")
     rows = {row.trial: row for row in read_ledger(SweepFolder(tmp_path / "sweep").ledger)}
     assert [rows[name].status for name in ("000", "001", "002")] == ["finished", "failed", "finished"]
-    assert "the loss became nan in epoch" in (rows["001"].error or "")
+    assert rows["001"].has_diverged
+    assert re.search(r"the (loss|weights) became nan in epoch 1, .*step \d+; ", rows["001"].error or "")
     assert rows["001"].metrics == {}
     assert set(record.finalists) == {"000", "002"}
     assert (record.num_failed, record.is_complete) == (1, True)
@@ -98,7 +100,10 @@ def test_failing_trials_are_recorded_and_the_others_go_on(tiny_recipe: Any, tmp_
 
 def test_a_sweep_of_failures_says_why(tiny_recipe: Any, tmp_path: Path) -> None:
     bad = {"parameters": {"optim": {"choice": [{"lr": 10.0, "weight_decay": 1.0}]}}}
-    with pytest.raises(TrainingError, match=r"no trial finished.*the loss became nan"):
+    with pytest.raises(
+        TrainingError,
+        match=r"no trial finished \(all 1 diverged; in trial 000 the .* became nan.*lower optim.lr",
+    ):
         sweep(tiny_recipe(**QUICK, data__batch_size=16).resolved(), space(**bad), tmp_path / "sweep")
     assert read_ledger(SweepFolder(tmp_path / "sweep").ledger)[0].status == "failed"
 

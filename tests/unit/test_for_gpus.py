@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from temper.errors import DivergenceError
 from temper.models import (
     ForwardPass,
     ReplayedFeatures,
@@ -82,3 +83,28 @@ def test_where_a_run_was_interrupted_does_not_show_in_its_losses() -> None:
         for one in losses[cut:]:
             again.add(one, Passes())
         assert again.result(Worker(), 1) == whole.result(Worker(), 1)
+
+
+@pytest.mark.parametrize("bad", [1, 3, 5])
+def test_a_loss_that_is_not_finite_is_told_with_its_step(bad: int) -> None:
+    """However seldom the device is waited for."""
+    tally = Tally(2, lr=0.5)
+    for step in range(1, 6):
+        tally.add({"loss": torch.tensor(float("inf") if step >= bad else 1.0)}, Passes())
+        if step == 2 and bad > 2:
+            tally.check()
+    with pytest.raises(
+        DivergenceError,
+        match=rf"^the loss became inf in epoch 3, step {bad}; lower optim.lr "
+        r"from 0\.5, set optim\.max_grad_norm",
+    ):
+        tally.check()
+
+
+def test_weights_that_the_last_step_spoilt_are_found_before_they_are_saved(model: Any) -> None:
+    tally = Tally(0, num_steps=7)
+    tally.check_weights(model)
+    with torch.no_grad():
+        model.heads["target"].weight[0, 0] = torch.nan
+    with pytest.raises(DivergenceError, match="the weights became nan in epoch 1, after step 7; lower"):
+        tally.check_weights(model)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from temper.errors import RecordError
-from temper.explain import SweepReport, build_report
+from temper.explain import SweepReport, build_report, diverged
 from temper.explain.parallel import ABSENT, build_axis
 from temper.explain.trials import flatten, short_names
 from temper.recipe import load_recipe
@@ -98,6 +98,20 @@ def search(count: int, seed: int = 0) -> list[LedgerRow]:
         row("broken", status="failed", error="Traceback\nTrainingError: loss is not finite", epochs=0)
     )
     return rows
+
+
+def test_trials_that_diverged_are_told_from_those_that_failed_otherwise(tmp_path: Path) -> None:
+    error = "DivergenceError: the loss became nan in epoch 2, step 1; lower optim.lr from 10"
+    rows = [*search(6), row("040", status="failed", error=error, epochs=0)]
+    report = build_report(write(tmp_path / "sweep", rows))
+    assert diverged(report) == "diverged: 040"
+    assert report.trial("040").role == "diverged"
+    assert report.trial("broken").role == "failed"
+    text = report.page.with_name("sweep.md").read_text()
+    assert "none failed" not in text
+    assert "2 failed (diverged: 040)" in text
+    assert "| 040 | diverged |" in text
+    assert "the loss became nan in epoch 2, step 1" in words_of(page_of(report))
 
 
 def page_of(report: SweepReport) -> str:

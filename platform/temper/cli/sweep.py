@@ -99,7 +99,7 @@ def _held(out: Path | None, recipe: Path, space: Path, overrides: list[str]) -> 
     if not any(path.exists() for path in (paths.ledger, paths.points, paths.summary)):
         return None
     same_recipe = asked.hash == build_recipe(read_yaml(paths.recipe), where=str(paths.recipe)).hash
-    spaces = load_space(space).document(), read_yaml(paths.space)
+    spaces = load_space(space).document(), load_space(paths.space).document()
     # How many trials, and for how long, may change on the way; what is null need not be written.
     may_differ = ("samples", "max_minutes")
     told, held = (
@@ -151,6 +151,8 @@ def _resume(folder: Path, changes: dict[str, Any], as_json: bool, verbose: bool)
 
 def _finish(result: "SweepResult", as_json: bool) -> None:
     """A table, and where things are."""
+    from temper.explain import diverged
+
     record = result.record
     summary = {**record.model_dump(), "page": str(result.page), "report": str(result.report.page)}
     finish(summary, board_table(result.leaderboard), as_json=as_json)
@@ -158,6 +160,8 @@ def _finish(result: "SweepResult", as_json: bool) -> None:
         f"{record.num_trials} trials: {record.num_finished} finished, {record.num_stopped} stopped early, "
         f"{record.num_failed} failed"
     )
+    if told := diverged(result.report):
+        say(told)
     if record.proxy is not None and record.proxy.warning is not None:
         say(f"warning: {record.proxy.warning}")
     say(f"sweep: {result.path}\nreport: {result.report.page}\nleaderboard: {result.page}")
@@ -202,7 +206,7 @@ def show(
 ) -> None:
     """Explain a sweep from its ledger: front, importance, cost, best recipes. Works while it runs."""
     from temper.cli.watch import settings
-    from temper.explain import build_report
+    from temper.explain import build_report, diverged
     from temper.storage import SMALL, fetched, mirrored
 
     place = fetched(folder)  # whoever runs the sweep goes on writing there
@@ -223,4 +227,6 @@ def show(
     columns = ["trial", "clean", "robust", "source", "robust, suite", "settings"]
     title = f"{report.name}: {len(report.trials)} trials, best first by {report.metric}"
     finish(report.model_dump(mode="json"), table_of(title, columns, rows), as_json=as_json)
+    if told := diverged(report):
+        say(told)
     say(f"report: {report.page}\nrecipes: {report.page.parent / 'best'}")

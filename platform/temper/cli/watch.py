@@ -73,7 +73,7 @@ class TrialTable:
         self._rows.append(row)
         self._total = total
         told = row.error or row.reason or ""
-        line = f"trial {len(self._rows)}/{total}  {row.trial}  {row.status}"
+        line = f"trial {len(self._rows)}/{total}  {row.trial}  {_outcome(row)}"
         say("  ".join(part for part in (line, _accuracies(row.metrics), told, self._eta()) if part))
         self._refresh()
 
@@ -100,8 +100,12 @@ class TrialTable:
             table.add_row(*map(escape, _cells(trial, "running", metrics, {})))
         best = sorted(self._rows, key=lambda row: -row.metrics.get(ROBUST, row.metrics.get(CLEAN, 0.0)))
         for row in best[:NUM_ENDED]:
-            table.add_row(*map(escape, _cells(row.trial, row.status, row.metrics, row.overrides)))
+            table.add_row(*map(escape, _cells(row.trial, _outcome(row), row.metrics, row.overrides)))
         return table
+
+
+def _outcome(row: "LedgerRow") -> str:
+    return "diverged" if row.has_diverged else row.status
 
 
 def _cells(trial: str, state: str, metrics: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:

@@ -4,5 +4,6 @@ from temper.explain.best import BestRecipe
 from temper.explain.report import build_report
 from temper.explain.sweep_report import SweepReport
 from temper.explain.trials import SuiteResult, Trial
+from temper.explain.wording import diverged
 
-__all__ = ["BestRecipe", "SuiteResult", "SweepReport", "Trial", "build_report"]
+__all__ = ["BestRecipe", "SuiteResult", "SweepReport", "Trial", "build_report", "diverged"]

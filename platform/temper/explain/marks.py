@@ -12,6 +12,7 @@ ROLES: Final = {
     "finished": (ORANGE, "square"),
     "stopped early": (PURPLE, "triangle-down"),
     "failed": (RED, "triangle-up"),
+    "diverged": (RED, "triangle-up"),
     "baseline": (GREEN, "diamond"),
 }
 SUITE: Final = "under the suite"

@@ -106,7 +106,7 @@ def _trials(report: SweepReport) -> list[str]:
     head += ["epochs", "train s", "why"]
     rows = [
         [
-            escape_markdown(trial.trial), trial.status,
+            escape_markdown(trial.trial), trial.outcome,
             *(escape_markdown(parameter(trial.parameters.get(path))) for path in paths),
             percent(trial.clean_acc), percent(trial.robust_acc), percent(trial.source_acc),
             str(trial.epochs), f"{trial.train_s:.1f}", escape_markdown(wording.why(trial) or ""),

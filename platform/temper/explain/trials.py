@@ -42,6 +42,8 @@ class Trial(Spec):
     train_s: float
     num_forward: int
     num_backward: int
+    has_diverged: bool
+    """It failed because its loss or its weights were not finite."""
     note: str | None
     """Why it failed or was stopped, on one line."""
     suite: SuiteResult | None
@@ -69,7 +71,12 @@ class Trial(Spec):
             return "baseline"
         if self.is_on_front:
             return "on the front"
-        return "stopped early" if self.status == "stopped" else self.status
+        return "stopped early" if self.status == "stopped" else self.outcome
+
+    @property
+    def outcome(self) -> str:
+        """Its status, or that it diverged."""
+        return "diverged" if self.has_diverged else self.status
 
 
 def build_trials(gathered: Gathered, front: Sequence[str]) -> list[Trial]:
@@ -89,6 +96,7 @@ def build_trials(gathered: Gathered, front: Sequence[str]) -> list[Trial]:
             train_s=row.cost.get("train_s", 0.0),
             num_forward=int(row.cost.get("num_forward", 0)),
             num_backward=int(row.cost.get("num_backward", 0)),
+            has_diverged=row.has_diverged,
             note=_note(row),
             suite=_suite(gathered.evaluations.get(row.trial)),
         )

@@ -6,6 +6,9 @@ from temper.explain.sweep_report import SweepReport
 from temper.explain.trials import Trial
 from temper.formats import count, duration
 
+NUM_NAMED = 12
+"""Trials that a sentence names."""
+
 
 def ended(report: SweepReport) -> str:
     """How the trials ended, and whether there are more to come."""
@@ -17,10 +20,20 @@ def ended(report: SweepReport) -> str:
         f"{totals.num_stopped or 'none'} stopped early",
         f"{totals.num_failed or 'none'} failed",
     ]
-    text = f"{plural(totals.num_trials, 'trial')} ended: {joined(parts)}."
+    told = diverged(report)
+    text = f"{plural(totals.num_trials, 'trial')} ended: {joined(parts)}{f' ({told})' if told else ''}."
     if not report.is_ended:
         return f"{text} The sweep is running or was interrupted: it has no sweep.json yet."
     return text if report.is_complete else f"{text} Time ran out before all planned trials were run."
+
+
+def diverged(report: SweepReport) -> str | None:
+    """Which trials diverged, the first of them by name."""
+    names = sorted(trial.trial for trial in report.trials if trial.has_diverged)
+    if not names:
+        return None
+    more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return f"diverged: {', '.join(names[:NUM_NAMED])}{more}"
 
 
 def spent(report: SweepReport) -> str:

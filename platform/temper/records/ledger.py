@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from temper.errors import RecordError
+from temper.errors import DivergenceError, RecordError
 from temper.safe_load import MAX_JSON_BYTES, parse_json, read_regular
 from temper.spec import Spec, first_problem
 
@@ -24,6 +24,11 @@ class LedgerRow(Spec):
     """Why it failed."""
     reason: str | None = None
     """Who stopped it, or what else is to be known of its way."""
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether it failed because its loss or its weights were not finite."""
+        return (self.error or "").startswith(f"{DivergenceError.__name__}: ")
 
 
 class ProxyAgreement(Spec):

@@ -41,7 +41,10 @@ class Parameter(Spec):
                 raise ValueError(f"step quantises numbers, not a {name}")
             return self
         if value[0] >= value[1]:
-            raise ValueError(f"{name} needs a lower and a higher end, got {value[0]:g} and {value[1]:g}")
+            raise ValueError(
+                f"{name} needs a lower and a higher end, got {value[0]:g} and {value[1]:g}"
+                + (f"; write [{value[1]:g}, {value[0]:g}]" if value[0] > value[1] else "; write choice")
+            )
         if name == "loguniform" and value[0] <= 0:
             raise ValueError(f"loguniform needs positive ends, got {value[0]:g}")
         if name == "loguniform" and self.step is not None:

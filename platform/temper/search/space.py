@@ -1,24 +1,51 @@
 """A search space: one YAML file that says what a sweep varies, as dotted recipe paths."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from temper.errors import RecipeError, SearchSpaceError
 from temper.search.constraints import Constraint
 from temper.search.parameter import Parameter, in_order
 from temper.spec import Spec, read_yaml, refuse_secrets, validate
 
-Objective = Literal[
+Measured = Literal[
     "val/target/clean_acc",
     "val/target/balanced_acc",
     "val/target/robust_acc",
     "val/target/robust_balanced_acc",
     "val/source/clean_acc",
 ]
+
+
+def _refuse_unmeasured(value: object) -> object:
+    """Say of a metric that no trial measures why it is none."""
+    allowed = get_args(Measured)
+    if not isinstance(value, str) or value in allowed:
+        return value
+    why = "trials do not measure it"
+    if value.startswith("test/"):
+        why = "a search that sees test images spoils them for the evaluation"
+    raise ValueError(f"{why}; choose one of {', '.join(allowed)}, got {value!r}")
+
+
+Objective = Annotated[Measured, BeforeValidator(_refuse_unmeasured)]
 """Only what is measured on validation images: choosing by test data would spoil them."""
+
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+"""Numbers that YAML 1.1 reads as text, such as 1e-4."""
+
+
+def _read_numbers(value: Any) -> Any:
+    """``value`` with ``1e-4`` as a number wherever it stands."""
+    if isinstance(value, dict):
+        return {name: _read_numbers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_read_numbers(one) for one in value]
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
 
 
 class Asha(Spec):
@@ -89,6 +116,11 @@ class SearchSpace(Spec):
     constraints: list[str] = Field(default_factory=list)
     """Comparisons of recipe paths and numbers; points that break one are not tried."""
     parameters: dict[str, Parameter] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reads_numbers(cls, document: Any) -> Any:
+        return _read_numbers(document)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

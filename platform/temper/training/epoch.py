@@ -1,13 +1,14 @@
 """One epoch: every batch in turn, and the means of its losses."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from temper.batches import Batch
-from temper.errors import TrainingError
+from temper.errors import DivergenceError
 from temper.training.data import paired_batches
 from temper.training.losses import Losses
 from temper.training.prefetch import prefetched
@@ -27,6 +28,10 @@ class Tally:
     num_steps: int = 0
     sums: Losses = field(default_factory=dict)
     passes: Passes = field(default_factory=Passes)
+    recent: list[Tensor] = field(default_factory=list)
+    """The losses since the last look, as scalars on the device."""
+    lr: float | None = None
+    """The full learning rate, which an error names."""
 
     @classmethod
     def of(cls, epoch: int, begun: Underway | None, worker: Worker) -> "Tally":
@@ -46,18 +51,47 @@ class Tally:
         for name, value in losses.items():
             # In float64, so that it does not matter where a run was interrupted.
             self.sums[name] = self.sums[name] + value if name in self.sums else value.double()
+        self.recent.append(losses["loss"])
         self.passes += passes
         self.num_steps += 1
 
     def check(self) -> None:
-        """Check that the loss is finite: waits for the device."""
-        _check_finite(self.sums["loss"], self.epoch, self.num_steps)
+        """Check that the loss of each step since the last look is finite: waits for the device.
+
+        Raises:
+            DivergenceError: it is not; the message names the step.
+        """
+        recent, self.recent = self.recent, []
+        values = torch.stack(recent).tolist() if recent else []
+        for step, value in enumerate(values, start=self.num_steps - len(values) + 1):
+            if not math.isfinite(value):
+                raise self._divergence(f"the loss became {value}", f"step {step}")
+
+    def check_weights(self, model: nn.Module) -> None:
+        """Check that the weights are finite, which the loss shows only one step later.
+
+        Raises:
+            DivergenceError: they are not.
+        """
+        tensors = [*model.parameters(), *(one for one in model.buffers() if one.is_floating_point())]
+        largest = torch.nn.utils.get_total_norm([one.detach() for one in tensors], norm_type=math.inf)
+        if not torch.isfinite(largest):
+            raise self._divergence(f"the weights became {float(largest)}", f"after step {self.num_steps}")
+
+    def _divergence(self, what: str, place: str) -> DivergenceError:
+        lower = "lower optim.lr" if self.lr is None else f"lower optim.lr from {self.lr:.3g}"
+        return DivergenceError(
+            f"{what} in epoch {self.epoch + 1}, {place}; {lower}, set optim.max_grad_norm, or start from "
+            "weights that fit"
+        )
 
     def underway(self, worker: Worker, seconds: float) -> Underway:
         """The same of all workers together."""
+        self.check()
         names, totals = self._totals(worker, 1)
         losses = dict(zip(names, totals, strict=False))
-        _check_finite(torch.tensor(losses["loss"]), self.epoch, self.num_steps)
+        if not math.isfinite(losses["loss"]):  # another worker's
+            raise self._divergence(f"the loss became {losses['loss']}", f"by step {self.num_steps}")
         passes = Passes(forward=round(totals[-2]), backward=round(totals[-1]))
         return Underway(step=self.num_steps, losses=losses, passes=passes, seconds=seconds)
 
@@ -85,9 +119,10 @@ def run_epoch(
     ``begun`` is what was done of it before. ``after_step`` is called after each step with what it used.
 
     Raises:
-        TrainingError: the loss stopped being finite.
+        DivergenceError: the loss or the weights stopped being finite.
     """
     tally = Tally.of(epoch, begun, step.worker)
+    tally.lr = step.recipe.optim.full_lr
     uses_source = step.recipe.objective.uses_source
     feed = paired_batches(step.feed, epoch, uses_source, tally.num_steps)
     for batches in prefetched(feed, step.worker.device):
@@ -98,12 +133,5 @@ def run_epoch(
         if after_step is not None:
             after_step(tally, batches)
     tally.check()
+    tally.check_weights(step.model)
     return tally.result(step.worker, step.feed.num_shares)
-
-
-def _check_finite(total: Tensor, epoch: int, num_steps: int) -> None:
-    if not torch.isfinite(total):
-        raise TrainingError(
-            f"the loss became {float(total)} in epoch {epoch + 1}, within {num_steps} steps; "
-            "lower optim.lr, set optim.max_grad_norm, or start from weights that fit"
-        )

@@ -54,7 +54,7 @@ def train(
     still have outstanding validations: ``TrainState.is_settled``.
 
     Raises:
-        TrainingError: the loss stopped being finite.
+        DivergenceError: the loss or the weights stopped being finite.
         CheckpointError: ``run`` holds another run, or the probe is not there.
         Interrupted: the worker was told to stop; the run is saved.
     """

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 
 import temper
 from temper.cli import main
@@ -118,6 +119,43 @@ def test_spaces_that_cannot_be_meant_are_refused(
     with pytest.raises(SearchSpaceError, match=message) as caught:
         load_space(path)
     assert str(path) in str(caught.value)
+
+
+def test_metrics_that_no_trial_measures_say_why(tmp_path: Path) -> None:
+    for metric, why in (
+        ("test/target/robust_acc", "a search that sees test images spoils them"),
+        ("val/target/loss", "trials do not measure it"),
+    ):
+        path = tmp_path / "space.yaml"
+        path.write_text(yaml.safe_dump({"parameters": {"epochs": {"choice": [1]}}, "metric": metric}))
+        with pytest.raises(SearchSpaceError) as caught:
+            load_space(path)
+        (line,) = str(caught.value).splitlines()
+        assert line.startswith(f"{path}: 'metric': {why}")
+        assert "val/target/robust_acc" in line
+        assert f"got '{metric}'" in line
+
+
+def test_reversed_ends_are_shown_in_order() -> None:
+    with pytest.raises(ValidationError, match=r"got 0\.1 and 0\.0001; write \[0\.0001, 0\.1\]"):
+        Parameter(loguniform=(0.1, 1e-4))
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(tiny_recipe: Any, tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "search: grid\nbaseline: {optim.lr: 1e-3}\n"
+        "parameters:\n  optim.lr: {choice: [1e-4, 2.5E-3]}\n"
+        "  optim.weight_decay: {choice: [1e-5], when: {optim.lr: 1e-4}}\n"
+        "  optim.lr_schedule: {choice: [constant]}\n"
+    )
+    loaded = load_space(path)
+    assert loaded.baseline == {"optim.lr": 1e-3}
+    points = [trial.overrides for trial in build_trials(loaded, tiny_recipe().resolved(), "space")]
+    assert points == [
+        {"optim.lr": 1e-4, "optim.weight_decay": 1e-5, "optim.lr_schedule": "constant"},
+        {"optim.lr": 2.5e-3, "optim.lr_schedule": "constant"},
+    ]
 
 
 def test_a_condition_decides_which_settings_a_point_has(tiny: dict[str, Any], tiny_recipe: Any) -> None:

@@ -1,7 +1,7 @@
 """A sweep from its first check to its summary, and its resumption."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from temper.cluster.sweep.trial import Shared, origin_key, start_key
 from temper.cluster.sweep.trial_store import TrialStore, Watch
 from temper.errors import CheckpointError, Interrupted, TrainingError
 from temper.recipe import Recipe, build_recipe, probe_recipe
-from temper.records import RunFolder, SweepFolder, SweepRecord, discard_leftovers, write_atomic
+from temper.records import LedgerRow, RunFolder, SweepFolder, SweepRecord, discard_leftovers, write_atomic
 from temper.run.open_data import OpenData, check_batch_sizes, open_data
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
 from temper.storage import RUNS_WITHIN, SMALL, fetched, mirrored
 from temper.training import Origin, read_last
+
+NUM_REASONS = 3
+"""Errors named where no trial finished; the ledger has all."""
 
 
 def sweep(
@@ -143,11 +146,23 @@ def _finish(
     rows = list(book.rows.values())
     finalists = choose_finalists(rows, space)
     if not [name for name in finalists if name != BASELINE]:
-        errors = sorted({row.error for row in rows if row.error})
-        reason = "; ".join(errors) or "none ended in time"
-        raise TrainingError(f"{folder.path}: no trial finished ({reason}); see {folder.ledger}")
+        raise TrainingError(f"{folder.path}: no trial finished ({_why_none(rows)}); see {folder.ledger}")
     _evaluate([*(folder.trial(name) for name in finalists), *_probes(book, finalists)], recipe, watch)
     return write_summary(book, recipe, finalists, time.monotonic() - started)
+
+
+def _why_none(rows: Sequence[LedgerRow]) -> str:
+    """Why no trial finished: one trial's error for all that diverged, a few others."""
+    searched = [row for row in rows if row.trial != BASELINE]
+    diverged = [row for row in searched if row.has_diverged]
+    reasons = list(dict.fromkeys(row.error for row in searched if row.error and not row.has_diverged))
+    told = reasons[:NUM_REASONS]
+    if diverged:
+        first = min(diverged, key=lambda row: row.trial)
+        how_many = f"all {len(searched)}" if len(diverged) == len(searched) else f"{len(diverged)}"
+        _, _, why = (first.error or "").partition(": ")
+        told.insert(0, f"{how_many} diverged; in trial {first.trial} {why}")
+    return "; ".join(told) or "none ended in time"
 
 
 def _run_trials(

@@ -107,16 +107,16 @@ def test_only_what_is_missing_is_repeated_with_the_same_result(
     assert sorted((run.fold, run.seed) for run in seen) == [(0, 1), (1, 0)]
     after = times(copy.path)
     assert {name for name in after if after[name] != before.get(name)} == {
-        "target/fold-0-seed-1/record.json",
-        "target/fold-1-seed-0/record.json",
-        "target/fold-1-seed-0/checkpoint/model.safetensors",
-        "target/fold-1-seed-0/probe/checkpoint/model.safetensors",
+        "target/fold-1_seed-1/record.json",
+        "target/fold-2_seed-0/record.json",
+        "target/fold-2_seed-0/checkpoint/model.safetensors",
+        "target/fold-2_seed-0/probe/checkpoint/model.safetensors",
     }, "neither the start nor a finished run is trained again"
     assert not copy.run("target", 1, 0).error.exists()
     assert again.targets == record.targets
     assert [run.robust_acc for run in again.runs] == [run.robust_acc for run in record.runs]
     copy.record.unlink()
-    with pytest.raises(CheckpointError, match="fold-0-seed-0: holds a run of another recipe"):
+    with pytest.raises(CheckpointError, match="fold-1_seed-0: holds a run of another recipe"):
         crossval(recipe.resolved(), CrossvalSpec(folds=3, seeds=1), copy.path)
 
 

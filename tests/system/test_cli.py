@@ -1,6 +1,7 @@
 """The command line as a user meets it: help, output, exit codes, and wrong input."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -330,14 +331,16 @@ def test_plan_shows_phases_without_training(command: Any, tiny: dict[str, Any]) 
     changes = ["--set", "schedule.kind=lp_ft", "--set", "schedule.group_decay=2"]
     code, out, _ = command("plan", TINY, *overrides, *changes, "--json")
     assert code == 0
+    assert json.loads(out)["estimate"]["compute_s"] > 0
     probe, tune = json.loads(out)["phases"]
     assert (probe["trainable_params"], probe["is_solved"]) == ({"head": 2 * (64 * 5 + 5)}, True)
     assert (tune["epochs"], tune["is_attacked"]) == ([2, 2], True)
     rates = tune["learning_rates"]
     assert rates["head"] == pytest.approx(0.01)
     assert rates["layer3"] == pytest.approx(0.005)
-    _, out, _ = command("plan", TINY, *overrides, *changes)
+    _, out, err = command("plan", TINY, *overrides, *changes)
     assert "solved" in out
+    assert re.search(r"^estimated: .* hours of one worker .* this machine's CPU", err, re.MULTILINE)
     code, _, err = command("plan", TINY, *overrides, "--set", "schedule={kind: last_k, k: 9}")
     assert code == 2
     assert "schedule 'last_k': k is 9, this model has 5 groups" in err

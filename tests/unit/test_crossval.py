@@ -17,7 +17,7 @@ from temper.cluster.crossval.plan import open_targets, plan
 from temper.cluster.crossval.summary import measure_spread, measures_over_targets
 from temper.data import write_shards
 from temper.errors import RecipeError, RecordError
-from temper.records import CrossvalRecord, FoldRun, TargetSummary, read_crossval
+from temper.records import CrossvalFolder, CrossvalRecord, FoldRun, TargetSummary, read_crossval
 from temper.spec import Threat
 from temper.statistics import corrected_interval
 
@@ -184,7 +184,16 @@ def test_every_run_has_its_recipe_its_fold_and_its_seed(tiny_recipe: Any) -> Non
     assert len({run.images.fingerprint for run in runs}) == 3, "the folds are the same for all seeds"
     assert {run.recipe.data.fold.seed for run in runs} == {7}
     assert {run.recipe.tracking.group for run in runs} == {"g"}
-    assert runs[4].recipe.name == "tiny-fold-1-seed-8"
+    assert runs[4].recipe.name == "tiny-fold-2-seed-8"
+
+
+def test_folds_are_counted_from_one_and_earlier_folders_are_found(tmp_path: Path) -> None:
+    folder = CrossvalFolder(tmp_path)
+    assert folder.run("t", 0, 4).path.name == "fold-1_seed-4"
+    assert folder.run("t", 1, 4).path.name == "fold-2_seed-4"
+    (tmp_path / "t/fold-1-seed-4").mkdir(parents=True)
+    assert folder.run("t", 1, 4).path.name == "fold-1-seed-4", "of a version that counted from 0"
+    assert folder.run("t", 0, 4).path.name == "fold-1_seed-4"
 
 
 def test_each_site_is_a_fold(tiny_recipe: Any, digits: dict[str, Path], tmp_path: Path) -> None:
@@ -227,4 +236,4 @@ def test_images_that_are_source_images_too_are_refused(tiny_recipe: Any, digits:
     alone = tiny_recipe(data__source=None, objective__alpha=0)
     both = planned(alone, targets=(digits["target"], digits["source"]))
     assert {run.target for run in both} == {"target", "source"}
-    assert both[-1].recipe.name == "tiny-source-fold-2-seed-1"
+    assert both[-1].recipe.name == "tiny-source-fold-3-seed-1"

@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from temper.cluster.claim import claim
 from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.evaluate import evaluate_run
-from temper.cluster.launch import claim, launch
+from temper.cluster.launch import launch
 from temper.cluster.sweep import sweep
 from temper.errors import CheckpointError, RecipeError, SearchSpaceError
 from temper.recipe import Recipe

@@ -83,6 +83,37 @@ def test_contradictions_are_named_before_anything_starts(
         build_recipe(tiny_recipe().resolved(), changes)
 
 
+def test_a_plan_finds_wrong_weights_and_says_what_a_run_may_take(tiny_recipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nowhere: no such file or run folder"):
+        plan_run(tiny_recipe(model__weights=str(tmp_path / "nowhere")))
+    other = build_model(
+        tiny_recipe(model__backbone="resnet20").model, {"target": ["a"]}, image_size=8, seed=0
+    )
+    torch.save(other.backbone.state_dict(), tmp_path / "resnet20.pth")
+    with pytest.raises(
+        ModelError, match=r"weights of another backbone.*they fit resnet20: set model\.backbone"
+    ):
+        plan_run(tiny_recipe(model__weights=str(tmp_path / "resnet20.pth")))
+    _, one = plan_run(tiny_recipe(epochs=1))
+    _, three = plan_run(tiny_recipe(epochs=3))
+    assert three.num_passes == pytest.approx(3 * one.num_passes)
+    assert one.compute_s == pytest.approx(one.num_passes * one.seconds_per_pass)
+    _, larger = plan_run(tiny_recipe(data__batch_size=256))
+    weights = (
+        4
+        * 3
+        * sum(
+            tensor.numel()
+            for tensor in build_model(
+                tiny_recipe().model, {"target": list("abcde"), "source": list("abcde")}, image_size=8, seed=0
+            ).parameters()
+        )
+    )
+    kept = one.memory_bytes - weights
+    assert kept > 64 * 16 * 8 * 8 * 4, "the first layer's answer alone, of 64 images"
+    assert larger.memory_bytes - weights == pytest.approx(4 * kept, rel=0.01)
+
+
 def test_one_logit_for_two_classes(tiny_recipe: Any, digits: dict[str, Path], tmp_path: Path) -> None:
     for name in ("5", "6"):
         shutil.copytree(digits["images"] / name, tmp_path / "images" / name)

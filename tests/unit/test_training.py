@@ -13,7 +13,7 @@ from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.launch import launch
 from temper.errors import CheckpointError, ShardError, TrainingError
 from temper.models import build_model, set_trainable
-from temper.recipe import Recipe
+from temper.recipe import Recipe, load_recipe
 from temper.records import RunFolder
 from temper.run.open_data import open_data
 from temper.tracking import NullTracker
@@ -43,10 +43,53 @@ GOLDEN = [1.18611, 0.50609]
 
 def test_a_folder_that_holds_something_else(tiny_recipe: Any, tmp_path: Path) -> None:
     launch(tiny_recipe(epochs=1), tmp_path / "run")
-    with pytest.raises(CheckpointError, match="holds a run of another recipe; choose another --out"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"holds a run of another recipe; .* or remove it \(seed is 0 there and 1 here\)",
+    ):
         launch(tiny_recipe(epochs=1, seed=1), tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"cannot be trained longer: optim\.lr_schedule: cosine"):
+        launch(tiny_recipe(epochs=2), tmp_path / "run")
     with pytest.raises(CheckpointError, match="this run is finished"):
         launch(tiny_recipe(epochs=1), tmp_path / "run")
+
+
+CONSTANT = {"optim__lr_schedule": "constant", "optim__warmup_frac": 0.0, "optim__ema_decay": None}
+
+
+def test_a_finished_run_that_is_trained_longer_is_the_longer_run(tiny_recipe: Any, tmp_path: Path) -> None:
+    launch(tiny_recipe(epochs=1, **CONSTANT), tmp_path / "run")
+    state = launch(tiny_recipe(epochs=3, **CONSTANT), tmp_path / "run")
+    assert (state.num_epochs, state.next_epoch) == (3, 3)
+    launch(tiny_recipe(epochs=3, **CONSTANT), tmp_path / "whole")
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    ends = [
+        load_file(next((tmp_path / name / "last").glob("*.model.safetensors"))) for name in ("run", "whole")
+    ]
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+    assert load_recipe(tmp_path / "run/recipe.yaml").epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"optim__lr_schedule": "cosine"}, r"optim\.lr_schedule: cosine depends on the length of the run"),
+        ({"schedule": GRADUAL}, r"schedule: gradual depends on"),
+        ({"optim__ema_decay": "auto"}, r"optim\.ema_decay: auto depends on"),
+    ],
+)
+def test_a_run_whose_first_epochs_would_be_others_is_not_trained_longer(
+    changes: dict[str, Any], reason: str, tiny_recipe: Any, tmp_path: Path
+) -> None:
+    launch(tiny_recipe(**{"epochs": 1, **CONSTANT, **changes}), tmp_path / "run")
+    before = (tmp_path / "run/last/state.json").read_bytes()
+    with pytest.raises(
+        CheckpointError,
+        match=rf"epochs is 1 there and 2 here, and it cannot be trained longer: {reason}.*"
+        rf"--set model\.weights={tmp_path}/run$",
+    ):
+        launch(tiny_recipe(**{"epochs": 2, **CONSTANT, **changes}), tmp_path / "run")
+    assert (tmp_path / "run/last/state.json").read_bytes() == before
 
 
 def test_missing_shards_and_diverging_losses(tiny_recipe: Any, tmp_path: Path) -> None:
@@ -62,7 +105,7 @@ def test_missing_shards_and_diverging_losses(tiny_recipe: Any, tmp_path: Path) -
     recipe, origin = tiny_recipe(), Origin(str(tmp_path / "nan.pth"))
     data = open_data(recipe)
     feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
-    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 1, within \d+ steps; lower"):
+    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 1, step 1; lower"):
         train(recipe, RunFolder(tmp_path / "c"), feed, worker=Worker(), tracker=NullTracker(), origin=origin)
 
 

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from temper.attacks import FGSM, NearPGD, PartGenerator, PatchPGD
 from temper.attacks.norms import random_point
 from temper.batches import augment
+from temper.cluster.claim import claim
 from temper.cluster.crossval.plan import PlannedRun
 from temper.cluster.datasets import build_train_data, decode_splits
-from temper.cluster.launch import claim, is_trained
+from temper.cluster.launch import is_trained
 from temper.cluster.sweep.driver import resume
 from temper.data import AugmentSpec, ShardSet, parts_of
 from temper.errors import CheckpointError, RecipeError
@@ -335,7 +336,7 @@ def test_a_cross_validation_with_runs_of_former_batches_does_not_go_on(
     planned = PlannedRun("digits", 0, 0, recipe, ShardSet.open(digits["target"]))
     assert not planned.is_done(folder)
     former_run(recipe, planned.folder(folder))
-    with pytest.raises(CheckpointError, match=r"fold-0-seed-0: was started when .*data\.batch_size=128$"):
+    with pytest.raises(CheckpointError, match=r"fold-1_seed-0: was started when .*data\.batch_size=128$"):
         planned.is_done(folder)
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from temper.cluster.estimate import Estimate
     from temper.training import PhasePlan, RateTest
 
 
@@ -41,6 +42,15 @@ def plan_summary(plan: "PhasePlan", lr: float | str) -> dict[str, Any]:
         "is_attacked": plan.is_attacked,
         "is_solved": plan.is_solved,
     }
+
+
+def cost_line(estimate: "Estimate") -> str:
+    """What a run may take."""
+    return (
+        f"estimated: {estimate.compute_s / 3600:.2g} hours of one worker ({estimate.num_passes:.3g} image "
+        f"passes at {1e6 * estimate.seconds_per_pass:.0f} µs each, timed on this machine's CPU), and up to "
+        f"{estimate.memory_bytes / 1e9:.2g} GB of its memory; images and evaluation come on top"
+    )
 
 
 def rate_line(rate: "RateTest") -> str:

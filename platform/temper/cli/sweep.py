@@ -169,7 +169,7 @@ def _finish(result: "SweepResult", as_json: bool) -> None:
 
 def _show_plan(document: Any, space: Any, recipe: str, where: str, as_json: bool) -> None:
     from temper.cli.watch import settings
-    from temper.cluster.sweep.estimate import estimate_cost
+    from temper.cluster.estimate import estimate_cost
     from temper.recipe import build_recipe
     from temper.run.open_data import open_data
     from temper.search import baseline_trial, check_space
@@ -179,7 +179,7 @@ def _show_plan(document: Any, space: Any, recipe: str, where: str, as_json: bool
     is_chosen_later = space.search in ("tpe", "nsga2")
     baseline = baseline_trial(space, document, where)
     count = (space.samples if is_chosen_later else len(trials)) + (baseline is not None)
-    estimate = estimate_cost(trials, open_data(trials[0].recipe), count)
+    estimate = estimate_cost([one.recipe for one in trials], open_data(trials[0].recipe), count)
     shown = trials[:NUM_EXAMPLES] if is_chosen_later else trials
     rows = [[trial.trial, trial.recipe.epochs, settings(trial.overrides)] for trial in shown]
     if baseline is not None:

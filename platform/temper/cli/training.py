@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from temper.cli.options import AllowLeakage, GoOn, Json, Set, Verbose, app, with_leakage
-from temper.cli.plans import plan_rows, plan_summary, rate_line
+from temper.cli.plans import cost_line, plan_rows, plan_summary, rate_line
 from temper.cli.results import best_of, finish_record, probe_line, show_attacks
 from temper.cli.show import epoch_line, finish, say, table_of
 
@@ -122,12 +122,14 @@ def plan(
 
     from temper.cluster.launch import plan_run
 
-    planned = plan_run(spec)
+    planned, estimate = plan_run(spec)
     rows = [row for one in planned for row in plan_rows(one, spec.optim.lr)]
     title = f"{spec.name}: {spec.schedule.label}, {spec.epochs} epochs"
     columns = ["phase", "epochs", "group", "parameters", "learning rate", "BatchNorm", "images"]
     summary = {"recipe": str(recipe), "phases": [plan_summary(one, spec.optim.lr) for one in planned]}
+    summary["estimate"] = estimate.model_dump()
     finish(summary, table_of(title, columns, rows), as_json=as_json)
+    say(cost_line(estimate))
 
 
 @app.command(epilog="Example: temper merge runs/lora --out runs/merged")

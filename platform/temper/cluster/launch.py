@@ -1,28 +1,32 @@
 """One run, from its recipe to a trained checkpoint: in this process, or on Ray Train's workers."""
 
-import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from temper.cluster.claim import claim, refuse_former_batches
 from temper.cluster.datasets import decode_splits, is_resident
+from temper.cluster.estimate import Estimate, estimate_cost
 from temper.cluster.holding import hold_run
 from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OnEpoch, run_here, run_on_workers
 from temper.data import stratified_subset, warn_of_absent
-from temper.errors import CheckpointError
-from temper.models import build_model
-from temper.recipe import Recipe, load_recipe, pretrain_recipe, probe_recipe
+from temper.models import build_model, is_url
+from temper.recipe import Recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, write_atomic
 from temper.run.open_data import OpenData, open_data
 from temper.spec import dump_yaml
 from temper.storage import RUNS_WITHIN, SMALL, fetched, mirrored, named, portable
-from temper.training import Origin, PhasePlan, TrainState, plan_phases, read_last
+from temper.training import (
+    Origin,
+    PhasePlan,
+    TrainState,
+    plan_phases,
+    read_last,
+)
 
-HALF_WRITTEN = f".*.{'[0-9a-f]' * 8}.tmp"
-
-logger = logging.getLogger(__name__)
+MAX_TIMED = 16
+"""Images of a pass that `temper plan` times."""
 
 
 def launch(
@@ -73,65 +77,8 @@ def _warn_of_validation(recipe: Recipe, data: OpenData) -> None:
     warn_of_absent(labels[chosen], shards.classes, "validation.max_images")
 
 
-def claim(run: RunFolder, recipe: Recipe) -> None:
-    """Check that ``run`` is free for ``recipe``, or holds an unfinished run of the same one.
-
-    Raises:
-        CheckpointError: it holds something else, or this run is finished already.
-    """
-    for folder in (run.path, run.checkpoint, run.last):
-        for half in folder.glob(HALF_WRITTEN):  # by a process that was killed
-            half.unlink(missing_ok=True)
-    state = read_last(run)
-    if state is None:
-        _begin(run, recipe)
-        return
-    if state.recipe_hash != recipe.hash:
-        raise CheckpointError(
-            f"{run.path}: holds a run of another recipe; choose another --out, or remove it"
-        )
-    if state.is_settled:
-        raise CheckpointError(
-            f"{run.path}: this run is finished; evaluate it with `temper evaluate {run.path}`, "
-            "or repeat it with another --out"
-        )
-    refuse_former_batches(run.path, state, recipe)
-
-
-def refuse_former_batches(path: Path, state: TrainState | None, recipe: Recipe) -> None:
-    """Check that the run of ``recipe`` in ``path`` does not resume with batches of another size.
-
-    Raises:
-        CheckpointError: it was begun by a version that counted ``data.batch_size`` for each worker.
-    """
-    shares = recipe.workers.num_shares
-    if state is None or state.batch_size_is_of == "run" or shares == 1:
-        return
-    named_sizes = {"batch_size": recipe.data.batch_size, "source_batch_size": recipe.data.source_batch_size}
-    sizes = [f"data.{name}={size * shares}" for name, size in named_sizes.items() if size is not None]
-    raise CheckpointError(
-        f"{path}: was started when data.batch_size still counted for each of its {shares} workers, so it "
-        f"cannot be resumed; repeat it with another --out and --set {' --set '.join(sizes)}"
-    )
-
-
-def _begin(run: RunFolder, recipe: Recipe) -> None:
-    """Check that a folder without a completely saved epoch holds nothing of another run.
-
-    Raises:
-        CheckpointError: as ``claim``.
-    """
-    if not (run.record.exists() or run.checkpoint.exists()):
-        return
-    is_same = run.recipe.exists() and load_recipe(run.recipe).hash == recipe.hash
-    if run.record.exists() or not is_same:
-        raise CheckpointError(f"{run.path}: holds another run; choose another --out, or remove it")
-    logger.warning("%s: interrupted before an epoch was saved; starting over", run.path)
-    shutil.rmtree(run.checkpoint)
-
-
-def check_model(recipe: Recipe, data: OpenData) -> None:
-    """Build the model, its phases and its evaluation once here, before workers are requested.
+def check_model(recipe: Recipe, data: OpenData) -> list[PhasePlan]:
+    """Build the model, its evaluation and its phases once here, before workers are requested; the phases.
 
     Raises:
         ModelError: weights that are missing, damaged, or of another backbone; an adapter that does not fit.
@@ -139,18 +86,22 @@ def check_model(recipe: Recipe, data: OpenData) -> None:
     """
     recipe.evaluation.plan(recipe.threat, recipe.seed)
     model = build_model(recipe.model, data.classes, image_size=recipe.data.image_size, seed=recipe.seed)
-    plan_phases(recipe, model)
+    return plan_phases(recipe, model)
 
 
-def plan_run(recipe: Recipe) -> list[PhasePlan]:
-    """The phases that ``launch`` would train; no weights are read for it.
+def plan_run(recipe: Recipe) -> tuple[list[PhasePlan], Estimate]:
+    """The phases that ``launch`` would train, and their estimated cost; nothing is downloaded for it.
 
     Raises:
-        TemperError: the shards, the adapter or the schedule do not fit.
+        TemperError: the shards, the weights, the adapter or the schedule do not fit.
     """
-    spec = recipe.model.model_copy(update={"weights": None})
-    classes = open_data(recipe).classes
-    return plan_phases(recipe, build_model(spec, classes, image_size=recipe.data.image_size, seed=0))
+    data, weights = open_data(recipe), recipe.model.weights
+    bare = recipe.model.model_copy(update={"weights": None, "sha256": None})
+    without = recipe.model_copy(update={"model": bare})
+    if weights == "pretrained" or (weights is not None and is_url(weights)):
+        recipe = without
+    plans = check_model(recipe, data)
+    return plans, estimate_cost([without], data, 1, max_images=MAX_TIMED)
 
 
 def start_weights(

@@ -37,7 +37,13 @@ from temper.records.folders import (
 from temper.records.ledger import LedgerRow, ProxyAgreement, SweepRecord, read_ledger
 from temper.records.optimism import caution_about
 from temper.records.outcomes import read_columns, read_outcomes, write_outcomes
-from temper.records.recipe_hash import OF_EVALUATION, OF_EVALUATION_DATA, hash_of_recipe, of_training
+from temper.records.recipe_hash import (
+    OF_EVALUATION,
+    OF_EVALUATION_DATA,
+    hash_of_recipe,
+    hashed_part,
+    of_training,
+)
 from temper.records.rejection import (
     Calibration,
     CoveragePoint,
@@ -104,6 +110,7 @@ __all__ = [
     "discard_leftovers",
     "external_files",
     "hash_of_recipe",
+    "hashed_part",
     "of_training",
     "read_calibration",
     "read_columns",

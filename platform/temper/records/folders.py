@@ -142,7 +142,9 @@ class CrossvalFolder:
     """Run folders of pretraining, by the hash of their recipe, shared by the runs."""
 
     def run(self, target: str, fold: int, seed: int) -> RunFolder:
-        return RunFolder(self.path / target / f"fold-{fold}-seed-{seed}")
+        """Of ``fold``, from 0, where people count from 1; one of an earlier version stays where it is."""
+        earlier = self.path / target / f"fold-{fold}-seed-{seed}"
+        return RunFolder(earlier if earlier.exists() else self.path / target / f"fold-{fold + 1}_seed-{seed}")
 
 
 def record_files(path: Path) -> list[Path]:

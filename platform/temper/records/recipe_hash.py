@@ -27,6 +27,11 @@ def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
     change no number. Of workers that come and go the largest number counts, for which batches are cut.
     Recipes from before there were folds, rejection, or probes keep the hash by which their records are known.
     """
+    return content_hash(hashed_part(recipe))
+
+
+def hashed_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a resolved recipe counts for its hash."""
     hashed = {name: value for name, value in recipe.items() if name not in NOT_HASHED}
     validation, workers = (hashed.get(name) for name in ("validation", "workers"))
     for block, field in ADDED_LATER:
@@ -53,7 +58,7 @@ def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
         hashed["workers"] = {name: value for name, value in workers.items() if name != "gpus_per_worker"}
         if isinstance(workers.get("num_workers"), list | tuple):
             hashed["workers"]["num_workers"] = max(workers["num_workers"])
-    return content_hash(hashed)
+    return hashed
 
 
 def of_training(recipe: Mapping[str, Any]) -> dict[str, Any]:

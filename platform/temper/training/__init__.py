@@ -8,6 +8,7 @@ from temper.training.deferred_validation import (
     finish_validation,
     validate_waiting,
 )
+from temper.training.longer import differences, lengthen, told, why_not_longer
 from temper.training.loop import train
 from temper.training.plan import PhasePlan, plan_phases
 from temper.training.probe import read_head
@@ -30,7 +31,9 @@ __all__ = [
     "Validator",
     "Worker",
     "check_best",
+    "differences",
     "finish_validation",
+    "lengthen",
     "load_best",
     "plan_phases",
     "read_head",
@@ -39,6 +42,8 @@ __all__ = [
     "read_state",
     "recipe_of",
     "save_best",
+    "told",
     "train",
     "validate_waiting",
+    "why_not_longer",
 ]

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import Field
 
-from temper.cluster.launch import check_model, refuse_former_batches
+from temper.cluster.claim import refuse_former_batches
+from temper.cluster.launch import check_model
 from temper.data import FoldSpec, ShardSet, sites_of
 from temper.errors import CheckpointError, RecipeError
 from temper.recipe import Recipe, build_recipe, pretrain_recipe
@@ -196,7 +197,7 @@ def _named(recipe: Recipe, target: str | None, group: str) -> Recipe:
     fold = recipe.data.fold
     assert fold is not None
     place = f"{target[:20]}-" if target else ""
-    name = f"{recipe.name[:50]}-{place}fold-{fold.index}-seed-{recipe.seed}"
+    name = f"{recipe.name[:50]}-{place}fold-{fold.index + 1}-seed-{recipe.seed}"
     asked = recipe.tracking.group or os.environ.get("WANDB_RUN_GROUP")
     tracking = recipe.tracking.model_copy(update={"group": asked or group})
     return recipe.model_copy(update={"name": name, "tracking": tracking})

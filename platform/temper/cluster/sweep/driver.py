@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from temper.cluster.claim import refuse_former_batches
 from temper.cluster.datasets import decode_splits
 from temper.cluster.evaluation_tasks import evaluate_all
 from temper.cluster.holding import hold
-from temper.cluster.launch import check_model, refuse_former_batches, start_probe, start_weights
+from temper.cluster.launch import check_model, start_probe, start_weights
 from temper.cluster.resources import max_concurrent
 from temper.cluster.runtime import start_ray
 from temper.cluster.sweep.summary import read_summary, write_summary

@@ -340,7 +340,9 @@ def test_plan_shows_phases_without_training(command: Any, tiny: dict[str, Any]) 
     assert rates["layer3"] == pytest.approx(0.005)
     _, out, err = command("plan", TINY, *overrides, *changes)
     assert "solved" in out
-    assert re.search(r"^estimated: .* hours of one worker .* this machine's CPU", err, re.MULTILINE)
+    assert re.search(
+        r"^estimated: .* s of one worker .* this machine's CPU\) and up to \d+ MB", err, re.MULTILINE
+    )
     code, _, err = command("plan", TINY, *overrides, "--set", "schedule={kind: last_k, k: 9}")
     assert code == 2
     assert "schedule 'last_k': k is 9, this model has 5 groups" in err

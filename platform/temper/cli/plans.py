@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from temper.cli.watch import duration
+
 if TYPE_CHECKING:
     from temper.cluster.estimate import Estimate
     from temper.training import PhasePlan, RateTest
@@ -46,10 +48,13 @@ def plan_summary(plan: "PhasePlan", lr: float | str) -> dict[str, Any]:
 
 def cost_line(estimate: "Estimate") -> str:
     """What a run may take."""
+    took = duration(estimate.compute_s) if estimate.compute_s >= 1 else "less than 1 s"
+    megabytes = estimate.memory_bytes / 1e6
+    memory = f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
     return (
-        f"estimated: {estimate.compute_s / 3600:.2g} hours of one worker ({estimate.num_passes:.3g} image "
-        f"passes at {1e6 * estimate.seconds_per_pass:.0f} µs each, timed on this machine's CPU), and up to "
-        f"{estimate.memory_bytes / 1e9:.2g} GB of its memory; images and evaluation come on top"
+        f"estimated: {took} of one worker ({estimate.num_passes:.3g} image passes at "
+        f"{1e6 * estimate.seconds_per_pass:.0f} µs each, timed on this machine's CPU) and up to {memory} of "
+        "its memory; images and evaluation come on top"
     )
 
 

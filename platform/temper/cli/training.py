@@ -126,8 +126,11 @@ def plan(
     rows = [row for one in planned for row in plan_rows(one, spec.optim.lr)]
     title = f"{spec.name}: {spec.schedule.label}, {spec.epochs} epochs"
     columns = ["phase", "epochs", "group", "parameters", "learning rate", "BatchNorm", "images"]
-    summary = {"recipe": str(recipe), "phases": [plan_summary(one, spec.optim.lr) for one in planned]}
-    summary["estimate"] = estimate.model_dump()
+    summary = {
+        "recipe": str(recipe),
+        "phases": [plan_summary(one, spec.optim.lr) for one in planned],
+        "estimate": estimate.model_dump(),
+    }
     finish(summary, table_of(title, columns, rows), as_json=as_json)
     say(cost_line(estimate))
 

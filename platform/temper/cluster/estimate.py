@@ -78,7 +78,8 @@ def _measure_pass(recipe: Recipe, data: OpenData, max_images: int | None) -> tup
     model = build_model(recipe.model, data.classes, image_size=size, seed=recipe.seed).train()
     num_timed = min(count, max_images or count)
     images = torch.zeros(num_timed, 3, size, size)
-    kept, times = _kept_bytes(model, images), []
+    kept = _kept_bytes(model, images)
+    times: list[float] = []
     while len(times) < NUM_TIMED and sum(times) < ENOUGH_S:
         started = time.perf_counter()
         model(images).sum().backward()

@@ -141,7 +141,7 @@ def _not_downloaded(name: str, config: Any, problem: OSError) -> ModelError:
 
 def _check_patches(network: nn.Module, name: str, image_size: int) -> None:
     """See that patches cover the whole image: timm leaves out what is over at the border."""
-    from timm.layers import PatchEmbed
+    from timm.layers.patch_embed import PatchEmbed
 
     patches = getattr(network, "patch_embed", None)
     if not isinstance(patches, PatchEmbed) or patches.dynamic_img_pad:

@@ -94,6 +94,9 @@ def test_a_plan_finds_wrong_weights_and_says_what_a_run_may_take(tiny_recipe: An
         ModelError, match=r"weights of another backbone.*they fit resnet20: set model\.backbone"
     ):
         plan_run(tiny_recipe(model__weights=str(tmp_path / "resnet20.pth")))
+    launch(tiny_recipe(epochs=1), tmp_path / "run")
+    with pytest.raises(ModelError, match=r"another backbone.*that run has resnet8: set model\.backbone$"):
+        plan_run(tiny_recipe(model={"backbone": "resnet20", "weights": str(tmp_path / "run")}))
     _, one = plan_run(tiny_recipe(epochs=1))
     _, three = plan_run(tiny_recipe(epochs=3))
     assert three.num_passes == pytest.approx(3 * one.num_passes)

@@ -46,9 +46,11 @@ def _take_longer(run: RunFolder, recipe: Recipe, state: TrainState) -> None:
         CheckpointError: it is another recipe, or one whose first epochs are not those of the run.
     """
     found = differences(run, recipe) if run.recipe.exists() else {}
-    start = f"to start from its weights add --out NEW --set model.weights={named(run.path)}"
+    has_weights = (run.checkpoint / "model.safetensors").exists()
+    weights = f"; to start from its weights add --out NEW --set model.weights={named(run.path)}"
+    start = weights if has_weights else ""
     if list(found) != ["epochs"]:
-        why = f" ({told(found)}); {start}" if found else ""
+        why = f" ({told(found)}){start}" if found else ""
         raise CheckpointError(
             f"{run.path}: holds a run of another recipe; choose another --out, or remove it{why}"
         )
@@ -58,7 +60,7 @@ def _take_longer(run: RunFolder, recipe: Recipe, state: TrainState) -> None:
     if problem is not None:
         raise CheckpointError(
             f"{run.path}: holds a run of another recipe; epochs is {state.num_epochs} there and "
-            f"{recipe.epochs} here, and it cannot be trained longer: {problem}; {start}"
+            f"{recipe.epochs} here, and it cannot be trained longer: {problem}{start}"
         )
     refuse_former_batches(run.path, state, recipe)
     logger.warning("%s: trained longer, from epoch %d on", run.path, state.next_epoch + 1)

@@ -74,7 +74,8 @@ def num_passes(recipe: Recipe, data: OpenData) -> float:
 def _measure_pass(recipe: Recipe, data: OpenData, max_images: int | None) -> tuple[float, int]:
     """Seconds per image of the fastest of a few passes of a worker's part of a batch, and bytes of memory."""
     use_cpu(recipe.workers.cpus_per_worker)
-    size, count = recipe.data.image_size, -(-recipe.data.batch_size // recipe.workers.num_shares)
+    whole = min(recipe.data.batch_size, len(data.shards["target"].rows("train")))
+    size, count = recipe.data.image_size, -(-whole // recipe.workers.num_shares)
     model = build_model(recipe.model, data.classes, image_size=size, seed=recipe.seed).train()
     num_timed = min(count, max_images or count)
     images = torch.zeros(num_timed, 3, size, size)

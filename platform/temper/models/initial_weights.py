@@ -50,7 +50,12 @@ def load_start(
     """
     run = find_run(weights)
     if run is not None:
-        _load_run(model, run, classes, sha256)
+        try:
+            _load_run(model, run, classes, sha256)
+        except ModelError as problem:
+            is_other = backbone is not None and run.backbone not in (None, backbone)
+            hint = f"; that run has {run.backbone}: set model.backbone" if is_other else ""
+            raise ModelError(f"{problem}{hint}") from None
         return
     path = _local_file(weights, sha256)
     tensors = read_weights(path)

@@ -34,6 +34,8 @@ class FormerRun:
     classes: dict[str, list[str]]
     adapter: dict[str, Any] | None
     """What the recipe says of its adapter."""
+    backbone: str | None = None
+    """Its name, where the recipe says it."""
 
     def read(self, sha256: str | None) -> dict[str, Tensor]:
         """All weights and buffers of its model; ``sha256`` is another digest that the file has to have.
@@ -102,8 +104,9 @@ def _run(where: str, checkpoint: Path, sha256: str | None, recipe: Mapping[str, 
     try:
         state = read_json(checkpoint.parent / "state.json")
         classes, sha256 = state["classes"], sha256 or state.get("best_sha256")
-        adapter = (recipe.get("model") or {}).get("adapter")
-        return FormerRun(where, checkpoint, sha256, {str(k): list(v) for k, v in classes.items()}, adapter)
+        model = recipe.get("model") or {}
+        names = {str(task): list(own) for task, own in classes.items()}
+        return FormerRun(where, checkpoint, sha256, names, model.get("adapter"), model.get("backbone"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise _unfinished(where) from None
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from temper.errors import TemperError
-from temper.tracking.wandb_mode import DISABLED, choose_mode, choose_project
-from temper.tracking.wandb_runs import INIT_TIMEOUT_S
+from temper.tracking.wandb_mode import DISABLED, choose_mode, choose_project, quiet_settings
 
 
 def publish_board(
@@ -27,10 +26,6 @@ def publish_board(
     mode = choose_mode()
     if mode == DISABLED:
         return "nothing, for WANDB_MODE is disabled"
-    settings = wandb.Settings(
-        silent=True, console="off", disable_git=True, disable_code=True, save_code=False,
-        x_disable_stats=True, x_disable_meta=True, init_timeout=INIT_TIMEOUT_S, x_service_wait=INIT_TIMEOUT_S,
-    )  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)
         run = wandb.init(
@@ -39,7 +34,7 @@ def publish_board(
             name="leaderboard",
             job_type="leaderboard",
             mode=mode,  # type: ignore[arg-type]  # whatever the environment says; wandb judges it
-            settings=settings,
+            settings=quiet_settings(),
         )
         run.log({"leaderboard": wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
         artifact = wandb.Artifact("leaderboard", type="leaderboard")

@@ -5,13 +5,15 @@ import logging
 import os
 import socket
 import urllib.request
+from typing import Any
 from urllib.parse import urlsplit
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 5.0
 """For a connection. W&B itself tries for a minute, for each run anew."""
-
+INIT_TIMEOUT_S = 60.0
+"""For W&B's own process to start, and for its server to answer; a loaded machine took 20 s for the first."""
 PROJECT = "temper"
 DISABLED = "disabled"
 """The mode in which nothing is kept."""
@@ -30,6 +32,23 @@ def choose_mode() -> str:
 def choose_project(project: str | None) -> str:
     """``project`` where it is given, else that of the environment."""
     return project or os.environ.get("WANDB_PROJECT") or PROJECT
+
+
+def quiet_settings() -> Any:
+    """Settings of W&B's that keep its hands off the console, the code and the machine."""
+    import wandb
+
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        save_code=False,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        init_timeout=INIT_TIMEOUT_S,
+        x_service_wait=INIT_TIMEOUT_S,
+    )
 
 
 def _address() -> str:

@@ -12,12 +12,9 @@ from typing import Any
 from temper.credentials import shown
 from temper.records import RunFolder, write_atomic
 from temper.safe_load import read_json
-from temper.tracking.wandb_mode import DISABLED, choose_mode, choose_project
+from temper.tracking.wandb_mode import DISABLED, choose_mode, choose_project, quiet_settings
 
 logger = logging.getLogger(__name__)
-
-INIT_TIMEOUT_S = 60.0
-"""For W&B's own process to start, and for its server to answer; a loaded machine took 20 s for the first."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +77,6 @@ class WandbTracker:
             self._is_on = False
             return
         folder.mkdir(parents=True, exist_ok=True)
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            disable_git=True,
-            disable_code=True,
-            save_code=False,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            init_timeout=INIT_TIMEOUT_S,
-            x_service_wait=INIT_TIMEOUT_S,
-        )
         self._run = wandb.init(
             dir=str(folder),
             # W&B itself reads the environment once in a process, and may have done so before.
@@ -104,7 +90,7 @@ class WandbTracker:
             job_type=job_type,
             config=dict(config),
             mode=mode,  # type: ignore[arg-type]  # whatever the environment says; wandb judges it
-            settings=settings,
+            settings=quiet_settings(),
             reinit="create_new",
         )
         # Not W&B's own steps, which never go back: an epoch may be validated after the next was logged.

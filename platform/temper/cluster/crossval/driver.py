@@ -30,6 +30,8 @@ from temper.run.environment import describe_environment
 from temper.spec import Threat, dump_yaml
 from temper.storage import SMALL, fetched, mirrored, portable
 
+NUM_REASONS = 3
+"""Errors named where no run finished."""
 OnRun = Callable[[FoldRun, int, int], None]
 """Called when a run has ended, with the numbers of ended and of all runs."""
 
@@ -133,8 +135,9 @@ def _run_all(
         if on_run is not None:
             on_run(rows[key], len(rows), len(planned))
     if all(row.status == "failed" for row in rows.values()):
-        reasons = "; ".join(sorted({row.error.splitlines()[-1] for row in rows.values() if row.error}))
-        raise TrainingError(f"{folder.path}: no run finished ({reasons})")
+        reasons = sorted({row.error.splitlines()[-1] for row in rows.values() if row.error})
+        more = f"; and {len(reasons) - NUM_REASONS} more" if len(reasons) > NUM_REASONS else ""
+        raise TrainingError(f"{folder.path}: no run finished ({'; '.join(reasons[:NUM_REASONS])}{more})")
     targets = list(dict.fromkeys(run.target for run in planned))
     return sorted(rows.values(), key=lambda row: (targets.index(row.target), row.fold, row.seed))
 

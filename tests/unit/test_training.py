@@ -20,6 +20,7 @@ from temper.tracking import NullTracker
 from temper.training import DistributedWorker, Origin, Worker, plan_phases, read_state, train
 from temper.training.data import TrainData, paired_batches
 from temper.training.plan import Moment
+from temper.training.saving import save_state
 from temper.training.step import TrainStep
 
 GRADUAL = {"kind": "gradual", "epochs_per_group": 1}
@@ -68,6 +69,16 @@ def test_a_finished_run_that_is_trained_longer_is_the_longer_run(tiny_recipe: An
     ]
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
     assert load_recipe(tmp_path / "run/recipe.yaml").epochs == 3
+
+
+def test_a_run_that_was_cut_short_while_it_was_made_longer_continues(
+    tiny_recipe: Any, tmp_path: Path
+) -> None:
+    run, longer = RunFolder(tmp_path / "run"), tiny_recipe(epochs=2, **CONSTANT)
+    state = launch(tiny_recipe(epochs=1, **CONSTANT), run.path)
+    save_state(run, state.model_copy(update={"recipe_hash": longer.hash, "num_epochs": 2}))
+    assert launch(longer, run.path).next_epoch == 2
+    assert load_recipe(run.recipe).epochs == 2
 
 
 @pytest.mark.parametrize(

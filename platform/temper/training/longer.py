@@ -52,8 +52,9 @@ def why_not_longer(recipe: Recipe, state: TrainState) -> str | None:
 def lengthen(run: RunFolder, recipe: Recipe, state: TrainState) -> None:
     """Make the finished run in ``run`` an unfinished one of ``recipe``, which has more epochs."""
     update = {"recipe_hash": recipe.hash, "num_epochs": recipe.epochs}
-    write_atomic(run.recipe, dump_yaml(recipe.resolved()))
     save_state(run, state.model_copy(update=update))
+    # Last: cut short before it, the same command finds its own unfinished run, and writes the recipe.
+    write_atomic(run.recipe, dump_yaml(recipe.resolved()))
 
 
 def _bound(recipe: Recipe) -> dict[str, bool]:

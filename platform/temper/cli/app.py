@@ -9,9 +9,11 @@ import temper
 from temper.cli.options import Json, Set, Verbose, app, here
 from temper.cli.results import board_table
 from temper.cli.show import finish, progress_bar, say, table_of
+from temper.errors import UsageError
 
 if TYPE_CHECKING:
     from temper.data import Manifest
+    from temper.records import Depth
 
 
 NUM_NAMED = 20
@@ -41,6 +43,16 @@ def shards(
     size: Annotated[
         int | None, typer.Option(min=8, help="Downscale the long side to this, in pixels.")
     ] = None,
+    bit_depth: Annotated[
+        int | None,
+        typer.Option(
+            min=8, max=16, help="Bits that 16-bit files use. [default: those of the set's largest value]"
+        ),
+    ] = None,
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Stored values that become black and white, instead."),
+    ] = None,
     val_frac: Annotated[
         float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")
     ] = 0.15,
@@ -63,6 +75,7 @@ def shards(
             src,
             destination,
             size=size,
+            depth=_depth(bit_depth, window),
             seed=seed,
             val_frac=val_frac,
             test_frac=test_frac,
@@ -70,6 +83,20 @@ def shards(
             on_progress=lambda done, total: update(done, total, ""),
         )
     _show_manifest(manifest, destination, as_json)
+
+
+def _depth(bits: int | None, window: tuple[float, float] | None) -> "Depth | None":
+    from temper.records import Depth
+
+    if bits is None and window is None:
+        return None
+    if bits is not None and window is not None:
+        raise UsageError("--bit-depth and --window: give one of them")
+    try:
+        return Depth(bits=bits, window=window)
+    except ValueError:
+        got = " ".join(f"{value:g}" for value in window or ())
+        raise UsageError(f"--window: expected two numbers, the lower one first, got {got}") from None
 
 
 def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> None:
@@ -85,6 +112,9 @@ def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> No
     table = table_of(f"{manifest.name}, {manifest.fingerprint}", ["class", *splits], rows)
     summary = {"shards": str(destination), **manifest.model_dump(mode="json", exclude={"splits"})}
     finish(summary, table, as_json=as_json)
+    if manifest.depth is not None:
+        hint = "" if manifest.depth.largest is None else " (--bit-depth or --window LOW HIGH to change it)"
+        say(f"images of more than 8 bits: {manifest.depth}{hint}")
     say(f"shards: {destination}\n{manifest.files}")
 
 

@@ -5,9 +5,11 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from temper.data.deep import FULL, DepthOf, UnreadableError, read_deep
+
+ORIENTATION = ExifTags.Base.Orientation
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 
 
@@ -22,12 +24,12 @@ class Encoded:
     """A digest of its pixels as RGB, whatever the format and mode of the file."""
 
 
-def encode(path: Path, size: int | None) -> Encoded:
+def encode(path: Path, size: int | None, depth: DepthOf = lambda: FULL) -> Encoded:
     """Read an image whole and return it as plain JPEG or PNG.
 
     A plain file is kept byte for byte. Otherwise EXIF rotation is applied, transparency is laid on
-    white, 16-bit grey is divided by 257, the long side is reduced to ``size`` if given (never enlarged),
-    and the result is a lossless PNG.
+    white, values of more than 8 bits are scaled by ``depth``, the long side is reduced to ``size`` if given
+    (never enlarged), and the result is a lossless PNG.
 
     Raises:
         ValueError: not an image, damaged, larger than Pillow's decompression limit, or of 32-bit pixels
@@ -44,18 +46,38 @@ def encode(path: Path, size: int | None) -> Encoded:
             # Pillow itself only warns between one and two times its limit.
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
+            deep = read_deep(image, content, FORMATS)
             image.load()
-            return _encode_loaded(image, content, size)
+            if deep is None:
+                return _encode_loaded(image, content, size)
+            scaled = deep.to_8_bit(depth())
+            scaled.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+            return _encode_loaded(scaled, content, size)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError(f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS}") from None
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
+    except UnreadableError:
+        raise
     except Exception as problem:  # Pillow raises many kinds for a damaged image
         raise ValueError(f"cannot be decoded ({str(problem) or type(problem).__name__})") from None
 
 
+def largest_value(path: Path) -> int | None:
+    """The largest value of an image of more than 8 bits; ``None`` for others, and for what cannot be read."""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                return None
+            deep = read_deep(image, content, FORMATS)
+            return None if deep is None else deep.largest
+    except Exception:  # reading the image itself will say why
+        return None
+
+
 def _encode_loaded(image: Image.Image, content: bytes, size: int | None) -> Encoded:
-    is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    is_upright = image.getexif().get(ORIENTATION, 1) == 1
     is_small = size is None or max(image.size) <= size
     is_plain = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB")
     if is_plain and is_upright and is_small and "transparency" not in image.info:
@@ -75,8 +97,6 @@ def _digest(image: Image.Image) -> bytes:
 
 
 def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _to_8_bit(image)
     if image.mode in ("1", "L") and "transparency" not in image.info:
         return image.convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -84,15 +104,3 @@ def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
         opaque = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
         return opaque.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     return image.convert("RGB")
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8; Pillow's own conversion clips at 255 instead of scaling.
-
-    Every image is scaled alike, however dark: a scale taken from its own pixels would make images of one
-    set incomparable.
-    """
-    pixels = np.asarray(image)
-    if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError("32-bit pixels, whose range is unknown; convert to 8 or 16 bit")
-    return Image.fromarray(np.round(pixels / 257).astype(np.uint8))

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from temper.records import Depth
 from temper.spec import Spec
 
 Split = Literal["train", "val", "test"]
@@ -74,6 +75,8 @@ class Manifest(Spec):
     """Files that lie in no class folder; empty in older manifests."""
     num_notes: int = Field(default=0, ge=0)
     """Notes beside the images, and files that operating systems leave behind."""
+    depth: Depth | None = None
+    """How images of more than 8 bits were scaled; ``None``: there were none, or by 0..65535, as once all."""
 
     copies: list[Copies] | None = None
     """``None`` in older manifests: pixels were not compared."""

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,15 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from temper.data.encode import Encoded, encode
+from temper.data.encode import Encoded
 from temper.data.fingerprint import fingerprint_of
 from temper.data.folders import ImageFile, scan_folders
 from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
+from temper.data.reading import Reader, SetDepth, printable
 from temper.data.remote_shards import published
 from temper.data.splits import copies_among, draw_splits
 from temper.data.whole import whole_folder
 from temper.errors import DataError, ShardError
-from temper.records import sha256_of, write_atomic
+from temper.records import Depth, sha256_of, write_atomic
 from temper.seeds import derive_seed
 
 ROW_GROUP_SIZE = 256
@@ -34,6 +33,7 @@ def write_shards(
     *,
     name: str | None = None,
     size: int | None = None,
+    depth: Depth | None = None,
     seed: int = 0,
     val_frac: float = 0.15,
     test_frac: float = 0.2,
@@ -44,7 +44,8 @@ def write_shards(
     """Turn class folders into shards and a manifest.
 
     Rows are in a seeded random order, so that a stream that reads neighbours together is well mixed.
-    ``destination`` appears whole or not at all; in S3, its manifest does.
+    ``destination`` appears whole or not at all; in S3, its manifest does. ``depth`` says how images of more
+    than 8 bits are scaled; ``None``: as the largest value of the set asks for.
 
     Raises:
         DataError: a setting out of range, folders that are not class folders, or a class too small for
@@ -57,14 +58,16 @@ def write_shards(
         scan = scan_folders(source)
         with whole_folder(folder) as writing:
             writer = _Writer(writing, scan.classes, images_per_shard)
-            reader = _Reader(source.resolve(), size)
+            own_depth = SetDepth(depth, [file.path for file in scan.files])
+            reader = Reader(source.resolve(), size, own_depth)
             # Not per image: filters are global, and threads that set and restore them leave them changed.
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="PIL")
                 bad = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
             manifest = writer.manifest(name or source.resolve().name, seed, val_frac, test_frac, bad)
+            refused = [_stray(path) for path in scan.strays]
             manifest = manifest.model_copy(
-                update={"refused": [_stray(path) for path in scan.strays], "num_notes": scan.num_notes}
+                update={"refused": refused, "num_notes": scan.num_notes, "depth": own_depth.found}
             )
             write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
     return manifest
@@ -84,7 +87,7 @@ def _check_settings(
 
 
 def _write_images(
-    reader: "_Reader",
+    reader: Reader,
     files: list[ImageFile],
     writer: "_Writer",
     seed: int,
@@ -120,39 +123,6 @@ def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:
 
 def _stray(path: str) -> BadImage:
     return BadImage(path=printable(path), reason="lies in no class folder")
-
-
-def printable(path: str) -> str:
-    """``path`` with the bytes that are not UTF-8 written as escapes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads image files, several at a time."""
-
-    root: Path
-    """Resolved; files that lie elsewhere are refused."""
-    size: int | None
-
-    def read_all(self, files: list[ImageFile]) -> Iterator[tuple[ImageFile, Encoded | str]]:
-        """Each file with its encoded image, or with the reason why there is none, in order."""
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(files), 512):
-                chunk = files[start : start + 512]
-                yield from zip(chunk, pool.map(self._read, chunk), strict=True)
-
-    def _read(self, file: ImageFile) -> Encoded | str:
-        if printable(file.relative) != file.relative:
-            return "its name is not UTF-8"
-        try:
-            if file.path.exists() and not file.path.resolve().is_relative_to(self.root):
-                return "a link that leads out of the source folder"
-            return encode(file.path, self.size)
-        except OSError as problem:
-            return f"cannot be read ({problem.strerror})"
-        except ValueError as problem:
-            return str(problem)
 
 
 @dataclass

@@ -1,0 +1,142 @@
+"""Pixels of more than 8 bits, and how they become 8 bits."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from temper.records import Depth
+
+FULL = Depth(bits=16)
+"""How they are scaled where a set says nothing."""
+FLIPPED = {"B": "L", "L": "B", "N": "B"}
+"""Byte order of a raw mode: the order in which Pillow keeps the other of two bytes."""
+PHOTOMETRIC = 262
+MIN_IS_WHITE = 0
+
+DepthOf = Callable[[], Depth]
+"""The depth of a set, found when it is first asked for."""
+
+
+class UnreadableError(ValueError):
+    """An image that is whole, but not read; the message says why."""
+
+
+@dataclass(frozen=True)
+class Deep:
+    """An image of more than 8 bits."""
+
+    values: np.ndarray
+    """As stored: (H,W), or (H,W,C) for ``mode``."""
+    mode: str = "L"
+    """What it is with 8 bits: L, RGB or CMYK."""
+    alpha: np.ndarray | None = None
+    """uint8 (H,W)."""
+    is_inverted: bool = False
+    """The smallest value is white."""
+
+    @property
+    def largest(self) -> int | None:
+        """``None`` where the values do not say what is white."""
+        if self.values.dtype.kind == "f" or self.values.min() < 0 or self.values.max() > 65535:
+            return None
+        return int(self.values.max())
+
+    def to_8_bit(self, depth: Depth) -> Image.Image:
+        """Scaled as ``depth`` says: L, LA, RGB, RGBA or CMYK.
+
+        Every image of a set is scaled alike, however dark: a scale taken from its own pixels would make them
+        incomparable.
+
+        Raises:
+            UnreadableError: values that are no numbers, or of an unknown range.
+        """
+        if depth.window is None and self.largest is None:
+            what = "negative" if self.values.dtype.kind == "i" and self.values.min() < 0 else "32-bit"
+            raise UnreadableError(
+                f"{what} pixels, whose range is unknown; convert to 8 or 16 bit, or make shards with "
+                "--window LOW HIGH"
+            )
+        if not np.isfinite(self.values).all():
+            raise UnreadableError("pixels that are no numbers")
+        low, high = depth.limits
+        scaled = np.round((np.clip(self.values, low, high) - low) / ((high - low) / 255)).astype(np.uint8)
+        image = _from_array(255 - scaled if self.is_inverted else scaled, self.mode)
+        if self.alpha is not None:
+            image.putalpha(Image.fromarray(self.alpha))
+        return image
+
+
+def _from_array(pixels: np.ndarray, mode: str) -> Image.Image:
+    return Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
+
+
+def read_deep(image: Image.Image, content: bytes, formats: tuple[str, ...]) -> Deep | None:
+    """``image``, just opened from ``content``, where it has more than 8 bits; loads it.
+
+    Raises:
+        UnreadableError: transparency that is not read.
+        Exception: whatever Pillow raises for a damaged file.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        tags = getattr(image, "tag_v2", {})
+        values = np.asarray(image)
+        clear = image.info.get("transparency")
+        alpha = None if clear is None else np.where(values == clear, 0, 255).astype(np.uint8)
+        return Deep(values, alpha=alpha, is_inverted=tags.get(PHOTOMETRIC) == MIN_IS_WHITE)
+    raw = _raw_mode(image)
+    if image.format == "PPM":
+        return _read_ppm(image, content)
+    if ";16" not in raw:
+        return None
+    if raw.startswith("RGBa"):
+        raise UnreadableError(
+            "16-bit pixels multiplied by their transparency; save them without, or with 8 bits"
+        )
+    if raw.startswith("LA"):  # its four bytes are high and low of grey and of alpha
+        parts = np.asarray(_reopened(content, formats, "RGBA"))
+        return Deep(_joined(parts[..., 0], parts[..., 1]), alpha=parts[..., 2])
+    # Pillow keeps one byte of two; the other one comes with the other order of bytes.
+    low = np.asarray(_reopened(content, formats, raw[:-1] + FLIPPED[raw[-1]]))
+    high = np.asarray(image)
+    num_colours = 4 if image.mode == "CMYK" else 3
+    alpha = high[..., 3] if image.mode == "RGBA" else None
+    values = _joined(high, low)[..., :num_colours]
+    return Deep(values, "CMYK" if image.mode == "CMYK" else "RGB", alpha)
+
+
+def _joined(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    return high.astype(np.uint16) << 8 | low
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How Pillow unpacks its first tile; empty where it does not say."""
+    arguments = image.tile[0].args if getattr(image, "tile", None) else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _read_ppm(image: Image.Image, content: bytes) -> Deep | None:
+    """A colour PPM of two bytes a value, as Pillow reads grey ones: scaled by the largest it may have."""
+    tile = image.tile[0]
+    if tile.codec_name != "ppm" or not isinstance(tile.args, tuple) or tile.args[0] != "RGB":
+        return None
+    highest = int(tile.args[1])
+    if highest < 256:
+        return None
+    shape = (image.height, image.width, 3)
+    values = np.frombuffer(content, ">u2", image.height * image.width * 3, tile.offset).reshape(shape)
+    return Deep(np.minimum(np.round(values * (65535 / highest)), 65535).astype(np.uint16), "RGB")
+
+
+def _reopened(content: bytes, formats: tuple[str, ...], raw: str) -> Image.Image:
+    """The same image, unpacked as ``raw``."""
+    image = Image.open(io.BytesIO(content), formats=formats)
+    image.tile = [
+        tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
+        for tile in image.tile
+    ]
+    image.load()
+    return image

@@ -234,7 +234,6 @@ def test_the_depth_of_16_bit_files_is_said_and_can_be_given(command: Any, tmp_pa
         (["--bit-depth", "12", "--window", "0", "1"], "--bit-depth and --window: give one of them"),
         (["--window", "5", "5"], "--window: expected two numbers, the lower one first, got 5 5"),
         (["--window", "0", "inf"], "--window: expected two numbers, the lower one first, got 0 inf"),
-        (["--bit-depth", "7"], "--bit-depth"),
     ):
         code, _, err = command("shards", tmp_path / "set", tmp_path / "wrong", *wrong)
         assert code == 2

@@ -37,7 +37,9 @@ def _main(
 
 @app.command(epilog="Example: temper shards photos shards/photos --size 96")
 def shards(
-    src: Annotated[Path, typer.Argument(help="Class folders: SRC/train/<class>/* or SRC/<class>/*.")],
+    src: Annotated[
+        Path, typer.Argument(help="Class folders, SRC/train/<class>/* or SRC/<class>/*, or an archive.")
+    ],
     dst: Annotated[Path, typer.Argument(help="The folder to write shards to.")],
     out: Annotated[Path | None, typer.Option(help="Another way to give DST; overrides it.")] = None,
     size: Annotated[

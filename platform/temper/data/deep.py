@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from temper.records import Depth
 
@@ -73,7 +73,7 @@ def _from_array(pixels: np.ndarray, mode: str) -> Image.Image:
     return Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
 
 
-def read_deep(image: Image.Image, content: bytes, formats: tuple[str, ...]) -> Deep | None:
+def read_deep(image: ImageFile.ImageFile, content: bytes, formats: tuple[str, ...]) -> Deep | None:
     """``image``, just opened from ``content``, where it has more than 8 bits; loads it.
 
     Raises:
@@ -108,17 +108,18 @@ def read_deep(image: Image.Image, content: bytes, formats: tuple[str, ...]) -> D
 
 
 def _joined(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    return high.astype(np.uint16) << 8 | low
+    joined: np.ndarray = high.astype(np.uint16) << 8 | low
+    return joined
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile.ImageFile) -> str:
     """How Pillow unpacks its first tile; empty where it does not say."""
-    arguments = image.tile[0].args if getattr(image, "tile", None) else ""
+    arguments = image.tile[0].args if image.tile else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
 
 
-def _read_ppm(image: Image.Image, content: bytes) -> Deep | None:
+def _read_ppm(image: ImageFile.ImageFile, content: bytes) -> Deep | None:
     """A colour PPM of two bytes a value, as Pillow reads grey ones: scaled by the largest it may have."""
     tile = image.tile[0]
     if tile.codec_name != "ppm" or not isinstance(tile.args, tuple) or tile.args[0] != "RGB":

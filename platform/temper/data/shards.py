@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from temper.data.encode import Encoded
 from temper.data.fingerprint import fingerprint_of
-from temper.data.folders import ImageFile, scan_folders
+from temper.data.folders import ImageFile
 from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
 from temper.data.reading import Reader, SetDepth, printable
 from temper.data.remote_shards import published
+from temper.data.sources import opened_source
 from temper.data.splits import copies_among, draw_splits
 from temper.data.whole import whole_folder
 from temper.errors import DataError, ShardError
@@ -41,7 +42,7 @@ def write_shards(
     images_per_shard: int = 2048,
     on_progress: Progress | None = None,
 ) -> Manifest:
-    """Turn class folders into shards and a manifest.
+    """Turn class folders, or an archive of them, into shards and a manifest.
 
     Rows are in a seeded random order, so that a stream that reads neighbours together is well mixed.
     ``destination`` appears whole or not at all; in S3, its manifest does. ``depth`` says how images of more
@@ -54,18 +55,18 @@ def write_shards(
             images are unusable.
     """
     _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
-    with published(destination) as folder:
-        scan = scan_folders(source)
+    with published(destination) as folder, opened_source(source, folder) as given:
+        scan = given.scan()
         with whole_folder(folder) as writing:
             writer = _Writer(writing, scan.classes, images_per_shard)
             own_depth = SetDepth(depth, [file.path for file in scan.files])
-            reader = Reader(source.resolve(), size, own_depth)
+            reader = Reader(given.folder.resolve(), size, own_depth)
             # Not per image: filters are global, and threads that set and restore them leave them changed.
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="PIL")
                 bad = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
-            manifest = writer.manifest(name or source.resolve().name, seed, val_frac, test_frac, bad)
-            refused = [_stray(path) for path in scan.strays]
+            manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, bad)
+            refused = [*given.refused, *(_stray(path) for path in scan.strays)]
             manifest = manifest.model_copy(
                 update={"refused": refused, "num_notes": scan.num_notes, "depth": own_depth.found}
             )

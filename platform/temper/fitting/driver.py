@@ -63,7 +63,8 @@ def run_fit(
     folder, watch = FitFolder(out), watch or FitWatch()
     for path in (request.images, request.source):
         if path is not None and not Path(path).is_dir():
-            raise DataError(f"{path}: no such folder")
+            what = "no folder; `temper shards` reads archives" if Path(path).exists() else "no such folder"
+            raise DataError(f"{path}: {what}")
     find_starts(request, 0)  # so that a wrong name is told before images are read
     folder.claim(request)
     material = _material(folder, request, watch)

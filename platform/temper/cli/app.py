@@ -55,6 +55,12 @@ def shards(
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Stored values that become black and white, instead."),
     ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Largest width x height of a file; above 89478485 with --size.")
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Read what links lead to, also outside of SRC.")
+    ] = False,
     val_frac: Annotated[
         float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")
     ] = 0.15,
@@ -78,6 +84,8 @@ def shards(
             destination,
             size=size,
             depth=_depth(bit_depth, window),
+            max_pixels=max_pixels,
+            follow_links=follow_links,
             seed=seed,
             val_frac=val_frac,
             test_frac=test_frac,
@@ -104,10 +112,11 @@ def _depth(bits: int | None, window: tuple[float, float] | None) -> "Depth | Non
 def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> None:
     for image in manifest.skipped:
         say(f"skipped {image.path}: {image.reason}")
-    for image in manifest.refused[:NUM_NAMED]:
-        say(f"refused {image.path}: {image.reason}")
-    if len(manifest.refused) > NUM_NAMED:
-        say(f"refused {len(manifest.refused) - NUM_NAMED} more; manifest.json names all")
+    for what, listed in (("refused", manifest.refused), ("read in part:", manifest.partly)):
+        for image in listed[:NUM_NAMED]:
+            say(f"{what} {image.path}: {image.reason}")
+        if len(listed) > NUM_NAMED:
+            say(f"{what} {len(listed) - NUM_NAMED} more; manifest.json names all")
     _show_copies(manifest)
     splits = list(manifest.counts)
     rows = [[name, *(manifest.counts[split][name] for split in splits)] for name in manifest.classes]

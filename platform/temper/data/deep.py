@@ -1,27 +1,23 @@
 """Pixels of more than 8 bits, and how they become 8 bits."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFile
 
+from temper.data.opening import UnreadableError, open_image
 from temper.records import Depth
 
 FULL = Depth(bits=16)
 """How they are scaled where a set says nothing."""
 FLIPPED = {"B": "L", "L": "B", "N": "B"}
 """Byte order of a raw mode: the order in which Pillow keeps the other of two bytes."""
-PHOTOMETRIC = 262
+BITS, PHOTOMETRIC, PLANAR = 258, 262, 284
 MIN_IS_WHITE = 0
 
-DepthOf = Callable[[], Depth]
-"""The depth of a set, found when it is first asked for."""
-
-
-class UnreadableError(ValueError):
-    """An image that is whole, but not read; the message says why."""
+DepthOf = Callable[["Deep"], Depth]
+"""How an image is scaled; a set's depth is found when it is first asked for."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,14 @@ class Deep:
     """uint8 (H,W)."""
     is_inverted: bool = False
     """The smallest value is white."""
+    own: Depth | None = None
+    """How the file itself says that it is shown."""
+
+    def depth(self, given: Depth | None) -> Depth | None:
+        """How it is scaled where its set is by ``given``: a window is for every file."""
+        if self.own is None or (given is not None and given.window and self.own.window):
+            return given
+        return self.own
 
     @property
     def largest(self) -> int | None:
@@ -73,19 +77,21 @@ def _from_array(pixels: np.ndarray, mode: str) -> Image.Image:
     return Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
 
 
-def read_deep(image: ImageFile.ImageFile, content: bytes, formats: tuple[str, ...]) -> Deep | None:
+def read_deep(image: ImageFile.ImageFile, content: bytes) -> Deep | None:
     """``image``, just opened from ``content``, where it has more than 8 bits; loads it.
 
     Raises:
         UnreadableError: transparency that is not read.
         Exception: whatever Pillow raises for a damaged file.
     """
+    tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I") or image.mode == "F":
-        tags = getattr(image, "tag_v2", {})
         values = np.asarray(image)
         clear = image.info.get("transparency")
         alpha = None if clear is None else np.where(values == clear, 0, 255).astype(np.uint8)
         return Deep(values, alpha=alpha, is_inverted=tags.get(PHOTOMETRIC) == MIN_IS_WHITE)
+    if tags.get(PLANAR) == 2 and 16 in tags.get(BITS, ()):
+        raise UnreadableError("16-bit bands stored one after another; save them interleaved, or with 8 bits")
     raw = _raw_mode(image)
     if image.format == "PPM":
         return _read_ppm(image, content)
@@ -96,10 +102,10 @@ def read_deep(image: ImageFile.ImageFile, content: bytes, formats: tuple[str, ..
             "16-bit pixels multiplied by their transparency; save them without, or with 8 bits"
         )
     if raw.startswith("LA"):  # its four bytes are high and low of grey and of alpha
-        parts = np.asarray(_reopened(content, formats, "RGBA"))
+        parts = np.asarray(_reopened(content, "RGBA"))
         return Deep(_joined(parts[..., 0], parts[..., 1]), alpha=parts[..., 2])
     # Pillow keeps one byte of two; the other one comes with the other order of bytes.
-    low = np.asarray(_reopened(content, formats, raw[:-1] + FLIPPED[raw[-1]]))
+    low = np.asarray(_reopened(content, raw[:-1] + FLIPPED[raw[-1]]))
     high = np.asarray(image)
     num_colours = 4 if image.mode == "CMYK" else 3
     alpha = high[..., 3] if image.mode == "RGBA" else None
@@ -132,9 +138,9 @@ def _read_ppm(image: ImageFile.ImageFile, content: bytes) -> Deep | None:
     return Deep(np.minimum(np.round(values * (65535 / highest)), 65535).astype(np.uint16), "RGB")
 
 
-def _reopened(content: bytes, formats: tuple[str, ...], raw: str) -> Image.Image:
+def _reopened(content: bytes, raw: str) -> Image.Image:
     """The same image, unpacked as ``raw``."""
-    image = Image.open(io.BytesIO(content), formats=formats)
+    image = open_image(content)
     image.tile = [
         tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
         for tile in image.tile

@@ -2,15 +2,18 @@
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
-from temper.data.deep import FULL, DepthOf, UnreadableError, read_deep
+from temper.data.deep import FULL, DepthOf, read_deep
+from temper.data.dicom import is_dicom, read_dicom
+from temper.data.opening import UnreadableError, check_pixels, open_image, partly_read, too_many_pixels
 
+LONGEST = 300
+"""Characters of a reason."""
 ORIENTATION = ExifTags.Base.Orientation
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,19 @@ class Encoded:
     long_side: int
     pixels: bytes
     """A digest of its pixels as RGB, whatever the format and mode of the file."""
+    note: str | None = None
+    """What of the file was read, where it was not all."""
+    patient: str = ""
+    study: str = ""
+    """Whom it shows, where the file says so."""
 
 
-def encode(path: Path, size: int | None, depth: DepthOf = lambda: FULL) -> Encoded:
+def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own or FULL) -> Encoded:
     """Read an image whole and return it as plain JPEG or PNG.
 
     A plain file is kept byte for byte. Otherwise EXIF rotation is applied, transparency is laid on
     white, values of more than 8 bits are scaled by ``depth``, the long side is reduced to ``size`` if given
-    (never enlarged), and the result is a lossless PNG.
+    (never enlarged), and the result is a lossless PNG. Of several pages or frames the first is read.
 
     Raises:
         ValueError: not an image, damaged, larger than Pillow's decompression limit, or of 32-bit pixels
@@ -37,40 +45,58 @@ def encode(path: Path, size: int | None, depth: DepthOf = lambda: FULL) -> Encod
         OSError: the file cannot be read.
     """
     if not path.is_file():
-        raise ValueError("not a regular file" if path.exists() else "broken link")
+        raise ValueError(_why_no_file(path))
     content = path.read_bytes()
     if not content:
         raise ValueError("empty file")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            # Pillow itself only warns between one and two times its limit.
-            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError
-            deep = read_deep(image, content, FORMATS)
+        if is_dicom(content):
+            found = read_dicom(content)
+            plain = _encode_loaded(found.deep.to_8_bit(depth(found.deep)), content, size)
+            return replace(plain, note=found.note, patient=found.patient, study=found.study)
+        with open_image(content) as image:
+            check_pixels(image.width, image.height)
+            note = partly_read(image)
+            deep = read_deep(image, content)
             image.load()
             if deep is None:
-                return _encode_loaded(image, content, size)
-            scaled = deep.to_8_bit(depth())
+                return replace(_encode_loaded(image, content, size), note=note)
+            scaled = deep.to_8_bit(depth(deep))
             scaled.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
-            return _encode_loaded(scaled, content, size)
+            return replace(_encode_loaded(scaled, content, size), note=note)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise ValueError(f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS}") from None
-    except UnidentifiedImageError:
-        raise ValueError("not an image of a known format") from None
-    except UnreadableError:
-        raise
-    except Exception as problem:  # Pillow raises many kinds for a damaged image
-        raise ValueError(f"cannot be decoded ({str(problem) or type(problem).__name__})") from None
+        raise ValueError(too_many_pixels()) from None
+    except UnreadableError as problem:
+        raise ValueError(_in_a_line(problem)) from None
+    except Exception as problem:  # Pillow and pydicom raise many kinds for a damaged image
+        raise ValueError(f"cannot be decoded ({_in_a_line(problem)})") from None
+
+
+def _in_a_line(problem: Exception) -> str:
+    """Its message, which may quote bytes of the file."""
+    shown = "".join(char if char.isprintable() else " " for char in str(problem)[:LONGEST])
+    return " ".join(shown.split()) or type(problem).__name__
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return (
+            "a link to a folder"
+            if path.is_symlink()
+            else "not a regular file, but a folder that cannot be read"
+        )
+    return "not a regular file" if path.exists() else "broken link"
 
 
 def largest_value(path: Path) -> int | None:
     """The largest value of an image of more than 8 bits; ``None`` for others, and for what cannot be read."""
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                return None
-            deep = read_deep(image, content, FORMATS)
+        if is_dicom(content):  # has a range of its own
+            return None
+        with open_image(content) as image:
+            check_pixels(image.width, image.height)
+            deep = read_deep(image, content)
             return None if deep is None else deep.largest
     except Exception:  # reading the image itself will say why
         return None

@@ -8,7 +8,7 @@ import numpy as np
 from temper.data.decode import Fit, decode
 from temper.data.deep import FULL
 from temper.data.encode import encode
-from temper.data.folders import NOTE_SUFFIXES, is_junk
+from temper.data.walk import is_note, walk
 from temper.records import Depth
 
 
@@ -25,11 +25,7 @@ def _files_of(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    for file in sorted(path.rglob("*")):
-        if file.is_dir() or file.suffix.lower() in NOTE_SUFFIXES:
-            continue
-        if not any(map(is_junk, file.relative_to(path).parts)):
-            yield file
+    yield from (file for file in sorted(walk(path)) if not is_note(file.relative_to(path)))
 
 
 def read_image(
@@ -46,4 +42,4 @@ def read_image(
     """
     if not path.exists() and not path.is_symlink():
         raise ValueError("no such file")
-    return decode(encode(path, long_side, lambda: depth or FULL).content, image_size, fit)
+    return decode(encode(path, long_side, lambda deep: deep.depth(depth) or FULL).content, image_size, fit)

@@ -34,6 +34,15 @@ class BadImage(Spec):
     reason: str
 
 
+class Origin(Spec):
+    """Whom an image of a DICOM file shows."""
+
+    path: str
+    """Relative to the source folder."""
+    patient: str
+    study: str
+
+
 class Copies(Spec):
     """Rows that show the same picture: their pixels are equal."""
 
@@ -77,6 +86,10 @@ class Manifest(Spec):
     """Notes beside the images, and files that operating systems leave behind."""
     depth: Depth | None = None
     """How images of more than 8 bits were scaled; ``None``: there were none, or by 0..65535, as once all."""
+    partly: list[BadImage] = Field(default_factory=list)
+    """Images of several pages, frames or bands, and which of them were read."""
+    origins: list[Origin] = Field(default_factory=list)
+    """Of images whose files name a patient and a study."""
 
     copies: list[Copies] | None = None
     """``None`` in older manifests: pixels were not compared."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from temper.data.deep import Deep
 from temper.data.encode import Encoded, encode, largest_value
 from temper.data.folders import ImageFile
 from temper.records import Depth
@@ -19,16 +20,20 @@ DEPTHS = (8, 10, 12, 14, 16)
 class SetDepth:
     """How images of more than 8 bits are scaled: as given, or by the largest value among all ``files``.
 
-    They are looked at when the first such image asks, so that a set without any is read once.
+    They are looked at when the first such image asks, so that a set without any is read once. A file that
+    says by itself how it is shown is scaled so, unless a window was given.
     """
 
     def __init__(self, given: Depth | None, files: Sequence[Path]) -> None:
-        self.found = given
+        self._given = self.found = given
         """``None`` until it is known."""
         self._files = files
         self._lock = threading.Lock()
 
-    def __call__(self) -> Depth:
+    def __call__(self, deep: Deep) -> Depth:
+        own = None if deep.own is None else deep.depth(self._given)
+        if own is not None:
+            return own
         with self._lock:
             if self.found is None:
                 self.found = _depth_of(self._files)
@@ -45,8 +50,8 @@ def _depth_of(files: Sequence[Path]) -> Depth:
 class Reader:
     """Reads image files, several at a time."""
 
-    root: Path
-    """Resolved; files that lie elsewhere are refused."""
+    root: Path | None
+    """Resolved; files that lie elsewhere are refused. ``None``: links are followed."""
     size: int | None
     depth: SetDepth
 
@@ -61,13 +66,28 @@ class Reader:
         if printable(file.relative) != file.relative:
             return "its name is not UTF-8"
         try:
-            if file.path.exists() and not file.path.resolve().is_relative_to(self.root):
-                return "a link that leads out of the source folder"
+            if self._leads_out(file.path):
+                return "a link that leads out of the source folder (--follow-links reads it)"
+            if file.path.is_dir():
+                return self._folder(file.path)
             return encode(file.path, self.size, self.depth)
         except OSError as problem:
             return f"cannot be read ({problem.strerror})"
         except ValueError as problem:
             return str(problem)
+
+    def _folder(self, path: Path) -> str:
+        """Why a folder stands among the files."""
+        if not path.is_symlink():
+            return "a folder that cannot be read"
+        return (
+            "a link to a folder around it"
+            if self.root is None
+            else "a link to a folder (--follow-links reads it)"
+        )
+
+    def _leads_out(self, path: Path) -> bool:
+        return self.root is not None and path.exists() and not path.resolve().is_relative_to(self.root)
 
 
 def printable(path: str) -> str:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from temper.data.encode import Encoded
 from temper.data.fingerprint import fingerprint_of
 from temper.data.folders import ImageFile
-from temper.data.manifest import SPLITS, BadImage, Manifest, ShardFile, Split
+from temper.data.manifest import SPLITS, BadImage, Manifest, Origin, ShardFile, Split
+from temper.data.opening import check_limit, pixel_limit
 from temper.data.reading import Reader, SetDepth, printable
 from temper.data.remote_shards import published
 from temper.data.sources import opened_source
@@ -35,6 +36,8 @@ def write_shards(
     name: str | None = None,
     size: int | None = None,
     depth: Depth | None = None,
+    max_pixels: int | None = None,
+    follow_links: bool = False,
     seed: int = 0,
     val_frac: float = 0.15,
     test_frac: float = 0.2,
@@ -47,6 +50,8 @@ def write_shards(
     Rows are in a seeded random order, so that a stream that reads neighbours together is well mixed.
     ``destination`` appears whole or not at all; in S3, its manifest does. ``depth`` says how images of more
     than 8 bits are scaled; ``None``: as the largest value of the set asks for.
+    ``max_pixels`` raises Pillow's limit for files that are reduced to ``size``; ``follow_links`` reads what
+    links lead to, also outside of ``source``.
 
     Raises:
         DataError: a setting out of range, folders that are not class folders, or a class too small for
@@ -55,21 +60,22 @@ def write_shards(
             images are unusable.
     """
     _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
+    check_limit(max_pixels, is_reduced=size is not None)
     with published(destination) as folder, opened_source(source, folder) as given:
-        scan = given.scan()
+        scan = given.scan(follow_links=follow_links)
         with whole_folder(folder) as writing:
             writer = _Writer(writing, scan.classes, images_per_shard)
             own_depth = SetDepth(depth, [file.path for file in scan.files])
-            reader = Reader(given.folder.resolve(), size, own_depth)
+            reader = Reader(None if follow_links else given.folder.resolve(), size, own_depth)
             # Not per image: filters are global, and threads that set and restore them leave them changed.
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module="PIL")
-                bad = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
-            manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, bad)
+            with warnings.catch_warnings(), pixel_limit(max_pixels):
+                warnings.filterwarnings("ignore", module="PIL|pydicom")
+                remarks = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
+            manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, remarks.skipped)
             refused = [*given.refused, *(_stray(path) for path in scan.strays)]
-            manifest = manifest.model_copy(
-                update={"refused": refused, "num_notes": scan.num_notes, "depth": own_depth.found}
-            )
+            update = {"refused": refused, "num_notes": scan.num_notes, "depth": own_depth.found}
+            update |= {"partly": remarks.partly, "origins": remarks.origins}
+            manifest = manifest.model_copy(update=update)
             write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
     return manifest
 
@@ -94,8 +100,9 @@ def _write_images(
     seed: int,
     max_bad_frac: float,
     on_progress: Progress | None,
-) -> list[BadImage]:
-    bad: list[BadImage] = []
+) -> "_Remarks":
+    remarks = _Remarks()
+    bad = remarks.skipped
     done = 0
     for split in SPLITS:
         members = [file for file in files if file.split == split]
@@ -106,12 +113,30 @@ def _write_images(
                 on_progress(done, len(files))
             if isinstance(result, Encoded):
                 writer.add(file, result)
+                remarks.add(file.relative, result)
                 continue
             bad.append(BadImage(path=printable(file.relative), reason=result))
             if len(bad) > max_bad_frac * len(files):
                 raise ShardError(_too_many_bad(bad, len(files), max_bad_frac))
         writer.end_split(split)
-    return sorted(bad, key=lambda image: image.path)
+    for listed in (remarks.skipped, remarks.partly):
+        listed.sort(key=lambda image: image.path)
+    return remarks
+
+
+@dataclass(frozen=True)
+class _Remarks:
+    """What is to be said of some files."""
+
+    skipped: list[BadImage] = field(default_factory=list)
+    partly: list[BadImage] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+
+    def add(self, path: str, image: Encoded) -> None:
+        if image.note is not None:
+            self.partly.append(BadImage(path=path, reason=image.note))
+        if image.patient or image.study:
+            self.origins.append(Origin(path=path, patient=image.patient, study=image.study))
 
 
 def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from temper.data.archives import SUFFIXES, Entry, Unpacking, entries_of, is_archive, is_tar, stem_of
-from temper.data.folders import NOTE_SUFFIXES, SPLIT_FOLDERS, Scan, is_junk, scan_folders
+from temper.data.folders import SPLIT_FOLDERS, Scan, scan_folders
 from temper.data.manifest import BadImage
+from temper.data.walk import NOTE_SUFFIXES, is_junk
 from temper.data.whole import scratch_folder
 from temper.errors import DataError
 
@@ -43,14 +44,14 @@ class Source:
     def name(self) -> str:
         return stem_of(self.path.resolve())
 
-    def scan(self) -> Scan:
+    def scan(self, *, follow_links: bool = False) -> Scan:
         """The files of the class folders.
 
         Raises:
             DataError: as ``scan_folders``; it names the archive.
         """
         try:
-            return scan_folders(self.folder)
+            return scan_folders(self.folder, follow_links=follow_links)
         except DataError as problem:
             raise DataError(str(problem).replace(str(self.folder), str(self.path))) from None
 

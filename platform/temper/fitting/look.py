@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from temper.data import ShardSet, write_shards
-from temper.data.encode import FORMATS
 from temper.data.folders import scan_folders
+from temper.data.opening import FORMATS
 from temper.data.shards import Progress
 from temper.data.sources import webdataset_tars
 from temper.errors import DataError

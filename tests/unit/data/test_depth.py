@@ -67,7 +67,7 @@ def tiff(
 def decoded(content: bytes, tmp_path: Path, depth: Depth) -> np.ndarray:
     path = tmp_path / "image"
     path.write_bytes(content)
-    return np.asarray(Image.open(io.BytesIO(encode(path, None, lambda: depth).content)))
+    return np.asarray(Image.open(io.BytesIO(encode(path, None, lambda _: depth).content)))
 
 
 def grey_set(folder: Path, high: int, count: int = 20) -> Path:

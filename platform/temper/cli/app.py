@@ -20,6 +20,27 @@ NUM_NAMED = 20
 """Files of one kind that are named on the console."""
 
 
+BitDepth = Annotated[
+    int | None,
+    typer.Option(
+        min=8, max=16, help="Bits that 16-bit files use. [default: those of the set's largest value]"
+    ),
+]
+Window = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LOW HIGH", help="Stored values that become black and white, instead."),
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, help="Largest width x height of a file; above 89478485 with --size.")
+]
+ValFrac = Annotated[float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")]
+TestFrac = Annotated[float, typer.Option("--test", min=0.01, max=0.9, help="Fraction for the test split.")]
+MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Read what links lead to, also outside of SRC.")
+]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"temper {temper.__version__}")
@@ -45,31 +66,13 @@ def shards(
     size: Annotated[
         int | None, typer.Option(min=8, help="Downscale the long side to this, in pixels.")
     ] = None,
-    bit_depth: Annotated[
-        int | None,
-        typer.Option(
-            min=8, max=16, help="Bits that 16-bit files use. [default: those of the set's largest value]"
-        ),
-    ] = None,
-    window: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Stored values that become black and white, instead."),
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Largest width x height of a file; above 89478485 with --size.")
-    ] = None,
-    follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Read what links lead to, also outside of SRC.")
-    ] = False,
-    val_frac: Annotated[
-        float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")
-    ] = 0.15,
-    test_frac: Annotated[
-        float, typer.Option("--test", min=0.01, max=0.9, help="Fraction for the test split.")
-    ] = 0.2,
-    max_bad: Annotated[
-        float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")
-    ] = 0.01,
+    bit_depth: BitDepth = None,
+    window: Window = None,
+    max_pixels: MaxPixels = None,
+    follow_links: FollowLinks = False,
+    val_frac: ValFrac = 0.15,
+    test_frac: TestFrac = 0.2,
+    max_bad: MaxBad = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits.")] = 0,
     as_json: Json = False,
     verbose: Verbose = False,

@@ -39,7 +39,7 @@ def read_dicom(content: bytes) -> DicomImage:
     """
     try:
         from pydicom import dcmread
-        from pydicom.pixels import pixel_array
+        from pydicom.pixels.utils import pixel_array
     except ImportError:
         raise UnreadableError(
             "DICOM, which needs pydicom; pip install 'temper[medical]' installs it"

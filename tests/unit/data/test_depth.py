@@ -2,13 +2,12 @@
 
 import io
 import json
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from tests.unit.data.files import png, tiff
 
 from temper.data import ShardSet, load_images, read_image, write_shards
 from temper.data.encode import encode
@@ -23,45 +22,6 @@ def values(high: int, *shape: int, seed: int = 0) -> np.ndarray:
     found = np.random.default_rng(seed).integers(0, high + 1, shape).astype(np.uint16)
     found.flat[0] = high
     return found
-
-
-def png(pixels: np.ndarray, colour_type: int) -> bytes:
-    """A 16-bit PNG of pixels (H,W,C), which Pillow cannot write."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
-    height, width = pixels.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-    return start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def tiff(
-    pixels: np.ndarray, photometric: int, order: str = "<", compression: int = 1, extra: int = -1
-) -> bytes:
-    """A TIFF of one strip, pixels (H,W,C) of 8 or 16 bits; compression 8 is zlib's."""
-    height, width, bands = pixels.shape
-    content = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    content = zlib.compress(content) if compression == 8 else content
-    bits = 8 * pixels.dtype.itemsize
-    tags = {256: [width], 257: [height], 258: [bits] * bands, 259: [compression], 262: [photometric]}
-    tags |= {273: [0], 277: [bands], 278: [height], 279: [len(content)], 284: [1]}
-    tags |= {338: [extra]} if extra >= 0 else {}
-    wide = {256, 257, 273, 278, 279}
-    end = 8 + 2 + 12 * len(tags) + 4
-    outside = struct.pack(f"{order}{bands}H", *tags[258]) if bands > 2 else b""
-    tags[273] = [end + len(outside)]
-    entries = b""
-    for tag, entry in sorted(tags.items()):
-        entries += struct.pack(f"{order}HHI", tag, 4 if tag in wide else 3, len(entry))
-        inside = struct.pack(f"{order}{len(entry)}{'I' if tag in wide else 'H'}", *entry)
-        entries += struct.pack(f"{order}I", end) if len(inside) > 4 else inside.ljust(4, b"\0")
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
-    return head + entries + bytes(4) + outside + content
 
 
 def decoded(content: bytes, tmp_path: Path, depth: Depth) -> np.ndarray:

@@ -9,40 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.unit.data.files import dicom
 
 from temper.data import Manifest, read_image, write_shards
 from temper.data.encode import encode
 from temper.records import Depth
 
-EXPLICIT = "1.2.840.10008.1.2.1"
 STORED = np.array([[0, 100, 1000, 2000, 4095]], np.uint16)
-
-
-def dicom(path: Path, pixels: np.ndarray, **elements: Any) -> Path:
-    """A file of ``pixels`` (H,W), (H,W,3) or (N,H,W), with the given elements."""
-    pydicom = pytest.importorskip("pydicom", reason="needs temper[medical]")
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID = EXPLICIT
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
-    data = pydicom.Dataset()
-    data.file_meta = meta
-    is_colour = pixels.ndim == 3 and pixels.shape[2] == 3
-    height, width = pixels.shape[:2] if is_colour or pixels.ndim == 2 else pixels.shape[1:]
-    data.Rows, data.Columns = height, width
-    data.SamplesPerPixel = 3 if is_colour else 1
-    if is_colour:
-        data.PlanarConfiguration = 0
-    bits = 8 * pixels.dtype.itemsize
-    data.BitsAllocated, data.BitsStored, data.HighBit = bits, min(bits, 12), min(bits, 12) - 1
-    data.PixelRepresentation = int(pixels.dtype.kind == "i")
-    data.PhotometricInterpretation = "RGB" if is_colour else "MONOCHROME2"
-    data.PatientID, data.StudyInstanceUID, data.Modality = "p7", "1.2.840.1", "CT"
-    for name, value in elements.items():
-        setattr(data, name, value)
-    data.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
-    data["PixelData"].VR = "OW" if bits > 8 else "OB"
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def grey(path: Path, depth: Depth | None = None) -> list[int]:

@@ -124,7 +124,7 @@ def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> No
     splits = list(manifest.counts)
     rows = [[name, *(manifest.counts[split][name] for split in splits)] for name in manifest.classes]
     table = table_of(f"{manifest.name}, {manifest.fingerprint}", ["class", *splits], rows)
-    summary = {"shards": str(destination), **manifest.model_dump(mode="json", exclude={"splits"})}
+    summary = {"shards": str(destination), **manifest.model_dump(mode="json", exclude={"splits", "origins"})}
     finish(summary, table, as_json=as_json)
     if manifest.depth is not None:
         hint = "" if manifest.depth.largest is None else " (--bit-depth or --window LOW HIGH to change it)"

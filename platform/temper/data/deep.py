@@ -48,6 +48,13 @@ class Deep:
             return None
         return int(self.values.max())
 
+    def clipped(self, depth: Depth) -> str | None:
+        """What is said where values are beyond the bits that were given; a window is meant to cut."""
+        largest = self.largest
+        if depth.bits is None or largest is None or largest < 2**depth.bits:
+            return None
+        return f"values above {2**depth.bits - 1}, up to {largest}, are white"
+
     def to_8_bit(self, depth: Depth) -> Image.Image:
         """Scaled as ``depth`` says: L, LA, RGB, RGBA or CMYK.
 

@@ -61,7 +61,9 @@ def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own 
             image.load()
             if deep is None:
                 return replace(_encode_loaded(image, content, size), note=note)
-            scaled = deep.to_8_bit(depth(deep))
+            chosen = depth(deep)
+            scaled = deep.to_8_bit(chosen)
+            note = ", ".join(filter(None, (note, deep.clipped(chosen)))) or None
             scaled.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
             return replace(_encode_loaded(scaled, content, size), note=note)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

@@ -1,6 +1,7 @@
 """Class folders: ``SRC/train/<class>/*`` (with ``val`` and ``test`` beside it), or ``SRC/<class>/*``."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,8 @@ def _scan(source: Path, follow: bool) -> Scan:
     if len(classes) < 2:
         raise DataError(
             f"{roots['train']}: expected a folder for each of at least two classes, found "
-            f"{', '.join(classes) or 'none'}; lay the images out as <class>/* or train/<class>/*"
+            f"{', '.join(classes) or 'none'}{_files_in(roots['train'])}; lay the images out as <class>/* or "
+            "train/<class>/*, or give an archive of such folders, or WebDataset tars"
         )
     files: list[ImageFile] = []
     for split, root in roots.items():
@@ -89,6 +91,15 @@ def _scan(source: Path, follow: bool) -> Scan:
             files += found
     folders = [root / name for root in roots.values() for name in classes]
     return Scan(classes, files, *_left_out(source, files, list(roots.values()), folders, follow))
+
+
+def _files_in(folder: Path) -> str:
+    """How many files of which kinds lie directly in it, for an error."""
+    kinds = Counter(
+        path.suffix.lower() for path in folder.iterdir() if path.is_file() and not is_junk(path.name)
+    )
+    found = [f"{count} {kind or 'without a suffix'}" for kind, count in kinds.most_common(5)]
+    return f" and files: {', '.join(found)}" if found else ""
 
 
 def _left_out(

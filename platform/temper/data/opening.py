@@ -67,7 +67,7 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
         DecompressionBombError: more pixels than twice Pillow's limit.
     """
     formats: tuple[str, ...] = READ
-    if kind_of(content) == "HEIC":
+    if content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS:
         _register_heic()
         formats = ("HEIF",)
     try:

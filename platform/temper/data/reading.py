@@ -10,6 +10,7 @@ from pathlib import Path
 from temper.data.deep import Deep
 from temper.data.encode import Encoded, encode, largest_value
 from temper.data.folders import ImageFile
+from temper.errors import DataError
 from temper.records import Depth
 
 NUM_THREADS = min(8, os.cpu_count() or 1)
@@ -25,19 +26,32 @@ class SetDepth:
     """
 
     def __init__(self, given: Depth | None, files: Sequence[Path]) -> None:
-        self._given = self.found = given
-        """``None`` until it is known."""
+        self._given = given
+        self.found: Depth | None = None
+        """``None`` until an image is scaled by it."""
         self._files = files
         self._lock = threading.Lock()
 
     def __call__(self, deep: Deep) -> Depth:
         own = None if deep.own is None else deep.depth(self._given)
-        if own is not None:
+        if own is not None and own != self._given:
             return own
         with self._lock:
             if self.found is None:
-                self.found = _depth_of(self._files)
+                self.found = self._given or _depth_of(self._files)
             return self.found
+
+    def check_used(self) -> None:
+        """Refuse a setting that changed nothing.
+
+        Raises:
+            DataError: a depth was given, and no image was scaled by it.
+        """
+        if self._given is not None and self.found is None:
+            name = "--bit-depth" if self._given.window is None else "--window"
+            raise DataError(
+                f"{name}: no image of this set is scaled by it: none has more than 8 bits; omit it"
+            )
 
 
 def _depth_of(files: Sequence[Path]) -> Depth:

@@ -71,6 +71,7 @@ def write_shards(
             with warnings.catch_warnings(), pixel_limit(max_pixels):
                 warnings.filterwarnings("ignore", module="PIL|pydicom")
                 remarks = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
+            own_depth.check_used()
             manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, remarks.skipped)
             refused = [*given.refused, *(_stray(path) for path in scan.strays)]
             update = {"refused": refused, "num_notes": scan.num_notes, "depth": own_depth.found}

@@ -99,7 +99,10 @@ def _material(folder: FitFolder, request: FitRequest, watch: FitWatch) -> Materi
         source = make_shards(
             Path(request.source), folder.source, size=size, seed=seed, on_progress=watch.on_images
         )
-    return Material(request, look_at(ShardSet.open(shards)), shards, source)
+    opened = ShardSet.open(shards)
+    if opened.manifest.depth is not None:
+        watch.sweep.on_stage(f"images of more than 8 bits: {opened.manifest.depth}")
+    return Material(request, look_at(opened), shards, source)
 
 
 def _plan(folder: FitFolder, material: Material, started: float, watch: FitWatch, verbose: bool) -> FitPlan:

@@ -212,3 +212,12 @@ def test_folders_that_cannot_be_meant_are_refused(
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         scan_folders(tmp_path / "nowhere")
+
+
+def test_a_folder_without_classes_says_what_it_holds(tmp_path: Path) -> None:
+    for name in ("1.JPG", "2.jpg", "a.zip", "labels.csv", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(
+        DataError, match=r"found none and files: 2 \.jpg, 1 \.(zip|csv), 1 \.(zip|csv); lay the"
+    ):
+        scan_folders(tmp_path)

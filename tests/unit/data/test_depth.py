@@ -11,7 +11,7 @@ from tests.unit.data.files import png, tiff
 
 from temper.data import ShardSet, load_images, read_image, write_shards
 from temper.data.encode import encode
-from temper.errors import ShardError
+from temper.errors import DataError, ShardError
 from temper.records import Depth
 
 SHAPE = (6, 9)
@@ -189,3 +189,25 @@ def test_files_that_are_damaged_do_not_count(tmp_path: Path) -> None:
     manifest = write_shards(source, tmp_path / "out", max_bad_frac=0.1)
     assert manifest.depth == Depth(bits=12, largest=4095)
     assert [bad.path for bad in manifest.skipped] == ["a/cut.png"]
+
+
+def test_values_beyond_the_bits_that_are_given_are_named(tmp_path: Path) -> None:
+    source = grey_set(tmp_path / "src", 4095)
+    manifest = write_shards(source, tmp_path / "out", depth=Depth(bits=11))
+    assert [(one.path, one.reason) for one in manifest.partly] == [
+        ("a/7.png", "values above 2047, up to 4095, are white")
+    ]
+    assert not write_shards(source, tmp_path / "window", depth=Depth(window=(0, 100))).partly
+
+
+@pytest.mark.parametrize(
+    ("depth", "name"), [(Depth(bits=12), "--bit-depth"), (Depth(window=(0, 9)), "--window")]
+)
+def test_a_depth_for_a_set_of_8_bits_is_refused(tmp_path: Path, depth: Depth, name: str) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "src" / label).mkdir(parents=True)
+        for index in range(6):
+            Image.new("L", SHAPE, index).save(tmp_path / "src" / label / f"{index}.png")
+    with pytest.raises(DataError, match=f"{name}: no image of this set is scaled by it"):
+        write_shards(tmp_path / "src", tmp_path / "out", depth=depth)
+    assert not (tmp_path / "out").exists()

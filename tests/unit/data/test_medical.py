@@ -13,6 +13,7 @@ from tests.unit.data.files import dicom
 
 from temper.data import Manifest, read_image, write_shards
 from temper.data.encode import encode
+from temper.errors import DataError
 from temper.records import Depth
 
 STORED = np.array([[0, 100, 1000, 2000, 4095]], np.uint16)
@@ -78,6 +79,10 @@ def test_patients_and_studies_are_in_the_manifest(tmp_path: Path) -> None:
     assert len(manifest.origins) == 24
     again = Manifest.model_validate_json((tmp_path / "out/manifest.json").read_text())
     assert again.origins == manifest.origins
+    window = Depth(window=(0, 2000))
+    assert write_shards(tmp_path / "src", tmp_path / "window", depth=window).depth == window
+    with pytest.raises(DataError, match="--bit-depth: no image of this set is scaled by it"):
+        write_shards(tmp_path / "src", tmp_path / "bits", depth=Depth(bits=12))
     file = tmp_path / "src/sick/5.dcm"
     assert read_image(file, 6, "pad", 6, manifest.depth).shape == (3, 6, 6)
 
@@ -136,6 +141,7 @@ import sys
 from pathlib import Path
 sys.modules["pydicom"] = sys.modules["pillow_heif"] = None
 from temper.data.encode import encode
+from temper.errors import DataError
 try:
     encode(Path(sys.argv[1]), None)
 except ValueError as problem:

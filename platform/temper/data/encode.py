@@ -52,20 +52,21 @@ def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own 
     try:
         if is_dicom(content):
             found = read_dicom(content)
-            plain = _encode_loaded(found.deep.to_8_bit(depth(found.deep)), content, size)
-            return replace(plain, note=found.note, patient=found.patient, study=found.study)
+            scaled = found.deep.to_8_bit(depth(found.deep))
+            plain = _encode_loaded(scaled, content, size, found.note)
+            return replace(plain, patient=found.patient, study=found.study)
         with open_image(content) as image:
             check_pixels(image.width, image.height)
             note = partly_read(image)
             deep = read_deep(image, content)
             image.load()
             if deep is None:
-                return replace(_encode_loaded(image, content, size), note=note)
+                return _encode_loaded(image, content, size, note)
             chosen = depth(deep)
             scaled = deep.to_8_bit(chosen)
             note = ", ".join(filter(None, (note, deep.clipped(chosen)))) or None
             scaled.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
-            return replace(_encode_loaded(scaled, content, size), note=note)
+            return _encode_loaded(scaled, content, size, note)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError(too_many_pixels()) from None
     except UnreadableError as problem:
@@ -104,18 +105,18 @@ def largest_value(path: Path) -> int | None:
         return None
 
 
-def _encode_loaded(image: Image.Image, content: bytes, size: int | None) -> Encoded:
+def _encode_loaded(image: Image.Image, content: bytes, size: int | None, note: str | None) -> Encoded:
     is_upright = image.getexif().get(ORIENTATION, 1) == 1
     is_small = size is None or max(image.size) <= size
     is_plain = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB")
     if is_plain and is_upright and is_small and "transparency" not in image.info:
-        return Encoded(content, image.mode == "L", max(image.size), _digest(image))
+        return Encoded(content, image.mode == "L", max(image.size), _digest(image), note)
     image = _to_grey_or_rgb(ImageOps.exif_transpose(image))
     if size is not None and max(image.size) > size:
         image.thumbnail((size, size), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return Encoded(buffer.getvalue(), image.mode == "L", max(image.size), _digest(image))
+    return Encoded(buffer.getvalue(), image.mode == "L", max(image.size), _digest(image), note)
 
 
 def _digest(image: Image.Image) -> bytes:

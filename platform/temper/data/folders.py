@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from temper.credentials import BIDI
 from temper.data.manifest import Split
-from temper.data.walk import is_junk, is_note, walk
+from temper.data.walk import is_junk, is_note, walk, walk_names
 from temper.errors import DataError
 
 SPLIT_FOLDERS: dict[str, Split] = {
@@ -106,10 +106,10 @@ def _left_out(
     source: Path, files: Sequence[ImageFile], roots: Sequence[Path], classes: Sequence[Path], follow: bool
 ) -> tuple[list[str], int]:
     """Strays, and the number of notes: what of ``source`` is not in ``files``, those of the ``classes``."""
-    known = {file.relative for file in files}
-    folders = {*roots, *classes}  # some may be links
-    left = [path for path in walk(source, follow) if path not in folders]
-    left = [path for one in left if (path := one.relative_to(source)).as_posix() not in known]
+    known = {str(file.path) for file in files} | {
+        str(folder) for folder in (*roots, *classes)
+    }  # some are links
+    left = [Path(name).relative_to(source) for name in walk_names(source, follow) if name not in known]
     strays = [
         path.as_posix()
         for path in left

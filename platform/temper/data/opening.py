@@ -133,7 +133,7 @@ def partly_read(image: ImageFile.ImageFile) -> str | None:
     if num_frames > 1:
         what = {"TIFF": "pages", "MPO": "pictures", "HEIF": "pictures"}.get(image.format or "", "frames")
         parts.append(f"the first of {num_frames} {what}")
-    num_bands = getattr(image, "tag_v2", {}).get(277, 1)  # SamplesPerPixel
-    if num_bands > len(image.getbands()):
-        parts.append(f"{len(image.getbands())} of {num_bands} bands")
+    if image.format == "TIFF":
+        num_bands, read = getattr(image, "tag_v2", {}).get(277, 1), len(image.getbands())  # SamplesPerPixel
+        parts += [f"{read} of {num_bands} bands"] if num_bands > read else []
     return ", ".join(parts) or None

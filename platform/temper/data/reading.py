@@ -82,13 +82,11 @@ class Reader:
         try:
             if self._leads_out(file.path):
                 return "a link that leads out of the source folder (--follow-links reads it)"
-            if file.path.is_dir():
-                return self._folder(file.path)
             return encode(file.path, self.size, self.depth)
         except OSError as problem:
             return f"cannot be read ({problem.strerror})"
         except ValueError as problem:
-            return str(problem)
+            return self._folder(file.path) if file.path.is_dir() else str(problem)
 
     def _folder(self, path: Path) -> str:
         """Why a folder stands among the files."""

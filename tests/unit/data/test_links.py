@@ -47,6 +47,16 @@ def test_links_are_followed_on_request_alone(tmp_path: Path) -> None:
     assert manifest.files == "files seen: 39 = 37 images + 2 skipped + 0 refused"
 
 
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    source = folders(tmp_path / "src", "cat", "dog")
+    (source / "cat/dogs").symlink_to(source / "dog")
+    (source / "dog/cats").symlink_to(source / "cat")
+    scan = scan_folders(source, follow_links=True)
+    found = [file.relative for file in scan.files if "png" not in file.relative]
+    assert found == ["cat/dogs/cats", "dog/cats/dogs"]
+    assert len(scan.files) == 2 * (12 + 12 + 1)
+
+
 def test_links_beside_the_classes_are_named(tmp_path: Path) -> None:
     source = folders(tmp_path / "src", "train/cat", "train/dog")
     (tmp_path / "notes").mkdir()

@@ -358,3 +358,14 @@ def test_12_bit_images_are_scaled_as_those_of_the_training_were(
     for model in (tmp_path / "run", tmp_path / "exported"):
         found = predict(model, files)
         assert [one.energy for one in found.images] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_limit_of_pixels_is_an_option(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
+    found = predict(run, photos)
+    assert {one.reason for one in found.bad} == {
+        "more pixels than the limit of 60 (--max-pixels N raises it)"
+    }
+    assert not found.images
+    assert len(predict(run, photos, max_pixels=64).images) == 12
+    assert Image.MAX_IMAGE_PIXELS == 60

@@ -233,6 +233,36 @@ def test_a_flat_folder_with_a_table_of_labels(command: Any, tmp_path: Path) -> N
     assert "more.jpg without a row in" in one_error(err)
 
 
+def test_the_depth_of_16_bit_files_is_said_and_can_be_given(command: Any, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = generator.integers(0, 4000, (8, 8)).astype(np.uint16)
+            pixels[0, 0] = 4000
+            Image.fromarray(pixels).save(tmp_path / "set" / name / f"{index}.png")
+    code, _, err = command("shards", tmp_path / "set", tmp_path / "found")
+    assert code == 0
+    assert "the largest value of the set is 4000: 12 bits, values 0..4095 become 0..255 (--bit-depth" in err
+    code, out, err = command("shards", tmp_path / "set", tmp_path / "bits", "--bit-depth", "14", "--json")
+    assert code == 0
+    assert "images of more than 8 bits: 14 bits, values 0..16383 become 0..255\n" in err
+    assert json.loads(out)["depth"] == {"bits": 14, "window": None, "largest": None}
+    code, out, _ = command(
+        "shards", tmp_path / "set", tmp_path / "win", "--window", "-100", "900.5", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["depth"]["window"] == [-100, 900.5]
+    for wrong, says in (
+        (["--bit-depth", "12", "--window", "0", "1"], "--bit-depth and --window: give one of them"),
+        (["--window", "5", "5"], "--window: expected two numbers, the lower one first, got 5 5"),
+        (["--window", "0", "inf"], "--window: expected two numbers, the lower one first, got 0 inf"),
+    ):
+        code, _, err = command("shards", tmp_path / "set", tmp_path / "wrong", *wrong)
+        assert code == 2
+        assert says in one_error(err)
+
+
 def test_leaking_images_are_named_block_and_can_be_allowed(command: Any, tmp_path: Path) -> None:
     for split in ("train", "test"):
         photos(tmp_path / "set" / split, {"a": 12, "b": 12})

@@ -16,11 +16,11 @@ from PIL import Image
 import temper
 from temper.cli import main
 from temper.cluster.launch import launch
-from temper.data import ShardSet, load_images
+from temper.data import ShardSet, load_images, write_shards
 from temper.deployment import Classifier, calibrate, export, predict
 from temper.deployment.onnx_files import missing_packages, run_onnx
 from temper.errors import CheckpointError, DataError, RecordError, UsageError
-from temper.records import read_calibration, read_export, sha256_of
+from temper.records import Depth, read_calibration, read_export, sha256_of
 from temper.training import read_state
 
 
@@ -332,3 +332,40 @@ def test_code_trains_uses_and_ranks(tiny_recipe: Any, photos: Path, tmp_path: Pa
     assert listed == {"tiny": record.robust_acc.value, "theirs": theirs.robust_acc.value}
     assert len(temper.predict(trained.path, photos).images) == 12
     assert temper.load_recipe(trained.path / "recipe.yaml").hash == recipe.hash
+
+
+def test_12_bit_images_are_scaled_as_those_of_the_training_were(
+    tiny_recipe: Any, tmp_path: Path, digits: dict[str, Path]
+) -> None:
+    """By the run, without its shards, and by its export: the same answers as from the shards."""
+    for file in digits["images"].rglob("*.png"):
+        target = tmp_path / "images" / file.relative_to(digits["images"])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        deep = np.asarray(Image.open(file)).astype(np.uint16) * 16
+        Image.fromarray(deep).save(target)
+    manifest = write_shards(tmp_path / "images", tmp_path / "shards")
+    assert manifest.depth == Depth(bits=12, largest=4080)
+    launch(tiny_recipe(data__target=str(tmp_path / "shards"), epochs=1), tmp_path / "run")
+    shards = ShardSet.open(tmp_path / "shards")
+    images = load_images(shards, "test", 8, "pad")
+    parts = [shards.read(group)["image"].combine_chunks().field("path") for group in shards.row_groups]
+    names = [name for part in parts for name in part.to_pylist()]
+    files = [tmp_path / "images" / names[row] for row in images.rows[:12]]
+    expected = (-own_logits(tmp_path / "run", images.images[:12]).logsumexp(1)).tolist()
+    exported = export(tmp_path / "run", tmp_path / "exported", onnx=False)
+    assert exported.record.preprocessing.depth == manifest.depth
+    shutil.rmtree(tmp_path / "shards")
+    for model in (tmp_path / "run", tmp_path / "exported"):
+        found = predict(model, files)
+        assert [one.energy for one in found.images] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_limit_of_pixels_is_an_option(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
+    found = predict(run, photos)
+    assert {one.reason for one in found.bad} == {
+        "more pixels than the limit of 60 (--max-pixels N raises it)"
+    }
+    assert not found.images
+    assert len(predict(run, photos, max_pixels=64).images) == 12
+    assert Image.MAX_IMAGE_PIXELS == 60

@@ -9,9 +9,11 @@ import temper
 from temper.cli.options import Json, Set, Verbose, app, here
 from temper.cli.results import board_table
 from temper.cli.show import finish, progress_bar, say, table_of
+from temper.errors import UsageError
 
 if TYPE_CHECKING:
     from temper.data import Manifest
+    from temper.records import Depth
 
 
 NUM_NEAR = 5
@@ -20,7 +22,25 @@ NUM_NAMED = 20
 """Files of one kind that are named on the console."""
 
 
+BitDepth = Annotated[
+    int | None,
+    typer.Option(
+        min=8, max=16, help="Bits that 16-bit files use. [default: those of the set's largest value]"
+    ),
+]
+Window = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LOW HIGH", help="Stored values that become black and white, instead."),
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, help="Largest width x height of a file; above 89478485 with --size.")
+]
+ValFrac = Annotated[float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")]
+TestFrac = Annotated[float, typer.Option("--test", min=0.01, max=0.9, help="Fraction for the test split.")]
 MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Read what links lead to, also outside of SRC.")
+]
 Labels = Annotated[
     Path | None, typer.Option(help="CSV with file_name, label, group, site. [default: SRC/metadata.csv]")
 ]
@@ -49,18 +69,20 @@ def _main(
 
 @app.command(epilog="Example: temper shards photos shards/photos --size 96")
 def shards(
-    src: Annotated[Path, typer.Argument(help="Class folders: SRC/train/<class>/* or SRC/<class>/*.")],
+    src: Annotated[
+        Path, typer.Argument(help="Class folders, SRC/train/<class>/* or SRC/<class>/*, or an archive.")
+    ],
     dst: Annotated[Path, typer.Argument(help="The folder to write shards to.")],
     out: Annotated[Path | None, typer.Option(help="Another way to give DST; overrides it.")] = None,
     size: Annotated[
         int | None, typer.Option(min=8, help="Downscale the long side to this, in pixels.")
     ] = None,
-    val_frac: Annotated[
-        float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")
-    ] = 0.15,
-    test_frac: Annotated[
-        float, typer.Option("--test", min=0.01, max=0.9, help="Fraction for the test split.")
-    ] = 0.2,
+    bit_depth: BitDepth = None,
+    window: Window = None,
+    max_pixels: MaxPixels = None,
+    follow_links: FollowLinks = False,
+    val_frac: ValFrac = 0.15,
+    test_frac: TestFrac = 0.2,
     max_bad: MaxBad = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits.")] = 0,
     labels: Labels = None,
@@ -78,6 +100,9 @@ def shards(
             src,
             destination,
             size=size,
+            depth=_depth(bit_depth, window),
+            max_pixels=max_pixels,
+            follow_links=follow_links,
             seed=seed,
             val_frac=val_frac,
             test_frac=test_frac,
@@ -90,13 +115,28 @@ def shards(
     _show_manifest(manifest, destination, as_json)
 
 
+def _depth(bits: int | None, window: tuple[float, float] | None) -> "Depth | None":
+    from temper.records import Depth
+
+    if bits is None and window is None:
+        return None
+    if bits is not None and window is not None:
+        raise UsageError("--bit-depth and --window: give one of them")
+    try:
+        return Depth(bits=bits, window=window)
+    except ValueError:
+        got = " ".join(f"{value:g}" for value in window or ())
+        raise UsageError(f"--window: expected two numbers, the lower one first, got {got}") from None
+
+
 def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> None:
     for image in manifest.skipped:
         say(f"skipped {image.path}: {image.reason}")
-    for image in manifest.refused[:NUM_NAMED]:
-        say(f"refused {image.path}: {image.reason}")
-    if len(manifest.refused) > NUM_NAMED:
-        say(f"refused {len(manifest.refused) - NUM_NAMED} more; manifest.json names all")
+    for what, listed in (("refused", manifest.refused), ("read in part:", manifest.partly)):
+        for image in listed[:NUM_NAMED]:
+            say(f"{what} {image.path}: {image.reason}")
+        if len(listed) > NUM_NAMED:
+            say(f"{what} {len(listed) - NUM_NAMED} more; manifest.json names all")
     if manifest.attributes:
         alone = "; no column is called 'group', so all images count as independent"
         say(f"attributes: {', '.join(manifest.attributes)}{'' if 'group' in manifest.attributes else alone}")
@@ -104,8 +144,11 @@ def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> No
     splits = list(manifest.counts)
     rows = [[name, *(manifest.counts[split][name] for split in splits)] for name in manifest.classes]
     table = table_of(f"{manifest.name}, {manifest.fingerprint}", ["class", *splits], rows)
-    summary = {"shards": str(destination), **manifest.model_dump(mode="json", exclude={"splits"})}
+    summary = {"shards": str(destination), **manifest.model_dump(mode="json", exclude={"splits", "origins"})}
     finish(summary, table, as_json=as_json)
+    if manifest.depth is not None:
+        hint = "" if manifest.depth.largest is None else " (--bit-depth or --window LOW HIGH to change it)"
+        say(f"images of more than 8 bits: {manifest.depth}{hint}")
     say(f"shards: {destination}\n{manifest.files}")
 
 

@@ -39,6 +39,7 @@ def predict(
         typer.Option(min=0, max=1, help="Reject answers below this probability. [default: as calibrated]"),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest width x height of a file.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -53,6 +54,7 @@ def predict(
             images,
             min_confidence=min_confidence,
             batch_size=batch_size,
+            max_pixels=max_pixels,
             on_progress=lambda done, total: update(done, total, ""),
         )
     if target is not None:

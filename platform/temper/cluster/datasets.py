@@ -84,6 +84,7 @@ def build_train_data(
         source=batches("source", source_batch_size) if recipe.objective.uses_source else None,
         val=val_images(data, decoded),
         num_shares=num_shares,
+        depth=data.shards["target"].manifest.depth,
     )
 
 

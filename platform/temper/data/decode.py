@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from temper.data.encode import FORMATS
 from temper.data.jpeg import decode_jpeg
 from temper.data.manifest import Split
+from temper.data.opening import FORMATS
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.errors import ShardError
 from temper.storage import named

@@ -2,15 +2,19 @@
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
+from temper.data.deep import FULL, DepthOf, read_deep
+from temper.data.dicom import is_dicom, read_dicom
 from temper.data.near_duplicates import thumbnail
+from temper.data.opening import UnreadableError, check_pixels, open_image, partly_read, too_many_pixels
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+LONGEST = 300
+"""Characters of a reason."""
+ORIENTATION = ExifTags.Base.Orientation
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,19 @@ class Encoded:
     """A digest of its pixels as RGB, whatever the format and mode of the file."""
     thumbnail: bytes
     """For ``near_duplicates``."""
+    note: str | None = None
+    """What of the file was read, where it was not all."""
+    patient: str = ""
+    study: str = ""
+    """Whom it shows, where the file says so."""
 
 
-def encode(path: Path, size: int | None) -> Encoded:
+def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own or FULL) -> Encoded:
     """Read an image whole and return it as plain JPEG or PNG.
 
     A plain file is kept byte for byte. Otherwise EXIF rotation is applied, transparency is laid on
-    white, 16-bit grey is divided by 257, the long side is reduced to ``size`` if given (never enlarged),
-    and the result is a lossless PNG.
+    white, values of more than 8 bits are scaled by ``depth``, the long side is reduced to ``size`` if given
+    (never enlarged), and the result is a lossless PNG. Of several pages or frames the first is read.
 
     Raises:
         ValueError: not an image, damaged, larger than Pillow's decompression limit, or of 32-bit pixels
@@ -39,37 +48,82 @@ def encode(path: Path, size: int | None) -> Encoded:
         OSError: the file cannot be read.
     """
     if not path.is_file():
-        raise ValueError("not a regular file" if path.exists() else "broken link")
+        raise ValueError(_why_no_file(path))
     content = path.read_bytes()
     if not content:
         raise ValueError("empty file")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            # Pillow itself only warns between one and two times its limit.
-            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError
+        if is_dicom(content):
+            found = read_dicom(content)
+            scaled = found.deep.to_8_bit(depth(found.deep))
+            plain = _encode_loaded(scaled, content, size, found.note)
+            return replace(plain, patient=found.patient, study=found.study)
+        with open_image(content) as image:
+            check_pixels(image.width, image.height)
+            note = partly_read(image)
+            deep = read_deep(image, content)
             image.load()
-            return _encode_loaded(image, content, size)
+            if deep is None:
+                return _encode_loaded(image, content, size, note)
+            chosen = depth(deep)
+            scaled = deep.to_8_bit(chosen)
+            note = ", ".join(filter(None, (note, deep.clipped(chosen)))) or None
+            scaled.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+            return _encode_loaded(scaled, content, size, note)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise ValueError(f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS}") from None
-    except UnidentifiedImageError:
-        raise ValueError("not an image of a known format") from None
-    except Exception as problem:  # Pillow raises many kinds for a damaged image
-        raise ValueError(f"cannot be decoded ({str(problem) or type(problem).__name__})") from None
+        raise ValueError(too_many_pixels()) from None
+    except UnreadableError as problem:
+        raise ValueError(_in_a_line(problem)) from None
+    except Exception as problem:  # Pillow and pydicom raise many kinds for a damaged image
+        raise ValueError(f"cannot be decoded ({_in_a_line(problem)})") from None
 
 
-def _encode_loaded(image: Image.Image, content: bytes, size: int | None) -> Encoded:
-    is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+def _in_a_line(problem: Exception) -> str:
+    """Its message, which may quote bytes of the file."""
+    shown = "".join(char if char.isprintable() else " " for char in str(problem)[:LONGEST])
+    return " ".join(shown.split()) or type(problem).__name__
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return (
+            "a link to a folder"
+            if path.is_symlink()
+            else "not a regular file, but a folder that cannot be read"
+        )
+    return "not a regular file" if path.exists() else "broken link"
+
+
+def largest_value(path: Path) -> int | None:
+    """The largest value of an image of more than 8 bits; ``None`` for others, and for what cannot be read."""
+    try:
+        content = path.read_bytes()
+        if is_dicom(content):  # has a range of its own
+            return None
+        with open_image(content) as image:
+            check_pixels(image.width, image.height)
+            deep = read_deep(image, content)
+            return None if deep is None else deep.largest
+    except Exception:  # reading the image itself will say why
+        return None
+
+
+def _encode_loaded(image: Image.Image, content: bytes, size: int | None, note: str | None) -> Encoded:
+    is_upright = image.getexif().get(ORIENTATION, 1) == 1
     is_small = size is None or max(image.size) <= size
     is_plain = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB")
     if is_plain and is_upright and is_small and "transparency" not in image.info:
-        return Encoded(content, image.mode == "L", max(image.size), _digest(image), thumbnail(image))
+        return _encoded(image, content, note)
     image = _to_grey_or_rgb(ImageOps.exif_transpose(image))
     if size is not None and max(image.size) > size:
         image.thumbnail((size, size), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return Encoded(buffer.getvalue(), image.mode == "L", max(image.size), _digest(image), thumbnail(image))
+    return _encoded(image, buffer.getvalue(), note)
+
+
+def _encoded(image: Image.Image, content: bytes, note: str | None) -> Encoded:
+    return Encoded(content, image.mode == "L", max(image.size), _digest(image), thumbnail(image), note)
 
 
 def _digest(image: Image.Image) -> bytes:
@@ -79,8 +133,6 @@ def _digest(image: Image.Image) -> bytes:
 
 
 def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _to_8_bit(image)
     if image.mode in ("1", "L") and "transparency" not in image.info:
         return image.convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -88,15 +140,3 @@ def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
         opaque = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
         return opaque.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     return image.convert("RGB")
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8; Pillow's own conversion clips at 255 instead of scaling.
-
-    Every image is scaled alike, however dark: a scale taken from its own pixels would make images of one
-    set incomparable.
-    """
-    pixels = np.asarray(image)
-    if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError("32-bit pixels, whose range is unknown; convert to 8 or 16 bit")
-    return Image.fromarray(np.round(pixels / 257).astype(np.uint8))

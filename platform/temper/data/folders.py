@@ -1,7 +1,7 @@
 """Class folders: ``SRC/train/<class>/*`` (with ``val`` and ``test`` beside it), or ``SRC/<class>/*``."""
 
-import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from temper.credentials import BIDI
 from temper.data.manifest import Split
+from temper.data.walk import is_junk, is_note, walk, walk_names
 from temper.errors import DataError
 
 SPLIT_FOLDERS: dict[str, Split] = {
@@ -26,10 +27,6 @@ SPLIT_FOLDERS: dict[str, Split] = {
     "hold_out": "test",
 }
 KNOWN = "train (training), val (valid, validation, dev, development) and test (testing, holdout)"
-JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
-"""Names that operating systems leave behind, in lower case."""
-NOTE_SUFFIXES = {".txt", ".md", ".csv", ".json", ".xml"}
-"""Notes beside images; any other file is meant to be one, and is reported where it is not."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +56,30 @@ class Scan(NamedTuple):
     """What is known of each file beside its class, such as ``group`` and ``site``."""
 
 
-def scan_folders(source: Path) -> Scan:
+def scan_folders(source: Path, *, follow_links: bool = False) -> Scan:
     """Every file of ``source``: those of the classes, and those that are left out.
 
     Raises:
         DataError: no such folder, no class folders, an empty class, two folders for one split, splits whose
-            classes differ, or folders that may be splits or classes.
+            classes differ, folders that may be splits or classes, or one of these that cannot be read.
     """
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")
+    try:
+        return _scan(source, follow_links)
+    except OSError as problem:
+        raise DataError(f"{problem.filename}: cannot be read ({problem.strerror})") from None
+
+
+def _scan(source: Path, follow: bool) -> Scan:
     roots = _split_roots(source)
     classes = sorted(folder.name for folder in _folders(roots["train"]))
     check_names(roots["train"], classes)
     if len(classes) < 2:
         raise DataError(
             f"{roots['train']}: expected a folder for each of at least two classes, found "
-            f"{', '.join(classes) or 'none'}; lay the images out as <class>/* or train/<class>/*"
+            f"{', '.join(classes) or 'none'}{_files_in(roots['train'])}; lay the images out as <class>/* or "
+            "train/<class>/*, or give an archive of such folders, or WebDataset tars"
         )
     files: list[ImageFile] = []
     for split, root in roots.items():
@@ -82,24 +87,33 @@ def scan_folders(source: Path) -> Scan:
         if theirs != classes:
             raise DataError(_differing(root, theirs, roots["train"], classes))
         for label, name in enumerate(classes):
-            found = _images(source, root / name, label, split)
+            found = _images(source, root / name, label, split, follow)
             if not found:
                 raise DataError(
                     f"{root / name}: the class '{name}' has no images; add some or remove the folder"
                 )
             files += found
     folders = [root / name for root in roots.values() for name in classes]
-    return Scan(classes, files, *left_out(source, files, folders))
+    return Scan(classes, files, *left_out(source, files, list(roots.values()), folders, follow))
 
 
-def left_out(source: Path, files: Sequence[ImageFile], classes: Sequence[Path]) -> tuple[list[str], int]:
+def _files_in(folder: Path) -> str:
+    """How many files of which kinds lie directly in it, for an error."""
+    kinds = Counter(
+        path.suffix.lower() for path in folder.iterdir() if path.is_file() and not is_junk(path.name)
+    )
+    found = [f"{count} {kind or 'without a suffix'}" for kind, count in kinds.most_common(5)]
+    return f" and files: {', '.join(found)}" if found else ""
+
+
+def left_out(
+    source: Path, files: Sequence[ImageFile], roots: Sequence[Path], classes: Sequence[Path], follow: bool
+) -> tuple[list[str], int]:
     """Strays, and the number of notes: what of ``source`` is not in ``files``, those of the ``classes``."""
-    known = {file.relative for file in files}
-    left: list[Path] = []
-    for folder, _, names in os.walk(source):
-        inside = Path(folder).relative_to(source).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        left += [Path(prefix + name) for name in names if prefix + name not in known]
+    known = {str(file.path) for file in files} | {
+        str(folder) for folder in (*roots, *classes)
+    }  # some are links
+    left = [Path(name).relative_to(source) for name in walk_names(source, follow) if name not in known]
     strays = [
         path.as_posix()
         for path in left
@@ -203,16 +217,14 @@ def _is_split(folder: Path) -> bool:
 def _folders(root: Path) -> list[Path]:
     """Sorted; without those that hold shards, whose files are strays."""
     found = (path for path in root.iterdir() if path.is_dir() and not is_junk(path.name))
-    return sorted(
-        path for path in found if not (path / "manifest.json").is_file() or not any(path.glob("*.parquet"))
-    )
+    return sorted(path for path in found if not _holds_shards(path))
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Every file, at any depth, and links to folders, which are not followed."""
-    for root, folders, names in os.walk(folder):
-        yield from (Path(root, name) for name in names)
-        yield from (link for name in folders if (link := Path(root, name)).is_symlink())
+def _holds_shards(folder: Path) -> bool:
+    try:
+        return (folder / "manifest.json").is_file() and any(folder.glob("*.parquet"))
+    except PermissionError:  # named where its files are looked for
+        return False
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
@@ -224,20 +236,10 @@ def _has_images(folder: Path) -> bool:
     return any(True for _ in _images_in(folder))
 
 
-def is_note(path: Path) -> bool:
-    """Whether the file, relative to the source, is a note, or was left behind by an operating system."""
-    return path.suffix.lower() in NOTE_SUFFIXES or any(map(is_junk, path.parts))
-
-
-def is_junk(name: str) -> bool:
-    """Whether an operating system, or an editor, left it there."""
-    return name.startswith(".") or name.lower() in JUNK
-
-
-def _images(source: Path, folder: Path, label: int, split: Split) -> list[ImageFile]:
+def _images(source: Path, folder: Path, label: int, split: Split, follow: bool) -> list[ImageFile]:
     # Broken links, links to folders and special files are kept: reading them says what is wrong, and
     # nothing goes unseen.
-    paths = sorted(walk(folder))
+    paths = sorted(walk(folder, follow))
     return [
         ImageFile(path, path.relative_to(source).as_posix(), label, split)
         for path in paths

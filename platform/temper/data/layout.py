@@ -11,20 +11,21 @@ from temper.data.folders import (
     ImageFile,
     Scan,
     check_names,
-    is_note,
     left_out,
     scan_folders,
-    walk,
 )
 from temper.data.groups import GROUP
 from temper.data.manifest import Split
 from temper.data.metadata import Table, key, read_tables
+from temper.data.walk import is_note, walk
 from temper.errors import DataError
 
 LABEL, SPLIT = "label", "split"
 
 
-def scan_source(source: Path, labels: Path | None = None, group: str | None = None) -> Scan:
+def scan_source(
+    source: Path, labels: Path | None = None, group: str | None = None, *, follow_links: bool = False
+) -> Scan:
     """Every file of ``source`` with its class, its split and what tables say of it.
 
     Classes are those of a table's column ``label``, else those of the folders. ``labels``: a table elsewhere,
@@ -36,14 +37,17 @@ def scan_source(source: Path, labels: Path | None = None, group: str | None = No
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")
     table = read_tables(source, labels)
-    scan = _scan_labelled(source, table) if table is not None and table.has(LABEL) else scan_folders(source)
+    if table is not None and table.has(LABEL):
+        scan = _scan_labelled(source, table, follow_links)
+    else:
+        scan = scan_folders(source, follow_links=follow_links)
     if table is not None:
         _check_rows(source, table, scan)
         scan = _with_table(scan, table)
     return scan if group is None else _with_groups(scan, group)
 
 
-def _scan_labelled(source: Path, table: Table) -> Scan:
+def _scan_labelled(source: Path, table: Table, follow: bool) -> Scan:
     """Files at any depth, in the classes that ``table`` names; splits are those of the topmost folders."""
     label_of = table.column(LABEL)
     classes = sorted({label for _, label in label_of.values()})
@@ -51,7 +55,7 @@ def _scan_labelled(source: Path, table: Table) -> Scan:
     if len(classes) < 2:
         raise DataError(f"{table.place}: expected at least two labels, found {', '.join(classes) or 'none'}")
     number = {name: label for label, name in enumerate(classes)}
-    paths = [path for path in sorted(walk(source)) if not is_note(path.relative_to(source))]
+    paths = [path for path in sorted(walk(source, follow)) if not is_note(path.relative_to(source))]
     names = [path.relative_to(source).as_posix() for path in paths]
     splits = _splits_of(source, names)
     files = []
@@ -63,7 +67,7 @@ def _scan_labelled(source: Path, table: Table) -> Scan:
         if others and label not in Path(name).parts[:-1]:
             raise DataError(f"{place}: {name} lies in the folder '{others[-1]}', but its label is '{label}'")
         files.append(ImageFile(path, name, number[label], splits.get(name, "train")))
-    return Scan(classes, files, *left_out(source, files, []))
+    return Scan(classes, files, *left_out(source, files, [], [], follow))
 
 
 def _splits_of(source: Path, names: list[str]) -> Mapping[str, Split]:

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from temper.data.decode import Fit, decode
+from temper.data.deep import FULL
 from temper.data.encode import encode
-from temper.data.folders import NOTE_SUFFIXES, is_junk
+from temper.data.walk import is_note, walk
+from temper.records import Depth
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -23,17 +25,16 @@ def _files_of(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    for file in sorted(path.rglob("*")):
-        if file.is_dir() or file.suffix.lower() in NOTE_SUFFIXES:
-            continue
-        if not any(map(is_junk, file.relative_to(path).parts)):
-            yield file
+    yield from (file for file in sorted(walk(path)) if not is_note(file.relative_to(path)))
 
 
-def read_image(path: Path, image_size: int, fit: Fit, long_side: int | None) -> np.ndarray:
+def read_image(
+    path: Path, image_size: int, fit: Fit, long_side: int | None, depth: Depth | None = None
+) -> np.ndarray:
     """An image file as a model sees it, uint8 (3,S,S): as it would come out of shards.
 
-    Images with a longer side than ``long_side`` are first reduced to it, as those in the shards were.
+    Images with a longer side than ``long_side`` are first reduced to it, as those in the shards were, and
+    values of more than 8 bits are scaled by their ``depth``.
 
     Raises:
         ValueError: no file, no image, or a damaged one.
@@ -41,4 +42,4 @@ def read_image(path: Path, image_size: int, fit: Fit, long_side: int | None) -> 
     """
     if not path.exists() and not path.is_symlink():
         raise ValueError("no such file")
-    return decode(encode(path, long_side).content, image_size, fit)
+    return decode(encode(path, long_side, lambda deep: deep.depth(depth) or FULL).content, image_size, fit)

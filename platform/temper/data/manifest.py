@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from temper.records import Depth
 from temper.spec import Spec
 
 Split = Literal["train", "val", "test"]
@@ -32,6 +33,15 @@ class BadImage(Spec):
     path: str
     """Relative to the source folder."""
     reason: str
+
+
+class Origin(Spec):
+    """Whom an image of a DICOM file shows."""
+
+    path: str
+    """Relative to the source folder."""
+    patient: str
+    study: str
 
 
 class Copies(Spec):
@@ -94,6 +104,12 @@ class Manifest(Spec):
     """Files that lie in no class folder; empty in older manifests."""
     num_notes: int = Field(default=0, ge=0)
     """Notes beside the images, and files that operating systems leave behind."""
+    depth: Depth | None = None
+    """How images of more than 8 bits were scaled; ``None``: there were none, or by 0..65535, as once all."""
+    partly: list[BadImage] = Field(default_factory=list)
+    """Images of several pages, frames or bands, and which of them were read."""
+    origins: list[Origin] = Field(default_factory=list)
+    """Of images whose files name a patient and a study."""
 
     copies: list[Copies] | None = None
     """``None`` in older manifests: pixels were not compared."""

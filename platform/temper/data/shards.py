@@ -1,23 +1,23 @@
-"""Writing shards: from a folder of images to Parquet files and a manifest."""
+"""Writing shards: from images to Parquet files and a manifest."""
 
-import os
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from temper.data.encode import Encoded, encode
+from temper.data.encode import Encoded
 from temper.data.folders import ImageFile
-from temper.data.layout import scan_source
-from temper.data.manifest import SPLITS, BadImage, Manifest
+from temper.data.manifest import SPLITS, BadImage, Manifest, Origin
+from temper.data.opening import check_limit, pixel_limit
+from temper.data.reading import Reader, SetDepth, printable
 from temper.data.remote_shards import published
+from temper.data.sources import opened_source
 from temper.data.whole import whole_folder
 from temper.data.writer import Writer
 from temper.errors import DataError, ShardError
-from temper.records import write_atomic
+from temper.records import Depth, write_atomic
 from temper.seeds import derive_seed
 
 Progress = Callable[[int, int], None]
@@ -29,6 +29,9 @@ def write_shards(
     *,
     name: str | None = None,
     size: int | None = None,
+    depth: Depth | None = None,
+    max_pixels: int | None = None,
+    follow_links: bool = False,
     seed: int = 0,
     val_frac: float = 0.15,
     test_frac: float = 0.2,
@@ -39,13 +42,16 @@ def write_shards(
     group_near_duplicates: bool = False,
     on_progress: Progress | None = None,
 ) -> Manifest:
-    """Turn class folders, or images with a table of labels, into shards and a manifest.
+    """Turn class folders, images with a table of labels, or an archive of them, into shards and a manifest.
 
     ``labels`` is a table elsewhere than ``metadata.csv``; ``group`` a regular expression whose first part in
     parentheses is the group of a file, from its name. ``group_near_duplicates``: they too share a split.
 
     Rows are in a seeded random order, so that a stream that reads neighbours together is well mixed.
-    ``destination`` appears whole or not at all; in S3, its manifest does.
+    ``destination`` appears whole or not at all; in S3, its manifest does. ``depth`` says how images of more
+    than 8 bits are scaled; ``None``: as the largest value of the set asks for.
+    ``max_pixels`` raises Pillow's limit for files that are reduced to ``size``; ``follow_links`` reads what
+    links lead to, also outside of ``source``.
 
     Raises:
         DataError: a setting out of range, folders that are not class folders, a table that does not fit
@@ -54,19 +60,23 @@ def write_shards(
             images are unusable.
     """
     _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
-    with published(destination) as folder:
-        scan = scan_source(source, labels, group)
+    check_limit(max_pixels, is_reduced=size is not None)
+    with published(destination) as folder, opened_source(source, folder) as given:
+        scan = given.scan(labels, group, follow_links=follow_links)
         with whole_folder(folder) as writing:
             writer = Writer(writing, scan.classes, scan.attributes, images_per_shard, group_near_duplicates)
-            reader = _Reader(source.resolve(), size)
+            own_depth = SetDepth(depth, [file.path for file in scan.files])
+            reader = Reader(None if follow_links else given.folder.resolve(), size, own_depth)
             # Not per image: filters are global, and threads that set and restore them leave them changed.
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module="PIL")
-                bad = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
-            manifest = writer.manifest(name or source.resolve().name, seed, val_frac, test_frac, bad)
-            manifest = manifest.model_copy(
-                update={"refused": [_stray(path) for path in scan.strays], "num_notes": scan.num_notes}
-            )
+            with warnings.catch_warnings(), pixel_limit(max_pixels):
+                warnings.filterwarnings("ignore", module="PIL|pydicom")
+                remarks = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
+            own_depth.check_used()
+            manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, remarks.skipped)
+            refused = [*given.refused, *(_stray(path) for path in scan.strays)]
+            update = {"refused": refused, "num_notes": scan.num_notes, "depth": own_depth.found}
+            update |= {"partly": remarks.partly, "origins": remarks.origins}
+            manifest = manifest.model_copy(update=update)
             write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
     return manifest
 
@@ -85,14 +95,15 @@ def _check_settings(
 
 
 def _write_images(
-    reader: "_Reader",
+    reader: Reader,
     files: list[ImageFile],
     writer: Writer,
     seed: int,
     max_bad_frac: float,
     on_progress: Progress | None,
-) -> list[BadImage]:
-    bad: list[BadImage] = []
+) -> "_Remarks":
+    remarks = _Remarks()
+    bad = remarks.skipped
     done = 0
     for split in SPLITS:
         members = [file for file in files if file.split == split]
@@ -103,12 +114,30 @@ def _write_images(
                 on_progress(done, len(files))
             if isinstance(result, Encoded):
                 writer.add(file, result)
+                remarks.add(file.relative, result)
                 continue
             bad.append(BadImage(path=printable(file.relative), reason=result))
             if len(bad) > max_bad_frac * len(files):
                 raise ShardError(_too_many_bad(bad, len(files), max_bad_frac))
         writer.end_split(split)
-    return sorted(bad, key=lambda image: image.path)
+    for listed in (remarks.skipped, remarks.partly):
+        listed.sort(key=lambda image: image.path)
+    return remarks
+
+
+@dataclass(frozen=True)
+class _Remarks:
+    """What is to be said of some files."""
+
+    skipped: list[BadImage] = field(default_factory=list)
+    partly: list[BadImage] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+
+    def add(self, path: str, image: Encoded) -> None:
+        if image.note is not None:
+            self.partly.append(BadImage(path=path, reason=image.note))
+        if image.patient or image.study:
+            self.origins.append(Origin(path=path, patient=image.patient, study=image.study))
 
 
 def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:
@@ -121,46 +150,3 @@ def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:
 
 def _stray(path: str) -> BadImage:
     return BadImage(path=printable(path), reason="lies in no class folder")
-
-
-def printable(path: str) -> str:
-    """``path`` with the bytes that are not UTF-8 written as escapes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads image files, several at a time."""
-
-    root: Path
-    """Resolved; files that lie elsewhere are refused."""
-    size: int | None
-    within: dict[Path, bool] = field(default_factory=dict)
-    """Folder -> whether it lies in ``root``; looked up once each, not for every file."""
-
-    def read_all(self, files: list[ImageFile]) -> Iterator[tuple[ImageFile, Encoded | str]]:
-        """Each file with its encoded image, or with the reason why there is none, in order."""
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(files), 512):
-                chunk = files[start : start + 512]
-                yield from zip(chunk, pool.map(self._read, chunk), strict=True)
-
-    def _leads_out(self, path: Path) -> bool:
-        if path.is_symlink():
-            return path.exists() and not path.resolve().is_relative_to(self.root)
-        folder = path.parent
-        if folder not in self.within:
-            self.within[folder] = folder.resolve().is_relative_to(self.root)
-        return not self.within[folder]
-
-    def _read(self, file: ImageFile) -> Encoded | str:
-        if printable(file.relative) != file.relative:
-            return "its name is not UTF-8"
-        try:
-            if self._leads_out(file.path):
-                return "a link that leads out of the source folder"
-            return encode(file.path, self.size)
-        except OSError as problem:
-            return f"cannot be read ({problem.strerror})"
-        except ValueError as problem:
-            return str(problem)

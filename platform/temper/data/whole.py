@@ -13,7 +13,15 @@ from temper.leftovers import held_folder, remove_leftovers
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder under another name, which becomes ``folder`` once it is whole.
+    """A folder under another name, which becomes ``folder`` once it is whole."""
+    with scratch_folder(folder) as writing:
+        yield writing
+        writing.rename(folder)
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder``, which is removed at the end.
 
     What a killed process left of the same is removed first.
     """
@@ -23,7 +31,6 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         writing.mkdir(parents=True)
         with held_folder(writing):
             yield writing
-            writing.rename(folder)
     except OSError as problem:
         raise ShardError(f"{folder}: cannot be written ({problem.strerror})") from None
     finally:

@@ -16,6 +16,7 @@ from temper.models import ModelSpec, TaskModel, build_model, load_model_state
 from temper.recipe import Recipe
 from temper.records import (
     Calibration,
+    Depth,
     RunFolder,
     read_calibration,
     read_export,
@@ -44,6 +45,8 @@ class Classifier:
     fit: Fit
     long_side: int | None
     """A longer side of an image is first reduced to this; ``None``: unknown."""
+    depth: Depth | None
+    """How values of more than 8 bits become 8 bits; ``None``: unknown."""
     calibration: Calibration | None
     device: torch.device
     run: "Run | None"
@@ -77,6 +80,7 @@ class Classifier:
     @classmethod
     def _of_run(cls, run: "Run", calibration: Calibration | None, device: torch.device) -> Self:
         recipe = run.recipe
+        manifest = _manifest(recipe, run.folder.path)
         model = build_start(recipe, run.state.classes, None)
         load_model_state(model, run.weights)
         return cls(
@@ -86,7 +90,8 @@ class Classifier:
             classes=run.state.classes["target"],
             image_size=recipe.data.image_size,
             fit=recipe.data.fit,
-            long_side=_long_side(recipe, run.folder.path),
+            long_side=None if manifest is None else manifest.long_side[1],
+            depth=run.state.depth or (None if manifest is None else manifest.depth),
             calibration=_fitting(calibration, run.weights),
             device=device,
             run=run,
@@ -129,6 +134,7 @@ class Classifier:
             image_size=size,
             fit=record.preprocessing.fit,
             long_side=record.preprocessing.long_side,
+            depth=record.preprocessing.depth,
             calibration=_fitting(record.calibration, weights),
             device=device,
             run=None,
@@ -204,10 +210,9 @@ def _fitting(calibration: Calibration | None, weights: Path) -> Calibration | No
     return calibration
 
 
-def _long_side(recipe: Recipe, folder: Path) -> int | None:
-    """The largest side that a training image had, where its shards are still there."""
+def _manifest(recipe: Recipe, folder: Path) -> Manifest | None:
+    """That of the training images, where their shards are still there."""
     try:
-        manifest = Manifest.model_validate_json(read_manifest(from_run(recipe.data.target, folder)))
+        return Manifest.model_validate_json(read_manifest(from_run(recipe.data.target, folder)))
     except (OSError, ValueError, TemperError):
         return None
-    return manifest.long_side[1]

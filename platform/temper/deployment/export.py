@@ -135,7 +135,9 @@ def _describe(opened: Classifier, files: dict[str, bytes], changes: dict[str, fl
         name=opened.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         classes=opened.classes,
-        preprocessing=Preprocessing(image_size=opened.image_size, fit=opened.fit, long_side=opened.long_side),
+        preprocessing=Preprocessing(
+            image_size=opened.image_size, fit=opened.fit, long_side=opened.long_side, depth=opened.depth
+        ),
         model=recipe.model.model_copy(update={"weights": None, "sha256": None}).model_dump(mode="json"),
         calibration=calibration,
         recipe_hash=recipe.hash,

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from temper.data import BadImage, find_images, read_image
+from temper.data.opening import pixel_limit
 from temper.deployment.classifier import Classifier
 from temper.errors import DataError, UsageError
 from temper.evaluation.rejection import Scores, judge_scores, score_images
@@ -59,13 +60,14 @@ def predict(
     *,
     min_confidence: float | None = None,
     batch_size: int = 64,
+    max_pixels: int | None = None,
     use_gpu: bool = True,
     on_progress: OnImages | None = None,
 ) -> Predictions:
     """Ask ``model``, a run folder, a record or an export, about files and folders of images.
 
     ``min_confidence`` in 0..1 replaces the threshold of the calibration. Files that are no images are counted
-    in ``bad``, with the reason.
+    in ``bad``, with the reason. ``max_pixels`` raises Pillow's limit of their size.
 
     Raises:
         UsageError: no model there, or a threshold that is no probability.
@@ -82,12 +84,13 @@ def predict(
         raise DataError(f"{listed or 'images'}: no images found; give image files, or folders of them")
     threshold = _threshold(opened, min_confidence)
     found = Predictions(opened.where, opened.calibration is not None, threshold, [], [])
-    for done, names, pixels, bad in _batches(opened, files, batch_size):
-        found.bad.extend(bad)
-        if names:
-            found.images.extend(_ask(opened, names, np.stack(pixels), threshold))
-        if on_progress is not None:
-            on_progress(done, len(files))
+    with pixel_limit(max_pixels):
+        for done, names, pixels, bad in _batches(opened, files, batch_size):
+            found.bad.extend(bad)
+            if names:
+                found.images.extend(_ask(opened, names, np.stack(pixels), threshold))
+            if on_progress is not None:
+                on_progress(done, len(files))
     return found
 
 
@@ -100,7 +103,7 @@ def _batches(
         part = files[start : start + batch_size]
         for file in part:
             try:
-                pixels.append(read_image(file, opened.image_size, opened.fit, opened.long_side))
+                pixels.append(read_image(file, opened.image_size, opened.fit, opened.long_side, opened.depth))
                 names.append(named(file))
             except (OSError, ValueError) as problem:
                 bad.append(BadImage(path=named(file), reason=_reason(problem)))

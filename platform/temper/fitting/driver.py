@@ -63,7 +63,8 @@ def run_fit(
     folder, watch = FitFolder(out), watch or FitWatch()
     for path in (request.images, request.source):
         if path is not None and not Path(path).is_dir():
-            raise DataError(f"{path}: no such folder")
+            what = "no folder; `temper shards` reads archives" if Path(path).exists() else "no such folder"
+            raise DataError(f"{path}: {what}")
     find_starts(request, 0)  # so that a wrong name is told before images are read
     folder.claim(request)
     material = _material(folder, request, watch)
@@ -98,7 +99,10 @@ def _material(folder: FitFolder, request: FitRequest, watch: FitWatch) -> Materi
         source = make_shards(
             Path(request.source), folder.source, size=size, seed=seed, on_progress=watch.on_images
         )
-    return Material(request, look_at(ShardSet.open(shards)), shards, source)
+    opened = ShardSet.open(shards)
+    if opened.manifest.depth is not None:
+        watch.sweep.on_stage(f"images of more than 8 bits: {opened.manifest.depth}")
+    return Material(request, look_at(opened), shards, source)
 
 
 def _plan(folder: FitFolder, material: Material, started: float, watch: FitWatch, verbose: bool) -> FitPlan:

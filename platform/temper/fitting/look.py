@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from temper.data import ShardSet, write_shards
-from temper.data.encode import FORMATS
 from temper.data.layout import scan_source
+from temper.data.opening import FORMATS
 from temper.data.shards import Progress
+from temper.data.sources import webdataset_tars
 from temper.errors import DataError
 from temper.fitting.sizes import LARGEST
 from temper.spec import Spec
@@ -76,6 +77,8 @@ def check_classes(images: Path) -> None:
     Raises:
         DataError: no classes, or a class with too few images.
     """
+    if webdataset_tars(images):  # unpacked as they are written into shards
+        return
     classes, files, *_ = scan_source(images)
     splits = {file.split for file in files}
     counts = Counter(file.label for file in files if file.split == "train")

@@ -5,6 +5,7 @@ from temper.records.adversarial import SavedImages, read_saved_images, write_sav
 from temper.records.advice import AdviceKind, AdviceRecord
 from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
+from temper.records.depth import Depth
 from temper.records.evaluation import (
     SCHEMA_VERSION,
     AttackRecord,
@@ -73,6 +74,7 @@ __all__ = [
     "CrossvalRecord",
     "CurvePoint",
     "DataRecord",
+    "Depth",
     "Detection",
     "EvaluationRecord",
     "ExportRecord",

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from temper.records.depth import Depth
 from temper.records.documents import read_document
 from temper.records.evaluation import FileRecord
 from temper.records.rejection import Calibration
@@ -20,6 +21,8 @@ class Preprocessing(Spec):
     """How an image becomes a square, by bilinear resampling: between black bars, stretched, or its middle."""
     long_side: int | None
     """A longer side is first reduced to this, as in the training images; ``None``: unknown."""
+    depth: Depth | None = None
+    """How values of more than 8 bits become 8 bits; ``None``: 0..65535 become 0..255."""
     layout: Literal["NCHW"] = "NCHW"
     channels: Literal["RGB"] = "RGB"
     pixel_range: tuple[float, float] = (0.0, 1.0)

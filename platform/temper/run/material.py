@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from temper.data import Fit, Images, ShardSet, find_images, load_images, read_image
+from temper.data import Fit, Images, Manifest, ShardSet, find_images, load_images, read_image
 from temper.errors import DataError
 from temper.evaluation.rejection import RejectionSpec, Unlike
 from temper.storage import exists, fetched, named
@@ -39,15 +39,15 @@ def _unlike(place: Path, shards: ShardSet, image_size: int, fit: Fit) -> Unlike:
     if exists(place / "manifest.json"):
         images = load_images(ShardSet.open(place), "test", image_size, fit).images
     else:
-        images = _loose(find_images([folder]), image_size, fit, shards.manifest.long_side[1])
+        images = _loose(find_images([folder]), image_size, fit, shards.manifest)
     return Unlike("out of distribution", folder.name, images)
 
 
-def _loose(files: Sequence[Path], image_size: int, fit: Fit, long_side: int) -> np.ndarray:
+def _loose(files: Sequence[Path], image_size: int, fit: Fit, manifest: Manifest) -> np.ndarray:
     pixels = []
     for file in files:
         try:
-            pixels.append(read_image(file, image_size, fit, long_side))
+            pixels.append(read_image(file, image_size, fit, manifest.long_side[1], manifest.depth))
         except (OSError, ValueError) as problem:
             raise DataError(f"evaluation.rejection.ood: {named(file)}: {problem}") from None
     if not pixels:

@@ -9,6 +9,7 @@ from torch import Tensor
 from temper.attacks import PartGenerator
 from temper.batches import Batch, Batches, augment
 from temper.data import MIN_SHARE, AugmentSpec, Images, Part
+from temper.records import Depth
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class TrainData:
     """Task -> validation images."""
     num_shares: int = 1
     """Parts of each batch, which the workers take in turn."""
+    depth: Depth | None = None
+    """How target images of more than 8 bits were scaled."""
 
     def close(self) -> None:
         """Release what is being prefetched."""

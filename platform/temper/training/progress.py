@@ -20,6 +20,7 @@ def fresh_state(recipe: Recipe, feed: TrainData, weights: str | None, worker: Wo
         recipe_hash=recipe.hash,
         classes=feed.classes,
         fingerprints=feed.fingerprints,
+        depth=feed.depth,
         start_weights=weights,
         num_epochs=recipe.epochs,
         batch_size_is_of="run",

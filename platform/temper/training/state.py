@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from temper.errors import CheckpointError
+from temper.records import Depth
 from temper.safe_load import read_json
 from temper.spec import Spec, content_hash, first_problem
 from temper.training.compute import Compute
@@ -49,6 +50,8 @@ class TrainState(Spec):
     recipe_hash: str
     classes: dict[str, list[str]]
     fingerprints: dict[str, str]
+    depth: Depth | None = None
+    """How target images of more than 8 bits were scaled; ``null``: there were none, or it is not known."""
     start_weights: str | None
     """Where the run started from: a file or run folder, ``pretrained``, or ``null`` for a random start."""
     num_epochs: int

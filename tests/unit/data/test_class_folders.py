@@ -212,3 +212,24 @@ def test_folders_that_cannot_be_meant_are_refused(
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         scan_folders(tmp_path / "nowhere")
+
+
+def test_a_folder_without_classes_says_what_it_holds(tmp_path: Path) -> None:
+    for name in ("1.JPG", "2.jpg", "a.zip", "labels.csv", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(
+        DataError, match=r"found none and files: 2 \.jpg, 1 \.(zip|csv), 1 \.(zip|csv); lay the"
+    ):
+        scan_folders(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".", "src", "./src/.", "../{}/src"])
+def test_a_relative_folder_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "src" / label).mkdir(parents=True)
+        (tmp_path / "src" / label / "0.png").write_bytes(b"x")
+    (tmp_path / "src/stray.png").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path / "src" if name == "." else tmp_path)
+    scan = scan_folders(Path(name.format(tmp_path.name)))
+    assert [file.relative for file in scan.files] == ["a/0.png", "b/0.png"]
+    assert (scan.strays, scan.num_notes) == (["stray.png"], 0)

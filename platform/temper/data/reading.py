@@ -1,0 +1,107 @@
+"""Reading the image files of a set, several at a time."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from temper.data.deep import Deep
+from temper.data.encode import Encoded, encode, largest_value
+from temper.data.folders import ImageFile
+from temper.errors import DataError
+from temper.records import Depth
+
+NUM_THREADS = min(8, os.cpu_count() or 1)
+DEPTHS = (8, 10, 12, 14, 16)
+"""Bits that cameras and scanners have."""
+
+
+class SetDepth:
+    """How images of more than 8 bits are scaled: as given, or by the largest value among all ``files``.
+
+    They are looked at when the first such image asks, so that a set without any is read once. A file that
+    says by itself how it is shown is scaled so, unless a window was given.
+    """
+
+    def __init__(self, given: Depth | None, files: Sequence[Path]) -> None:
+        self._given = given
+        self.found: Depth | None = None
+        """``None`` until an image is scaled by it."""
+        self._files = files
+        self._lock = threading.Lock()
+
+    def __call__(self, deep: Deep) -> Depth:
+        own = None if deep.own is None else deep.depth(self._given)
+        if own is not None and own != self._given:
+            return own
+        with self._lock:
+            if self.found is None:
+                self.found = self._given or _depth_of(self._files)
+            return self.found
+
+    def check_used(self) -> None:
+        """Refuse a setting that changed nothing.
+
+        Raises:
+            DataError: a depth was given, and no image was scaled by it.
+        """
+        if self._given is not None and self.found is None:
+            name = "--bit-depth" if self._given.window is None else "--window"
+            raise DataError(
+                f"{name}: no image of this set is scaled by it: none has more than 8 bits; omit it"
+            )
+
+
+def _depth_of(files: Sequence[Path]) -> Depth:
+    with ThreadPoolExecutor(max_workers=NUM_THREADS) as pool:
+        largest = max((value for value in pool.map(largest_value, files) if value is not None), default=0)
+    return Depth(bits=next(bits for bits in DEPTHS if largest < 2**bits), largest=largest)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads image files, several at a time."""
+
+    root: Path | None
+    """Resolved; files that lie elsewhere are refused. ``None``: links are followed."""
+    size: int | None
+    depth: SetDepth
+
+    def read_all(self, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Encoded | str]]:
+        """Each file with its encoded image, or with the reason why there is none, in order."""
+        with ThreadPoolExecutor(max_workers=NUM_THREADS) as pool:
+            for start in range(0, len(files), 512):
+                chunk = files[start : start + 512]
+                yield from zip(chunk, pool.map(self._read, chunk), strict=True)
+
+    def _read(self, file: ImageFile) -> Encoded | str:
+        if printable(file.relative) != file.relative:
+            return "its name is not UTF-8"
+        try:
+            if self._leads_out(file.path):
+                return "a link that leads out of the source folder (--follow-links reads it)"
+            return encode(file.path, self.size, self.depth)
+        except OSError as problem:
+            return f"cannot be read ({problem.strerror})"
+        except ValueError as problem:
+            return self._folder(file.path) if file.path.is_dir() else str(problem)
+
+    def _folder(self, path: Path) -> str:
+        """Why a folder stands among the files."""
+        if not path.is_symlink():
+            return "a folder that cannot be read"
+        return (
+            "a link to a folder around it"
+            if self.root is None
+            else "a link to a folder (--follow-links reads it)"
+        )
+
+    def _leads_out(self, path: Path) -> bool:
+        return self.root is not None and path.exists() and not path.resolve().is_relative_to(self.root)
+
+
+def printable(path: str) -> str:
+    """``path`` with the bytes that are not UTF-8 written as escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,220 @@
+"""What images are read from: class folders, an archive of them, or tars as WebDataset has them."""
+
+import itertools
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from temper.data.archives import SUFFIXES, Entry, Unpacking, entries_of, is_archive, is_tar, stem_of
+from temper.data.folders import SPLIT_FOLDERS, Scan
+from temper.data.layout import scan_source
+from temper.data.manifest import BadImage
+from temper.data.walk import NOTE_SUFFIXES, is_junk
+from temper.data.whole import scratch_folder
+from temper.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+LAYOUTS = (
+    f"class folders (<class>/* or train/<class>/*), an archive of them ({', '.join(SUFFIXES)}), or "
+    "WebDataset tars (KEY.png beside KEY.cls)"
+)
+MAX_LABEL_BYTES = 1024
+NUM_LOOKED_AT = 64
+"""Entries of a tar that tell a WebDataset from an archive of folders."""
+PENDING = ".pending"
+"""Where images lie until their class is known."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Class folders, and where they come from."""
+
+    path: Path
+    """As it was given."""
+    folder: Path
+    refused: list[BadImage] = field(default_factory=list)
+    """Entries of an archive that were not unpacked."""
+
+    @property
+    def name(self) -> str:
+        return stem_of(self.path.resolve())
+
+    def scan(
+        self, labels: Path | None = None, group: str | None = None, *, follow_links: bool = False
+    ) -> Scan:
+        """The files of the class folders.
+
+        Raises:
+            DataError: as ``scan_source``; it names the archive.
+        """
+        try:
+            return scan_source(self.folder, labels, group, follow_links=follow_links)
+        except DataError as problem:
+            raise DataError(str(problem).replace(str(self.folder), str(self.path))) from None
+
+
+@contextmanager
+def opened_source(path: Path, destination: Path) -> Iterator[Source]:
+    """The class folders of ``path``; those of archives are unpacked beside ``destination`` and removed again.
+
+    Raises:
+        DataError: nothing there, a file that is no archive, or an archive that cannot be read.
+    """
+    tars = webdataset_tars(path)
+    if path.is_dir() and not tars:
+        yield Source(path, path)
+        return
+    if not path.exists():
+        raise DataError(f"{path}: no such folder")
+    if not tars and not (path.is_file() and is_archive(path)):
+        kind = f"a '{path.suffix}' file" if path.suffix else "neither a folder nor an archive"
+        raise DataError(f"{path}: {kind}; expected {LAYOUTS}")
+    with scratch_folder(destination) as scratch:
+        yield _of_tars(path, tars, scratch) if tars else _of_archive(path, scratch)
+
+
+def webdataset_tars(path: Path) -> list[Path]:
+    """The tars of a WebDataset, which hold files and no folders; sorted, empty where it is none."""
+    if path.is_file():
+        tars = [path] if is_tar(path) else []
+    else:
+        tars = []
+        for folder, _, names in os.walk(path):
+            files = [Path(folder, name) for name in names if not _is_beside(name)]
+            if not all(map(is_tar, files)):
+                return []
+            tars += files
+    return sorted(tars) if tars and _is_flat(tars[0]) else []
+
+
+def _is_beside(name: str) -> bool:
+    return is_junk(name) or Path(name).suffix.lower() in NOTE_SUFFIXES
+
+
+def _is_flat(tar: Path) -> bool:
+    """Whether the first files have labels beside them, or lie in no folder."""
+    with entries_of(tar) as entries:
+        names = [entry.name.removeprefix("./") for entry in itertools.islice(entries, NUM_LOOKED_AT)]
+    return any(name.endswith(".cls") for name in names) or (
+        bool(names) and not any("/" in name for name in names)
+    )
+
+
+def _of_archive(path: Path, scratch: Path) -> Source:
+    """The class folders of a zip or tar file."""
+    unpacking = Unpacking(path, scratch)
+    with entries_of(path) as entries:
+        for entry in entries:
+            unpacking.write(entry, entry.name)
+    folder = scratch
+    # Most archives hold one folder, with all the others in it.
+    while (
+        len(inside := [one for one in folder.iterdir() if not _is_beside(one.name)]) == 1
+        and inside[0].is_dir()
+    ):
+        if inside[0].name.lower() in SPLIT_FOLDERS:
+            break
+        folder = inside[0]
+    return Source(path, folder, unpacking.refused)
+
+
+def _of_tars(path: Path, tars: Sequence[Path], scratch: Path) -> Source:
+    """WebDataset's tars as class folders: ``<split>/<class>/<tar>/<key>.png``, or without splits."""
+    folders = {tar: _split_of(tar.relative_to(path.parent if path.is_file() else path)) for tar in tars}
+    refused: list[BadImage] = []
+    for tar, folder in folders.items():
+        refused += _Samples(Unpacking(tar, scratch), folder).unpack()
+    _pad_numbers({scratch / folder for folder in folders.values()})
+    return Source(path, scratch, refused)
+
+
+def _split_of(tar: Path) -> str:
+    """The name of a split in that of a tar, such as ``train`` of ``birds-train-000000.tar``."""
+    words = re.split(r"[^a-z]+", tar.as_posix().lower())
+    return next((word for word in words if word in SPLIT_FOLDERS), "")
+
+
+def _pad_numbers(roots: Iterable[Path]) -> None:
+    """Give classes that are numbers the same width, so that their names sort as the numbers do."""
+    found = (folder for root in roots if root.is_dir() for folder in root.iterdir())
+    folders = [folder for folder in found if folder.is_dir() and not is_junk(folder.name)]
+    if all(re.fullmatch("[0-9]+", folder.name) for folder in folders):
+        width = max((len(folder.name) for folder in folders), default=0)
+        for folder in folders:
+            folder.rename(folder.with_name(folder.name.zfill(width)))
+
+
+@dataclass
+class _Samples:
+    """The samples of one tar: files of the same key, one of which, ``.cls``, is the class."""
+
+    unpacking: Unpacking
+    folder: str
+    key: str = ""
+    label: str | None = None
+    pending: list[str] = field(default_factory=list)
+    unused: Counter[str] = field(default_factory=Counter)
+    num_labels: int = 0
+
+    def unpack(self) -> list[BadImage]:
+        """Write every image into the folder of its class; returns what was not.
+
+        Raises:
+            DataError: no labels at all, or one that cannot be a folder.
+        """
+        tar, seen = self.unpacking.archive, Counter[str]()
+        with entries_of(tar) as entries:
+            for entry in entries:
+                head, _, name = entry.name.rpartition("/")
+                stem, _, suffix = name.partition(".")
+                if is_junk(name):
+                    continue
+                seen["." + suffix] += 1
+                if f"{head}/{stem}" != self.key:
+                    self._flush()
+                    self.key = f"{head}/{stem}"
+                self._take(entry, suffix)
+            self._flush()
+        if not self.num_labels:
+            found = ", ".join(sorted(seen)) or "nothing"
+            raise DataError(
+                f"{tar}: a tar without labels: expected KEY.cls beside each KEY.png, found {found}"
+            )
+        if self.unused:
+            listed = ", ".join(f"{count} .{suffix}" for suffix, count in sorted(self.unused.items()))
+            logger.warning("%s: not used: %s files; only KEY.cls says the class", tar, listed)
+        return self.unpacking.refused
+
+    def _take(self, entry: Entry, suffix: str) -> None:
+        if suffix == "cls" and entry.opened is not None:
+            self.label = entry.opened.read(MAX_LABEL_BYTES).decode(errors="surrogateescape").strip()
+            self.num_labels += 1
+        elif f".{suffix.rpartition('.')[2].lower()}" in NOTE_SUFFIXES:
+            self.unused[suffix] += 1
+        else:
+            name = f"{PENDING}/{self.unpacking.archive.name}/{entry.name}"
+            if self.unpacking.write(entry, name):
+                self.pending.append(name)
+
+    def _flush(self) -> None:
+        """The images of a key go to their class."""
+        root, label = self.unpacking.folder, self.label
+        for name in self.pending:
+            if label is None:
+                (root / name).unlink()
+                path = name.removeprefix(f"{PENDING}/")
+                self.unpacking.refused.append(BadImage(path=path, reason="no KEY.cls beside it"))
+                continue
+            if "/" in label or is_junk(label) or not 0 < len(os.fsencode(label)) < 256:
+                where = f"{self.unpacking.archive}: '{self.key.strip('/')}.cls'"
+                raise DataError(f"{where}: the class {label[:60]!a} cannot be the name of a folder")
+            target = root / self.folder / label / name.removeprefix(f"{PENDING}/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (root / name).rename(target)
+        self.pending, self.label = [], None

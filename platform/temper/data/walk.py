@@ -1,0 +1,49 @@
+"""Files at any depth of a folder, and which of them are meant to be images."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+"""Names that operating systems leave behind, in lower case."""
+NOTE_SUFFIXES = {".txt", ".md", ".csv", ".json", ".xml"}
+"""Notes beside images; any other file is meant to be one, and is reported where it is not."""
+
+
+def walk(folder: Path, follow: bool = False) -> Iterator[Path]:
+    """Every file, at any depth; also folders that cannot be read, and links to folders that are not followed.
+
+    Those are links into a folder around them, and all where ``follow`` is not set.
+    """
+    return map(Path, walk_names(folder, follow))
+
+
+def walk_names(folder: Path, follow: bool = False) -> Iterator[str]:
+    """The same as text: a path for each of many files takes longer than finding them."""
+    unreadable: list[OSError] = []
+    for root, folders, names in os.walk(folder, onerror=unreadable.append, followlinks=follow):
+        inside = "" if root == "." else f"{root.removeprefix('./').rstrip('/')}/"
+        yield from (inside + name for name in names)
+        paths = {name: Path(root, name) for name in folders}
+        links = [
+            name for name, path in paths.items() if path.is_symlink() and not (follow and _is_below(path))
+        ]
+        yield from (str(paths[name]) for name in links)
+        folders[:] = [name for name in folders if name not in links]
+    yield from (str(Path(problem.filename)) for problem in unreadable)
+
+
+def _is_below(link: Path) -> bool:
+    """Whether a link leads to a folder that it does not lie in, also by way of other links."""
+    target = link.resolve()
+    return not any(parent.resolve().is_relative_to(target) for parent in link.parents)
+
+
+def is_note(path: Path) -> bool:
+    """Whether the file, relative to the source, is a note, or was left behind by an operating system."""
+    return path.suffix.lower() in NOTE_SUFFIXES or any(map(is_junk, path.parts))
+
+
+def is_junk(name: str) -> bool:
+    """Whether an operating system, or an editor, left it there."""
+    return name.startswith(".") or name.lower() in JUNK

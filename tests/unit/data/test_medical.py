@@ -1,0 +1,172 @@
+"""DICOM and HEIC: read with their extras, named without."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.unit.data.files import dicom
+
+from temper.data import Manifest, read_image, write_shards
+from temper.data.encode import encode
+from temper.errors import DataError
+from temper.records import Depth
+
+STORED = np.array([[0, 100, 1000, 2000, 4095]], np.uint16)
+
+
+def grey(path: Path, depth: Depth | None = None) -> list[int]:
+    kept = encode(path, None, lambda deep: deep.depth(depth) or Depth(bits=16))
+    row: list[int] = np.asarray(Image.open(io.BytesIO(kept.content)))[0].tolist()
+    return row
+
+
+def test_values_are_rescaled_and_windowed(tmp_path: Path) -> None:
+    plain = dicom(tmp_path / "plain.dcm", STORED)
+    assert grey(plain) == [0, 6, 62, 125, 255]  # by BitsStored, 12
+    ct = {"RescaleSlope": 1, "RescaleIntercept": -1024}
+    window = {"WindowCenter": [0.5, 40], "WindowWidth": [2001, 400]}  # -1000..1000, and another
+    found = grey(dicom(tmp_path / "ct.dcm", STORED, **ct, **window))
+    assert found == [0, 10, 124, 252, 255]
+    steep = {"RescaleSlope": 2, "RescaleIntercept": 0, "WindowCenter": 4000, "WindowWidth": 4000}
+    exact = grey(dicom(tmp_path / "e.dcm", STORED, **steep, VOILUTFunction="LINEAR_EXACT"))
+    assert exact == [0, 0, 0, 128, 255]
+
+
+def test_signed_values_and_their_range(tmp_path: Path) -> None:
+    pixels = np.array([[-2048, 0, 2047]], np.int16)
+    assert grey(dicom(tmp_path / "a.dcm", pixels)) == [0, 128, 255]
+
+
+def test_monochrome1_is_inverted(tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", STORED, PhotometricInterpretation="MONOCHROME1")
+    assert grey(path) == [255, 249, 193, 130, 0]
+
+
+def test_a_window_that_is_given_is_for_every_file(tmp_path: Path) -> None:
+    path = dicom(
+        tmp_path / "a.dcm", STORED, RescaleIntercept=-1024, RescaleSlope=1, WindowCenter=40, WindowWidth=9
+    )
+    assert grey(path, Depth(window=(-1024, 3071))) == [0, 6, 62, 125, 255]
+    assert grey(path, Depth(bits=16)) == grey(path), "the bits of other files are not those of DICOM"
+
+
+def test_colour_and_several_frames(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    kept = encode(dicom(tmp_path / "rgb.dcm", pixels), None)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(kept.content))), pixels)
+    frames = np.stack([np.full((4, 6), level, np.uint16) for level in (0, 4095, 7)])
+    kept = encode(dicom(tmp_path / "many.dcm", frames, NumberOfFrames=3), None)
+    assert kept.note == "the first of 3 frames"
+    assert np.asarray(Image.open(io.BytesIO(kept.content))).max() == 0
+
+
+def test_patients_and_studies_are_in_the_manifest(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("sick", "well"):
+        (tmp_path / "src" / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = generator.integers(0, 4096, (6, 6)).astype(np.uint16)
+            dicom(tmp_path / "src" / name / f"{index}.dcm", pixels, PatientID=f"{name}{index // 2}")
+    manifest = write_shards(tmp_path / "src", tmp_path / "out")
+    assert manifest.depth is None
+    assert {one.path: one.patient for one in manifest.origins}["sick/5.dcm"] == "sick2"
+    assert {one.study for one in manifest.origins} == {"1.2.840.1"}
+    assert len(manifest.origins) == 24
+    again = Manifest.model_validate_json((tmp_path / "out/manifest.json").read_text())
+    assert again.origins == manifest.origins
+    window = Depth(window=(0, 2000))
+    assert write_shards(tmp_path / "src", tmp_path / "window", depth=window).depth == window
+    with pytest.raises(DataError, match="--bit-depth: no image of this set is scaled by it"):
+        write_shards(tmp_path / "src", tmp_path / "bits", depth=Depth(bits=12))
+    file = tmp_path / "src/sick/5.dcm"
+    assert read_image(file, 6, "pad", 6, manifest.depth).shape == (3, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "DICOM with a table of values or colours"),
+        ({"PhotometricInterpretation": "YBR_FULL"}, "cannot be decoded|are not read"),
+        ({"Rows": 20_000, "Columns": 20_000}, "more pixels than the limit"),
+        ({"Rows": 4000}, "cannot be decoded|not decoded"),
+    ],
+)
+def test_dicom_that_is_not_read_says_why(tmp_path: Path, elements: dict[str, Any], reason: str) -> None:
+    path = dicom(tmp_path / "a.dcm", STORED, **elements)
+    with pytest.raises(ValueError, match=reason):
+        encode(path, None)
+
+
+def test_dicom_without_pixels_and_damaged_dicom(tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", STORED)
+    pydicom = pytest.importorskip("pydicom", reason="needs temper[medical]")
+    report = pydicom.dcmread(path)
+    del report.PixelData
+    report.save_as(tmp_path / "report.dcm")
+    with pytest.raises(ValueError, match=r"DICOM without pixels \(modality CT\)"):
+        encode(tmp_path / "report.dcm", None)
+    content = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for number in range(60):
+        changed = bytearray(content)
+        place = int(generator.integers(140, len(content)))
+        changed[place] ^= int(generator.integers(1, 256))
+        path.write_bytes(bytes(changed) if number % 3 else bytes(content[:place]))
+        try:
+            assert encode(path, 64).long_side <= 64
+        except ValueError as problem:
+            assert len(str(problem).splitlines()) == 1  # noqa: PT017  # either is right
+
+
+def test_heic_is_read_with_its_extra(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="needs temper[heic]")
+    heif.register_heif_opener()
+    picture = Image.new("RGB", (48, 32), "red")
+    picture.save(
+        tmp_path / "a.heic", "HEIF", save_all=True, append_images=[Image.new("RGB", (48, 32), "blue")]
+    )
+    kept = encode(tmp_path / "a.heic", None)
+    assert (kept.note, kept.long_side) == ("the first of 2 pictures", 48)
+    pixels = np.asarray(Image.open(io.BytesIO(kept.content)).convert("RGB"))
+    assert np.abs(pixels.astype(int) - [255, 0, 0]).max() < 12
+
+
+WITHOUT = """
+import sys
+from pathlib import Path
+sys.modules["pydicom"] = sys.modules["pillow_heif"] = None
+from temper.data.encode import encode
+from temper.errors import DataError
+try:
+    encode(Path(sys.argv[1]), None)
+except ValueError as problem:
+    print(problem)
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            b"\0" * 128 + b"DICM" + b"\0" * 64,
+            "DICOM, which needs pydicom; pip install 'temper[medical]' installs it",
+        ),
+        (
+            b"\0\0\0\x1cftypheic" + b"\0" * 64,
+            "HEIC, which needs pillow-heif; pip install 'temper[heic]' installs it",
+        ),
+    ],
+    ids=["dicom", "heic"],
+)
+def test_a_missing_extra_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+    """In a process of its own, in which neither package can be imported."""
+    (tmp_path / "file").write_bytes(content)
+    found = subprocess.run(
+        [sys.executable, "-c", WITHOUT, tmp_path / "file"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == says

@@ -3,6 +3,14 @@
 from temper.records.accuracies import Interval, Metrics, MetricsRecord, Proportion
 from temper.records.adversarial import SavedImages, read_saved_images, write_saved_images
 from temper.records.advice import AdviceKind, AdviceRecord
+from temper.records.classification import (
+    BaselinesRecord,
+    BinaryRecord,
+    MistakeRecord,
+    OperatingPoint,
+    RocPoint,
+    ValidationRecord,
+)
 from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
 from temper.records.evaluation import (
@@ -57,6 +65,8 @@ __all__ = [
     "AdviceKind",
     "AdviceRecord",
     "AttackRecord",
+    "BaselinesRecord",
+    "BinaryRecord",
     "Calibration",
     "ChunkSource",
     "CorruptionRecord",
@@ -78,14 +88,17 @@ __all__ = [
     "Metrics",
     "MetricsRecord",
     "MinimumNormRecord",
+    "MistakeRecord",
     "ModelRecord",
     "ModelSource",
+    "OperatingPoint",
     "OverTargets",
     "Preprocessing",
     "Promises",
     "Proportion",
     "ProxyAgreement",
     "RejectionRecord",
+    "RocPoint",
     "RunFolder",
     "SavedImages",
     "SourcesRecord",
@@ -96,6 +109,7 @@ __all__ = [
     "TargetSummary",
     "ThreatRecord",
     "UnderAttack",
+    "ValidationRecord",
     "Within",
     "append_line",
     "caution_about",

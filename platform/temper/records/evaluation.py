@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 from temper.errors import RecordError
 from temper.records.accuracies import MetricsRecord, Proportion
 from temper.records.advice import AdviceRecord
+from temper.records.classification import BaselinesRecord, BinaryRecord, MistakeRecord, ValidationRecord
 from temper.records.corruptions import CorruptionRecord
 from temper.records.optimism import caution_about
 from temper.records.rejection import RejectionRecord
@@ -183,6 +184,15 @@ class EvaluationRecord(Spec):
     """``None`` where a class has no image."""
     metrics: MetricsRecord | None = None
     """``None`` in older records."""
+    validation: ValidationRecord | None = None
+    """Absent from older records, as the next four are; ``None`` for arrays in memory."""
+    baselines: BaselinesRecord | None = None
+    confusion: dict[str, dict[str, int]] | None = None
+    """Class -> {answer -> clean test images}; ``""`` is an answer that is none of the classes."""
+    binary: BinaryRecord | None = None
+    """Of two classes."""
+    mistakes: list[MistakeRecord] = Field(default_factory=list)
+    """The most confident wrong answers to clean test images, the surest first."""
     source_acc: Proportion | None
     source_retention: float | None
     """source_acc / the start model's source accuracy, where that is known."""
@@ -209,8 +219,8 @@ class EvaluationRecord(Spec):
     environment: dict[str, Any]
     """git_commit, packages, python, platform, num_threads."""
     files: dict[str, FileRecord]
-    """checkpoint, recipe, outcomes, adversarial, chunks, figure; ``lineage`` where settings changed on the
-    way (by population-based training), so that the recipe alone does not repeat the run.
+    """checkpoint, recipe, outcomes, adversarial, chunks, figure, mistakes; ``lineage`` where settings changed
+    on the way (by population-based training), so that the recipe alone does not repeat the run.
     """
 
 

@@ -65,8 +65,7 @@ def scan_folders(source: Path) -> Scan:
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")
     roots = _split_roots(source)
-    classes = sorted(folder.name for folder in _folders(roots["train"]))
-    _check_names(roots["train"], classes)
+    classes = sorted(_by_class(roots["train"]))
     if len(classes) < 2:
         raise DataError(
             f"{roots['train']}: expected a folder for each of at least two classes, found "
@@ -74,18 +73,29 @@ def scan_folders(source: Path) -> Scan:
         )
     files: list[ImageFile] = []
     for split, root in roots.items():
-        theirs = sorted(folder.name for folder in _folders(root))
-        if theirs != classes:
-            raise DataError(_differing(root, theirs, roots["train"], classes))
+        own = _by_class(root)
+        if sorted(own) != classes:
+            raise DataError(_differing(root, sorted(own), roots["train"], classes))
         for label, name in enumerate(classes):
-            found = _images(source, root / name, label, split)
+            found = _images(source, own[name], label, split)
             if not found:
                 raise DataError(
-                    f"{root / name}: the class '{name}' has no images; add some or remove the folder"
+                    f"{own[name]}: the class '{name}' has no images; add some or remove the folder"
                 )
             files += found
-    folders = [root / name for root in roots.values() for name in classes]
+    folders = [folder for root in roots.values() for folder in _folders(root)]
     return Scan(classes, files, *_left_out(source, files, folders))
+
+
+def _by_class(root: Path) -> dict[str, Path]:
+    """Name of a class in NFC -> its folder: macOS spells accents with characters of their own."""
+    _check_names(root, folders := _folders(root))
+    return {nfc(folder.name): folder for folder in folders}
+
+
+def nfc(name: str) -> str:
+    """``name`` with each accent and its letter as one character, where there is such a one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _left_out(source: Path, files: Sequence[ImageFile], classes: Sequence[Path]) -> tuple[list[str], int]:
@@ -95,7 +105,7 @@ def _left_out(source: Path, files: Sequence[ImageFile], classes: Sequence[Path])
     for folder, _, names in os.walk(source):
         inside = Path(folder).relative_to(source).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        left += [Path(prefix + name) for name in names if prefix + name not in known]
+        left += [Path(prefix + name) for name in names if nfc(prefix + name) not in known]
     strays = [
         path.as_posix()
         for path in left
@@ -104,10 +114,10 @@ def _left_out(source: Path, files: Sequence[ImageFile], classes: Sequence[Path])
     return sorted(strays), len(left) - len(strays)
 
 
-def _check_names(root: Path, classes: list[str]) -> None:
+def _check_names(root: Path, folders: list[Path]) -> None:
     """Refuse names that are no text, turn the text around them, or cannot be told apart."""
     seen: dict[str, str] = {}
-    for name in classes:
+    for name in (folder.name for folder in folders):
         if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or ord(char) in BIDI for char in name):
             raise DataError(
                 f"{root}: the class {name!a} has characters in its name that are no text (controls, bytes "
@@ -233,9 +243,8 @@ def is_junk(name: str) -> bool:
 def _images(source: Path, folder: Path, label: int, split: Split) -> list[ImageFile]:
     # Broken links, links to folders and special files are kept: reading them says what is wrong, and
     # nothing goes unseen.
-    paths = sorted(_walk(folder))
     return [
-        ImageFile(path, path.relative_to(source).as_posix(), label, split)
-        for path in paths
+        ImageFile(path, nfc(path.relative_to(source).as_posix()), label, split)
+        for path in sorted(_walk(folder), key=lambda path: nfc(path.as_posix()).split("/"))
         if not _is_note(path.relative_to(folder))
     ]

@@ -372,19 +372,22 @@ def test_threshold_is_refused_for_more_classes_than_two(command: Command, run: P
     assert "has 5; min_confidence (--min-confidence)" in err.replace("\n", " ")
 
 
-def test_csv_has_every_class_and_labels_as_they_are(command: Command, pair: Path, tmp_path: Path) -> None:
-    answers = tmp_path / "answers.csv"
-    code, out, err = command("predict", pair / "run", pair / "images", "--csv", answers, "--threshold", "0.5")
+@pytest.mark.parametrize(("threshold", "label"), [("0", "Pneumothorax, UNTREATED"), ("1", "-1")])
+def test_csv_has_every_class_and_labels_as_they_are(
+    command: Command, pair: Path, tmp_path: Path, threshold: str, label: str
+) -> None:
+    answers, images = tmp_path / "answers.csv", sorted((pair / "images").rglob("*.png"))[::4]
+    code, out, err = command("predict", pair / "run", *images, "--csv", answers, "--threshold", threshold)
     assert code == 0, err
     rows = list(csv.DictReader(io.StringIO(answers.read_text(encoding="utf-8"), newline="")))
-    assert {row["label"] for row in rows} <= {"-1", "Pneumothorax, UNTREATED"}
+    assert [row["label"] for row in rows] == [label] * len(images)
     for row in rows:
         shares = [float(row[f"probability of {name}"]) for name in ("-1", "Pneumothorax, UNTREATED")]
         assert sum(shares) == pytest.approx(1)
         assert float(row["probability"]) in shares
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
-    assert out.count("Pneumothorax, UNTREATED") == sum(row["label"] != "-1" for row in rows)
+    assert out.count(f"│ {label} ") == len(images)
 
 
 def test_a_name_with_an_accent_is_found_however_it_is_spelled(

@@ -24,6 +24,13 @@ COLUMNS = (
 )  # fmt: skip
 """Of a CSV file; the probability of each class follows, as ``probability of CLASS``."""
 
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Of two classes: answer the second one from this probability on. [default: 0.5]"
+    ),
+]
+
 
 @app.command(
     epilog="Example: temper predict runs/medical new-images\n\n"
@@ -39,14 +46,7 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Reject answers below this probability. [default: as calibrated]"),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Of two classes: answer the second one from this probability on. [default: 0.5]",
-        ),
-    ] = None,
+    threshold: Threshold = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     as_json: Json = False,
     verbose: Verbose = False,

@@ -70,7 +70,8 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], align:
 def spreadsheet_cell(value: object) -> object:
     """A cell of a CSV file that no spreadsheet takes for a formula; empty for ``None``."""
     value = value.translate(_PLAIN) if isinstance(value, str) else value
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+    is_number = isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?", value)
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number:
         return f"'{value}"
     return "" if value is None else value
 

@@ -1,6 +1,7 @@
 """The command line as a user meets it: help, output, exit codes, and wrong input."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -45,6 +46,37 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
     )
+
+
+@pytest.mark.parametrize("command", ["shards", "predict", "leaderboard"])
+def test_a_terminal_of_ascii_shows_names_as_escapes(
+    command: str, evaluated_run: Path, vary: Any, tmp_path: Path
+) -> None:
+    for name in ("Hände", "Füße"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(4):
+            image = Image.new("L", (8, 8), 10 * index + len(name))
+            image.save(tmp_path / "images" / name / f"größe{index}.png")
+    vary(tmp_path, "Größe", np.ones(20, bool))
+    arguments = {
+        "shards": ["images", "shards"],
+        "predict": [str(evaluated_run), "images"],
+        "leaderboard": ["Größe", "--out", "board"],
+    }[command]
+    found = subprocess.run(
+        [sys.executable, "-m", "temper.cli", command, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+    )
+    shown = (found.stdout + found.stderr).decode("ascii")
+    assert found.returncode == 0, shown
+    assert "Traceback" not in shown
+    assert {"shards": "H\\xe4nde", "predict": "gr\\xf6\\xdfe", "leaderboard": "Gr\\xf6\\xdfe"}[
+        command
+    ] in shown
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,9 +10,9 @@ import pytest
 from temper.advice import Answers, Course, Facts, advise_on_pair, give_advice
 from temper.advice.losses import Fall, find_fall, guess_loss, least_loss
 from temper.recipe import build_recipe
-from temper.records import AdviceRecord, CurvePoint
+from temper.records import AdviceRecord, CurvePoint, ValidationRecord
 from temper.spec import Threat, parse_assignments
-from temper.statistics import balanced_proportion, paired_balanced_p, wilson
+from temper.statistics import balanced_proportion, paired_balanced_p, validation_beside, wilson
 
 PLAIN: dict[str, Any] = {
     "name": "plain",
@@ -320,8 +320,8 @@ def test_more_epochs_are_not_always_the_cure(course: Course) -> None:
 
 def test_validation_above_test() -> None:
     """95 % of 200 against 87.5 % of 200: pooled 91.25 %, z = 2.65."""
-    course = Course(val_acc=0.95, val_balanced_acc=0.95, num_val=200)
-    found = only(facts_of(PLAIN, *GOOD, course=course), "validation_above_test")
+    facts = facts_of(PLAIN, *GOOD)
+    found = only(replace(facts, validation=validated(facts, 190, 200)), "validation_above_test")
     z = 0.075 / math.sqrt(2 * 0.9125 * 0.0875 / 200)
     assert found.values["p"] == pytest.approx(math.erfc(z / math.sqrt(2)))
     assert found.values["gap"] == pytest.approx(0.075)
@@ -331,18 +331,24 @@ def test_validation_above_test() -> None:
     assert found.option == "temper crossval RECIPE --folds 5"
 
 
+def validated(facts: Facts, count: int, total: int, balanced_acc: float | None = None) -> ValidationRecord:
+    assert facts.clean is not None
+    balanced_acc = count / total if balanced_acc is None else balanced_acc
+    return validation_beside(wilson(count, total), balanced_acc, facts.clean)
+
+
 @pytest.mark.parametrize(
-    "course",
+    "answers",
     [
-        Course(val_acc=0.95, num_val=100),  # p = 0.04
-        Course(val_acc=0.80, num_val=200),
-        Course(val_acc=0.95, val_balanced_acc=0.88, num_val=200),  # only the shares of the classes differ
-        Course(val_acc=0.95),
+        (95, 100, 0.95),  # p = 0.04
+        (160, 200, 0.80),
+        (190, 200, 0.88),  # only the shares of the classes differ
     ],
-    ids=["few", "below", "other shares", "unknown number"],
+    ids=["few", "below", "other shares"],
 )
-def test_validation_not_surely_above_test(course: Course) -> None:
-    assert give_advice(facts_of(PLAIN, *GOOD, course=course)) == []
+def test_validation_not_surely_above_test(answers: tuple[int, int, float]) -> None:
+    facts = facts_of(PLAIN, *GOOD)
+    assert give_advice(replace(facts, validation=validated(facts, *answers))) == []
 
 
 def test_a_class_that_is_never_right() -> None:

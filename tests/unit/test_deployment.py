@@ -369,3 +369,70 @@ def test_the_limit_of_pixels_is_an_option(run: Path, photos: Path, monkeypatch: 
     assert not found.images
     assert len(predict(run, photos, max_pixels=64).images) == 12
     assert Image.MAX_IMAGE_PIXELS == 60
+
+
+@pytest.fixture(scope="module")
+def pair(digits: dict[str, Path], tiny_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two classes whose names a spreadsheet or a table might change."""
+    from temper.cluster.launch import launch
+    from temper.data import write_shards
+
+    base = tmp_path_factory.mktemp("pair")
+    for source, name in (("5", "-1"), ("6", "Pneumothorax, UNTREATED")):
+        files = sorted((digits["images"].parent / "digits_target" / source).glob("*.png"))[:40]
+        (base / "images" / name).mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, base / "images" / name)
+    write_shards(base / "images", base / "shards")
+    changes = {"data__target": str(base / "shards"), "data__source": None, "objective__alpha": 0, "epochs": 1}
+    launch(tiny_recipe(**changes), base / "run")
+    return base
+
+
+def test_threshold_decides_between_two_classes(pair: Path) -> None:
+    plain = predict(pair / "run", pair / "images")
+    first, second = plain.classes
+    shares = [one.probabilities[second] for one in plain.images]
+    cut = float(np.median(shares))
+    found = predict(pair / "run", pair / "images", threshold=cut)
+    assert [one.label for one in found.images] == [second if share >= cut else first for share in shares]
+    assert all(one.probability == one.probabilities[one.label] for one in found.images)
+    assert {one.label for one in predict(pair / "run", pair / "images", threshold=0.0).images} == {second}
+    with pytest.raises(UsageError, match=r"threshold: a probability in 0\.\.1, got 1.5"):
+        predict(pair / "run", pair / "images", threshold=1.5)
+
+
+def test_threshold_is_refused_for_more_classes_than_two(command: Command, run: Path, photos: Path) -> None:
+    code, _, err = command("predict", run, photos, "--threshold", "0.3")
+    assert code == 2
+    assert "threshold: for models of two classes" in err
+    assert "has 5; min_confidence (--min-confidence)" in err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("threshold", "label"), [("0", "Pneumothorax, UNTREATED"), ("1", "-1")])
+def test_csv_has_every_class_and_labels_as_they_are(
+    command: Command, pair: Path, tmp_path: Path, threshold: str, label: str
+) -> None:
+    answers, images = tmp_path / "answers.csv", sorted((pair / "images").rglob("*.png"))[::4]
+    code, out, err = command("predict", pair / "run", *images, "--csv", answers, "--threshold", threshold)
+    assert code == 0, err
+    rows = list(csv.DictReader(io.StringIO(answers.read_text(encoding="utf-8"), newline="")))
+    assert [row["label"] for row in rows] == [label] * len(images)
+    for row in rows:
+        shares = [float(row[f"probability of {name}"]) for name in ("-1", "Pneumothorax, UNTREATED")]
+        assert sum(shares) == pytest.approx(1)
+        assert float(row["probability"]) in shares
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert out.count(f"│ {label} ") == len(images)
+
+
+def test_a_name_with_an_accent_is_found_however_it_is_spelled(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    """macOS writes the accent of é as a character of its own."""
+    composed, apart = "\u00e9.png", "e\u0301.png"
+    shutil.copy(next(photos.rglob("*.png")), tmp_path / apart)
+    found = predict(run, tmp_path / composed)
+    assert not found.bad
+    assert [Path(one.image).name for one in found.images] == [apart]

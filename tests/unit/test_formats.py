@@ -11,6 +11,7 @@ from temper.formats import (
     percent,
     points,
     short_count,
+    spreadsheet_cell,
 )
 
 
@@ -39,3 +40,11 @@ def test_the_last_side_of_a_table_serves_the_columns_that_follow(align: str, rul
         rule,
         "| 1 | 2 | 3 |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [("-1", "-1"), ("+2.5", "+2.5"), ("-1+1", "'-1+1"), ("=1", "'=1"), ("@a", "'@a"), ("NORMAL", "NORMAL")],
+)
+def test_a_number_is_no_formula(value: str, cell: str) -> None:
+    assert spreadsheet_cell(value) == cell

@@ -250,3 +250,23 @@ def test_many_boards_and_large_pictures_stay_within_bounds(evaluated_run: Path, 
     assert len(page) < 3_000_000
     cards = list((tmp_path / "out/models").iterdir())
     assert all("data:image/png" in card.read_text() for card in cards)
+
+
+def test_boards_of_one_title_differ_in_their_headings(evaluated_run: Path, tmp_path: Path) -> None:
+    record = read_record(evaluated_run / "record.json")
+    write(tmp_path, record, "plain")
+    larger = record.data.model_copy(update={"image_size": 16})
+    write(tmp_path, record, "larger", data=larger)
+    longer = record.suite.model_copy(update={"name": "standard-linf", "hash": "f" * 16})
+    write(tmp_path, record, "longer", suite=longer)
+    write(tmp_path, record, "apart", threat=Threat(eps=0.05))
+    build_leaderboard([tmp_path], tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text()
+    headings = [re.sub("<.*?>", "", text) for text in re.findall(r'<h2 id="board-\d+">(.*?)</h2>', page)]
+    assert len(set(headings)) == len(headings) == 4
+    assert f"{record.data.name}, Linf 0.05" in headings  # nothing else is called so
+    assert any("16 px" in one for one in headings)
+    assert any("suite standard-linf" in one for one in headings)
+    markdown = (tmp_path / "out/leaderboard.md").read_text()
+    titles = [line for line in markdown.splitlines() if line.startswith("## ")]
+    assert len(set(titles)) == len(titles) == 4

@@ -50,7 +50,7 @@ def test_an_honest_entry_enters_with_its_small_files(board: Path) -> None:
     names = {path.name for path in entry.iterdir()}
     assert names == {
         "record.json", "entry.json", "outcomes.parquet", "adversarial.safetensors", "recipe.yaml",
-        "chunks.json", "figure.png",
+        "chunks.json", "figure.png", "mistakes.png",
     }  # fmt: skip
     document = json.loads((entry / "entry.json").read_text())
     assert document["left_out"] == ["checkpoint"]

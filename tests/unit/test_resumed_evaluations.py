@@ -66,7 +66,9 @@ WRITTEN_FRAC = 0.5
 """Of kills, those that wait for a file to be half written."""
 TWICE_FRAC = 0.3
 """Of kills, those after which the changed evaluation is killed too."""
-LEFT = {"adversarial.safetensors", "chunks.json", "figure.png", "outcomes.parquet", "record.json"}
+LEFT = {
+    "adversarial.safetensors", "chunks.json", "figure.png", "mistakes.png", "outcomes.parquet", "record.json",
+}  # fmt: skip
 
 EVALUATING = """
 import json, os, sys, traceback

@@ -1,12 +1,9 @@
 """Advice about how training went."""
 
-import numpy as np
-
 from temper.advice.facts import Facts
 from temper.advice.remedies import Remedy, advise, longer, too_few_epochs
 from temper.advice.words import p_value, percent, points
 from temper.records import AdviceRecord
-from temper.statistics import pairwise_unpaired_p
 
 LEVEL = 0.01
 """The best of many epochs flatters validation a little, so this asks for more than the usual 5 %."""
@@ -35,26 +32,19 @@ def validation_above_test(facts: Facts) -> AdviceRecord | None:
     Balanced accuracy must fall as well, so that it is not only that the splits share out the classes
     differently.
     """
-    course, clean = facts.course, facts.clean
-    if clean is None or course.val_acc is None or not course.num_val:
+    found, clean = facts.validation, facts.clean
+    if clean is None or found is None:
         return None
-    right = round(course.val_acc * course.num_val)
-    gap = right / course.num_val - clean.value
-    p = float(
-        pairwise_unpaired_p(np.array([right, clean.count]), np.array([course.num_val, clean.total]))[0, 1]
-    )
-    if facts.balanced_acc is not None and course.val_balanced_acc is not None:
-        gap_balanced = course.val_balanced_acc - facts.balanced_acc
-    else:
-        gap_balanced = gap
-    if gap < MIN_GAP or gap_balanced < MIN_GAP or p >= LEVEL:
+    gap_balanced = found.gap if facts.balanced_acc is None else found.balanced_acc - facts.balanced_acc
+    if found.gap < MIN_GAP or gap_balanced < MIN_GAP or found.p >= LEVEL:
         return None
     seen = (
-        f"Validation accuracy ({percent(course.val_acc)} of {course.num_val} images) is {points(gap)} above "
-        f"test accuracy ({percent(clean.value)} of {clean.total}; {p_value(p)}): the splits differ, or "
-        "training images include near-duplicates of validation images."
+        f"Validation accuracy ({percent(found.acc.value)} of {found.acc.total} images) is "
+        f"{points(found.gap)} above test accuracy ({percent(clean.value)} of {clean.total}; "
+        f"{p_value(found.p)}): the splits differ, or training images include near-duplicates of validation "
+        "images."
     )
     words = "Split by origin (patient, part, place), and check the spread over folds."
-    values = {"val_acc": course.val_acc, "test_acc": clean.value, "gap": gap, "p": p}
-    remedy = Remedy(words, "temper crossval RECIPE --folds 5")
+    values = {"val_acc": found.acc.value, "test_acc": clean.value, "gap": found.gap, "p": found.p}
+    remedy = Remedy(words, "temper crossval RECIPE --folds 5" if facts.is_ours else None)
     return advise("validation_above_test", seen, remedy, values)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from temper.records import CurvePoint, EvaluationRecord, Proportion
+from temper.records import CurvePoint, EvaluationRecord, Proportion, ValidationRecord
 from temper.spec import Threat
 
 
@@ -39,7 +39,6 @@ class Course:
     """Why the run ended before its last epoch."""
     val_acc: float | None = None
     """Clean accuracy of the kept epoch on ``num_val`` validation images."""
-    val_balanced_acc: float | None = None
     num_val: int = 0
     probe_val_acc: float | None = None
     """Of the linear probe on the frozen start, on the same images."""
@@ -72,6 +71,7 @@ class Facts:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Resolved, as plain data; of a model from elsewhere, the settings of its evaluation."""
     course: Course = Course()
+    validation: ValidationRecord | None = None
     has_auto_lr: bool = False
     """Whether recipes may say ``optim.lr: auto``."""
     plain: "Facts | None" = None
@@ -93,6 +93,7 @@ class Facts:
             curve=record.curve,
             failed_gates=[gate.name for gate in record.gates if not gate.passed],
             recipe=record.recipe,
+            validation=record.validation,
         )
 
     def setting(self, path: str) -> Any:

@@ -21,7 +21,7 @@ import temper.cli.verification  # noqa: F401  # their commands enter the applica
 from temper.addresses import in_words
 from temper.cli.job_command import refuse_lost_results
 from temper.cli.options import app
-from temper.cli.show import console
+from temper.cli.show import console, write_any_name
 from temper.credentials import shown
 from temper.errors import Interrupted, TemperError, UsageError
 
@@ -31,6 +31,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    write_any_name()
     try:
         refuse_lost_results(words)
         app(args=words, prog_name="temper")

@@ -22,6 +22,14 @@ COLUMNS = (
     "image", "label", "probability", "is_rejected", "is_out_of_distribution", "is_suspicious", "energy",
     "squeezing", "error",
 )  # fmt: skip
+"""Of a CSV file; the probability of each class follows, as ``probability of CLASS``."""
+
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Of two classes: answer the second one from this probability on. [default: 0.5]"
+    ),
+]
 
 
 @app.command(
@@ -38,6 +46,7 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Reject answers below this probability. [default: as calibrated]"),
     ] = None,
+    threshold: Threshold = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest width x height of a file.")] = None,
     as_json: Json = False,
@@ -53,6 +62,7 @@ def predict(
             model,
             images,
             min_confidence=min_confidence,
+            threshold=threshold,
             batch_size=batch_size,
             max_pixels=max_pixels,
             on_progress=lambda done, total: update(done, total, ""),
@@ -84,13 +94,11 @@ def _tell(found: "Predictions") -> None:
 def _table(found: "Predictions") -> "Table":
     folder = _shared_folder(found)
     rows = [
-        [_within(one.image, folder), one.label, percent(one.probability), ", ".join(_words(one)),
-         f"{one.energy:.2f}", f"{one.squeezing:.2f}"]
+        [_within(one.image, folder), one.label, percent(one.probability), ", ".join(_words(one))]
         for one in found.images
-    ]  # fmt: skip
-    rows += [[_within(bad.path, folder), "NOT READ", "", bad.reason, "", ""] for bad in found.bad]
-    columns = ["image", "label", "probability", "flags", "energy", "squeezing"]
-    table = table_of(found.model, columns, rows)
+    ]
+    rows += [[_within(bad.path, folder), "NOT READ", "", bad.reason] for bad in found.bad]
+    table = table_of(found.model, ["image", "label", "probability", "flags"], rows)
     table.columns[0].no_wrap = False
     for column in (table.columns[1], table.columns[3]):
         column.justify = "left"
@@ -120,20 +128,20 @@ def _words(one: "Prediction") -> list[str]:
     return [word for word, is_set in flags.items() if is_set]
 
 
-def _csv(found: "Predictions") -> str:
+def _csv(found: "Predictions") -> bytes:
     from temper.formats import spreadsheet_cell
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *(f"probability of {name}" for name in found.classes)])
     for one in found.images:
         row = [getattr(one, name) for name in COLUMNS[:-1]]
-        writer.writerow([*("" if value is None else spreadsheet_cell(value) for value in row), ""])
+        shares = [one.probabilities[name] for name in found.classes]
+        writer.writerow([*map(spreadsheet_cell, row), "", *shares])
     for bad in found.bad:
-        writer.writerow(
-            [spreadsheet_cell(bad.path), *[""] * (len(COLUMNS) - 2), spreadsheet_cell(bad.reason)]
-        )
-    return buffer.getvalue()
+        gaps, none = [""] * (len(COLUMNS) - 2), [""] * len(found.classes)
+        writer.writerow([spreadsheet_cell(bad.path), *gaps, spreadsheet_cell(bad.reason), *none])
+    return buffer.getvalue().encode("utf-8", "backslashreplace")
 
 
 @app.command(epilog="Example: temper calibrate runs/medical")

@@ -42,13 +42,18 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
     gain, spread = record.promises.adaptability, record.promises.consistency
     rows = [
         ["clean accuracy", _with_interval(record.clean_acc)],
+        *_beside_clean(record),
         [f"robust accuracy, {record.threat.label}", _with_interval(record.robust_acc)],
         *_further_rows(record),
         *_metric_rows(record),
         *_rejection_rows(record),
         *([["source accuracy", percent(record.source_acc.value)]] if record.source_acc else []),
         *([["gained over the frozen start", f"{100 * gain.gain:+.1f} points"]] if gain else []),
-        *([["robust, spread over test folds", f"± {percent(spread.robust_acc_std)}"]] if spread else []),
+        *(
+            [["robust, spread over parts of the test", f"± {percent(spread.robust_acc_std)}"]]
+            if spread
+            else []
+        ),
         ["status", record.status],
     ]
     path = folder / "record.json"
@@ -63,8 +68,22 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
         if not gate.passed:
             say(f"blocked by the gate '{gate.name}': {gate.detail}")
     for advice in record.advice:
-        say(f"advice: {advice.text}" + ("" if advice.option is None else f" {advice.option}"))
+        words = f"advice: {advice.text}" + ("" if advice.option is None else f" {advice.option}")
+        say(words, is_bad=advice.kind == "validation_above_test")
     say(f"record: {path}")
+
+
+def _beside_clean(record: "EvaluationRecord") -> list[list[str]]:
+    """Accuracy on validation images, and what is reached without looking at any; not of earlier records."""
+    rows = []
+    if record.validation is not None:
+        value = f"{percent(record.validation.acc.value)} of {record.validation.acc.total} images"
+        rows.append(["validation accuracy", value])
+    if record.baselines is not None:
+        rows.append(
+            [f"always answering '{record.baselines.majority_class}'", percent(record.baselines.majority_acc)]
+        )
+    return rows
 
 
 def best_of(state: "TrainState") -> str:
@@ -121,7 +140,8 @@ def _metric_rows(record: "EvaluationRecord") -> list[list[str]]:
     clean, robust = record.metrics.clean, record.metrics.robust
     rows.append(["macro F1, clean / robust", f"{percent(clean.macro_f1)} / {percent(robust.macro_f1)}"])
     if clean.auroc is not None and robust.auroc is not None:
-        rows.append(["AUROC, clean / robust", f"{clean.auroc:.3f} / {robust.auroc:.3f}"])
+        name = f"AUROC of {record.clean_acc.total} images, clean / robust"
+        rows.append([name, f"{clean.auroc:.3f} / {robust.auroc:.3f}"])
     return [*rows, ["calibration error, clean / robust", f"{percent(clean.ece)} / {percent(robust.ece)}"]]
 
 

@@ -1,6 +1,9 @@
 """What people see: lines and bars on stderr, the final table or JSON on stdout."""
 
+import codecs
+import io
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,13 +17,33 @@ from temper.addresses import in_words
 from temper.credentials import secrets_of, shown
 
 console = Console(stderr=True)
+PLAIN = {"–": "-", "…": "...", "±": "+-", "×": "x", "→": "->", "−": "-"}
+"""How a terminal without them shows the signs that we write ourselves."""
 SHORT = 24
 """Characters of a cell that is never folded."""
 
 
-def say(line: str) -> None:
-    """A line about what goes on."""
-    console.print(escape(shown(in_words(line))), highlight=False, soft_wrap=True)
+def write_any_name() -> None:
+    """Let stdout and stderr show what they cannot encode as escapes: a name is no reason to fail."""
+    codecs.register_error("temper-plain", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="temper-plain")
+
+
+def _plainly(problem: UnicodeError) -> tuple[str, int]:
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    text = problem.object[problem.start : problem.end]
+    return "".join(
+        PLAIN.get(char) or char.encode("ascii", "backslashreplace").decode() for char in text
+    ), problem.end
+
+
+def say(line: str, *, is_bad: bool = False) -> None:
+    """A line about what goes on; in red where it is bad."""
+    style = "bold red" if is_bad else None
+    console.print(escape(shown(in_words(line))), style=style, highlight=False, soft_wrap=True)
 
 
 def complain(message: str) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from temper.cli.options import Json, Maker, Record, Verbose, app
 from temper.cli.show import finish, say, table_of
-from temper.errors import UsageError
+from temper.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,14 +28,29 @@ def verify(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Verify a record: files, numbers, model and new attacks. Exit code 1 if any check fails."""
+    """Verify a record: files, numbers, model and new attacks; write verdict.json beside it.
+
+    Exit code 1 if any check fails.
+    """
     found = _verify(record, shallow, sample, model)
+    _keep(record, found)
     finish({"passed": found.passed, **found.model_dump(mode="json")}, _table(found), as_json=as_json)
     for reason in found.not_checked:
         say(f"not checked: {reason}")
     if not found.passed:
         say(f"failed: {', '.join(check.name for check in found.failed)}")
         raise typer.Exit(1)
+
+
+def _keep(path: Path, found: "VerificationRecord") -> None:
+    """Leave the verdict beside the record; a folder that cannot be written changes no verdict."""
+    from temper.verification import leave_verdict
+
+    try:
+        if not leave_verdict(path, found):
+            say("verdict.json keeps the deep verdict of this record")
+    except StorageError as problem:
+        say(f"no verdict beside the record: {problem}")
 
 
 def _verify(path: Path, shallow: bool, sample: int | None, model: str | None) -> "VerificationRecord":

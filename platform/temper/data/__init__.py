@@ -1,6 +1,15 @@
 """Images: class folders to shards, shards to decoded images, and their order. None of it needs torch."""
 
-from temper.data.decode import Fit, Images, decode_rows, decoded_bytes, join, load_images, rows_within
+from temper.data.decode import (
+    Fit,
+    Images,
+    decode_rows,
+    decoded_bytes,
+    join,
+    load_images,
+    paths_of,
+    rows_within,
+)
 from temper.data.folds import FoldSpec, sites_of
 from temper.data.groups import GROUP
 from temper.data.leaks import shared_groups, shared_pictures
@@ -38,6 +47,7 @@ __all__ = [
     "load_images",
     "num_filled",
     "parts_of",
+    "paths_of",
     "read_image",
     "rows_within",
     "shared_groups",

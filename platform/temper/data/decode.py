@@ -154,3 +154,18 @@ def join(parts: Sequence[Images]) -> Images:
 def decoded_bytes(shards: ShardSet, image_size: int) -> int:
     """Memory that the training split takes once decoded."""
     return len(shards.rows("train")) * 3 * image_size**2
+
+
+def paths_of(shards: ShardSet, rows: np.ndarray) -> list[str] | None:
+    """The files of ``rows`` (N,) in the source folder, ``""`` where not told; ``None``: of none of them."""
+    found: dict[int, str] = {}
+    for group in shards.row_groups:
+        mine = rows[(rows >= group.start) & (rows < group.start + group.num_rows)]
+        if not len(mine):
+            continue
+        image = shards.read(group, ["image.path"])
+        if "image" not in image.column_names:
+            return None
+        names = image["image"].combine_chunks().field("path").to_pylist()
+        found |= {row: names[row - group.start] or "" for row in mine.tolist()}
+    return [found[row] for row in rows.tolist()] if any(found.values()) else None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from temper.credentials import BIDI
 from temper.data.manifest import Split
-from temper.data.walk import is_junk, is_note, walk, walk_names
+from temper.data.walk import is_junk, is_note, nfc, walk, walk_names
 from temper.errors import DataError
 
 SPLIT_FOLDERS: dict[str, Split] = {
@@ -73,8 +73,7 @@ def scan_folders(source: Path, *, follow_links: bool = False) -> Scan:
 
 def _scan(source: Path, follow: bool) -> Scan:
     roots = _split_roots(source)
-    classes = sorted(folder.name for folder in _folders(roots["train"]))
-    check_names(roots["train"], classes)
+    classes = sorted(_by_class(roots["train"]))
     if len(classes) < 2:
         raise DataError(
             f"{roots['train']}: expected a folder for each of at least two classes, found "
@@ -83,18 +82,25 @@ def _scan(source: Path, follow: bool) -> Scan:
         )
     files: list[ImageFile] = []
     for split, root in roots.items():
-        theirs = sorted(folder.name for folder in _folders(root))
-        if theirs != classes:
-            raise DataError(_differing(root, theirs, roots["train"], classes))
+        own = _by_class(root)
+        if sorted(own) != classes:
+            raise DataError(_differing(root, sorted(own), roots["train"], classes))
         for label, name in enumerate(classes):
-            found = _images(source, root / name, label, split, follow)
+            found = _images(source, own[name], label, split, follow)
             if not found:
                 raise DataError(
-                    f"{root / name}: the class '{name}' has no images; add some or remove the folder"
+                    f"{own[name]}: the class '{name}' has no images; add some or remove the folder"
                 )
             files += found
-    folders = [root / name for root in roots.values() for name in classes]
+    folders = [folder for root in roots.values() for folder in _folders(root)]
     return Scan(classes, files, *left_out(source, files, list(roots.values()), folders, follow))
+
+
+def _by_class(root: Path) -> dict[str, Path]:
+    """Name of a class in NFC -> its folder: macOS spells accents with characters of their own."""
+    folders = _folders(root)
+    check_names(root, [folder.name for folder in folders])
+    return {nfc(folder.name): folder for folder in folders}
 
 
 def _files_in(folder: Path) -> str:
@@ -239,9 +245,8 @@ def _has_images(folder: Path) -> bool:
 def _images(source: Path, folder: Path, label: int, split: Split, follow: bool) -> list[ImageFile]:
     # Broken links, links to folders and special files are kept: reading them says what is wrong, and
     # nothing goes unseen.
-    paths = sorted(walk(folder, follow))
     return [
-        ImageFile(path, path.relative_to(source).as_posix(), label, split)
-        for path in paths
+        ImageFile(path, nfc(path.relative_to(source).as_posix()), label, split)
+        for path in sorted(walk(folder, follow), key=lambda path: nfc(path.as_posix()).split("/"))
         if not is_note(path.relative_to(folder))
     ]

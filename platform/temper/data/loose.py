@@ -1,5 +1,6 @@
 """Images that are in no shards: files and folders as a user names them."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,10 +23,19 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def _files_of(path: Path) -> Iterator[Path]:
+    path = as_spelled(path)
     if not path.is_dir():
         yield path
         return
     yield from (file for file in sorted(walk(path)) if not is_note(file.relative_to(path)))
+
+
+def as_spelled(path: Path) -> Path:
+    """``path`` as the disk spells it: an accent may be a character of its own there (macOS) or not."""
+    if path.exists() or path.is_symlink():
+        return path
+    spellings = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return next((one for one in spellings if one.exists()), path)
 
 
 def read_image(

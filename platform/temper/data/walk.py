@@ -1,6 +1,7 @@
 """Files at any depth of a folder, and which of them are meant to be images."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,3 +48,8 @@ def is_note(path: Path) -> bool:
 def is_junk(name: str) -> bool:
     """Whether an operating system, or an editor, left it there."""
     return name.startswith(".") or name.lower() in JUNK
+
+
+def nfc(name: str) -> str:
+    """``name`` with each accent and its letter as one character, where there is such a one."""
+    return unicodedata.normalize("NFC", name)

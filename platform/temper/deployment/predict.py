@@ -25,11 +25,11 @@ class Prediction:
 
     image: str
     label: str
-    """The most probable class, rejected or not."""
+    """The most probable class, or of two that of the threshold; rejected or not."""
     probability: float
     """Of it, in 0..1: calibrated, where the model is."""
     is_rejected: bool | None
-    """The probability is under the threshold; ``None``: there is none."""
+    """No class has a probability of ``min_confidence``; ``None``: there is none."""
     is_out_of_distribution: bool | None
     """``energy`` is beyond its threshold."""
     is_suspicious: bool | None
@@ -48,6 +48,9 @@ class Predictions:
     min_confidence: float | None
     images: list[Prediction]
     bad: list[BadImage]
+    classes: list[str]
+    threshold: float | None = None
+    """Of two classes: the probability from which on the second one is answered; ``None``: the larger one."""
 
     @property
     def num_rejected(self) -> int:
@@ -59,6 +62,7 @@ def predict(
     images: str | Path | Sequence[str | Path],
     *,
     min_confidence: float | None = None,
+    threshold: float | None = None,
     batch_size: int = 64,
     max_pixels: int | None = None,
     use_gpu: bool = True,
@@ -66,29 +70,37 @@ def predict(
 ) -> Predictions:
     """Ask ``model``, a run folder, a record or an export, about files and folders of images.
 
-    ``min_confidence`` in 0..1 replaces the threshold of the calibration. Files that are no images are counted
+    ``min_confidence`` in 0..1 replaces the threshold of the calibration. ``threshold`` in 0..1 is for two
+    classes: the second one is the label from this probability on. Files that are no images are counted
     in ``bad``, with the reason. ``max_pixels`` raises Pillow's limit of their size.
 
     Raises:
-        UsageError: no model there, or a threshold that is no probability.
+        UsageError: no model there, a threshold that is no probability, or one for more classes than two.
         DataError: no files in the folders that were named.
         TemperError: a model that cannot be opened.
     """
-    if min_confidence is not None and not 0 <= min_confidence <= 1:
-        raise UsageError(f"min_confidence: a probability in 0..1, got {min_confidence:g}")
+    for name, value in {"min_confidence": min_confidence, "threshold": threshold}.items():
+        if value is not None and not 0 <= value <= 1:
+            raise UsageError(f"{name}: a probability in 0..1, got {value:g}")
     opened = model if isinstance(model, Classifier) else Classifier.open(model, use_gpu=use_gpu)
+    if threshold is not None and len(opened.classes) != 2:
+        raise UsageError(
+            f"threshold: for models of two classes, {opened.where} has {len(opened.classes)}; "
+            "min_confidence (--min-confidence) rejects unsure answers of any"
+        )
     given = [images] if isinstance(images, str | Path) else images
     files = find_images([fetched(Path(path)) for path in given])
     if not files:
         listed = ", ".join(named(Path(path)) for path in given)
         raise DataError(f"{listed or 'images'}: no images found; give image files, or folders of them")
-    threshold = _threshold(opened, min_confidence)
-    found = Predictions(opened.where, opened.calibration is not None, threshold, [], [])
+    least = _least_confidence(opened, min_confidence)
+    is_calibrated = opened.calibration is not None
+    found = Predictions(opened.where, is_calibrated, least, [], [], list(opened.classes), threshold)
     with pixel_limit(max_pixels):
         for done, names, pixels, bad in _batches(opened, files, batch_size):
             found.bad.extend(bad)
             if names:
-                found.images.extend(_ask(opened, names, np.stack(pixels), threshold))
+                found.images.extend(_ask(opened, names, np.stack(pixels), least, threshold))
             if on_progress is not None:
                 on_progress(done, len(files))
     return found
@@ -115,14 +127,18 @@ def _reason(problem: OSError | ValueError) -> str:
     return told or type(problem).__name__
 
 
-def _threshold(opened: Classifier, min_confidence: float | None) -> float | None:
+def _least_confidence(opened: Classifier, min_confidence: float | None) -> float | None:
     if min_confidence is not None or opened.calibration is None:
         return min_confidence
     return opened.calibration.min_confidence
 
 
 def _ask(
-    opened: Classifier, names: Sequence[str], pixels: np.ndarray, threshold: float | None
+    opened: Classifier,
+    names: Sequence[str],
+    pixels: np.ndarray,
+    least: float | None,
+    threshold: float | None,
 ) -> Iterator[Prediction]:
     scores = score_images(opened.model, pixels, batch_size=len(pixels), device=opened.device)
     calibration = opened.calibration
@@ -130,12 +146,12 @@ def _ask(
     flags = _flags(scores, opened)
     for index, name in enumerate(names):
         row = probabilities[index].tolist()
-        best = int(probabilities[index].argmax())
+        best = int(probabilities[index].argmax()) if threshold is None else int(row[1] >= threshold)
         yield Prediction(
             image=name,
             label=opened.classes[best],
             probability=row[best],
-            is_rejected=None if threshold is None else row[best] < threshold,
+            is_rejected=None if least is None else max(row) < least,
             is_out_of_distribution=_at(flags, "energy", index),
             is_suspicious=_at(flags, "squeezing", index),
             energy=float(scores.energy[index]),
@@ -158,6 +174,7 @@ def as_document(found: Predictions) -> dict[str, Any]:
         "model": found.model,
         "is_calibrated": found.is_calibrated,
         "min_confidence": found.min_confidence,
+        "threshold": found.threshold,
         "num_images": len(found.images),
         "num_rejected": found.num_rejected,
         "num_bad": len(found.bad),

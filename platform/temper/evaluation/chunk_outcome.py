@@ -11,7 +11,7 @@ from temper.evaluation.threats import margins
 from temper.records import AttackRecord, ChunkSource, ModelSource
 from temper.spec import Threat
 
-CASCADE_TENSORS = ("standing", "worst_logits", "kept", "adversarial")
+CASCADE_TENSORS = ("standing", "worst_logits", "kept", "adversarial", "first", "first_image")
 MEMBER_TENSORS = ("attacked", "fooled", "prediction", "distance")
 
 
@@ -50,6 +50,10 @@ class CascadeOutcome:
     """(N,) bool: images whose adversarial example is kept."""
     adversarial: Tensor
     """(K,3,H,W) float32, of the ``kept`` images alone; zeros where none was found."""
+    first: Tensor
+    """(N,) bool: of each chunk, the first image that fell, in case none of the ``kept`` does."""
+    first_image: Tensor
+    """(F,3,H,W) float32: the adversarial examples of the ``first``."""
     members: list[MemberOutcome] = field(default_factory=list)
 
     @classmethod
@@ -64,6 +68,8 @@ class CascadeOutcome:
             worst_logits=clean.logits.clone(),
             kept=kept,
             adversarial=torch.zeros(int(kept.sum()), *images.shape[1:]),
+            first=torch.zeros_like(kept),
+            first_image=torch.zeros(0, *images.shape[1:]),
         )
 
     def carry(self, smaller: "CascadeOutcome") -> None:
@@ -84,6 +90,7 @@ class CascadeOutcome:
         self.standing = self.standing & smaller.standing
         self.worst_logits = smaller.worst_logits.clone()
         self.adversarial = smaller.adversarial.clone()
+        self.first, self.first_image = smaller.first.clone(), smaller.first_image.clone()
 
     def fell(self, chosen: Tensor, fooled: Tensor, perturbed: Tensor) -> None:
         """Of the images ``chosen`` (B,), those in ``fooled`` (B,) fell to ``perturbed`` (B,3,H,W)."""
@@ -93,6 +100,16 @@ class CascadeOutcome:
         # Few of them leave the device, most often none.
         if kept.any():
             self.adversarial[places[chosen[kept]]] = perturbed[kept.to(perturbed.device)].cpu()
+        if fooled.any() and not self.first.any():
+            place = int(fooled.nonzero()[0])
+            self.first[chosen[place]] = True
+            self.first_image = perturbed[place : place + 1].cpu()
+
+    def adopt(self, other: "CascadeOutcome", fallen: Tensor) -> None:
+        """The adversarial examples that ``other`` has of the images ``fallen`` (N,) bool."""
+        self.adversarial[fallen[self.kept]] = other.adversarial[fallen[self.kept]]
+        if not self.first.any() and (other.first & fallen).any():
+            self.first, self.first_image = other.first.clone(), other.first_image.clone()
 
     def see(
         self, chosen: Tensor, fooled: Tensor, valid: Tensor, logits: Tensor, closeness: Tensor, labels: Tensor
@@ -159,6 +176,11 @@ class CleanOutcome:
     def correct(self) -> Tensor:
         """(N,) bool."""
         return self.prediction == self.labels
+
+    @property
+    def confidence(self) -> Tensor:
+        """(N,) float64: softmax of the prediction; 0 where the answer was not finite."""
+        return torch.where(self.finite, self.logits.double().softmax(1).amax(1), 0.0)
 
 
 def wrong_unless(finite: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

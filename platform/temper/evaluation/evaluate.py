@@ -1,5 +1,6 @@
 """Evaluating one model on one set of images."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -126,13 +127,14 @@ def conclude(
     fresh: Fresh | None = None,
 ) -> Evaluation:
     """Run the gates, and put the numbers together. What the gates find counts."""
-    device = torch.device(device)
+    started, device = time.perf_counter(), torch.device(device)
     few = data.images[:8].to(device).float() / 255
     with held_still(model, few) as held:
         gates = run_gates(held, data, found, plan, device, relatives or {}, fresh)
     evaluation = summarise(found, data.images, rows, classes, plan, gates)
     return replace(
         evaluation,
+        seconds=evaluation.seconds + time.perf_counter() - started,
         num_forward=evaluation.num_forward + held.num_forward,
         num_backward=evaluation.num_backward + held.num_backward,
     )

@@ -32,6 +32,11 @@ class Example:
     after: Answer
 
     @property
+    def is_grey(self) -> bool:
+        """The clean image is the same in all channels."""
+        return bool((self.clean == self.clean[:1]).all())
+
+    @property
     def perturbation(self) -> np.ndarray:
         """(3,H,W) in -1..1."""
         difference: np.ndarray = self.adversarial - self.clean

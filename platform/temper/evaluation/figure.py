@@ -45,9 +45,14 @@ def draw_figure(evaluation: Evaluation, examples: Sequence[Example], name: str, 
         _draw_example(figure, row, example)
     if not examples:
         figure.text(0.3, 0.5, "no kept image was fooled by an attack", ha="center", size=10)
-    _draw_classes(_axes(figure, PANEL_LEFT, HEADER, PANEL_WIDTH, bars), bars, evaluation)
+    _draw_classes(axes_at(figure, PANEL_LEFT, HEADER, PANEL_WIDTH, bars), bars, evaluation)
     if curve:
-        _draw_curve(_axes(figure, PANEL_LEFT, HEADER + bars + BETWEEN, PANEL_WIDTH, curve), evaluation)
+        _draw_curve(axes_at(figure, PANEL_LEFT, HEADER + bars + BETWEEN, PANEL_WIDTH, curve), evaluation)
+    return as_png(figure)
+
+
+def as_png(figure: "Figure") -> bytes:
+    """The same figure gives the same bytes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes.
@@ -62,15 +67,15 @@ def _heights(evaluation: Evaluation) -> tuple[float, float]:
     return BAR * max(num_classes, 4), CURVE if len(evaluation.curve) > 1 else 0.0
 
 
-def _axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
+def axes_at(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
     """Axes at a place in inches."""
-    whole = float(figure.get_figheight())
-    return figure.add_axes((left / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole))
+    across, down = float(figure.get_figwidth()), float(figure.get_figheight())
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
 
-def _write(figure: "Figure", left: float, top: float, text: str, **style: Any) -> None:
+def write(figure: "Figure", left: float, top: float, text: str, **style: Any) -> None:
     """A line whose upper left corner is at a place in inches; dollars are no formula."""
-    x, y = left / WIDTH, 1 - top / float(figure.get_figheight())
+    x, y = left / float(figure.get_figwidth()), 1 - top / float(figure.get_figheight())
     figure.text(x, y, text, **{"va": "top", "size": 9, "parse_math": False, **style})
 
 
@@ -95,29 +100,40 @@ def magnified(perturbation: np.ndarray, factor: float) -> np.ndarray:
     return np.clip(0.5 + factor * perturbation, 0, 1)
 
 
+def as_seen(example: Example) -> np.ndarray:
+    """(3,H,W) the perturbation; of a grey image the mean over its channels, in each of them.
+
+    Attacks change each channel of a grey image on its own, which looks like coloured noise.
+    """
+    found = example.perturbation
+    return np.broadcast_to(found.mean(0, keepdims=True), found.shape) if example.is_grey else found
+
+
 def _title(figure: "Figure", evaluation: Evaluation, name: str, data_name: str) -> None:
     threat, suite = evaluation.adversarial.threat, evaluation.suite
     line = (
         f"{shorten(data_name, 40)}, {threat.label}, suite {suite.name}: "
-        f"clean {_percent(evaluation.clean_acc.value, 1)}, robust {_percent(evaluation.robust_acc.value, 1)}"
+        f"clean {percent(evaluation.clean_acc.value, 1)}, robust {percent(evaluation.robust_acc.value, 1)}"
     )
-    _write(figure, MARGIN, 0.14, shorten(name, 70), size=12, weight="bold")
-    _write(figure, MARGIN, 0.4, line, color="#444444")
+    write(figure, MARGIN, 0.14, shorten(name, 70), size=12, weight="bold")
+    write(figure, MARGIN, 0.4, line, color="#444444")
     if evaluation.status == "blocked":
         failed = ", ".join(gate.name for gate in evaluation.gates if not gate.passed)
         blocked = f"blocked: {shorten(failed, 50)}"
-        _write(figure, WIDTH - MARGIN, 0.14, blocked, ha="right", size=10, weight="bold", color=WRONG)
+        write(figure, WIDTH - MARGIN, 0.14, blocked, ha="right", size=10, weight="bold", color=WRONG)
 
 
 def _draw_example(figure: "Figure", row: int, example: Example) -> None:
-    top, factor = HEADER + row * (SIDE + GAP), magnification(example.perturbation)
+    top, perturbation = HEADER + row * (SIDE + GAP), as_seen(example)
+    factor = magnification(perturbation)
     pictures = {
         "clean": example.clean,
-        "perturbation": magnified(example.perturbation, factor),
-        "attacked": example.adversarial,
+        "perturbation": magnified(perturbation, factor),
+        "attacked": example.clean + perturbation,
     }
+    mean = ", mean of channels" if example.is_grey else ""
     for column, (title, image) in enumerate(pictures.items()):
-        axes = _axes(figure, MARGIN + column * (SIDE + GAP), top, SIDE, SIDE)
+        axes = axes_at(figure, MARGIN + column * (SIDE + GAP), top, SIDE, SIDE)
         is_small = image.shape[-1] < SHARP_BELOW_PX
         axes.imshow(
             image.transpose(1, 2, 0).clip(0, 1), interpolation="nearest" if is_small else "antialiased"
@@ -130,16 +146,16 @@ def _draw_example(figure: "Figure", row: int, example: Example) -> None:
         (f"true: {shorten(example.label)}", {"weight": "bold"}),
         (f"clean: {_says(example.before)}", {}),
         (f"attacked: {_says(example.after)}", {"color": WRONG}),
-        (f"perturbation × {factor:.3g}", {"size": 8, "color": "#777777"}),
+        (f"perturbation × {factor:.3g}{mean}", {"size": 8, "color": "#777777"}),
     )
     for line, (text, style) in enumerate(sayings):
-        _write(figure, SAYINGS_LEFT, top + 0.2 + 0.22 * line, text, **style)
+        write(figure, SAYINGS_LEFT, top + 0.2 + 0.22 * line, text, **style)
 
 
 def _says(answer: Answer) -> str:
     if answer.class_name is None:
         return "nothing finite"
-    return f"{shorten(answer.class_name, 18)}, {_percent(answer.confidence)}"
+    return f"{shorten(answer.class_name, 18)}, {percent(answer.confidence)}"
 
 
 def _draw_classes(axes: "Axes", height: float, evaluation: Evaluation) -> None:
@@ -202,5 +218,5 @@ def _style(axes: "Axes") -> None:
     axes.grid(axis="both", color="#e4e4e4", linewidth=0.6)
 
 
-def _percent(value: float, digits: int = 0) -> str:
+def percent(value: float, digits: int = 0) -> str:
     return f"{100 * value:.{digits}f} %"

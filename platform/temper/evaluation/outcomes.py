@@ -8,7 +8,7 @@ from temper.evaluation.corruptions import GROUPS, SEVERITIES
 
 
 def outcomes_table(rows: np.ndarray, found: ChunkOutcome, main: CascadeOutcome) -> pa.Table:
-    """One row per image: its number in the shards, label, clean prediction, and each member's work.
+    """One row per image: its number in the shards, label, clean answer, and each member's work.
 
     Columns of the ``main`` threat model are named after the members, those of others after the threat too.
     """
@@ -18,6 +18,7 @@ def outcomes_table(rows: np.ndarray, found: ChunkOutcome, main: CascadeOutcome) 
         "label": pa.array(clean.labels.numpy(), pa.int64()),
         "prediction": pa.array(clean.prediction.numpy(), pa.int64()),
         "correct": pa.array(clean.correct.numpy(), pa.bool_()),
+        "confidence": pa.array(clean.confidence.numpy(), pa.float64()),
     }
     for cascade in found.cascades:
         prefix = "" if cascade is main else f"{cascade.threat.label}/"

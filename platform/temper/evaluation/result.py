@@ -1,8 +1,8 @@
 """An evaluation, put together from what was found on all the images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -71,6 +71,10 @@ class Evaluation:
     def status(self) -> Literal["ok", "blocked"]:
         """Blocked where a gate failed: the numbers must not be used."""
         return "ok" if all(gate.passed for gate in self.gates) else "blocked"
+
+    def with_outcomes(self, outcomes: pa.Table) -> Self:
+        """The same with more columns."""
+        return replace(self, outcomes=outcomes)
 
     @property
     def robustness(self) -> Robustness:
@@ -166,13 +170,17 @@ def _metrics(found: ChunkOutcome, main: CascadeOutcome) -> MetricsRecord:
 
 def _kept(main: CascadeOutcome, found: ChunkOutcome, images: Tensor, rows: np.ndarray) -> Adversarial:
     there = main.kept & ~main.standing & found.clean.correct
+    saved = main.adversarial[there[main.kept]]
+    if not there.any() and main.first.any():  # the sample never is empty where images fell
+        there, saved = torch.zeros_like(there), main.first_image[:1]
+        there[main.first.nonzero()[0]] = True
     return Adversarial(
         threat=main.threat,
         rows=rows[there.numpy()],
         labels=found.clean.labels[there].numpy(),
         prediction=main.prediction[there].numpy(),
         clean=images[there],
-        images=main.adversarial[there[main.kept]],
+        images=saved,
     )
 
 

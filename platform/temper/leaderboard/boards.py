@@ -45,6 +45,28 @@ class Board(Spec):
         return caution_about(self.suite, self.suite_version)
 
 
+def headings(boards: Sequence[Board]) -> list[str]:
+    """What sets each board apart from the others of the same data and threat model; empty where none is."""
+    return [_apart(board, boards) for board in boards]
+
+
+def _apart(board: Board, boards: Sequence[Board]) -> str:
+    same = [one for one in boards if (one.data_name, one.threat) == (board.data_name, board.threat)]
+    parts = {
+        f"suite {board.suite}": len({one.suite for one in same}) > 1,
+        f"version {board.suite_version}": len({(one.suite, one.suite_version) for one in same})
+        > len({one.suite for one in same}),
+        f"{board.num_images} images": len({one.num_images for one in same}) > 1,
+        f"{board.image_size} px": len({one.image_size for one in same}) > 1,
+        f"data {board.fingerprint}": len({one.fingerprint for one in same}) > 1,
+        f"suite hash {board.suite_hash}": len(
+            {(one.suite, one.suite_version, one.suite_hash) for one in same}
+        )
+        > len({(one.suite, one.suite_version) for one in same}),
+    }
+    return ", ".join(part for part, differs in parts.items() if differs)
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A record that is to be placed."""

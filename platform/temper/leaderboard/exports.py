@@ -5,7 +5,7 @@ import io
 
 from temper.formats import escape_markdown as escape
 from temper.formats import markdown_table, percent, spreadsheet_cell
-from temper.leaderboard.boards import Board
+from temper.leaderboard.boards import Board, headings
 from temper.leaderboard.changes import Change, Changes
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.external import NOT_MEASURED, ExternalEntry, ExternalTable, rows_of, table_beside
@@ -36,8 +36,8 @@ def to_markdown(summary: LeaderboardSummary) -> str:
     lines = ["# Robustness leaderboard", ""]
     if summary.changes is not None:
         lines += _md_changes(summary.changes)
-    for board in summary.boards:
-        lines += _md_board(board, table_beside(board.data_name, board.threat, summary.external))
+    for board, apart in zip(summary.boards, headings(summary.boards), strict=True):
+        lines += _md_board(board, apart, table_beside(board.data_name, board.threat, summary.external))
     for table in summary.external:
         lines += _md_external(table)
     if summary.skipped:
@@ -46,14 +46,14 @@ def to_markdown(summary: LeaderboardSummary) -> str:
     return "\n".join(lines)
 
 
-def _md_board(board: Board, external: ExternalTable | None) -> list[str]:
+def _md_board(board: Board, apart: str, external: ExternalTable | None) -> list[str]:
     rows = [
         _md_row(row) if isinstance(row, Entry) else _md_external_row(row)
         for row in rows_of(board.entries, external)
     ]
     note = f" Models in italics were {NOT_MEASURED}: see below." if external else ""
     lines = [
-        f"## {escape(board.data_name)}: {escape(board.threat.label)}",
+        f"## {escape(board.data_name)}: {escape(board.threat.label)}{escape(f', {apart}' if apart else '')}",
         "",
         f"{board.num_images} test images, {len(board.classes)} classes; "
         f"suite {escape(board.suite)} version {board.suite_version}"

@@ -16,6 +16,8 @@ READ = frozenset(
         "crossval.json",
         "outcomes.parquet",
         "figure.png",
+        "mistakes.png",
+        "verdict.json",
         "recipe.yaml",
         "entry.json",
         EXTERNAL,

@@ -20,10 +20,10 @@ from temper.leaderboard.sweeps import SweepNews, find_sweeps, news_of
 from temper.leftovers import held_folder, remove_leftovers
 from temper.records import EXTERNAL, write_atomic
 
-WATCHED = ("record.json", "entry.json", "crossval.json", "ledger.jsonl", EXTERNAL)
+WATCHED = ("record.json", "entry.json", "verdict.json", "crossval.json", "ledger.jsonl", EXTERNAL)
 SHOWN = (
-    "record.json", "entry.json", "recipe.yaml", "figure.png", "outcomes.parquet",
-    "sweep.html", "sweep.md", "trials.csv",
+    "record.json", "entry.json", "verdict.json", "recipe.yaml", "figure.png", "mistakes.png",
+    "outcomes.parquet", "sweep.html", "sweep.md", "trials.csv",
 )  # fmt: skip
 """Of the folder's own files, what pages link to; nothing else of it is given out."""
 TYPES = {

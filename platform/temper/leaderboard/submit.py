@@ -18,7 +18,7 @@ from temper.leaderboard.submission import NAME, Submission, doubts_about, submis
 from temper.records import EXTERNAL, FileRecord, sha256_of, write_once
 from temper.verification import VerificationRecord, check_record, record_of
 
-COPIED = ("outcomes", "adversarial", "chunks", "recipe", "figure")
+COPIED = ("outcomes", "adversarial", "chunks", "recipe", "figure", "mistakes")
 MAX_FILE_BYTES = 20_000_000
 """Of one file: a board folder is meant for git."""
 

@@ -3,6 +3,14 @@
 from temper.records.accuracies import Interval, Metrics, MetricsRecord, Proportion
 from temper.records.adversarial import SavedImages, read_saved_images, write_saved_images
 from temper.records.advice import AdviceKind, AdviceRecord
+from temper.records.classification import (
+    BaselinesRecord,
+    BinaryRecord,
+    MistakeRecord,
+    OperatingPoint,
+    RocPoint,
+    ValidationRecord,
+)
 from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
 from temper.records.depth import Depth
@@ -65,6 +73,8 @@ __all__ = [
     "AdviceKind",
     "AdviceRecord",
     "AttackRecord",
+    "BaselinesRecord",
+    "BinaryRecord",
     "Calibration",
     "ChunkSource",
     "CorruptionRecord",
@@ -87,14 +97,17 @@ __all__ = [
     "Metrics",
     "MetricsRecord",
     "MinimumNormRecord",
+    "MistakeRecord",
     "ModelRecord",
     "ModelSource",
+    "OperatingPoint",
     "OverTargets",
     "Preprocessing",
     "Promises",
     "Proportion",
     "ProxyAgreement",
     "RejectionRecord",
+    "RocPoint",
     "RunFolder",
     "SavedImages",
     "SliceRecord",
@@ -106,6 +119,7 @@ __all__ = [
     "TargetSummary",
     "ThreatRecord",
     "UnderAttack",
+    "ValidationRecord",
     "Within",
     "append_line",
     "caution_about",

@@ -8,10 +8,11 @@ from pydantic import Field, ValidationError
 from temper.errors import RecordError
 from temper.records.accuracies import MetricsRecord, Proportion
 from temper.records.advice import AdviceRecord
+from temper.records.classification import BaselinesRecord, BinaryRecord, MistakeRecord, ValidationRecord
 from temper.records.corruptions import CorruptionRecord
-from temper.records.optimism import caution_about
 from temper.records.rejection import RejectionRecord
 from temper.records.slices import SliceRecord
+from temper.records.suite import SuiteRecord
 from temper.safe_load import read_json
 from temper.spec import Spec, Threat, first_problem
 
@@ -27,19 +28,6 @@ class DataRecord(Spec):
     split: str
     num_images: int
     image_size: int
-
-
-class SuiteRecord(Spec):
-    """An attack suite; records with different suites are not ranked together."""
-
-    name: str
-    version: int
-    hash: str
-
-    @property
-    def caution(self) -> str:
-        """By how much its numbers may be too high, where that was measured; else empty."""
-        return caution_about(self.name, self.version)
 
 
 class AttackRecord(Spec):
@@ -184,6 +172,15 @@ class EvaluationRecord(Spec):
     """``None`` where a class has no image."""
     metrics: MetricsRecord | None = None
     """``None`` in older records."""
+    validation: ValidationRecord | None = None
+    """Absent from older records, as the next four are; ``None`` for arrays in memory."""
+    baselines: BaselinesRecord | None = None
+    confusion: dict[str, dict[str, int]] | None = None
+    """Class -> {answer -> clean test images}; ``""`` is an answer that is none of the classes."""
+    binary: BinaryRecord | None = None
+    """Of two classes."""
+    mistakes: list[MistakeRecord] = Field(default_factory=list)
+    """The most confident wrong answers to clean test images, the surest first."""
     source_acc: Proportion | None
     source_retention: float | None
     """source_acc / the start model's source accuracy, where that is known."""
@@ -212,8 +209,8 @@ class EvaluationRecord(Spec):
     environment: dict[str, Any]
     """git_commit, packages, python, platform, num_threads."""
     files: dict[str, FileRecord]
-    """checkpoint, recipe, outcomes, adversarial, chunks, figure; ``lineage`` where settings changed on the
-    way (by population-based training), so that the recipe alone does not repeat the run.
+    """checkpoint, recipe, outcomes, adversarial, chunks, figure, mistakes; ``lineage`` where settings changed
+    on the way (by population-based training), so that the recipe alone does not repeat the run.
     """
 
 

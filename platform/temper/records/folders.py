@@ -71,6 +71,10 @@ class RunFolder:
     """Which model answered for each chunk of the images."""
     figure = Within("figure.png")
     """Some of them as a picture, beside the accuracy of each class."""
+    mistakes = Within("mistakes.png")
+    """The most confident mistakes on clean images as a picture."""
+    verdict = Within("verdict.json")
+    """What `temper verify` last said of the record."""
 
 
 def refuse_second(run: RunFolder) -> None:
@@ -86,7 +90,7 @@ def refuse_second(run: RunFolder) -> None:
 def discard_leftovers(run: RunFolder) -> None:
     """Remove what an evaluation left that was cut short before its record: the next writes it anew."""
     refuse_second(run)
-    whole = (run.outcomes, run.adversarial, run.sources, run.figure)
+    whole = (run.outcomes, run.adversarial, run.sources, run.figure, run.mistakes)
     half = [one for path in (*whole, run.record) for one in run.path.glob(f".{path.name}.*.tmp")]
     for path in (*whole, *half):
         path.unlink(missing_ok=True)

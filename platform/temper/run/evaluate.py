@@ -17,6 +17,7 @@ from temper.evaluation.counted_model import held_still
 from temper.evaluation.evaluate import Relatives
 from temper.evaluation.fresh import Fresh
 from temper.records import EvaluationRecord, RunFolder, refuse_second, write_once
+from temper.run.answers import ask_validation, describe_answers, with_paths
 from temper.run.evidence import write_evidence
 from temper.run.facts import advised
 from temper.run.record import make_record
@@ -69,10 +70,13 @@ def _evaluate(
     evaluation = _measure(target, store, attack, relatives, fresh, on_progress)
     evaluation = replace(evaluation, gates=[*evaluation.gates, *target.leakage()])
     evaluation = sliced(evaluation, target.shards.get("target"), target.test.rows)
+    evaluation = with_paths(evaluation, target)
+    validation = ask_validation(target, evaluation.clean_acc)
+    answers = describe_answers(evaluation, data.classes, validation)
     if written is not None:
-        write_evidence(written, evaluation, target)
+        write_evidence(written, evaluation, target, answers["mistakes"])
     rejection = reject(target, evaluation, material, calibration)
-    record = advised(make_record(target, evaluation, written, rejection), evaluation, target)
+    record = advised(make_record(target, evaluation, answers, written, rejection), evaluation, target)
     if written is not None and store is not None:
         write_once(written.record, record.model_dump_json(indent=2) + "\n")
         store.clear()

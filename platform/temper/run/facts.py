@@ -51,7 +51,6 @@ def course_of(run: RunFolder, state: TrainState, target: ShardSet, max_val_image
         best_epoch=state.best_epoch,
         stopped=state.stopped,
         val_acc=best.get("val/target/clean_acc"),
-        val_balanced_acc=best.get("val/target/balanced_acc"),
         num_val=num_val if max_val_images is None else min(num_val, max_val_images),
         probe_val_acc=probe.get("val/target/clean_acc"),
         num_train=dict(zip(target.classes, target.class_counts("train"), strict=True)),

@@ -1,6 +1,7 @@
 """Putting together the record of an evaluation."""
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,18 @@ from temper.training import TrainState
 def make_record(
     target: EvaluationTarget,
     evaluation: Evaluation,
+    answers: Mapping[str, Any],
     written: RunFolder | None,
     rejection: RejectionRecord | None = None,
 ) -> EvaluationRecord:
-    """Everything that is known of a model and its evaluation; ``written`` is the folder of the record."""
+    """Everything that is known of a model and its evaluation; ``answers`` are fields about its clean answers.
+
+    ``written`` is the folder of the record.
+    """
     claim, origin = target.claim, target.origin(evaluation.balanced_acc)
     return EvaluationRecord(
         **_measured(evaluation),
+        **answers,
         name=claim.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=claim.seed,
@@ -90,6 +96,7 @@ def _evidence(written: RunFolder) -> dict[str, Path]:
         "adversarial": written.adversarial,
         "chunks": written.sources,
         "figure": written.figure,
+        "mistakes": written.mistakes,
     }
     return {name: path for name, path in paths.items() if path.exists()}
 

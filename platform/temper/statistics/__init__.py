@@ -4,6 +4,16 @@ All intervals are at 95 %, all p-values are two-sided.
 """
 
 from temper.statistics.balanced import balanced_proportion, paired_balanced_p
+from temper.statistics.classification import (
+    baselines,
+    choose_threshold,
+    confusion,
+    most_confident,
+    operating_point,
+    positive_scores,
+    roc_curve,
+    validation_beside,
+)
 from temper.statistics.folds import fold_spread
 from temper.statistics.paired import (
     NUM_RESAMPLES,
@@ -26,21 +36,29 @@ __all__ = [
     "Cells",
     "PValues",
     "balanced_proportion",
+    "baselines",
     "binomial_tail",
     "bootstrap_difference",
+    "choose_threshold",
+    "confusion",
     "corrected_interval",
     "count_cells",
     "fold_spread",
     "holm",
     "mcnemar",
+    "most_confident",
     "newcombe",
+    "operating_point",
     "paired_balanced_p",
     "pairwise_mid_p",
     "pairwise_unpaired_p",
+    "positive_scores",
+    "roc_curve",
     "shared_ranks",
     "sign_flip_test",
     "slices_of",
     "student_t_quantile",
     "t_interval",
+    "validation_beside",
     "wilson",
 ]

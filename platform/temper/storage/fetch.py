@@ -14,7 +14,7 @@ SMALL = frozenset(
     {
         "record.json", "crossval.json", "sweep.json", "state.json", "entry.json", "verification.json",
         "recipe.yaml", "space.yaml", "points.jsonl", "ledger.jsonl", "metrics.jsonl", "lineage.jsonl",
-        "error.txt", "outcomes.parquet", "figure.png",
+        "error.txt", "outcomes.parquet", "figure.png", "mistakes.png", "verdict.json",
     }
 )  # fmt: skip
 """Files that say how far a run is, and what came of it."""

@@ -7,17 +7,21 @@ from temper.verification.check import check_record, unknown_of, verify_shallow
 from temper.verification.evidence import Evidence, read_evidence, record_of
 from temper.verification.recipe import is_run
 from temper.verification.record import Check, VerificationRecord, check_of, differences
+from temper.verification.verdict import Verdict, leave_verdict, verdict_beside
 
 __all__ = [
     "Check",
     "Evidence",
+    "Verdict",
     "VerificationRecord",
     "check_of",
     "check_record",
     "differences",
     "is_run",
+    "leave_verdict",
     "read_evidence",
     "record_of",
     "unknown_of",
+    "verdict_beside",
     "verify_shallow",
 ]

@@ -11,6 +11,7 @@ from temper.records import FileRecord, read_record, sha256_of
 from temper.statistics.slices import PREFIX
 from temper.storage import beside, named
 from temper.verification import numbers
+from temper.verification.answers import check_answers
 from temper.verification.cascades import curve_cascades, main_cascade, other_cascades
 from temper.verification.evidence import COLUMNS, Evidence, read_evidence, record_of
 from temper.verification.recipe import check_recipe, is_run
@@ -28,6 +29,7 @@ NUMBERS: Final[tuple[Callable[[Evidence], Check], ...]] = (
     numbers.check_corruptions,
     numbers.check_minimum_norms,
     numbers.check_promises,
+    check_answers,
     check_rejection,
 )
 
@@ -114,6 +116,9 @@ def check_columns(evidence: Evidence) -> Check:
         severities = numbers.SEVERITIES
         expected |= {f"{group.group}/{kind}/{level}/correct" for kind in group.kinds for level in severities}
     expected |= {f"{PREFIX}{one.attribute}" for one in record.slices}
+    if record.confusion is not None:  # as in every record since outcomes have them
+        expected.add("confidence")
+        found.discard("path")  # not all shards have them
     if record.minimum_norm is not None:
         expected.add("minimum_norm")
     elif not evidence.columns["correct"].any():

@@ -16,7 +16,13 @@ from temper.records import (
 )
 from temper.storage import beside, fetched, named
 
-KINDS = {"int64": np.int64, "bool": np.bool_, "float": np.float32, "string": np.str_}
+KINDS = {
+    "int64": np.int64,
+    "bool": np.bool_,
+    "float": np.float32,
+    "double": np.float64,
+    "string": np.object_,
+}
 """Column types of PyArrow as numpy has them."""
 COLUMNS = {
     "row": np.int64,

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from temper.data import write_shards
 from temper.data.folders import scan_folders
 from temper.errors import DataError
 
@@ -233,3 +235,27 @@ def test_a_relative_folder_is_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     scan = scan_folders(Path(name.format(tmp_path.name)))
     assert [file.relative for file in scan.files] == ["a/0.png", "b/0.png"]
     assert (scan.strays, scan.num_notes) == (["stray.png"], 0)
+
+
+def test_accents_are_one_name_however_a_disk_spells_them(tmp_path: Path) -> None:
+    """macOS writes the accent of é as a character of its own: splits fit, and fingerprints agree."""
+    composed, apart = "\u00e9", "e\u0301"
+
+    def images(root: Path, names: dict[str, str]) -> Path:
+        for split, name in names.items():
+            for place, folder in enumerate((name, "tea")):
+                (root / split / folder).mkdir(parents=True)
+                for index in range(3):
+                    pixels = np.full((8, 8), 10 * index + 100 * place + len(split), np.uint8)
+                    Image.fromarray(pixels).save(root / split / folder / f"{name}{index}.png")
+        return root
+
+    one = images(tmp_path / "linux/set", {"train": composed, "val": composed, "test": composed})
+    other = images(tmp_path / "mac/set", {"train": apart, "val": composed, "test": apart})
+    first, second = (write_shards(root, root.parent / "shards") for root in (one, other))
+    assert first.classes == second.classes == ["tea", composed]
+    assert first.fingerprint == second.fingerprint
+    assert second.refused == []
+    (other / "train" / composed).mkdir()
+    with pytest.raises(DataError, match="look alike"):
+        write_shards(other, tmp_path / "twice")

@@ -178,4 +178,4 @@ def inherit(outcome: CascadeOutcome, other: CascadeOutcome, name: str) -> None:
     )
     outcome.standing = outcome.standing & ~fallen
     outcome.worst_logits[fallen] = other.worst_logits[fallen]
-    outcome.adversarial[fallen[outcome.kept]] = other.adversarial[fallen[outcome.kept]]
+    outcome.adopt(other, fallen)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -15,10 +16,14 @@ from temper.leaderboard.page.environment import asset, content_policy, environme
 from temper.leaderboard.page.frame import Frame
 from temper.leaderboard.page.index import figure_url
 from temper.records import EvaluationRecord, worst_slice
+from temper.verification import verdict_beside
 
 MAX_INLINED = 100
 """Cards of more models than that link to their pictures, so that a thousand stay small."""
-LINKED = ("record.json", "recipe.yaml", "outcomes.parquet", "entry.json")
+LINKED = ("record.json", "recipe.yaml", "outcomes.parquet", "verdict.json", "entry.json")
+MAX_CONFUSED = 20
+"""Classes of which the whole confusion matrix is shown; of more, so many pairs."""
+ROC = Frame(x_low=0.0, x_high=1.0, height=320)
 
 
 def render_cards(
@@ -42,8 +47,11 @@ def render_cards(
                     commands=describe_command(record),
                     recipe="\n".join(dotted(record.recipe)),
                     limits=limits_of(board, entry, record),
+                    **_answers_of(record, Path(entry.path), out, is_inlined=len(by_slug) <= MAX_INLINED),
                     curve=_curve(board, entry),
-                    figure=_figure(Path(entry.path), out, is_inlined=len(by_slug) <= MAX_INLINED),
+                    figure=_picture(
+                        Path(entry.path), "figure.png", out, is_inlined=len(by_slug) <= MAX_INLINED
+                    ),
                     links=[
                         (name, link)
                         for name in LINKED
@@ -76,7 +84,7 @@ def _conditional_limits(entry: Entry, record: EvaluationRecord) -> Iterator[str]
             lambda: "Per-image outcomes are missing, so this model was ranked by its totals alone.",
         ),
         (
-            entry.status == "ok",
+            entry.status == "ok" and not _is_verified(Path(entry.path)),
             lambda: "The record has not been verified here with its model and its images.",
         ),
         (bool(record.per_class) and min(entry.per_class.values()) == 0, lambda: _fallen(entry)),
@@ -88,10 +96,44 @@ def _conditional_limits(entry: Entry, record: EvaluationRecord) -> Iterator[str]
     return (say() for applies, say in rules if applies)
 
 
+def _is_verified(record: Path) -> bool:
+    verdict, doubt = verdict_beside(record)
+    return verdict is not None and doubt is None and verdict.passed and verdict.has_attacked
+
+
 def _fallen(entry: Entry) -> str:
     names = [name for name, value in entry.per_class.items() if value == 0]
     more = " and others" if len(names) > 5 else ""
     return f"Under attack, no image of {', '.join(names[:5])}{more} is classified correctly."
+
+
+def _answers_of(record: EvaluationRecord, path: Path, out: Path, *, is_inlined: bool) -> dict[str, Any]:
+    """What the template needs to show clean answers, and the verdict beside the record file ``path``."""
+    verdict, doubt = verdict_beside(path)
+    drop = next((one for one in record.advice if one.kind == "validation_above_test"), None)
+    classes = list(record.per_class)
+    answers = [*classes, *([""] if any("" in row for row in (record.confusion or {}).values()) else [])]
+    return {
+        "verdict": verdict,
+        "doubt": doubt,
+        "drop": drop,
+        "answers": answers if len(classes) <= MAX_CONFUSED else [],
+        "confused": _most_confused(record) if len(classes) > MAX_CONFUSED else [],
+        "totals": {name: sum(row.values()) for name, row in (record.confusion or {}).items()},
+        "roc": Markup(draw("roc", binary=record.binary, frame=ROC)) if record.binary else None,  # noqa: S704
+        "mistakes_picture": _picture(path, "mistakes.png", out, is_inlined=is_inlined),
+    }
+
+
+def _most_confused(record: EvaluationRecord) -> list[tuple[str, str, int]]:
+    """Of many classes, the pairs of true class and wrong answer that occur most."""
+    pairs = [
+        (label, answer, count)
+        for label, row in (record.confusion or {}).items()
+        for answer, count in row.items()
+        if label != answer
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))[:MAX_CONFUSED]
 
 
 def _curve(board: Board, entry: Entry) -> Markup | None:
@@ -103,6 +145,6 @@ def _curve(board: Board, entry: Entry) -> Markup | None:
     return Markup(drawn)  # noqa: S704  # a template of ours
 
 
-def _figure(record: Path, out: Path, *, is_inlined: bool) -> str | None:
-    inlined = figure_url(record) if is_inlined else None
-    return inlined or relative_link(record.with_name("figure.png"), out)
+def _picture(record: Path, name: str, out: Path, *, is_inlined: bool) -> str | None:
+    inlined = figure_url(record, name) if is_inlined else None
+    return inlined or relative_link(record.with_name(name), out)

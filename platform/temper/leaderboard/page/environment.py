@@ -4,6 +4,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from temper.advice.words import p_value
 from temper.formats import one_line, script_hash, templates
 from temper.spec import format_ratio
 
@@ -19,6 +20,7 @@ def environment() -> "Environment":
         "ratio": format_ratio,
         "short": short,
         "named": lambda text: text if text.strip() else "(no name)",
+        "p_value": p_value,
         "number": lambda value: "–" if value is None else f"{value:.3g}",
     }
     made.globals["style"] = asset("style.css")

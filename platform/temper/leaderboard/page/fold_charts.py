@@ -38,7 +38,10 @@ def consistency(board: Board) -> Markup | None:
         for kind, mean, std in (("clean", clean, clean_std), ("robust", robust, robust_std))
     ]
     return _dots(
-        values, len(rows), "Consistency over folds of the test images, mean ± standard deviation", picture
+        values,
+        len(rows),
+        "Consistency: mean ± standard deviation over stratified parts of the test images",
+        picture,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from temper.charts import chart_script
-from temper.leaderboard.boards import Board
+from temper.leaderboard.boards import Board, headings
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.external import NOT_MEASURED, ExternalEntry, ExternalTable, rows_of, table_beside
 from temper.leaderboard.page.charts import curves, scatter
@@ -31,6 +31,8 @@ class Shown:
     """A board with everything that stands below its table."""
 
     board: Board
+    apart: str
+    """What its heading adds, where another board has the same data and threat model."""
     rows: list[Entry | ExternalEntry]
     """Of its ranking: what was published elsewhere stands between its ranked models."""
     published: int | None
@@ -96,17 +98,20 @@ def _show_all(summary: LeaderboardSummary) -> list[Shown]:
     by_size = sorted(summary.boards, key=lambda board: -len(board.entries))[:MAX_ILLUSTRATED]
     illustrated, figures = {id(board) for board in by_size}, _figures(by_size)
     return [
-        _show(board, id(board) in illustrated, figures.get(id(board)), summary.external)
-        for board in summary.boards
+        _show(board, apart, id(board) in illustrated, figures.get(id(board)), summary.external)
+        for board, apart in zip(summary.boards, headings(summary.boards), strict=True)
     ]
 
 
-def _show(board: Board, is_illustrated: bool, figure: str | None, external: Sequence[ExternalTable]) -> Shown:
+def _show(
+    board: Board, apart: str, is_illustrated: bool, figure: str | None, external: Sequence[ExternalTable]
+) -> Shown:
     table = table_beside(board.data_name, board.threat, external)
     drawn = [scatter(board), curves(board), consistency(board)] if is_illustrated else []
     union = [entry for entry in board.entries if entry.others]
     return Shown(
         board=board,
+        apart=apart,
         rows=rows_of(board.entries, table),
         published=None if table is None else external.index(table) + 1,
         charts=[chart for chart in drawn if chart is not None],
@@ -118,9 +123,9 @@ def _show(board: Board, is_illustrated: bool, figure: str | None, external: Sequ
     )
 
 
-def figure_url(record: Path) -> str | None:
-    """The record's picture of adversarial examples as a data URL, where it is there and small."""
-    path = record.with_name("figure.png")
+def figure_url(record: Path, name: str = "figure.png") -> str | None:
+    """A picture beside the record as a data URL, where it is there and small."""
+    path = record.with_name(name)
     if not path.is_file() or path.stat().st_size > MAX_FIGURE_BYTES:
         return None
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

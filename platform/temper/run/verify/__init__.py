@@ -9,6 +9,7 @@ import numpy as np
 from temper.data import ShardSet, Split
 from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, Proportion, read_record
+from temper.run.answers import ask_validation
 from temper.run.run_target import RunTarget
 from temper.run.slices import attributes_of
 from temper.run.target import EvaluationTarget, data_record
@@ -32,6 +33,8 @@ from temper.verification import (
 
 START_TOLERANCE: Final = 0.01
 """Of what is fitted anew: the probe of the frozen start."""
+VALIDATION_TOLERANCE: Final = 0.02
+"""Of balanced accuracy on validation images, and of a threshold between two answers to them."""
 
 OnStage = Callable[[str], None]
 
@@ -84,6 +87,8 @@ def _check_deep(
     scene = Reexamined.of(evidence, target)
     say("repeating its predictions")
     checks += [scene.check_predictions(), scene.check_adversarial()]
+    if evidence.record.confusion is not None:  # earlier records say nothing of validation
+        checks.append(check_validation(evidence, target))
     if isinstance(target, RunTarget):
         checks.append(check_start(evidence, target, not_checked))
     rejection = check_rejection(evidence, target, scene.clean.logits)
@@ -132,6 +137,27 @@ def _changed(name: str, claimed: DataRecord | None, target: EvaluationTarget, ta
         return
     if actual != whole.fingerprint:
         yield f"{shards.path}: the images have changed ({actual}, not {whole.fingerprint})"
+
+
+def check_validation(evidence: Evidence, target: EvaluationTarget) -> Check:
+    """Accuracy on validation images, and the threshold that was chosen there."""
+    record = evidence.record
+    found = ask_validation(target, record.clean_acc)
+    if found is None or record.validation is None:
+        problems = [*differences("validation", record.validation, found and found.validation)]
+        return check_of("validation", problems, "no validation images")
+    problems = [*_flips("validation.acc", record.validation.acc, found.validation.acc)]
+    problems += differences(
+        "validation.balanced_acc",
+        record.validation.balanced_acc,
+        found.validation.balanced_acc,
+        VALIDATION_TOLERANCE,
+    )
+    threshold = found.threshold(len(record.data.classes)) if record.binary is not None else None
+    chosen = record.binary.chosen if record.binary is not None else None
+    claimed = None if chosen is None else chosen.threshold
+    problems += differences("binary.chosen.threshold", claimed, threshold, VALIDATION_TOLERANCE)
+    return check_of("validation", problems, f"{found.validation.acc.total} images")
 
 
 def check_start(evidence: Evidence, target: RunTarget, not_checked: list[str]) -> Check:

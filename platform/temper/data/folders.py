@@ -116,9 +116,7 @@ def left_out(
     source: Path, files: Sequence[ImageFile], roots: Sequence[Path], classes: Sequence[Path], follow: bool
 ) -> tuple[list[str], int]:
     """Strays, and the number of notes: what of ``source`` is not in ``files``, those of the ``classes``."""
-    known = {str(file.path) for file in files} | {
-        str(folder) for folder in (*roots, *classes)
-    }  # some are links
+    known = {str(one) for one in (*(file.path for file in files), *roots, *classes)}  # some are links
     left = [Path(name).relative_to(source) for name in walk_names(source, follow) if name not in known]
     strays = [
         path.as_posix()

@@ -26,7 +26,6 @@ from temper.records.evaluation import (
     MinimumNormRecord,
     ModelRecord,
     Promises,
-    SuiteRecord,
     ThreatRecord,
     read_record,
 )
@@ -63,6 +62,7 @@ from temper.records.rejection import (
 )
 from temper.records.slices import SliceRecord, worst_slice
 from temper.records.sources import ChunkSource, ModelSource, SourcesRecord, read_sources
+from temper.records.suite import SuiteRecord
 
 __all__ = [
     "EXTERNAL",

@@ -22,6 +22,10 @@ NUM_NAMED = 20
 """Files of one kind that are named on the console."""
 
 
+Source = Annotated[
+    Path, typer.Argument(help="Class folders, SRC/train/<class>/* or SRC/<class>/*, or an archive.")
+]
+Size = Annotated[int | None, typer.Option(min=8, help="Downscale the long side to this, in pixels.")]
 BitDepth = Annotated[
     int | None,
     typer.Option(
@@ -69,14 +73,10 @@ def _main(
 
 @app.command(epilog="Example: temper shards photos shards/photos --size 96")
 def shards(
-    src: Annotated[
-        Path, typer.Argument(help="Class folders, SRC/train/<class>/* or SRC/<class>/*, or an archive.")
-    ],
+    src: Source,
     dst: Annotated[Path, typer.Argument(help="The folder to write shards to.")],
     out: Annotated[Path | None, typer.Option(help="Another way to give DST; overrides it.")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=8, help="Downscale the long side to this, in pixels.")
-    ] = None,
+    size: Size = None,
     bit_depth: BitDepth = None,
     window: Window = None,
     max_pixels: MaxPixels = None,

@@ -52,27 +52,24 @@ def build_train_data(
     num_shares = max(recipe.workers.num_shares, world_size)
 
     def batches(task: str, batch_size: int) -> Batches:
-        seed = derive_seed(recipe.seed, "batches", task)
+        shards, seed = data.shards[task], derive_seed(recipe.seed, "batches", task)
+        ours = {"rank": rank, "world_size": world_size, "num_shares": num_shares}
         if f"{task}/train" in images:
             return ResidentBatches(
                 images[f"{task}/train"],
                 batch_size=batch_size,
                 seed=seed,
-                rank=rank,
-                world_size=world_size,
                 is_balanced=task == "target" and recipe.data.sampling == "balanced",
-                num_shares=num_shares,
-                windows=window_sizes(data.shards[task]),
+                windows=window_sizes(shards),
+                **ours,
             )
         return StreamedBatches(
-            data.shards[task],
+            shards,
             image_size=recipe.data.image_size,
             fit=recipe.data.fit,
             batch_size=batch_size,
             seed=seed,
-            rank=rank,
-            world_size=world_size,
-            num_shares=num_shares,
+            **ours,
         )
 
     source_batch_size = recipe.data.source_batch_size or recipe.data.batch_size

@@ -78,7 +78,7 @@ def _scan(source: Path, follow: bool) -> Scan:
         raise DataError(
             f"{roots['train']}: expected a folder for each of at least two classes, found "
             f"{', '.join(classes) or 'none'}{_files_in(roots['train'])}; lay the images out as <class>/* or "
-            "train/<class>/*, or give an archive of such folders, or WebDataset tars"
+            "train/<class>/*, in folders or an archive; or give a table (--labels CSV) or WebDataset tars"
         )
     files: list[ImageFile] = []
     for split, root in roots.items():

@@ -50,7 +50,8 @@ def test_the_record_says_what_the_runs_records_say(finished: Any) -> None:
         assert run.record is not None
         assert sha256_of(out / run.record.path) == run.record.sha256
         own = read_record(out / run.record.path)
-        assert own.recipe["data"]["fold"] == {"index": run.fold, "count": 2, "seed": 0, "keep_test": False}
+        fold = {"index": run.fold, "count": 2, "seed": 0, "keep_test": False, "by_site": False}
+        assert own.recipe["data"]["fold"] == fold
         assert (own.seed, own.status) == (run.seed, run.status)
         assert (own.clean_acc.value, own.robust_acc.value) == (run.clean_acc, run.robust_acc)
         assert (own.data.fingerprint, own.data.num_images) == (run.fingerprint, run.num_images)
@@ -73,8 +74,8 @@ def test_seeds_share_their_folds_and_folds_their_pretraining(finished: Any) -> N
     assert len({run.fingerprint for run in record.runs}) == 2
     assert len(list((out / "pretrain").iterdir())) == 2, "one for each seed"
     starts = {
-        json.loads((out / f"target/fold-{fold}-seed-1/last/state.json").read_text())["start_weights"]
-        for fold in (0, 1)
+        json.loads((out / f"target/fold-{fold}_seed-1/last/state.json").read_text())["start_weights"]
+        for fold in (1, 2)
     }
     assert len(starts) == 1
 

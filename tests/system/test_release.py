@@ -161,7 +161,9 @@ def test_what_is_imported_is_what_installing_brings() -> None:
     """The environments above borrow our packages, so one that is not declared would not be missed there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [
-        one for name in ("cluster", "onnx", "peft", "timm") for one in project["optional-dependencies"][name]
+        one
+        for name in ("cluster", "heic", "medical", "onnx", "peft", "timm")
+        for one in project["optional-dependencies"][name]
     ]
     declared = {canonical(re.split(r"[\[<>=]", one)[0]) for one in [*project["dependencies"], *extras]}
     known, homes = declared | BROUGHT_BY_OTHERS, metadata.packages_distributions()

@@ -99,14 +99,15 @@ def _held(out: Path | None, recipe: Path, space: Path, overrides: list[str]) -> 
     if not any(path.exists() for path in (paths.ledger, paths.points, paths.summary)):
         return None
     same_recipe = asked.hash == build_recipe(read_yaml(paths.recipe), where=str(paths.recipe)).hash
-    spaces = load_space(space).document(), load_space(paths.space).document()
+    # As it was written, or as it is read: earlier versions left out what is null.
+    spaces = load_space(space).document(), read_yaml(paths.space), load_space(paths.space).document()
     # How many trials, and for how long, may change on the way; what is null need not be written.
     may_differ = ("samples", "max_minutes")
-    told, held = (
+    told, *held = (
         {name: value for name, value in one.items() if name not in may_differ and value is not None}
         for one in spaces
     )
-    if not same_recipe or told != held:
+    if not same_recipe or told not in held:
         raise UsageError(f"{folder}: holds a sweep of another recipe or space; choose another --out")
     return folder
 

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from temper.cli.watch import duration
-
 if TYPE_CHECKING:
     from temper.cluster.estimate import Estimate
     from temper.training import PhasePlan, RateTest
@@ -48,6 +46,8 @@ def plan_summary(plan: "PhasePlan", lr: float | str) -> dict[str, Any]:
 
 def cost_line(estimate: "Estimate") -> str:
     """What a run may take."""
+    from temper.cli.watch import duration  # which loads pydantic
+
     took = duration(estimate.compute_s) if estimate.compute_s >= 1 else "less than 1 s"
     megabytes = estimate.memory_bytes / 1e6
     memory = f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"

@@ -18,7 +18,7 @@ from temper.evaluation.evaluate import Relatives
 from temper.host import choose_device
 from temper.records import DataRecord, EvaluationRecord, RunFolder, refuse_second
 from temper.run.target import Claim, EvaluationTarget, fingerprint_of
-from temper.spec import Geometry, Threat, validate
+from temper.spec import Channels, Geometry, Threat, validate
 from temper.storage import fetched
 
 Data = str | Path | tuple[Any, Any] | Iterable[tuple[Any, Any]]
@@ -39,6 +39,7 @@ def evaluate(
     *,
     eps: float,
     norm: Geometry = "linf",
+    channels: Channels = "colour",
     suite: str = "standard",
     name: str = "model",
     classes: Sequence[str] | None = None,
@@ -59,7 +60,8 @@ def evaluate(model: nn.Module | str | Path, *arguments: Any, **settings: Any) ->
     **A module** answers images (B,C,H,W) in [0,1] with logits, normalization inside. ``data``: a folder of
     shards (its test split, at ``image_size``); or images and labels, arrays or tensors (N,C,H,W) and (N,),
     uint8 or floats in [0,1]; or batches of those, such as a DataLoader. Floats are rounded to 8 bits, as
-    image files have them. ``suite``: ``quick``, ``standard``, ``full`` or a YAML file. ``settings`` are
+    image files have them. ``channels``: ``grey`` changes the three channels of grey images alike.
+    ``suite``: ``quick``, ``standard``, ``full`` or a YAML file. ``settings`` are
     further fields of the recipe's ``evaluation``: ``curve``, ``others``, ``corruptions``, ``num_workers`` and
     so on. With ``out``, record.json and what it rests on are written there, ready for ``temper.leaderboard``,
     and an interrupted evaluation resumes.
@@ -92,6 +94,7 @@ def _evaluate_module(
     *,
     eps: float,
     norm: Geometry = "linf",
+    channels: Channels = "colour",
     suite: str = "standard",
     name: str = "model",
     classes: Sequence[str] | None = None,
@@ -107,7 +110,7 @@ def _evaluate_module(
     if folder is not None:
         refuse_second(RunFolder(fetched(folder)))
     spec = validate(EvaluationSpec, {"suite": suite, **settings}, "evaluate")
-    threat = validate(Threat, {"norm": norm, "eps": eps}, "evaluate")
+    threat = validate(Threat, {"norm": norm, "eps": eps, "channels": channels}, "evaluate")
     spec.plan(threat, seed)  # a wrong suite is told before images are read
     images, described = _open(data, classes, image_size, spec.max_images, seed)
     device = choose_device(use_gpu)

@@ -7,6 +7,7 @@ suite: it is given a threat model with the images.
 from temper.attacks.apgd import APGD, GoalAPGD, apgd
 from temper.attacks.ascent import Found
 from temper.attacks.base import Attack, LogitsFn, attack_mode, kept_statistics
+from temper.attacks.channels import attacked_channels, in_colour, is_grey, perturb_channels
 from temper.attacks.deepfool import DeepFool
 from temper.attacks.draws import PartGenerator, draw_rows
 from temper.attacks.fgsm import FGSM, FullFGSM
@@ -50,12 +51,16 @@ __all__ = [
     "Square",
     "apgd",
     "attack_mode",
+    "attacked_channels",
     "check_loss",
     "cut",
     "draw_rows",
     "fitting",
     "images_at_once",
+    "in_colour",
     "in_portions",
+    "is_grey",
     "kept_statistics",
     "minimum_norm",
+    "perturb_channels",
 ]

@@ -70,7 +70,7 @@ class PatchSearch(Member):
 
 def random_patches(images: Tensor, corners: Tensor, side: int, generator: torch.Generator | None) -> Tensor:
     """``images`` (B,3,H,W) with a square at ``corners`` (B,2): a plain colour, stripes of two, or noise."""
-    shape, device = (len(images), 3, 1, 1), images.device
+    shape, device = (*images.shape[:2], 1, 1), images.device
     first, second = (torch.rand(shape, device=device, generator=generator) for _ in range(2))
     # Colours at the ends of the range change most.
     is_extreme = torch.rand(len(images), device=device, generator=generator) < 0.5
@@ -97,5 +97,5 @@ def _repainted(
     offsets = (torch.rand(count, 2, device=device, generator=generator) * spare).long()
     offsets = torch.minimum(offsets, spare - 1)
     inside = rectangles(corners + offsets, extents, best)
-    colours = torch.rand(count, 3, 1, 1, device=device, generator=generator).round()
+    colours = torch.rand(count, best.shape[1], 1, 1, device=device, generator=generator).round()
     return torch.where(inside, colours, best)

@@ -121,7 +121,7 @@ def robust_refusal(pairs: Sequence[Pair]) -> str | None:
 def _attacked(record: EvaluationRecord) -> dict[str, str]:
     threat, suite = record.threat, record.suite
     return {
-        "threat models": f"{threat.norm} eps {threat.eps!r}",
+        "threat models": f"{threat.norm} eps {threat.eps!r}" + " in grey" * threat.is_grey,
         "suites": f"{suite.name} version {suite.version}, {suite.hash}",
         "image sizes": f"{record.data.image_size} px",
     }

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from temper.attacks import Member, SearchMember
+from temper.attacks import Member, SearchMember, attacked_channels, is_grey
+from temper.errors import DataError
 from temper.evaluation.chunk_outcome import CascadeOutcome, MemberOutcome, wrong_unless
 from temper.evaluation.counted_model import HeldModel
 from temper.evaluation.search_cache import SearchCache
@@ -33,6 +34,19 @@ class LabelledImages:
 
     images: Tensor
     labels: Tensor
+
+    def attacked_within(self, threat: Threat) -> "LabelledImages":
+        """What attacks change: of grey images within a grey ``threat`` one channel (N,1,H,W).
+
+        Raises:
+            DataError: a grey ``threat``, but images with colour.
+        """
+        if threat.is_grey and not is_grey(self.images).all():
+            raise DataError(
+                f"threat.channels: grey is for grey images, but {int((~is_grey(self.images)).sum())} of "
+                f"{len(self.images)} have colour; set colour"
+            )
+        return replace(self, images=attacked_channels(self.images, threat.channels))
 
 
 def run_cascade(

@@ -45,11 +45,12 @@ def evaluate_chunk(
     few = data.images[: min(8, plan.batch_size)].to(device).float() / 255
     with held_still(model, few) as held:
         clean = answer_clean(held.model, data, plan.batch_size, device)
+        attacked = data.attacked_within(plan.main.threat)
         found = ChunkOutcome(
-            clean, _run(held, data, clean, kept, plan, index, device, on_progress), PassCounts()
+            clean, _run(held, attacked, clean, kept, plan, index, device, on_progress), PassCounts()
         )
         if plan.minimum_norms:
-            found.minimum_norms = _minimum_norms(held, data, found, plan, index, device)
+            found.minimum_norms = _minimum_norms(held, attacked, found, plan, index, device)
         for group in plan.corruptions:
             found.corrupted[group] = _corrupted(held, data, rows, group, plan, device)
     found.passes = PassCounts(

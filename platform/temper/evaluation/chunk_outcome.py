@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from temper.attacks import in_colour
 from temper.evaluation.threats import margins
 from temper.records import AttackRecord, ChunkSource, ModelSource
 from temper.spec import Threat
@@ -67,9 +68,9 @@ class CascadeOutcome:
             standing=clean.correct.clone(),
             worst_logits=clean.logits.clone(),
             kept=kept,
-            adversarial=torch.zeros(int(kept.sum()), *images.shape[1:]),
+            adversarial=torch.zeros(int(kept.sum()), 3, *images.shape[2:]),
             first=torch.zeros_like(kept),
-            first_image=torch.zeros(0, *images.shape[1:]),
+            first_image=torch.zeros(0, 3, *images.shape[2:]),
         )
 
     def carry(self, smaller: "CascadeOutcome") -> None:
@@ -95,15 +96,14 @@ class CascadeOutcome:
     def fell(self, chosen: Tensor, fooled: Tensor, perturbed: Tensor) -> None:
         """Of the images ``chosen`` (B,), those in ``fooled`` (B,) fell to ``perturbed`` (B,3,H,W)."""
         self.standing[chosen[fooled]] = False
-        places = self.kept.long().cumsum(0) - 1
-        kept = fooled & self.kept[chosen]
+        places, kept = self.kept.long().cumsum(0) - 1, fooled & self.kept[chosen]
         # Few of them leave the device, most often none.
         if kept.any():
             self.adversarial[places[chosen[kept]]] = perturbed[kept.to(perturbed.device)].cpu()
         if fooled.any() and not self.first.any():
             place = int(fooled.nonzero()[0])
             self.first[chosen[place]] = True
-            self.first_image = perturbed[place : place + 1].cpu()
+            self.first_image = in_colour(perturbed[place : place + 1]).cpu()
 
     def adopt(self, other: "CascadeOutcome", fallen: Tensor) -> None:
         """The adversarial examples that ``other`` has of the images ``fallen`` (N,) bool."""

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from temper.attacks import attack_mode, images_at_once, in_portions
+from temper.attacks import attack_mode, images_at_once, in_colour, in_portions
 from temper.errors import ModelError, TemperError
 from temper.models import folded_copy
 
@@ -39,11 +39,12 @@ class CountedModel(nn.Module):
         return images_at_once(self.model, images)
 
     def answer(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B,C), and whether each row was finite (B,) bool.
+        """Logits (B,C), and whether each row was finite (B,) bool. Grey images may have one channel.
 
         Raises:
             ModelError: the output is not logits of at least two classes.
         """
+        images = in_colour(images)
         needs_graph = images.requires_grad and torch.is_grad_enabled()
         logits = self._logits(images) if needs_graph else in_portions(self._logits, images)
         self.num_forward += len(images)

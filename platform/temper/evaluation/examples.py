@@ -37,6 +37,11 @@ class Example:
         return bool((self.clean == self.clean[:1]).all())
 
     @property
+    def is_changed_alike(self) -> bool:
+        """The channels were changed alike, up to rounding."""
+        return bool(np.allclose(self.perturbation, self.perturbation[:1], rtol=0, atol=1e-6))
+
+    @property
     def perturbation(self) -> np.ndarray:
         """(3,H,W) in -1..1."""
         difference: np.ndarray = self.adversarial - self.clean

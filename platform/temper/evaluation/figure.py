@@ -103,7 +103,7 @@ def magnified(perturbation: np.ndarray, factor: float) -> np.ndarray:
 def as_seen(example: Example) -> np.ndarray:
     """(3,H,W) the perturbation; of a grey image the mean over its channels, in each of them.
 
-    Attacks change each channel of a grey image on its own, which looks like coloured noise.
+    Attacks in colour change each channel of a grey image on its own, which looks like coloured noise.
     """
     found = example.perturbation
     return np.broadcast_to(found.mean(0, keepdims=True), found.shape) if example.is_grey else found
@@ -131,7 +131,7 @@ def _draw_example(figure: "Figure", row: int, example: Example) -> None:
         "perturbation": magnified(perturbation, factor),
         "attacked": example.clean + perturbation,
     }
-    mean = ", mean of channels" if example.is_grey else ""
+    mean = ", mean of channels" if example.is_grey and not example.is_changed_alike else ""
     for column, (title, image) in enumerate(pictures.items()):
         axes = axes_at(figure, MARGIN + column * (SIDE + GAP), top, SIDE, SIDE)
         is_small = image.shape[-1] < SHARP_BELOW_PX

@@ -61,7 +61,7 @@ class EvaluationSpec(Spec):
     @model_validator(mode="after")
     def _threats_differ(self) -> Self:
         named = [other.label for other in self.others]
-        if len(set(named)) < len(named):
+        if len({(other.norm, other.eps) for other in self.others}) < len(named):
             raise ValueError(f"others: a threat model stands there twice ({', '.join(named)})")
         return self
 
@@ -69,7 +69,7 @@ class EvaluationSpec(Spec):
         """What is to be measured within ``threat``.
 
         Raises:
-            RecipeError: a suite that is not there, or does not fit.
+            RecipeError: a suite that is not there, or does not fit; other channels in ``others``.
         """
         for eps in self.curve:
             check_eps(threat.norm, eps)
@@ -77,7 +77,7 @@ class EvaluationSpec(Spec):
             raise RecipeError(f"evaluation.minimum_norms: there are none in {threat.norm}; set false")
         main = CascadePlan(threat=_plain(threat), suite=suite_for(self.suite, threat.norm))
         others = [
-            CascadePlan(threat=_plain(other), suite=suite_for(self._suite_of_others(), other.norm))
+            CascadePlan(threat=_like(other, threat), suite=suite_for(self._suite_of_others(), other.norm))
             for other in self.others
         ]
         return EvaluationPlan(
@@ -97,4 +97,18 @@ class EvaluationSpec(Spec):
 
 
 def _plain(threat: Threat) -> Threat:
-    return Threat(norm=threat.norm, eps=threat.eps)
+    return Threat(norm=threat.norm, eps=threat.eps, channels=threat.channels)
+
+
+def _like(other: Threat, main: Threat) -> Threat:
+    """``other`` with the channels of the ``main`` threat model.
+
+    Raises:
+        RecipeError: it names others.
+    """
+    if "channels" in other.model_fields_set and other.channels != main.channels:
+        raise RecipeError(
+            f"evaluation.others: {other.label} has channels {other.channels}, but threat.channels is "
+            f"{main.channels}, which holds for all threat models of an evaluation; leave it out"
+        )
+    return Threat(norm=other.norm, eps=other.eps, channels=main.channels)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from temper.attacks import norms
+from temper.attacks import attacked_channels, is_grey, norms
 from temper.attacks.patches import patch_side
 from temper.spec import Geometry, Threat
 
@@ -15,10 +15,14 @@ SAME = 1e-6
 
 
 def is_valid(clean: Tensor, perturbed: Tensor, threat: Threat) -> Tensor:
-    """(B,) bool: finite, in [0,1] and within eps of the clean image, up to float error.
+    """(B,) bool: finite, in [0,1] and within eps of the clean image, up to float error; grey, if it must be.
 
     What a semantic change may be no distance can tell: its members make images from parameters in range.
     """
+    if threat.is_grey:
+        alike, threat = is_grey(clean) & is_grey(perturbed), threat.model_copy(update={"channels": "colour"})
+        before, after = (attacked_channels(images, "grey") for images in (clean, perturbed))
+        return alike & is_valid(before, after, threat)
     flat = perturbed.flatten(1)
     finite = flat.isfinite().all(1)
     in_bounds = ((flat >= -TOLERANCE) & (flat <= 1 + TOLERANCE)).all(1)

@@ -96,7 +96,7 @@ def _board_key(record: EvaluationRecord) -> tuple[Any, ...]:
     data, suite = record.data, record.suite
     return (
         data.name, data.fingerprint, data.num_images, data.image_size,
-        record.threat.norm, record.threat.eps,
+        record.threat.norm, record.threat.eps, record.threat.channels,
         suite.name, suite.version, suite.hash,
     )  # fmt: skip
 

@@ -122,7 +122,8 @@ def board_title(board: Board | OldBoard) -> str:
 def _key(board: Board | OldBoard, knows_size: bool) -> tuple[Any, ...]:
     threat, size = board.threat, board.image_size if knows_size else None
     suite = (board.suite, board.suite_version, board.suite_hash)
-    return board.data_name, board.fingerprint, board.num_images, size, threat.norm, threat.eps, *suite
+    within = (threat.norm, threat.eps, threat.channels)
+    return board.data_name, board.fingerprint, board.num_images, size, *within, *suite
 
 
 def _changes_of(before: OldBoard | None, after: Board | None) -> Iterator[Change | None]:

@@ -109,6 +109,7 @@ def describe_command(record: EvaluationRecord) -> list[str]:
             ("norm", record.threat.norm),
         )
     )
+    place += " --set threat.channels=grey" * record.threat.is_grey
     model = shlex.quote(str(record.recipe.get("model") or "MODULE:FUNCTION"))
     return [f"temper evaluate {model} {place} --out again", f"temper verify . --model {model}"]
 

@@ -28,7 +28,7 @@ COLUMNS = (*MEASURED, *PUBLISHED)
 COLUMNS_OF_BOARD = (
     "rank", "model", "clean %", "robust % (95 %)", "corrupted %", "source %", "schedule", "trained against",
 )  # fmt: skip
-PLACE = ("data", "fingerprint", "norm", "eps", "suite", "suite_version")
+PLACE = ("data", "fingerprint", "norm", "eps", "channels", "suite", "suite_version")
 
 
 def to_markdown(summary: LeaderboardSummary) -> str:
@@ -159,14 +159,15 @@ def to_rows(summary: LeaderboardSummary) -> list[list[object]]:
     rows: list[list[object]] = []
     for board in summary.boards:
         place = [
-            board.data_name, board.fingerprint, board.threat.norm, board.threat.eps,
+            board.data_name, board.fingerprint, board.threat.norm, board.threat.eps, board.threat.channels,
             board.suite, board.suite_version,
         ]  # fmt: skip
         entries = (*board.entries, *board.blocked, *board.unverified)
         no_more = [None] * len(PUBLISHED)
         rows += [[*place, *(getattr(entry, name) for name in MEASURED), *no_more] for entry in entries]
     for table in summary.external:
-        place = [table.data_name, None, table.threat.norm, table.threat.eps, None, None]
+        threat = table.threat
+        place = [table.data_name, None, threat.norm, threat.eps, threat.channels, None, None]
         rows += [[*place, *_published(entry)] for entry in table.entries]
     return rows
 

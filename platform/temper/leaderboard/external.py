@@ -99,7 +99,7 @@ def external_problems(folder: Path) -> list[str]:
 def _key(data_name: str, threat: Threat) -> tuple[str, str, str]:
     """``CIFAR-10`` is ``cifar10``; 0.031 is not 8/255."""
     plain = "".join(char for char in data_name.casefold() if char.isalnum()) or data_name
-    return plain, threat.norm, repr(threat.eps)
+    return plain, threat.norm, repr(threat.eps) + " grey" * threat.is_grey
 
 
 def _table(found: list[FoundExternal]) -> ExternalTable:

@@ -58,13 +58,18 @@ def open_data(recipe: Recipe, places: Sequence[Path] = ()) -> OpenData:
     Raises:
         ShardError: missing or damaged shards.
         RecipeError: too few images in a batch or a training split for the workers, more shots than images of
-            a class, a class too small for the fold, or a start without the head that the source term distils.
+            a class, a class too small for the fold, or a start without the head that the source term distils;
+            a grey threat model for images with colour.
     """
     check_batch_sizes(recipe)
     own = [path for path in (recipe.data.target, recipe.data.source) if path is not None]
     paths = dict(zip(("target", "source"), places or own, strict=False))
     # Absolute, because workers may have another working directory.
     shards = {task: ShardSet.open(portable(path)) for task, path in paths.items()}
+    if recipe.threat.is_grey and shards["target"].manifest.channels == 3:
+        raise RecipeError(
+            f"threat.channels: grey is for grey images, but some of {paths['target']} have colour; set colour"
+        )
     if recipe.data.fold is not None:
         shards["target"] = recipe.data.fold.apply(shards["target"])
     if recipe.data.shots_per_class is not None:

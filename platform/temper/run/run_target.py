@@ -29,7 +29,7 @@ from temper.run.material import Material
 from temper.run.open_data import open_data_of_run
 from temper.run.start import Start, build_start, images_of
 from temper.run.target import Claim, EvaluationTarget, Origin, data_record
-from temper.spec import Threat, content_hash
+from temper.spec import content_hash
 from temper.storage import fetched, from_run, portable
 from temper.tracking import build_evaluation_tracker
 from temper.training import TrainState, load_best, read_state, recipe_of
@@ -80,7 +80,7 @@ class RunTarget(EvaluationTarget):
             seed=recipe.seed,
             recipe=recipe.resolved(),
             data=data_record(data.shards["target"], "test", len(chosen), recipe.data.image_size),
-            threat=Threat(norm=recipe.threat.norm, eps=recipe.threat.eps),
+            threat=recipe.threat.of_evaluation,
         )
         return cls(
             model=model.to(device).eval(),

@@ -10,10 +10,11 @@ from temper.spec.documents import (
     refuse_secrets,
 )
 from temper.spec.problems import explain, first_problem, validate
-from temper.spec.threats import BallThreat, Geometry, Norm, Threat, TrainedNorm, check_eps
+from temper.spec.threats import BallThreat, Channels, Geometry, Norm, Threat, TrainedNorm, check_eps
 
 __all__ = [
     "BallThreat",
+    "Channels",
     "Geometry",
     "Norm",
     "Ratio",

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from temper.spec.base import Ratio, Spec, format_ratio
 
 Norm = Literal["linf", "l2", "l1"]
@@ -14,6 +16,9 @@ Geometry = Literal["linf", "l2", "l1", "l0", "semantic", "patch"]
 """What a perturbation is measured by. ``l0``: pixels changed; ``semantic``: rotation, shift, contrast,
 blur; ``patch``: the area of the smallest square that holds all that changed, as a share of the image."""
 
+Channels = Literal["colour", "grey"]
+"""Whether each channel is changed on its own, or grey images remain grey."""
+
 
 class Threat(Spec):
     """What robust accuracy means here: all perturbations of at most ``eps`` in ``norm``.
@@ -25,6 +30,11 @@ class Threat(Spec):
 
     norm: Geometry = "linf"
     eps: Ratio
+    # Left out of what is written where it is as before there was a choice, so that hashes stay.
+    channels: Channels = Field(default="colour", exclude_if=lambda channels: channels == "colour")
+    """``grey``: images must be grey and remain so. All three channels get one perturbation, whose ``norm`` is
+    that of the grey image, each pixel counted once. ``colour``: each channel is changed on its own.
+    """
 
     def model_post_init(self, _context: object) -> None:
         check_eps(self.norm, self.eps)
@@ -32,13 +42,23 @@ class Threat(Spec):
     @property
     def label(self) -> str:
         """A short name such as ``Linf 8/255``."""
-        return f"{self.norm.capitalize()} {format_ratio(self.eps)}"
+        return f"{self.norm.capitalize()} {format_ratio(self.eps)}" + (" grey" if self.is_grey else "")
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the channels of an image are changed alike."""
+        return self.channels == "grey"
 
 
 class BallThreat(Threat):
     """A threat model that can be trained against."""
 
     norm: TrainedNorm = "linf"
+
+    @property
+    def of_evaluation(self) -> Threat:
+        """The same among all threat models."""
+        return Threat(norm=self.norm, eps=self.eps, channels=self.channels)
 
 
 def check_eps(norm: Geometry, eps: float) -> None:

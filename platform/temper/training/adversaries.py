@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from temper.attacks import attack_mode, images_at_once
+from temper.attacks import attack_mode, images_at_once, perturb_channels
 from temper.hardening import Adversary
 from temper.models import (
     FoldedModel,
@@ -18,6 +18,7 @@ from temper.models import (
     replayed_model,
 )
 from temper.seeds import derive_seed
+from temper.spec import Channels
 from temper.training.data import generator_of
 from temper.training.shares import StepImages, joined, separated, whole_batch
 from temper.training.state import Passes
@@ -57,9 +58,10 @@ def attack_shares(
     shares: Sequence[StepImages],
     seed: int,
     gather: Gather | None = None,
+    channels: Channels = "colour",
 ) -> tuple[list[StepImages], Passes]:
     """``shares`` with adversarial examples of the attacked tasks, made together on the unwrapped model; and
-    the passes they took.
+    the passes they took. ``channels`` are those of the target's threat model; the source may have colour.
 
     Images start as they do in the whole batch, and with ``gather`` BatchNorm reads its statistics: then
     stand-ins are attacked too, for other processes wait for ours. Otherwise they stay as they are.
@@ -80,7 +82,14 @@ def attack_shares(
             own_seed = seed if task == "target" else derive_seed(seed, task)
             parts = [own.parts[task] for own in shares if own.parts]
             generator = generator_of(parts, clean[task].device, own_seed)
-            attacked[task] = adversary.perturb(counted, clean[task], labels[task], generator)
+            attacked[task] = perturb_channels(
+                adversary,
+                counted,
+                clean[task],
+                labels[task],
+                generator,
+                channels if task == "target" else "colour",
+            )
             passes += Passes(forward=counted.num_forward, backward=counted.num_backward)
     found = separated(attacked, shares)
     return [replace(own, attacked=part) for own, part in zip(shares, found, strict=True)], passes

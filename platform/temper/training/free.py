@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from temper.attacks import attacked_channels, in_colour
 from temper.attacks.norms import project, steepest
 from temper.batches import Batch
 from temper.data import Part
@@ -23,7 +24,7 @@ class FreeStep(TrainStep):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._perturbation: Tensor | None = None
-        """Of every place in a batch (B,3,H,W), but up to date in our own only."""
+        """Of every place in a batch (B,3,H,W), or (B,1,H,W) in grey, but up to date in our own only."""
         self._own: list[Part] = []
         """Our places; none: we know all."""
 
@@ -67,7 +68,7 @@ class FreeStep(TrainStep):
         parts = [own.parts["target"] for own in images]
         if self._own and self._own[0].size != parts[0].size:
             self._exchange()
-        known, clean = self._perturbation, images[0].clean["target"]
+        known, clean = self._perturbation, self._target(images[0])
         if known is None or len(known) < parts[0].size:
             grown = clean.new_zeros(parts[0].size, *clean.shape[1:])
             if known is not None:
@@ -80,12 +81,13 @@ class FreeStep(TrainStep):
     ) -> tuple[Losses, Passes]:
         perturbed = []
         for own in images:
-            clean = own.clean["target"]
+            clean = self._target(own)
             moved = clean + self._carried(own) if own.weight("target") else clean
             perturbed.append(project(adversary.norm, moved, clean, adversary.eps).requires_grad_())
         self.train_mode()
         attacked = [
-            replace(own, attacked={"target": one}) for own, one in zip(images, perturbed, strict=True)
+            replace(own, attacked={"target": in_colour(one)})
+            for own, one in zip(images, perturbed, strict=True)
         ]
         losses = self.backward(attacked, adversary, now)
         for own, one in zip(images, perturbed, strict=True):
@@ -98,13 +100,17 @@ class FreeStep(TrainStep):
     def _move(self, own: StepImages, perturbed: Tensor, adversary: FreeTraining) -> None:
         """Carry the perturbation of a share a step up the gradient that has come back."""
         assert perturbed.grad is not None
-        clean = own.clean["target"]
+        clean = self._target(own)
         step_size = adversary.step_size or adversary.eps
         moved = perturbed.detach() + step_size * steepest(adversary.norm, perturbed.grad, perturbed.detach())
         self._carried(own).copy_(project(adversary.norm, moved, clean, adversary.eps) - clean)
 
+    def _target(self, own: StepImages) -> Tensor:
+        """What of a share's images is attacked."""
+        return attacked_channels(own.clean["target"], self.recipe.threat.channels)
+
     def _carried(self, own: StepImages) -> Tensor:
-        """The perturbation so far of a share (B,3,H,W)."""
+        """The perturbation so far of a share, of each attacked channel."""
         part = own.parts["target"]
         assert self._perturbation is not None
         return self._perturbation[part.start : part.end]

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from temper.attacks import PGD, attack_mode
+from temper.attacks import PGD, attack_mode, perturb_channels
 from temper.hardening import Adversary, FastTraining, Guard
 from temper.models import TaskModel
 from temper.seeds import derive_seed
+from temper.spec import Channels
 from temper.training.data import generator_of
 from temper.training.shares import StepImages
 from temper.training.worker import Worker
@@ -34,6 +35,7 @@ def guarded_accuracy(
     images: Sequence[StepImages],
     worker: Worker,
     seed: int,
+    channels: Channels = "colour",
 ) -> float:
     """Robust accuracy 0..1 on ``images``, this worker's shares of the first training batch of an epoch."""
     pgd = PGD(norm=adversary.norm, eps=adversary.eps, steps=guard.steps, step_size=adversary.eps / 4)
@@ -45,7 +47,7 @@ def guarded_accuracy(
             clean, labels = own.clean["target"], own.labels["target"]
             classes = labels if labels.dim() == 1 else labels.argmax(1)
             generator = generator_of([own.parts["target"]], worker.device, derive_seed(seed, "guard", 0))
-            attacked = pgd.perturb(model, clean, classes, generator)
+            attacked = perturb_channels(pgd, model, clean, classes, generator, channels)
             with torch.no_grad():
                 correct = (model(attacked).argmax(1) == classes).sum()
             counts += torch.tensor([float(correct), float(len(classes))])

@@ -81,9 +81,10 @@ class TrainStep:
             self.train_mode()  # which the attack looks at where it uses batch statistics
             seed = derive_seed(self.recipe.seed, "attack", now.epoch, now.step, 0)
             gather = self.worker.gather if self._is_joined else None
+            channels = self.recipe.threat.channels
             clean, images = images, []
             for group in self._groups(clean):
-                attacked, cost = attack_shares(self._attacked, adversary, group, seed, gather)
+                attacked, cost = attack_shares(self._attacked, adversary, group, seed, gather, channels)
                 images += attacked
                 passes += cost
         return self._descend(images, adversary, now, passes)
@@ -109,7 +110,8 @@ class TrainStep:
         assert adversary is not None
         self.worker.share_buffers(self.model)
         seed = derive_seed(self.recipe.seed, "guard", epoch)
-        return guarded_accuracy(self.model, adversary, guard, self.first_images, self.worker, seed)
+        channels = self.recipe.threat.channels
+        return guarded_accuracy(self.model, adversary, guard, self.first_images, self.worker, seed, channels)
 
     def train_mode(self) -> None:
         """The model as the phase updates it."""

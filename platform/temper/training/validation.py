@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from temper.attacks import PGD, PatchPGD, attack_mode, in_portions
+from temper.attacks import PGD, PatchPGD, attack_mode, in_portions, perturb_channels
 from temper.data import Images, Part, stratified_subset
 from temper.models import TaskModel, folded_copy
 from temper.recipe import Recipe
@@ -66,7 +66,8 @@ def count_correct(
 
         def attacked(images: Tensor, labels: Tensor, start: int, part: Part) -> Tensor:
             seed = derive_seed(recipe.seed, "validate", 0, start)
-            return pgd.perturb(twin, images, labels, generator_of([part], worker.device, seed))
+            generator = generator_of([part], worker.device, seed)
+            return perturb_channels(pgd, twin, images, labels, generator, recipe.threat.channels)
 
         passes = {"clean": None, "robust": attacked} if recipe.validation.steps else {"clean": None}
         for name, perturb in passes.items():

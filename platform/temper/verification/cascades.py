@@ -110,7 +110,7 @@ def curve_cascades(evidence: Evidence) -> list[Cascade]:
     """Of further eps in the main norm; the record has their robust accuracies alone."""
     record, found = evidence.record, []
     for point in record.curve:
-        threat = Threat(norm=record.threat.norm, eps=point.eps)
+        threat = record.threat.model_copy(update={"eps": point.eps})
         if threat != record.threat:
             prefix = f"{threat.label}/"
             fooled = [

@@ -32,7 +32,7 @@ def _repeated(record: EvaluationRecord) -> Iterator[str]:
     said = {
         "name": recipe.get("name", record.name),
         "seed": recipe.get("seed", record.seed),
-        "threat": {"norm": threat.get("norm"), "eps": threat.get("eps")},
+        "threat": {name: threat[name] for name in ("norm", "eps", "channels") if name in threat},
     }
     for name, value in said.items():
         yield from differences(name, getattr(record, name), value)

@@ -27,7 +27,7 @@ from temper.records import (
     write_once,
 )
 from temper.run.environment import describe_environment
-from temper.spec import Threat, dump_yaml
+from temper.spec import dump_yaml
 from temper.storage import SMALL, fetched, mirrored, portable
 
 NUM_REASONS = 3
@@ -195,7 +195,7 @@ def _make_record(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         recipe_hash=base.hash,
         recipe=base.resolved(),
-        threat=Threat(norm=base.threat.norm, eps=base.threat.eps),
+        threat=base.threat.of_evaluation,
         folds=1 + max(run.fold for run in planned),
         fold_seed=base.seed,
         keep_test=spec.keep_test,

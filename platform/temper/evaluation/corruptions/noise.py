@@ -7,15 +7,11 @@ would have it; otherwise each channel has its own.
 import torch
 from torch import Tensor
 
+from temper.attacks import is_grey
 from temper.evaluation.corruptions.draws import Draws
 
 POISSON_TAIL = 8.0
 """Standard deviations beyond which a number of photons is not drawn (less than 1e-14 of a Gaussian)."""
-
-
-def is_grey(images: Tensor) -> Tensor:
-    """(B,) whether the three channels of (B,3,H,W) are equal."""
-    return (images == images[:, :1]).flatten(1).all(1)
 
 
 def once_if_grey(drawn: Tensor, images: Tensor) -> Tensor:

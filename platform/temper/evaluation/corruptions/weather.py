@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from temper.attacks import is_grey
 from temper.evaluation.corruptions import filters
 from temper.evaluation.corruptions.draws import Draws
 from temper.evaluation.corruptions.fields import plasma, size_of
-from temper.evaluation.corruptions.noise import is_grey
 
 RAIN_LIGHT = 0.85
 """How light a streak of rain is."""

@@ -46,7 +46,7 @@ def run_gates(
 
     ``fresh`` makes copies of the model that were never queried; ``None`` if it cannot be copied.
     """
-    main = main_cascade(found, plan)
+    main, data = main_cascade(found, plan), data.attacked_within(plan.main.threat)
     batching = Batching(plan.batch_size, device)
     scene = Scene(model, data, found, main, plan.main.suite, batching, plan.seed, relatives, fresh)
     few = data.images[: min(NUM_IMAGES, plan.batch_size)].to(device).float() / 255

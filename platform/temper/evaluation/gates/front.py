@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from temper.attacks import in_colour
 from temper.evaluation.counted_model import CountedModel
 from temper.evaluation.gates.attackers import RoundTheFront, Transfer
 from temper.evaluation.gates.base import Scene, gate, judge
@@ -144,7 +145,7 @@ def without_front(scene: Scene) -> GateRecord:
     images, _ = scene.pixels(scene.some(torch.ones_like(standing), min(NUM_SHOWN, scene.batching.batch_size)))
     shaken = torch.empty_like(images).uniform_(-SHAKEN, SHAKEN, generator=scene.generator(name))
     model = scene.held.model.model
-    front = Front.of(model, (images + shaken).clamp(0, 1))
+    front = Front.of(model, in_colour((images + shaken).clamp(0, 1)))
     if front is None:
         return gate(name, True, "no operation of torch in the model sees images: nothing was tried", "")
     if front.left <= SCALE_ALONE:

@@ -8,7 +8,7 @@ from temper.evaluation.chunk_outcome import CascadeOutcome
 from temper.evaluation.gates.attackers import ManySteps
 from temper.evaluation.gates.base import Scene, doubt, gate
 from temper.records import GateRecord
-from temper.spec import Norm, Threat
+from temper.spec import Norm
 
 NUM_AT_ZERO = 4
 """Images for eps 0: an attack that moves any image moves all."""
@@ -44,7 +44,7 @@ def kinds_of(scene: Scene) -> list[Member]:
 def zero_eps(scene: Scene) -> GateRecord:
     """With eps 0 every attack leaves exactly the clean answers."""
     few = scene.some(torch.ones_like(scene.main.standing), NUM_AT_ZERO)
-    threat = Threat(norm=scene.norm, eps=0.0)
+    threat = scene.main.threat.model_copy(update={"eps": 0.0})
     clean, moved = scene.found.clean, []
     for member in kinds_of(scene):
         short = {"steps": min(STEPS_AT_ZERO, member.steps)} if hasattr(member, "steps") else {}

@@ -103,10 +103,10 @@ def told_apart(threat: Threat, images: Tensor) -> Threat:
         least = min(
             int(pixels_changed(image, images[:index]).min()) for index, image in enumerate(images) if index
         )
-        return Threat(norm="patch", eps=min(threat.eps, max(0, least - 1) / 2 / num_pixels))
+        return threat.model_copy(update={"eps": min(threat.eps, max(0, least - 1) / 2 / num_pixels)})
     nearest = float(torch.pdist(images.flatten(1)).min()) / 2
     per_eps = images[0].numel() ** 0.5 if threat.norm == "linf" else 1.0
-    return Threat(norm=threat.norm, eps=min(threat.eps, 0.99 * nearest / per_eps))
+    return threat.model_copy(update={"eps": min(threat.eps, 0.99 * nearest / per_eps)})
 
 
 def has_room(threat: Threat, images: Tensor) -> bool:

@@ -50,9 +50,10 @@ def _candidates(
         for _ in range(draws):
             for noise in noises:
                 yield _noisy(images, noise, step / STRENGTHS, generator)
-    for colour in range(8):
-        channels = torch.tensor([colour >> shift & 1 for shift in (2, 1, 0)], device=images.device)
-        yield channels.to(images.dtype).view(1, 3, 1, 1).expand_as(images)
+    num_channels = images.shape[1]
+    for colour in range(2**num_channels):
+        bits = [colour >> shift & 1 for shift in reversed(range(num_channels))]
+        yield images.new_tensor(bits).view(1, -1, 1, 1).expand_as(images)
     yield torch.full_like(images, 0.5)
 
 

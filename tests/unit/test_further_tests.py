@@ -213,7 +213,7 @@ def test_the_board_has_columns_of_each_set_where_some_model_has_one(folder: Path
     plain = document(folder) | {"name": "plain"}
     evaluate_external(ExternalModelSpec.model_validate(plain), tmp_path / "runs/plain")
     summary = build_leaderboard([folder / "run", tmp_path / "runs"], tmp_path / "board")
-    rows = list(csv.DictReader((tmp_path / "board/leaderboard.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "board/leaderboard.csv").read_text().splitlines()))
     by_name = {row["name"]: row for row in rows}
     assert float(by_name["zoo"]["tests/grey/robust_acc"]) < 0.2
     assert by_name["plain"]["tests/grey/robust_acc"] == ""

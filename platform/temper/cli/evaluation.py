@@ -1,5 +1,6 @@
 """The command that evaluates: a run, or a model from anywhere."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,8 @@ from temper.addresses import is_remote, named
 from temper.cli.options import AllowLeakage, Json, Set, Verbose, app, with_leakage
 from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
 from temper.errors import UsageError
+
+TEST_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}"
 
 
 @app.command(
@@ -30,6 +33,10 @@ def evaluate(
         typer.Option(help="Norm of the threat model: linf, l2, l1, l0, semantic or patch. [default: linf]"),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Network of a weights file.")] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SHARDS", help="A further test set of the same classes; repeatable."),
+    ] = None,
     allow_leakage: AllowLeakage = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -38,10 +45,12 @@ def evaluate(
     from temper.spec import parse_assignments
 
     settings = parse_assignments(overrides or []) | with_leakage(allow_leakage)
+    tests = _further_tests(test or [])
     run = _run_of(model)
     if run is not None and backbone is None and data is None:
         if is_remote(run) or (run / "recipe.yaml").exists():  # else it is told below what is missing
             _refuse_of_models_elsewhere(run, size, eps, norm)
+        settings |= {f"data.tests.{name}": place for name, place in tests.items()}
         finish_record(evaluate_somewhere(run, settings, out, verbose), out or run, as_json)
         return
     _check_external(model, backbone, {"--data": data, "--size": size, "--eps": eps, "--out": out})
@@ -53,8 +62,29 @@ def evaluate(
         "shards": data and named(data),
         "image_size": size,
         "threat": {"norm": norm or "linf", "eps": eps},
+        "tests": tests,
     }
     finish_record(_evaluate_external(document, settings, out), out, as_json)
+
+
+def _further_tests(given: list[str]) -> dict[str, str]:
+    """Name -> shards, from NAME=SHARDS.
+
+    Raises:
+        UsageError: not of that form, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for one in given:
+        name, sign, place = one.partition("=")
+        if not (re.fullmatch(TEST_NAME, name) and sign and place):
+            raise UsageError(
+                f"--test {one}: expected NAME=SHARDS, such as site_b=shards/site_b; a name has up to 50 "
+                "letters, digits, '_' and '-'"
+            )
+        if name in found:
+            raise UsageError(f"--test: '{name}' stands there twice")
+        found[name] = place
+    return found
 
 
 def _refuse_of_models_elsewhere(run: Path, size: int | None, eps: str | None, norm: str | None) -> None:

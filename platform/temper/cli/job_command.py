@@ -164,6 +164,8 @@ def _places_of_evaluation(parameters: dict[str, Any]) -> Iterator[tuple[str, str
         yield "the model", file
     if parameters.get("data") is not None:
         yield "--data", as_written(parameters["data"])
+    for test in parameters.get("test") or []:
+        yield "--test", test.partition("=")[2]
 
 
 def _places_of_recipe(words: Words, parcel: "Parcel") -> Iterator[tuple[str, str]]:
@@ -192,6 +194,8 @@ def _places_of_recipe(words: Words, parcel: "Parcel") -> Iterator[tuple[str, str
         yield "data.target", as_written(spec.data.target)
     if spec.data.source is not None:
         yield "data.source", as_written(spec.data.source)
+    for name, place in spec.data.tests.items():
+        yield f"data.tests.{name}", as_written(place)
     weights = spec.model.weights
     if weights not in (None, "pretrained"):
         yield "model.weights", as_written(weights)

@@ -88,12 +88,12 @@ def _tell_published(board: "LeaderboardSummary") -> None:
 
 
 def _publish(board: "LeaderboardSummary", out: Path, project: str | None) -> str:
-    from temper.leaderboard.exports import COLUMNS, PLACE, to_rows
+    from temper.leaderboard.exports import columns_of, to_rows
     from temper.tracking import publish_board
 
     names = ("index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.json", "leaderboard.schema.json")
     files = [out / name for name in names]
-    return publish_board(out, files, [*PLACE, *COLUMNS], to_rows(board), project)
+    return publish_board(out, files, columns_of(board), to_rows(board), project)
 
 
 @app.command(epilog="Example: temper serve runs")

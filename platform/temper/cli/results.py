@@ -45,6 +45,7 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
         *_beside_clean(record),
         [f"robust accuracy, {record.threat.label}", _with_interval(record.robust_acc)],
         *_further_rows(record),
+        *_rows_of_tests(record),
         *_metric_rows(record),
         *_rejection_rows(record),
         *([["source accuracy", percent(record.source_acc.value)]] if record.source_acc else []),
@@ -112,6 +113,19 @@ def _further_rows(record: "EvaluationRecord") -> list[list[str]]:
         rows.append([f"smallest perturbation, median ({smallest.norm})", format_ratio(smallest.median)])
     for corrupted in record.corruptions:
         rows.append([f"under {corrupted.group} corruptions", percent(corrupted.mean_acc)])
+    return rows
+
+
+def _rows_of_tests(record: "EvaluationRecord") -> list[list[str]]:
+    """Of each further test set: accuracies, and how far they fall from the main one."""
+    rows = []
+    for one in record.tests:
+        for kind, acc, drop in (
+            ("clean", one.clean_acc, one.clean_drop),
+            ("robust", one.robust_acc, one.robust_drop),
+        ):
+            points = f"drop {100 * drop.value:+.1f} ({100 * drop.low:+.1f} to {100 * drop.high:+.1f}) points"
+            rows.append([f"{one.name}, {kind}", f"{_with_interval(acc)}, {points}"])
     return rows
 
 

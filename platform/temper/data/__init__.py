@@ -16,7 +16,7 @@ from temper.data.leaks import shared_groups, shared_pictures
 from temper.data.loose import find_images, read_image
 from temper.data.manifest import SPLITS, BadImage, Manifest, Split
 from temper.data.plan import MIN_SHARE, Part, Plan, num_filled, parts_of
-from temper.data.settings import AugmentSpec, DataSpec, MixSpec
+from temper.data.settings import AugmentSpec, DataSpec, FurtherTests, MixSpec
 from temper.data.shard_set import RowGroup, ShardSet
 from temper.data.shards import write_shards
 from temper.data.splits import stratified_subset, warn_of_absent
@@ -31,6 +31,7 @@ __all__ = [
     "DataSpec",
     "Fit",
     "FoldSpec",
+    "FurtherTests",
     "Images",
     "Manifest",
     "MixSpec",

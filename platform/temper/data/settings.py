@@ -1,6 +1,6 @@
 """The section ``data`` of a recipe."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,6 +8,9 @@ from temper.data.decode import Fit
 from temper.data.folds import FoldSpec
 from temper.spec import Spec
 from temper.storage import Place
+
+TestName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,49}$")]
+FurtherTests = dict[TestName, Place]
 
 
 class AugmentSpec(Spec):
@@ -63,3 +66,7 @@ class DataSpec(Spec):
     """Few-shot: so many training images of each target class, drawn by the recipe's seed."""
     fold: FoldSpec | None = None
     """The target's splits are those of one fold of a cross-validation; ``null``: those of the manifest."""
+    tests: FurtherTests = Field(default_factory=dict)
+    """Further test sets, such as another site's: name -> shards of the same classes. After the target's test
+    split, their test splits are attacked alike.
+    """

@@ -21,6 +21,7 @@ from temper.records import (
     AttackRecord,
     ChunkSource,
     CorruptionRecord,
+    FurtherTestRecord,
     GateRecord,
     MetricsRecord,
     MinimumNormRecord,
@@ -59,6 +60,9 @@ class Evaluation:
 
     slices: list[SliceRecord] = field(default_factory=list)
     """By value of each attribute of the images, where these are known."""
+    tests: list[FurtherTestRecord] = field(default_factory=list)
+    outcomes_of_tests: dict[str, pa.Table] = field(default_factory=dict)
+    """Of each of ``tests``, by name."""
     corruptions: list[CorruptionRecord] = field(default_factory=list)
     minimum_norm: MinimumNormRecord | None = None
     worst_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0))

@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from temper.leaderboard.collect import FoundRecord
 from temper.leaderboard.describe import adversary_of, alpha_of, describe_baseline, describe_schedule
 from temper.records import (
@@ -9,6 +11,7 @@ from temper.records import (
     CorruptionRecord,
     CurvePoint,
     EvaluationRecord,
+    FurtherTestRecord,
     Promises,
     Proportion,
     RejectionRecord,
@@ -68,6 +71,8 @@ class Entry(Spec):
     aurc: float | None = None
     """Area under the risk-coverage curve. These three are ``None`` where rejection was not measured."""
     rejection: RejectionRecord | None = None
+    tests: list[FurtherTestRecord] = Field(default_factory=list)
+    """On further test sets, such as other sites; empty where there are none."""
     union_acc: float | None
     """Robust within the board's threat model and all ``others`` at once."""
     alpha: float | None
@@ -114,6 +119,7 @@ def build_entry(found: FoundRecord, status: Status, reasons: list[str]) -> Entry
         source_retention=record.source_retention,
         corruption_acc=_mean([group.mean_acc for group in record.corruptions]),
         **_rejection(record.rejection),
+        tests=record.tests,
         union_acc=record.union_acc.value if record.union_acc else None,
         alpha=alpha_of(record.recipe),
         schedule=describe_schedule(record.recipe.get("schedule")),

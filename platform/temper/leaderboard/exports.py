@@ -9,6 +9,7 @@ from temper.leaderboard.boards import Board, headings
 from temper.leaderboard.changes import Change, Changes
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.external import NOT_MEASURED, ExternalEntry, ExternalTable, rows_of, table_beside
+from temper.leaderboard.further_tests import FurtherColumn, further_columns
 from temper.leaderboard.summary import LeaderboardSummary
 
 MEASURED = (
@@ -28,6 +29,11 @@ COLUMNS = (*MEASURED, *PUBLISHED)
 COLUMNS_OF_BOARD = (
     "rank", "model", "clean %", "robust % (95 %)", "corrupted %", "source %", "schedule", "trained against",
 )  # fmt: skip
+OF_FURTHER = (
+    "clean_acc", "clean_drop", "robust_acc", "robust_low", "robust_high", "robust_drop", "robust_drop_low",
+    "robust_drop_high",
+)  # fmt: skip
+"""Of each further test set, where some model has one: ``tests/NAME/clean_acc`` and so on."""
 PLACE = ("data", "fingerprint", "norm", "eps", "channels", "suite", "suite_version")
 
 
@@ -63,11 +69,29 @@ def _md_board(board: Board, apart: str, external: ExternalTable | None) -> list[
         "",
         *markdown_table(COLUMNS_OF_BOARD, rows, "rlrrrrll"),
         "",
+        *_md_further(board),
     ]
     for title, entries in (("Blocked", board.blocked), ("Unverified", board.unverified)):
         if entries:
             lines += [f"{title}, not ranked:", "", *(_md_reason(entry) for entry in entries), ""]
     return lines
+
+
+def _md_further(board: Board) -> list[str]:
+    """Robust accuracy on each further test set, and the drop from the main one, where some model has one."""
+    columns = further_columns(board.entries)
+    if not columns:
+        return []
+    rows = []
+    for entry in (entry for entry in board.entries if entry.tests):
+        cells = [f"{entry.rank}", _md_name(entry), percent(entry.robust_acc)]
+        cells += [
+            "" if one is None else f"{percent(one.robust_acc.value)} ({percent(one.robust_drop.value)})"
+            for one in (column.of(entry) for column in columns)
+        ]
+        rows.append(cells)
+    names = ["rank", "model", "robust %", *(f"{escape(one.label)} (drop)" for one in columns)]
+    return ["Further test sets, robust %:", "", *markdown_table(names, rows, "rlr" + "r" * len(columns)), ""]
 
 
 def _md_row(entry: Entry) -> list[str]:
@@ -149,14 +173,39 @@ def to_csv(summary: LeaderboardSummary) -> str:
     """One row per entry of every board, those that are not ranked included."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*PLACE, *COLUMNS])
+    writer.writerow(columns_of(summary))
     writer.writerows([spreadsheet_cell(value) for value in row] for row in to_rows(summary))
     return buffer.getvalue()
 
 
+def columns_of(summary: LeaderboardSummary) -> list[str]:
+    """The names of what ``to_rows`` gives."""
+    further = [f"tests/{one.label}/{name}" for one in _further(summary) for name in OF_FURTHER]
+    return [*PLACE, *COLUMNS, *further]
+
+
+def _further(summary: LeaderboardSummary) -> list[FurtherColumn]:
+    return further_columns(
+        entry for board in summary.boards for entry in (*board.entries, *board.blocked, *board.unverified)
+    )
+
+
+def _values_of(column: FurtherColumn, entry: Entry) -> list[object]:
+    """Those of ``OF_FURTHER``."""
+    one = column.of(entry)
+    if one is None:
+        return [None] * len(OF_FURTHER)
+    robust, drop = one.robust_acc, one.robust_drop
+    return [
+        one.clean_acc.value, one.clean_drop.value, robust.value, robust.low, robust.high,
+        drop.value, drop.low, drop.high,
+    ]  # fmt: skip
+
+
 def to_rows(summary: LeaderboardSummary) -> list[list[object]]:
-    """The values of ``PLACE`` and ``COLUMNS``, a row per entry; at the end what was not measured here."""
+    """The values of ``columns_of``, a row per entry; at the end what was not measured here."""
     rows: list[list[object]] = []
+    further = _further(summary)
     for board in summary.boards:
         place = [
             board.data_name, board.fingerprint, board.threat.norm, board.threat.eps, board.threat.channels,
@@ -164,11 +213,20 @@ def to_rows(summary: LeaderboardSummary) -> list[list[object]]:
         ]  # fmt: skip
         entries = (*board.entries, *board.blocked, *board.unverified)
         no_more = [None] * len(PUBLISHED)
-        rows += [[*place, *(getattr(entry, name) for name in MEASURED), *no_more] for entry in entries]
+        rows += [
+            [
+                *place,
+                *(getattr(entry, name) for name in MEASURED),
+                *no_more,
+                *(value for one in further for value in _values_of(one, entry)),
+            ]
+            for entry in entries
+        ]
     for table in summary.external:
         threat = table.threat
         place = [table.data_name, None, threat.norm, threat.eps, threat.channels, None, None]
-        rows += [[*place, *_published(entry)] for entry in table.entries]
+        no_further = [None] * (len(further) * len(OF_FURTHER))
+        rows += [[*place, *_published(entry), *no_further] for entry in table.entries]
     return rows
 
 

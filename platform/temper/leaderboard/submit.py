@@ -146,7 +146,7 @@ def _fill(folder: Path, found: FoundRecord, verification: VerificationRecord) ->
     record, files = found.record, {}
     folder.mkdir()
     shutil.copyfile(found.path, folder / "record.json")
-    for name in COPIED:
+    for name in (*COPIED, *(f"outcomes of {one.name}" for one in record.tests)):
         file = record.files.get(name)
         if file is None or not _fits(found.path.parent, file):
             continue

@@ -24,6 +24,7 @@ def pretrain_recipe(recipe: Recipe) -> Recipe:
                     "batch_size": recipe.data.source_batch_size or recipe.data.batch_size,
                     "shots_per_class": None,
                     "fold": None,
+                    "tests": {},
                     "sampling": "uniform",
                 }
             ),

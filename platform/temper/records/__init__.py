@@ -42,6 +42,7 @@ from temper.records.folders import (
     record_files,
     refuse_second,
 )
+from temper.records.further_tests import Drop, FurtherTestRecord
 from temper.records.ledger import LedgerRow, ProxyAgreement, SweepRecord, read_ledger
 from temper.records.optimism import caution_about
 from temper.records.outcomes import read_columns, read_outcomes, write_outcomes
@@ -86,11 +87,13 @@ __all__ = [
     "DataRecord",
     "Depth",
     "Detection",
+    "Drop",
     "EvaluationRecord",
     "ExportRecord",
     "ExternalRecord",
     "FileRecord",
     "FoldRun",
+    "FurtherTestRecord",
     "GateRecord",
     "Interval",
     "LedgerRow",

@@ -10,6 +10,7 @@ from temper.records.accuracies import MetricsRecord, Proportion
 from temper.records.advice import AdviceRecord
 from temper.records.classification import BaselinesRecord, BinaryRecord, MistakeRecord, ValidationRecord
 from temper.records.corruptions import CorruptionRecord
+from temper.records.further_tests import FurtherTestRecord
 from temper.records.rejection import RejectionRecord
 from temper.records.slices import SliceRecord
 from temper.records.suite import SuiteRecord
@@ -188,6 +189,8 @@ class EvaluationRecord(Spec):
     """Class -> {clean_acc, robust_acc}."""
     slices: list[SliceRecord] = Field(default_factory=list)
     """By value of each attribute that the shards have, such as site; empty in older records."""
+    tests: list[FurtherTestRecord] = Field(default_factory=list)
+    """Of ``data.tests``, in their order; empty in older records."""
     attacks: list[AttackRecord]
     curve: list[CurvePoint] = Field(default_factory=list)
     """Robust accuracy over eps, where more than one was asked for."""
@@ -209,7 +212,8 @@ class EvaluationRecord(Spec):
     environment: dict[str, Any]
     """git_commit, packages, python, platform, num_threads."""
     files: dict[str, FileRecord]
-    """checkpoint, recipe, outcomes, adversarial, chunks, figure, mistakes; ``lineage`` where settings changed
+    """checkpoint, recipe, outcomes, adversarial, chunks, figure, mistakes; ``outcomes of NAME`` for each of
+    ``tests``; ``lineage`` where settings changed
     on the way (by population-based training), so that the recipe alone does not repeat the run.
     """
 

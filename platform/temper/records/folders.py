@@ -63,6 +63,11 @@ class RunFolder:
     record = Within("record.json")
     outcomes = Within("outcomes.parquet")
     """Per test image: what each attack did to it."""
+
+    def outcomes_of(self, test: str) -> Path:
+        """The same of the further test set ``test``."""
+        return self.path / f"outcomes-{test}.parquet"
+
     adversarial = Within("adversarial.safetensors")
     """Adversarial images that were kept, for pictures and for checking the record."""
     calibration = Within("calibration.json")
@@ -90,7 +95,8 @@ def refuse_second(run: RunFolder) -> None:
 def discard_leftovers(run: RunFolder) -> None:
     """Remove what an evaluation left that was cut short before its record: the next writes it anew."""
     refuse_second(run)
-    whole = (run.outcomes, run.adversarial, run.sources, run.figure, run.mistakes)
+    others = run.path.glob("outcomes-*.parquet")
+    whole = (run.outcomes, run.adversarial, run.sources, run.figure, run.mistakes, *others)
     half = [one for path in (*whole, run.record) for one in run.path.glob(f".{path.name}.*.tmp")]
     for path in (*whole, *half):
         path.unlink(missing_ok=True)

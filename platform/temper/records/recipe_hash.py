@@ -8,14 +8,15 @@ from temper.spec import content_hash
 NOT_HASHED = ("name", "tracking", "checkpoint")
 ADDED_LATER = (
     ("data", "fold"),
+    ("data", "tests"),
     ("evaluation", "rejection"),
     ("evaluation", "allow_leakage"),
     ("model", "head"),
 )
-"""Blocks and their fields that count only where they are neither ``null`` nor ``false``."""
+"""Blocks and their fields that count only where they are neither ``null``, ``false`` nor empty."""
 OF_EVALUATION = ("name", "tracking", "evaluation", "threat", "workers")
 """Fields of a recipe that may be others when the run is evaluated than when it was trained."""
-OF_EVALUATION_DATA = ("target", "source", "image_size", "fit")
+OF_EVALUATION_DATA = ("target", "source", "image_size", "fit", "tests")
 AUGMENTS_ADDED_LATER = ("zoom_frac", "contrast_frac", "brightness", "gamma")
 """Fields of ``data.augment`` that count only where they are not 0."""
 
@@ -25,7 +26,8 @@ def hash_of_recipe(recipe: Mapping[str, Any]) -> str:
 
     Tracking, names, when validation is done, when a run is saved and who shares a GPU do not count: they
     change no number. Of workers that come and go the largest number counts, for which batches are cut.
-    Recipes from before there were folds, rejection, or probes keep the hash by which their records are known.
+    Recipes from before there were folds, rejection, probes or further test sets keep the hash by which their
+    records are known.
     """
     return content_hash(hashed_part(recipe))
 
@@ -36,7 +38,7 @@ def hashed_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
     validation, workers = (hashed.get(name) for name in ("validation", "workers"))
     for block, field in ADDED_LATER:
         own = hashed.get(block)
-        if isinstance(own, dict) and own.get(field) in (None, False):
+        if isinstance(own, dict) and own.get(field) in (None, False, {}):
             hashed[block] = {name: value for name, value in own.items() if name != field}
     data = hashed.get("data")
     if isinstance(data, dict) and isinstance(data.get("augment"), dict):

@@ -20,6 +20,7 @@ from temper.records import EvaluationRecord, RunFolder, refuse_second, write_onc
 from temper.run.answers import ask_validation, describe_answers, with_paths
 from temper.run.evidence import write_evidence
 from temper.run.facts import advised
+from temper.run.further_tests import on_further_tests
 from temper.run.record import make_record
 from temper.run.rejection import calibrate, reject
 from temper.run.siblings import siblings_of
@@ -62,13 +63,16 @@ def _evaluate(
 ) -> EvaluationRecord:
     fresh, data = target.fresh(), target.claim.data  # before anything asks the model, as a calibration does
     siblings = siblings_of(target.settings.siblings, data.classes, data.image_size, target.device)
-    identity = {**target.identity, "plan": target.plan.hash}
-    store = None if written is None else ChunkStore(written.path / EVALUATION, identity)
     material = target.material()
     calibration = calibrate(target, material)
     relatives = {**target.relatives(), **siblings}
-    evaluation = _measure(target, store, attack, relatives, fresh, on_progress)
+
+    def measure(one: EvaluationTarget) -> Evaluation:
+        return _measure(one, _store(one, written), attack, relatives, fresh, on_progress)
+
+    evaluation = measure(target)
     evaluation = replace(evaluation, gates=[*evaluation.gates, *target.leakage()])
+    evaluation = on_further_tests(evaluation, target, measure)
     evaluation = sliced(evaluation, target.shards.get("target"), target.test.rows)
     evaluation = with_paths(evaluation, target)
     validation = ask_validation(target, evaluation.clean_acc)
@@ -77,11 +81,19 @@ def _evaluate(
         write_evidence(written, evaluation, target, answers["mistakes"])
     rejection = reject(target, evaluation, material, calibration)
     record = advised(make_record(target, evaluation, answers, written, rejection), evaluation, target)
+    store = _store(target, written)
     if written is not None and store is not None:
         write_once(written.record, record.model_dump_json(indent=2) + "\n")
         store.clear()
         target.track(written, evaluation)
     return record
+
+
+def _store(target: EvaluationTarget, written: RunFolder | None) -> ChunkStore | None:
+    """Where the finished chunks of ``target`` are kept; ``None``: nowhere."""
+    if written is None:
+        return None
+    return ChunkStore(written.path / EVALUATION, {**target.identity, "plan": target.plan.hash})
 
 
 def _measure(

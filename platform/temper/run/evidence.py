@@ -33,6 +33,8 @@ def write_evidence(
         written.mistakes: _drawn("picture of mistakes", lambda: _draw_mistakes(target, mistakes)),
     }
     write_outcomes(written.outcomes, evaluation.outcomes)
+    for name, outcomes in evaluation.outcomes_of_tests.items():
+        write_outcomes(written.outcomes_of(name), outcomes)
     write_adversarial(written.adversarial, evaluation.adversarial)
     if evaluation.sources:
         sources = SourcesRecord(chunks=evaluation.sources)

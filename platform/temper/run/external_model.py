@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from temper.data import Fit, Images, ShardSet, Split, load_images, stratified_subset
+from temper.data import Fit, FurtherTests, ShardSet, Split, load_images
 from temper.errors import ModelError, RecipeError
 from temper.evaluation import EvaluationSpec
 from temper.evaluation.fresh import Fresh
@@ -21,6 +21,7 @@ from temper.host import choose_device, use_cpu
 from temper.models import ModelSpec, TaskModel, build_model, start_classes
 from temper.run.external_code import digest_of_code
 from temper.run.target import Claim, EvaluationTarget, Opener, data_record
+from temper.run.test_sets import chosen_from, open_tests
 from temper.spec import Spec, Threat
 from temper.storage import Place
 
@@ -39,6 +40,8 @@ class ExternalModelSpec(Spec):
     image_size: int = Field(ge=8, le=1024)
     fit: Fit = "pad"
     split: Split = "test"
+    tests: FurtherTests = Field(default_factory=dict)
+    """Further test sets by name: shards of the same classes."""
     threat: Threat
     evaluation: EvaluationSpec = EvaluationSpec()
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -77,23 +80,25 @@ class ExternalTarget(EvaluationTarget):
         use_cpu(spec.cpus_per_worker)
         device = choose_device(spec.use_gpu)
         shards = ShardSet.open(spec.shards)
+        tests = open_tests(spec.tests, shards, "tests")
         model = build_external(spec, shards.classes)
         images = load_images(shards, spec.split, spec.image_size, spec.fit)
-        chosen = stratified_subset(images.labels, spec.evaluation.max_images, spec.seed)
+        test = chosen_from(images, spec.evaluation.max_images, spec.seed)
         claim = Claim(
             name=spec.name,
             seed=spec.seed,
             recipe=spec.model_dump(mode="json"),
-            data=data_record(shards, spec.split, len(chosen), spec.image_size),
+            data=data_record(shards, spec.split, len(test.labels), spec.image_size),
             threat=spec.threat,
         )
         return cls(
             model=model.to(device).eval(),
-            test=Images(images.images[chosen], images.labels[chosen], images.rows[chosen]),
+            test=test,
             device=device,
             claim=claim,
             settings=spec.evaluation,
             shards={"target": shards},
+            tests=tests,
             fit=spec.fit,
             num_threads=spec.cpus_per_worker,
             use_gpu=spec.use_gpu,
@@ -104,11 +109,16 @@ class ExternalTarget(EvaluationTarget):
     @property
     def opener(self) -> Opener:
         """Opens the same in another process."""
-        return partial(ExternalTarget.open, self.spec)
+        return partial(_open, self.spec, self.on_test)
 
     def fresh(self) -> Fresh:
         """Builds the model anew, from its file: what its module keeps is gone too."""
         return partial(build_external, self.spec, self.claim.data.classes)
+
+
+def _open(spec: ExternalModelSpec, on_test: str | None) -> ExternalTarget:
+    target = ExternalTarget.open(spec)
+    return target if on_test is None else target.on(on_test)
 
 
 def build_external(spec: ExternalModelSpec, classes: list[str]) -> nn.Module:

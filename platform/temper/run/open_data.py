@@ -1,13 +1,14 @@
 """A recipe's images, opened: its shards, checked against what the recipe asks of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from temper.data import MIN_SHARE, ShardSet
 from temper.errors import RecipeError, ShardError
 from temper.models import start_classes
 from temper.recipe import Recipe
+from temper.run.test_sets import open_tests
 from temper.seeds import derive_seed
 from temper.storage import exists, from_run, is_remote, named, portable
 
@@ -19,6 +20,8 @@ class OpenData:
     shards: dict[str, ShardSet]
     start_classes: list[str] | None = None
     """Classes of the start model's own head, where it is a source without images."""
+    tests: dict[str, ShardSet] = field(default_factory=dict)
+    """Further test sets by name."""
 
     @property
     def classes(self) -> dict[str, list[str]]:
@@ -40,26 +43,34 @@ def open_data_of_run(recipe: Recipe, folder: Path, fingerprints: Mapping[str, st
     """
     places = [path for path in (recipe.data.target, recipe.data.source) if path is not None]
     beside_run = [from_run(path, folder) for path in places]
-    missing = [path for path in beside_run if not (path.is_absolute() or is_remote(path) or path.exists())]
+    tests = {
+        name: place if exists(place) else from_run(place, folder) for name, place in recipe.data.tests.items()
+    }
+    asked = [*beside_run, *tests.values()]
+    missing = [path for path in asked if not (path.is_absolute() or is_remote(path) or path.exists())]
     if missing:
         raise ShardError(
             f"{missing[0]}: no shards here, nor from any folder around the run {named(folder)}; put them "
             "back, or work in the folder that the run was trained from"
         )
-    found = open_data(recipe, beside_run)
+    found = open_data(recipe, beside_run, tests)
     if found.fingerprints != fingerprints and beside_run != places and all(map(exists, places)):
-        return open_data(recipe)
+        return open_data(recipe, tests=tests)
     return found
 
 
-def open_data(recipe: Recipe, places: Sequence[Path] = ()) -> OpenData:
+def open_data(
+    recipe: Recipe, places: Sequence[Path] = (), tests: Mapping[str, Path] | None = None
+) -> OpenData:
     """Open the shards that ``recipe`` names, or that now lie in ``places``: the target's and the source's.
+
+    ``tests``: where further test sets now lie.
 
     Raises:
         ShardError: missing or damaged shards.
         RecipeError: too few images in a batch or a training split for the workers, more shots than images of
-            a class, a class too small for the fold, or a start without the head that the source term distils;
-            a grey threat model for images with colour.
+            a class, a class too small for the fold, a start without the head that the source term distils, a
+            further test set of other classes, or a grey threat model for images with colour.
     """
     check_batch_sizes(recipe)
     own = [path for path in (recipe.data.target, recipe.data.source) if path is not None]
@@ -75,7 +86,8 @@ def open_data(recipe: Recipe, places: Sequence[Path] = ()) -> OpenData:
     if recipe.data.shots_per_class is not None:
         seed = derive_seed(recipe.seed, "few-shot")
         shards["target"] = shards["target"].few_shot(recipe.data.shots_per_class, seed)
-    data = OpenData(shards, _classes_of_start(recipe))
+    opened_tests = open_tests(recipe.data.tests if tests is None else tests, shards["target"])
+    data = OpenData(shards, _classes_of_start(recipe), opened_tests)
     for task, opened in shards.items():
         images, shares = len(opened.rows("train")), recipe.workers.num_shares
         if images < MIN_SHARE * shares:
@@ -93,11 +105,11 @@ def check_batch_sizes(recipe: Recipe) -> None:
         RecipeError: a batch has too few images.
     """
     shares = recipe.workers.num_shares
-    for field in ("batch_size", "source_batch_size"):
-        size = getattr(recipe.data, field)
+    for name in ("batch_size", "source_batch_size"):
+        size = getattr(recipe.data, name)
         if size is not None and size < MIN_SHARE * shares:
             raise RecipeError(
-                f"data.{field}: {shares} workers cannot share {size} images, the batch of the whole run; "
+                f"data.{name}: {shares} workers cannot share {size} images, the batch of the whole run; "
                 f"allowed: at least {MIN_SHARE * shares}, {MIN_SHARE} for each of workers.num_workers"
             )
 

@@ -58,7 +58,7 @@ def make_record(
         model=origin.model,
         cost=_cost(origin.training, evaluation, target.device),
         environment=describe_environment(),
-        files={} if written is None else _files(written, {**origin.files, **_evidence(written)}),
+        files={} if written is None else _files(written, {**origin.files, **_evidence(written, evaluation)}),
     )
 
 
@@ -66,7 +66,8 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
     """The measured numbers, of any target."""
     same = (
         "status", "clean_acc", "robust_acc", "balanced_acc", "robust_balanced_acc", "metrics", "per_class",
-        "attacks", "curve", "others", "union_acc", "corruptions", "minimum_norm", "slices", "gates",
+        "attacks", "curve", "others", "union_acc", "corruptions", "minimum_norm", "slices", "tests",
+        "gates",
     )  # fmt: skip
     numbers = {name: getattr(evaluation, name) for name in same}
     return {**numbers, "suite": evaluation.suite.record, "auroc": evaluation.metrics.clean.auroc}
@@ -89,7 +90,7 @@ def _cost(state: TrainState | None, evaluation: Evaluation, device: torch.device
     )
 
 
-def _evidence(written: RunFolder) -> dict[str, Path]:
+def _evidence(written: RunFolder, evaluation: Evaluation) -> dict[str, Path]:
     """What the evaluation itself left there."""
     paths = {
         "outcomes": written.outcomes,
@@ -97,6 +98,7 @@ def _evidence(written: RunFolder) -> dict[str, Path]:
         "chunks": written.sources,
         "figure": written.figure,
         "mistakes": written.mistakes,
+        **{f"outcomes of {one.name}": written.outcomes_of(one.name) for one in evaluation.tests},
     }
     return {name: path for name, path in paths.items() if path.exists()}
 

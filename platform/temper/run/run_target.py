@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from temper import host
 from temper.advice import Facts
-from temper.data import Images, Split, stratified_subset
+from temper.data import Images, Split
 from temper.errors import CheckpointError, RecipeError
 from temper.evaluation import Evaluation, EvaluationSpec
 from temper.evaluation.evaluate import Relatives
@@ -29,6 +29,7 @@ from temper.run.material import Material
 from temper.run.open_data import open_data_of_run
 from temper.run.start import Start, build_start, images_of
 from temper.run.target import Claim, EvaluationTarget, Origin, data_record
+from temper.run.test_sets import chosen_from
 from temper.spec import content_hash
 from temper.storage import fetched, from_run, portable
 from temper.tracking import build_evaluation_tracker
@@ -72,14 +73,13 @@ class RunTarget(EvaluationTarget):
         device = host.choose_device(recipe.workers.use_gpu)
         model = build_start(recipe, state.classes, None)
         load_best(run, state, model)
-        test = images_of(recipe, data.shards, "target", "test")
-        chosen = stratified_subset(test.labels, recipe.evaluation.max_images, recipe.seed)
-        test = Images(test.images[chosen], test.labels[chosen], test.rows[chosen])
+        images = images_of(recipe, data.shards, "target", "test")
+        test = chosen_from(images, recipe.evaluation.max_images, recipe.seed)
         claim = Claim(
             name=recipe.name,
             seed=recipe.seed,
             recipe=recipe.resolved(),
-            data=data_record(data.shards["target"], "test", len(chosen), recipe.data.image_size),
+            data=data_record(data.shards["target"], "test", len(test.labels), recipe.data.image_size),
             threat=recipe.threat.of_evaluation,
         )
         return cls(
@@ -89,6 +89,7 @@ class RunTarget(EvaluationTarget):
             claim=claim,
             settings=_beside(run, recipe.evaluation),
             shards=data.shards,
+            tests=data.tests,
             fit=recipe.data.fit,
             num_threads=recipe.workers.cpus_per_worker,
             use_gpu=recipe.workers.use_gpu,
@@ -121,7 +122,7 @@ class RunTarget(EvaluationTarget):
     @property
     def opener(self) -> "OpenRun":
         """Opens the same in another process."""
-        return OpenRun(portable(self.run.path), self.overrides)
+        return OpenRun(portable(self.run.path), self.overrides, self.on_test)
 
     def images(self, task: str, split: Split) -> Images:
         """A split of a task, as the model sees it."""
@@ -195,9 +196,11 @@ class OpenRun:
 
     path: Path
     overrides: Mapping[str, Any]
+    on_test: str | None = None
 
     def __call__(self) -> RunTarget:
-        return RunTarget.open(self.path, self.overrides)
+        target = RunTarget.open(self.path, self.overrides)
+        return target if self.on_test is None else target.on(self.on_test)
 
 
 def _beside(run: RunFolder, asked: EvaluationSpec) -> EvaluationSpec:

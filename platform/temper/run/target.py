@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -27,8 +27,9 @@ from temper.records import (
     RunFolder,
 )
 from temper.records.evaluation import Adaptability
-from temper.run.leakage import leakage_gate
+from temper.run.leakage import leakage_gate, leakage_gates_of_tests
 from temper.run.material import Material, material_from
+from temper.run.test_sets import chosen_from, load_test, split_of
 from temper.spec import Threat, content_hash
 from temper.training import TrainState
 
@@ -82,6 +83,10 @@ class EvaluationTarget:
     use_gpu: Any = "auto"
     code: str = ""
     """The digest of the files that a model from elsewhere was read from."""
+    tests: Mapping[str, ShardSet] = field(default_factory=dict)
+    """Further test sets by name."""
+    on_test: str | None = None
+    """Which of them the images are; ``None``: the main ones."""
 
     def __post_init__(self) -> None:
         """Check that the images suffice for the settings.
@@ -129,6 +134,22 @@ class EvaluationTarget:
         """Opens the same in another process."""
         return InMemory(replace(self, kin={}))  # which stay where they are asked
 
+    def on(self, name: str) -> Self:
+        """The same model on the further test set ``name``."""
+        shards, data = self.tests[name], self.claim.data
+        images = load_test(shards, data.classes, data.image_size, self.fit)
+        test = chosen_from(images, self.settings.max_images, self.claim.seed)
+        described = data_record(shards, split_of(shards) or "test", len(test.labels), data.image_size)
+        described = described.model_copy(update={"classes": data.classes})
+        return replace(
+            self,
+            test=test,
+            claim=replace(self.claim, data=described),
+            shards={**self.shards, "target": shards},
+            tests={},
+            on_test=name,
+        )
+
     def fresh(self) -> Fresh | None:
         """Makes models that were never queried; call it before this one is. ``None``: it cannot be copied."""
         return copies_of(self.model)
@@ -162,13 +183,17 @@ class EvaluationTarget:
         return facts
 
     def leakage(self) -> list[GateRecord]:
-        """The gate on images that the model may have been trained or chosen on; none for arrays in memory."""
-        shards = self.shards.get("target")
+        """The gates on images that the model may have been trained or chosen on; none for arrays."""
+        shards, allowed = self.shards.get("target"), self.settings.allow_leakage
         split = next(name for name in SPLITS if name == self.claim.data.split)
-        if shards is None or split == "train":
+        if shards is None:
             return []
-        earlier = [name for name in SPLITS[:2] if name != split]
-        return [leakage_gate(shards, self.test.rows, split, earlier, self.settings.allow_leakage)]
+        size, gates = self.claim.data.image_size, []
+        if split != "train":
+            earlier = [name for name in SPLITS[:2] if name != split]
+            gates.append(leakage_gate(shards, self.test.rows, split, earlier, allowed))
+        tests = {name: self.on(name).test for name in self.tests}
+        return [*gates, *leakage_gates_of_tests(shards, tests, size, self.fit, allowed)]
 
     def track(self, written: RunFolder, evaluation: Evaluation) -> None:
         """Show the numbers wherever a run is tracked."""

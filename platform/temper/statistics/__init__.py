@@ -15,6 +15,7 @@ from temper.statistics.classification import (
     validation_beside,
 )
 from temper.statistics.folds import fold_spread
+from temper.statistics.further_tests import numbers_of_test
 from temper.statistics.paired import (
     NUM_RESAMPLES,
     Cells,
@@ -27,7 +28,7 @@ from temper.statistics.paired import (
     sign_flip_test,
 )
 from temper.statistics.pairwise import pairwise_mid_p, pairwise_unpaired_p, shared_ranks
-from temper.statistics.proportions import binomial_tail, wilson
+from temper.statistics.proportions import binomial_tail, drop_between, wilson
 from temper.statistics.slices import slices_of
 from temper.statistics.spread import corrected_interval, student_t_quantile, t_interval
 
@@ -43,11 +44,13 @@ __all__ = [
     "confusion",
     "corrected_interval",
     "count_cells",
+    "drop_between",
     "fold_spread",
     "holm",
     "mcnemar",
     "most_confident",
     "newcombe",
+    "numbers_of_test",
     "operating_point",
     "paired_balanced_p",
     "pairwise_mid_p",

@@ -5,6 +5,7 @@ Add a check: a function of ``Evidence`` that returns ``Check``, and its call in 
 
 from temper.verification.check import check_record, unknown_of, verify_shallow
 from temper.verification.evidence import Evidence, read_evidence, record_of
+from temper.verification.further_tests import outcomes_of_test
 from temper.verification.recipe import is_run
 from temper.verification.record import Check, VerificationRecord, check_of, differences
 from temper.verification.verdict import Verdict, leave_verdict, verdict_beside
@@ -19,6 +20,7 @@ __all__ = [
     "differences",
     "is_run",
     "leave_verdict",
+    "outcomes_of_test",
     "read_evidence",
     "record_of",
     "unknown_of",

@@ -14,6 +14,7 @@ from temper.verification import numbers
 from temper.verification.answers import check_answers
 from temper.verification.cascades import curve_cascades, main_cascade, other_cascades
 from temper.verification.evidence import COLUMNS, Evidence, read_evidence, record_of
+from temper.verification.further_tests import check_further_tests
 from temper.verification.recipe import check_recipe, is_run
 from temper.verification.record import Check, VerificationRecord, check_of, differences
 from temper.verification.rejection import check_rejection
@@ -24,6 +25,7 @@ NUMBERS: Final[tuple[Callable[[Evidence], Check], ...]] = (
     numbers.check_robust,
     numbers.check_classes,
     numbers.check_slices,
+    check_further_tests,
     numbers.check_attacks,
     numbers.check_threats,
     numbers.check_corruptions,
@@ -40,6 +42,7 @@ NOT_CHECKED = (
     "rejection.under_attack, where it was measured: logits under attack are not kept",
 )
 """Of any record."""
+OF_TESTS = "tests: the images of further test sets are not attacked again; their outcomes are checked"
 
 
 def check_record(path: Path) -> list[Check]:
@@ -83,7 +86,9 @@ def verify_shallow(path: Path) -> VerificationRecord:
 
 def unknown_of(path: Path) -> list[str]:
     """What no check of the record file ``path`` can say."""
-    return [*NOT_CHECKED, *([] if "chunks" in read_record(path).files else [UNKNOWN])]
+    record = read_record(path)
+    further = [OF_TESTS] if record.tests else []
+    return [*NOT_CHECKED, *further, *([] if "chunks" in record.files else [UNKNOWN])]
 
 
 def check_file(folder: Path, name: str, file: FileRecord) -> Check:

@@ -80,12 +80,19 @@ def read_evidence(path: Path) -> Evidence:
             raise RecordError(
                 f"{path}: names no {name}, without which nothing can be checked; evaluate the model again"
             )
-    columns = _read_columns(beside(path.parent, record.files["outcomes"].path), len(record.data.classes))
+    columns = read_evidence_columns(
+        beside(path.parent, record.files["outcomes"].path), len(record.data.classes)
+    )
     saved = read_saved_images(beside(path.parent, record.files["adversarial"].path))
     return Evidence(path, record, columns, saved)
 
 
-def _read_columns(path: Path, num_classes: int) -> dict[str, np.ndarray]:
+def read_evidence_columns(path: Path, num_classes: int) -> dict[str, np.ndarray]:
+    """The columns of an outcomes file.
+
+    Raises:
+        RecordError: missing or damaged, without a column that all have, or of other classes.
+    """
     table = read_outcomes(path)
     columns: dict[str, np.ndarray] = {}
     for name in table.column_names:

@@ -12,6 +12,7 @@ from temper.charts import chart_script
 from temper.leaderboard.boards import Board, headings
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.external import NOT_MEASURED, ExternalEntry, ExternalTable, rows_of, table_beside
+from temper.leaderboard.further_tests import FurtherColumn, further_columns
 from temper.leaderboard.page.charts import curves, scatter
 from temper.leaderboard.page.environment import asset, content_policy, environment
 from temper.leaderboard.page.fold_charts import consistency, crossval_folds
@@ -43,6 +44,10 @@ class Shown:
     """Models within several threat models, best union first."""
     threats: list[str]
     """Those further threat models."""
+    tested: list[Entry]
+    """Models with further test sets."""
+    tests: list[FurtherColumn]
+    """Those sets."""
     figure: str | None
     """Adversarial examples of the best model, as a data URL."""
     is_illustrated: bool
@@ -118,6 +123,8 @@ def _show(
         heats=heat_tables(board) if is_illustrated else [],
         union=sorted(union, key=lambda entry: -(entry.union_acc or 0.0)),
         threats=_unique(one.threat.label for entry in union for one in entry.others),
+        tested=[entry for entry in board.entries if entry.tests],
+        tests=further_columns(board.entries),
         figure=figure,
         is_illustrated=is_illustrated,
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from temper.data import ShardSet, Split
 from temper.errors import TemperError, UsageError
-from temper.records import DataRecord, Proportion, read_record
+from temper.records import DataRecord, FurtherTestRecord, Proportion, read_record
 from temper.run.answers import ask_validation
 from temper.run.run_target import RunTarget
 from temper.run.slices import attributes_of
@@ -26,6 +26,7 @@ from temper.verification import (
     check_record,
     differences,
     is_run,
+    outcomes_of_test,
     read_evidence,
     record_of,
     unknown_of,
@@ -114,7 +115,26 @@ def check_images(evidence: Evidence, target: EvaluationTarget) -> Check:
     for name, values in claimed.items():
         if name not in found or not np.array_equal(values, found[name]):
             problems.append(f"the outcomes have another '{name}' than the shards")
+    for one in record.tests:
+        problems += _changed_test(evidence, target, one)
     return check_of("images", problems, f"{len(test.rows)} images, {record.data.fingerprint}")
+
+
+def _changed_test(evidence: Evidence, target: EvaluationTarget, claimed: FurtherTestRecord) -> Iterator[str]:
+    if claimed.name not in target.tests:
+        yield f"tests: the recipe names no '{claimed.name}'"
+        return
+    other, columns = target.on(claimed.name), outcomes_of_test(evidence, claimed.name)
+    for field, value in (
+        ("fingerprint", other.claim.data.fingerprint),
+        ("data_name", other.claim.data.name),
+        ("split", other.claim.data.split),
+    ):
+        yield from differences(f"tests.{claimed.name}.{field}", getattr(claimed, field), value)
+    if not np.array_equal(other.test.rows, columns["row"]):
+        yield f"the outcomes of {claimed.name} are of other images than the recipe chooses"
+    elif not np.array_equal(other.test.labels, columns["label"]):
+        yield f"the outcomes of {claimed.name} have other labels than the shards"
 
 
 def _changed(name: str, claimed: DataRecord | None, target: EvaluationTarget, task: str) -> Iterator[str]:

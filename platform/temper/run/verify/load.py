@@ -62,6 +62,8 @@ def _reopen_external(evidence: Evidence, model: str) -> tuple[ExternalTarget, Ch
     spec = validate(ExternalModelSpec, document, str(evidence.path))
     if not exists(spec.shards):
         spec = spec.model_copy(update={"shards": from_run(spec.shards, evidence.folder)})
+    tests = {name: one if exists(one) else from_run(one, evidence.folder) for name, one in spec.tests.items()}
+    spec = spec.model_copy(update={"tests": tests})
     target = ExternalTarget.open(spec)
     found = target.origin(record.balanced_acc)
     problems = [

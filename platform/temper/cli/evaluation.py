@@ -12,6 +12,14 @@ from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
 from temper.errors import UsageError
 
 TEST_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}"
+FurtherTests = Annotated[
+    list[str] | None,
+    typer.Option("--test", metavar="NAME=SHARDS", help="A further test set of the same classes; repeatable."),
+]
+NormOption = Annotated[
+    str | None,
+    typer.Option(help="Norm of the threat model: linf, l2, l1, l0, semantic or patch. [default: linf]"),
+]
 
 
 @app.command(
@@ -28,15 +36,9 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="Shards, for a model that is not a run.")] = None,
     size: Annotated[int | None, typer.Option(help="Its input height and width, in pixels.")] = None,
     eps: Annotated[str | None, typer.Option(help="Eps of the threat model, such as 8/255.")] = None,
-    norm: Annotated[
-        str | None,
-        typer.Option(help="Norm of the threat model: linf, l2, l1, l0, semantic or patch. [default: linf]"),
-    ] = None,
+    norm: NormOption = None,
     backbone: Annotated[str | None, typer.Option(help="Network of a weights file.")] = None,
-    test: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=SHARDS", help="A further test set of the same classes; repeatable."),
-    ] = None,
+    test: FurtherTests = None,
     allow_leakage: AllowLeakage = False,
     as_json: Json = False,
     verbose: Verbose = False,

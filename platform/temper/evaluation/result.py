@@ -59,6 +59,8 @@ class Evaluation:
 
     slices: list[SliceRecord] = field(default_factory=list)
     """By value of each attribute of the images, where these are known."""
+    unsliced: list[str] | None = None
+    """Attributes without slices; ``None`` where the images have no shards."""
     corruptions: list[CorruptionRecord] = field(default_factory=list)
     minimum_norm: MinimumNormRecord | None = None
     worst_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0))

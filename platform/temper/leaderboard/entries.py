@@ -12,6 +12,8 @@ from temper.records import (
     Promises,
     Proportion,
     RejectionRecord,
+    SliceRecord,
+    worst_slice,
 )
 from temper.spec import Spec, Threat
 
@@ -68,6 +70,8 @@ class Entry(Spec):
     aurc: float | None = None
     """Area under the risk-coverage curve. These three are ``None`` where rejection was not measured."""
     rejection: RejectionRecord | None = None
+    worst_slice: SliceRecord | None = None
+    """By robust accuracy; ``None`` without slices of enough images."""
     union_acc: float | None
     """Robust within the board's threat model and all ``others`` at once."""
     alpha: float | None
@@ -113,6 +117,7 @@ def build_entry(found: FoundRecord, status: Status, reasons: list[str]) -> Entry
         source_acc=record.source_acc.value if record.source_acc else None,
         source_retention=record.source_retention,
         corruption_acc=_mean([group.mean_acc for group in record.corruptions]),
+        worst_slice=worst_slice(record.slices),
         **_rejection(record.rejection),
         union_acc=record.union_acc.value if record.union_acc else None,
         alpha=alpha_of(record.recipe),

@@ -60,7 +60,7 @@ from temper.records.rejection import (
     UnderAttack,
     read_calibration,
 )
-from temper.records.slices import SliceRecord, worst_slice
+from temper.records.slices import Gap, SliceRecord, worst_slice
 from temper.records.sources import ChunkSource, ModelSource, SourcesRecord, read_sources
 from temper.records.suite import SuiteRecord
 
@@ -91,6 +91,7 @@ __all__ = [
     "ExternalRecord",
     "FileRecord",
     "FoldRun",
+    "Gap",
     "GateRecord",
     "Interval",
     "LedgerRow",

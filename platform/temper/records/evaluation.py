@@ -188,6 +188,9 @@ class EvaluationRecord(Spec):
     """Class -> {clean_acc, robust_acc}."""
     slices: list[SliceRecord] = Field(default_factory=list)
     """By value of each attribute that the shards have, such as site; empty in older records."""
+    unsliced: list[str] | None = None
+    """Attributes without slices: groups, and those of too many values. ``None`` in older records, and for
+    arrays in memory."""
     attacks: list[AttackRecord]
     curve: list[CurvePoint] = Field(default_factory=list)
     """Robust accuracy over eps, where more than one was asked for."""

@@ -1,6 +1,8 @@
 """Accuracy per value of each attribute: in the record, recomputed from its outcomes, and on the card."""
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from PIL import Image
 
 from temper.cluster.evaluate import evaluate_external
 from temper.data import write_shards
+from temper.formats import points
 from temper.leaderboard import build_leaderboard
 from temper.records import (
     EvaluationRecord,
@@ -21,8 +24,10 @@ from temper.records import (
 )
 from temper.run.external_model import ExternalModelSpec
 from temper.run.slices import MAX_VALUES
-from temper.run.verify import verify_record
-from temper.statistics import slices_of, wilson
+from temper.run.verify import check_images, verify_record
+from temper.run.verify.load import reopen
+from temper.statistics import fisher_exact, holm, slices_of, wilson
+from temper.verification import check_record, read_evidence
 
 ZOO = """
 import torch
@@ -97,6 +102,72 @@ def test_the_record_has_each_value_of_each_attribute(run: Path) -> None:
     assert (worst.attribute, worst.value) == ("site", "east")
 
 
+def test_each_slice_has_its_gap_to_the_other_images(run: Path) -> None:
+    record = read_record(run / "record.json")
+    slices = found(record)
+    outcomes = read_outcomes(run / "outcomes.parquet")
+    robust = np.array(outcomes["robust"].to_pylist())
+    is_east = np.array(outcomes["attribute/site"].to_pylist()) == "east"
+    gap = slices["site=east"].robust_gap
+    assert gap is not None
+    assert gap.value == pytest.approx(robust[is_east].mean() - robust[~is_east].mean())
+    assert gap.is_significant
+    assert gap.p < gap.p_adjusted < 0.05, "one of several"
+    camera = slices["camera=old"].robust_gap
+    assert camera is not None
+    assert not camera.is_significant
+    assert not slices["camera=old"].is_different
+    assert record.unsliced == ["group", "date"]
+
+
+def test_gaps_are_corrected_together() -> None:
+    generator = np.random.default_rng(0)
+    site = generator.choice(["a", "b", "c"], 300)
+    columns = {
+        "correct": np.ones(300, bool),
+        "robust": generator.random(300) < np.where(site == "a", 0.4, 0.6),
+        "attribute/site": site,
+    }
+    slices = slices_of(columns)
+    gaps = [gap for one in slices for gap in (one.clean_gap, one.robust_gap) if gap is not None]
+    assert [gap.p_adjusted for gap in gaps] == holm([gap.p for gap in gaps])
+    assert len(gaps) == 6
+    assert [gap.p for gap in gaps[::2]] == [1.0] * 3, "all are right without an attack"
+    whole = slices_of({**columns, "attribute/site": np.full(300, "one")})
+    assert (whole[0].clean_gap, whole[0].robust_gap) == (None, None), "no image is outside of it"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "p"),
+    [
+        ((1, 10), (11, 14), 0.0027595),
+        ((3, 4), (1, 4), 0.4857143),  # Fisher's tea, two-sided: 34 of 70
+        ((8, 10), (1, 6), 0.0349650),
+        ((0, 5), (0, 7), 1.0),
+        ((5000, 10000), (5000, 10000), 1.0),
+    ],
+)
+def test_fisher_exact(one: tuple[int, int], other: tuple[int, int], p: float) -> None:
+    assert fisher_exact(wilson(*one), wilson(*other)) == pytest.approx(p, rel=1e-4)
+    assert fisher_exact(wilson(*other), wilson(*one)) == pytest.approx(p, rel=1e-4)
+
+
+def test_fisher_exact_sums_the_tables_that_are_no_likelier() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        num, num_rest = generator.integers(1, 40, 2).tolist()
+        count, count_rest = int(generator.integers(0, num + 1)), int(generator.integers(0, num_rest + 1))
+        successes = count + count_rest
+        ways = [
+            math.comb(num, part) * math.comb(num_rest, successes - part)
+            for part in range(max(0, successes - num_rest), min(successes, num) + 1)
+        ]
+        here = math.comb(num, count) * math.comb(num_rest, count_rest)
+        exact = sum(one for one in ways if one <= here) / sum(ways)
+        found = fisher_exact(wilson(count, num), wilson(count_rest, num_rest))
+        assert found == pytest.approx(exact, rel=1e-9)
+
+
 def test_slices_are_recomputed_from_the_outcomes_and_the_shards(run: Path, tmp_path: Path) -> None:
     checks = {check.name: check for check in verify_record(run, model=f"{run.parent}/zoo.py:build").checks}
     assert checks["slices"].passed
@@ -115,11 +186,45 @@ def test_slices_are_recomputed_from_the_outcomes_and_the_shards(run: Path, tmp_p
     assert [check.name for check in again if not check.passed and check.name == "slices"] == ["slices"]
 
 
+@pytest.mark.parametrize("change", ["gap", "no gap", "unsliced", "older"])
+def test_gaps_are_recomputed_too(run: Path, tmp_path: Path, change: str) -> None:
+    document = json.loads((run / "record.json").read_text())
+    for one in document["slices"]:
+        if change == "gap" and one["value"] == "east":
+            one["robust_gap"]["p_adjusted"] = 0.5
+        if change in ("no gap", "older"):
+            del one["clean_gap"], one["robust_gap"]
+    if change == "unsliced":
+        document["unsliced"] = ["group"]
+    if change == "older":
+        del document["unsliced"]
+    for other in run.iterdir():
+        if other.is_file():
+            (tmp_path / other.name).write_bytes(other.read_bytes())
+    (tmp_path / "record.json").write_text(json.dumps(document))
+    evidence = read_evidence(tmp_path / "record.json")
+    opened = reopen(evidence, f"{run.parent}/zoo.py:build")
+    assert not isinstance(opened, str)
+    checks = [*check_record(tmp_path / "record.json"), check_images(evidence, opened[0])]
+    failed = [check.name for check in checks if not check.passed and check.name in ("slices", "images")]
+    assert failed == {"unsliced": ["images"], "older": []}.get(change, ["slices"])
+
+
 def test_the_card_names_the_worst_slice(run: Path, tmp_path: Path) -> None:
     build_leaderboard([run], tmp_path / "out")
     card = next((tmp_path / "out/models").iterdir()).read_text()
     assert "Worst: site <bdi>east</bdi>" in card
     assert "<bdi>camera</bdi>: <bdi>old</bdi>" in card
+    text = " ".join(re.sub("<[^>]+>", "", card).split())
+    east = found(read_record(run / "record.json"))["site=east"].robust_gap
+    assert east is not None
+    assert re.search(r"site east differs from the other images: robust accuracy .\d+\.\d points \(p ", text)
+    assert f"{points(east.value)}*" in text
+    assert "camera old differs" not in text
+    assert "Attributes without slices (groups, and those with too many values): group, date." in text
+    index = (tmp_path / "out/index.html").read_text()
+    assert 'data-sort="n">worst slice</th>' in index
+    assert "<bdi>site</bdi>: <bdi>east</bdi>" in index
 
 
 def test_records_without_slices_still_load(run: Path, tmp_path: Path) -> None:
@@ -141,7 +246,9 @@ def test_small_slices_are_not_called_the_worst() -> None:
     assert slices_of({"correct": np.ones(3, bool), "robust": np.ones(3, bool)}) == []
 
 
-def test_without_attributes_there_are_no_slices_and_no_columns(evaluated_run: Any) -> None:
+def test_without_attributes_there_are_no_slices_and_no_columns(evaluated_run: Any, tmp_path: Path) -> None:
+    build_leaderboard([evaluated_run], tmp_path / "out")
+    assert "worst slice" not in (tmp_path / "out/index.html").read_text()
     assert read_record(evaluated_run / "record.json").slices == []
     assert not [
         name for name in read_outcomes(evaluated_run / "outcomes.parquet").column_names if "attribute" in name

@@ -2,6 +2,7 @@
 
 import io
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,19 @@ class DicomImage(NamedTuple):
 
 def is_dicom(content: bytes) -> bool:
     return content[128:132] == b"DICM"
+
+
+def patient_of(path: Path) -> str:
+    """Whom a DICOM file shows; empty for another file, or where it is not known. No pixels are read."""
+    try:
+        with path.open("rb") as file:
+            if not is_dicom(file.read(132)):
+                return ""
+        from pydicom import dcmread
+
+        return str(dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID", ""))
+    except Exception:  # reading the image itself will say why
+        return ""
 
 
 def read_dicom(content: bytes) -> DicomImage:

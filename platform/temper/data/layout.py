@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from temper.data.dicom import patient_of
 from temper.data.folders import (
     KNOWN,
     SPLIT_FOLDERS,
@@ -17,10 +18,15 @@ from temper.data.folders import (
 from temper.data.groups import GROUP
 from temper.data.manifest import Split
 from temper.data.metadata import Table, key, read_tables
+from temper.data.reading import printable
 from temper.data.walk import is_note, walk
 from temper.errors import DataError
 
 LABEL, SPLIT = "label", "split"
+OTHER_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".avif", ".heic"
+)  # fmt: skip
+"""Of files that are not opened in search of a patient."""
 
 
 def scan_source(
@@ -151,3 +157,28 @@ def _with_groups(scan: Scan, pattern: str) -> Scan:
             f"{without[0]}"
         )
     return scan._replace(files=files, attributes=(*scan.attributes, GROUP))
+
+
+def with_patients(scan: Scan, root: Path | None) -> Scan:
+    """The same files, with the patients of DICOM files as groups, where no other groups are given.
+
+    Files that lead out of ``root``, resolved, are not opened; ``None``: all are.
+    """
+    if GROUP in scan.attributes:
+        return scan
+    patients = [_patient(file, root) for file in scan.files]
+    if not any(patients):
+        return scan
+    files = [
+        replace(file, values=(*file.values, patient or None))
+        for file, patient in zip(scan.files, patients, strict=True)
+    ]
+    return scan._replace(files=files, attributes=(*scan.attributes, GROUP))
+
+
+def _patient(file: ImageFile, root: Path | None) -> str:
+    if file.path.suffix.lower() in OTHER_SUFFIXES or not file.path.is_file():
+        return ""
+    if root is not None and not file.path.resolve().is_relative_to(root):
+        return ""
+    return printable(patient_of(file.path))

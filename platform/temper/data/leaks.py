@@ -29,8 +29,6 @@ def shared_groups(
     shards: ShardSet, rows: np.ndarray, split: Split, others: Sequence[Split]
 ) -> list[Straddling]:
     """Groups of which images are among ``rows``, those of ``split``, and in one of ``others``."""
-    if GROUP not in shards.manifest.attributes:  # patients of DICOM files, in the manifest's own splits
-        return [one for one in shards.manifest.straddling if split in one.counts and len(one.counts) > 1]
     splits = {split: rows.tolist(), **{name: shards.manifest.splits[name] for name in others}}
     found = straddling(shards.column(GROUP), splits)
     return [group for group in found if split in group.counts and len(group.counts) > 1]

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from temper.data.deep import Deep
@@ -68,6 +68,8 @@ class Reader:
     """Resolved; files that lie elsewhere are refused. ``None``: links are followed."""
     size: int | None
     depth: SetDepth
+    _leading_out: dict[Path, bool] = field(default_factory=dict)
+    """Of folders."""
 
     def read_all(self, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Encoded | str]]:
         """Each file with its encoded image, or with the reason why there is none, in order."""
@@ -99,7 +101,14 @@ class Reader:
         )
 
     def _leads_out(self, path: Path) -> bool:
-        return self.root is not None and path.exists() and not path.resolve().is_relative_to(self.root)
+        if self.root is None:
+            return False
+        if path.is_symlink():
+            return path.exists() and not path.resolve().is_relative_to(self.root)
+        folder = path.parent  # resolved once for all of its files
+        if folder not in self._leading_out:
+            self._leading_out[folder] = not folder.resolve().is_relative_to(self.root)
+        return self._leading_out[folder]
 
 
 def printable(path: str) -> str:

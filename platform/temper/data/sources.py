@@ -1,4 +1,4 @@
-"""What images are read from: class folders, an archive of them, or tars as WebDataset has them."""
+"""What images are read from: class folders, an archive of them, WebDataset tars, or the hub's Parquet."""
 
 import itertools
 import logging
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from temper.data.archives import SUFFIXES, Entry, Unpacking, entries_of, is_archive, is_tar, stem_of
 from temper.data.folders import SPLIT_FOLDERS, Scan
-from temper.data.layout import scan_source
+from temper.data.hub_parquet import hub_files, unpack_parquet
+from temper.data.layout import scan_source, with_patients
 from temper.data.manifest import BadImage
 from temper.data.walk import NOTE_SUFFIXES, is_junk
 from temper.data.whole import scratch_folder
@@ -21,8 +22,8 @@ from temper.errors import DataError
 logger = logging.getLogger(__name__)
 
 LAYOUTS = (
-    f"class folders (<class>/* or train/<class>/*), an archive of them ({', '.join(SUFFIXES)}), or "
-    "WebDataset tars (KEY.png beside KEY.cls)"
+    f"class folders (<class>/* or train/<class>/*), an archive of them ({', '.join(SUFFIXES)}), "
+    "WebDataset tars (KEY.png beside KEY.cls), or Parquet of the Hugging Face hub"
 )
 MAX_LABEL_BYTES = 1024
 NUM_LOOKED_AT = 64
@@ -40,6 +41,8 @@ class Source:
     folder: Path
     refused: list[BadImage] = field(default_factory=list)
     """Entries of an archive that were not unpacked."""
+    table: Path | None = None
+    """Of labels, where what was unpacked brings one."""
 
     @property
     def name(self) -> str:
@@ -53,10 +56,14 @@ class Source:
         Raises:
             DataError: as ``scan_source``; it names the archive.
         """
+        if self.table is not None and labels is not None:
+            raise DataError(f"{labels}: would be ignored, because {self.path} has labels; omit --labels")
         try:
-            return scan_source(self.folder, labels, group, follow_links=follow_links)
+            scan = scan_source(self.folder, labels or self.table, group, follow_links=follow_links)
+            return with_patients(scan, None if follow_links else self.folder.resolve())
         except DataError as problem:
-            raise DataError(str(problem).replace(str(self.folder), str(self.path))) from None
+            said = str(problem).replace(str(self.table or self.folder), str(self.path))
+            raise DataError(said.replace(str(self.folder), str(self.path))) from None
 
 
 @contextmanager
@@ -66,17 +73,27 @@ def opened_source(path: Path, destination: Path) -> Iterator[Source]:
     Raises:
         DataError: nothing there, a file that is no archive, or an archive that cannot be read.
     """
-    tars = webdataset_tars(path)
-    if path.is_dir() and not tars:
+    tars, parquet = webdataset_tars(path), hub_files(path)
+    if path.is_dir() and not tars and not parquet:
         yield Source(path, path)
         return
     if not path.exists():
         raise DataError(f"{path}: no such folder")
-    if not tars and not (path.is_file() and is_archive(path)):
+    if not tars and not parquet and not (path.is_file() and is_archive(path)):
         kind = f"a '{path.suffix}' file" if path.suffix else "neither a folder nor an archive"
         raise DataError(f"{path}: {kind}; expected {LAYOUTS}")
     with scratch_folder(destination) as scratch:
-        yield _of_tars(path, tars, scratch) if tars else _of_archive(path, scratch)
+        if parquet:
+            named = [(file, _split_of(_below(file, path))) for file in parquet]
+            images, table = scratch / "images", scratch / "labels.csv"
+            images.mkdir()
+            yield Source(path, images, unpack_parquet(named, images, table), table)
+        else:
+            yield _of_tars(path, tars, scratch) if tars else _of_archive(path, scratch)
+
+
+def _below(file: Path, path: Path) -> Path:
+    return file.relative_to(path.parent if path.is_file() else path)
 
 
 def webdataset_tars(path: Path) -> list[Path]:
@@ -126,7 +143,7 @@ def _of_archive(path: Path, scratch: Path) -> Source:
 
 def _of_tars(path: Path, tars: Sequence[Path], scratch: Path) -> Source:
     """WebDataset's tars as class folders: ``<split>/<class>/<tar>/<key>.png``, or without splits."""
-    folders = {tar: _split_of(tar.relative_to(path.parent if path.is_file() else path)) for tar in tars}
+    folders = {tar: _split_of(_below(tar, path)) for tar in tars}
     refused: list[BadImage] = []
     for tar, folder in folders.items():
         refused += _Samples(Unpacking(tar, scratch), folder).unpack()

@@ -38,7 +38,7 @@ class Writer:
     pictures: list[int] = field(default_factory=list)
     """Of each row a number that rows with the same pixels share."""
     groups: list[str | None] = field(default_factory=list)
-    """Of each row what the attribute ``group`` says, or whom a DICOM file shows."""
+    """Of each row what the attribute ``group`` says."""
     paths: list[str] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
     thumbnails: list[bytes] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Writer:
         if len(self._known) > len(self.thumbnails):
             self.thumbnails.append(image.thumbnail)
         known = dict(zip(self.attributes, file.values, strict=True))
-        self.groups.append(known.get(GROUP) or image.patient or None)
+        self.groups.append(known.get(GROUP))
         self.paths.append(file.relative)
         self.sides.append(image.long_side)
         self.has_colour |= not image.is_grey

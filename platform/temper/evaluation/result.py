@@ -63,6 +63,8 @@ class Evaluation:
     tests: list[FurtherTestRecord] = field(default_factory=list)
     outcomes_of_tests: dict[str, pa.Table] = field(default_factory=dict)
     """Of each of ``tests``, by name."""
+    unsliced: list[str] | None = None
+    """Attributes without slices; ``None`` where the images have no shards."""
     corruptions: list[CorruptionRecord] = field(default_factory=list)
     minimum_norm: MinimumNormRecord | None = None
     worst_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0))

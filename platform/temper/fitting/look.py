@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from temper.data import ShardSet, write_shards
+from temper.data.hub_parquet import hub_files
 from temper.data.layout import scan_source
 from temper.data.opening import FORMATS
 from temper.data.shards import Progress
@@ -77,7 +78,7 @@ def check_classes(images: Path) -> None:
     Raises:
         DataError: no classes, or a class with too few images.
     """
-    if webdataset_tars(images):  # unpacked as they are written into shards
+    if webdataset_tars(images) or hub_files(images):  # unpacked as they are written into shards
         return
     classes, files, *_ = scan_source(images)
     splits = {file.split for file in files}

@@ -15,6 +15,8 @@ from temper.records import (
     Promises,
     Proportion,
     RejectionRecord,
+    SliceRecord,
+    worst_slice,
 )
 from temper.spec import Spec, Threat
 
@@ -73,6 +75,8 @@ class Entry(Spec):
     rejection: RejectionRecord | None = None
     tests: list[FurtherTestRecord] = Field(default_factory=list)
     """On further test sets, such as other sites; empty where there are none."""
+    worst_slice: SliceRecord | None = None
+    """By robust accuracy; ``None`` without slices of enough images."""
     union_acc: float | None
     """Robust within the board's threat model and all ``others`` at once."""
     alpha: float | None
@@ -118,6 +122,7 @@ def build_entry(found: FoundRecord, status: Status, reasons: list[str]) -> Entry
         source_acc=record.source_acc.value if record.source_acc else None,
         source_retention=record.source_retention,
         corruption_acc=_mean([group.mean_acc for group in record.corruptions]),
+        worst_slice=worst_slice(record.slices),
         **_rejection(record.rejection),
         tests=record.tests,
         union_acc=record.union_acc.value if record.union_acc else None,

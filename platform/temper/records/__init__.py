@@ -61,7 +61,7 @@ from temper.records.rejection import (
     UnderAttack,
     read_calibration,
 )
-from temper.records.slices import SliceRecord, worst_slice
+from temper.records.slices import Gap, SliceRecord, worst_slice
 from temper.records.sources import ChunkSource, ModelSource, SourcesRecord, read_sources
 from temper.records.suite import SuiteRecord
 
@@ -94,6 +94,7 @@ __all__ = [
     "FileRecord",
     "FoldRun",
     "FurtherTestRecord",
+    "Gap",
     "GateRecord",
     "Interval",
     "LedgerRow",

@@ -191,6 +191,9 @@ class EvaluationRecord(Spec):
     """By value of each attribute that the shards have, such as site; empty in older records."""
     tests: list[FurtherTestRecord] = Field(default_factory=list)
     """Of ``data.tests``, in their order; empty in older records."""
+    unsliced: list[str] | None = None
+    """Attributes without slices: groups, and those of too many values. ``None`` in older records, and for
+    arrays in memory."""
     attacks: list[AttackRecord]
     curve: list[CurvePoint] = Field(default_factory=list)
     """Robust accuracy over eps, where more than one was asked for."""

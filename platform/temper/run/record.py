@@ -66,8 +66,8 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
     """The measured numbers, of any target."""
     same = (
         "status", "clean_acc", "robust_acc", "balanced_acc", "robust_balanced_acc", "metrics", "per_class",
-        "attacks", "curve", "others", "union_acc", "corruptions", "minimum_norm", "slices", "tests",
-        "gates",
+        "attacks", "curve", "others", "union_acc", "corruptions", "minimum_norm", "slices",
+        "unsliced", "tests", "gates",
     )  # fmt: skip
     numbers = {name: getattr(evaluation, name) for name in same}
     return {**numbers, "suite": evaluation.suite.record, "auroc": evaluation.metrics.clean.auroc}

@@ -1,5 +1,6 @@
 """What the shards know of the evaluated images beside their classes, beside their outcomes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,10 +19,18 @@ def sliced(evaluation: Evaluation, shards: ShardSet | None, rows: np.ndarray) ->
     """The same with a column of outcomes for each attribute, and accuracies of its values."""
     table = evaluation.outcomes
     columns = {name: table[name].to_numpy() for name in ("correct", "robust")}
-    for name, values in attributes_of(shards, rows).items():
+    found = attributes_of(shards, rows)
+    for name, values in found.items():
         table = table.append_column(name, pa.array(values.tolist(), pa.string()))
-        columns[name] = values
-    return replace(evaluation, outcomes=table, slices=slices_of(columns))
+    unsliced = without_slices(shards, found)
+    return replace(evaluation, outcomes=table, slices=slices_of({**columns, **found}), unsliced=unsliced)
+
+
+def without_slices(shards: ShardSet | None, found: Mapping[str, np.ndarray]) -> list[str] | None:
+    """Attributes of the shards that are not among the ``found`` columns; ``None`` without shards."""
+    if shards is None:
+        return None
+    return [name for name in shards.manifest.attributes if PREFIX + name not in found]
 
 
 def attributes_of(shards: ShardSet | None, rows: np.ndarray) -> dict[str, np.ndarray]:

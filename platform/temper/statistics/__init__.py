@@ -28,7 +28,7 @@ from temper.statistics.paired import (
     sign_flip_test,
 )
 from temper.statistics.pairwise import pairwise_mid_p, pairwise_unpaired_p, shared_ranks
-from temper.statistics.proportions import binomial_tail, drop_between, wilson
+from temper.statistics.proportions import binomial_tail, drop_between, fisher_exact, wilson
 from temper.statistics.slices import slices_of
 from temper.statistics.spread import corrected_interval, student_t_quantile, t_interval
 
@@ -45,6 +45,7 @@ __all__ = [
     "corrected_interval",
     "count_cells",
     "drop_between",
+    "fisher_exact",
     "fold_spread",
     "holm",
     "mcnemar",

@@ -2,9 +2,13 @@
 
 import math
 
+import numpy as np
+
 from temper.records import Drop, Proportion
 
 Z_95 = 1.959963984540054
+TIED = 1 + 1e-7
+"""Tables of probabilities this close are equally likely, whatever rounding made of them."""
 
 
 def wilson(count: int, total: int) -> Proportion:
@@ -36,3 +40,18 @@ def binomial_tail(count: int, total: int, share: float) -> float:
         math.comb(total, number) * share**number * (1 - share) ** (total - number)
         for number in range(count, total + 1)
     )
+
+
+def fisher_exact(one: Proportion, other: Proportion) -> float:
+    """Two-sided p-value that two independent proportions are the same (Fisher 1935).
+
+    The sum of the probabilities of all tables with the same margins that are at most as likely as this one.
+    """
+    total, successes = one.total + other.total, one.count + other.count
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
+    counts = np.arange(max(0, successes - other.total), min(successes, one.total) + 1)
+    inside = factorials[counts] + factorials[one.total - counts]
+    outside = factorials[successes - counts] + factorials[other.total - successes + counts]
+    chances = np.exp(-(inside + outside) + (inside + outside).min())  # of the likeliest: 1
+    chance = chances[one.count - counts[0]]
+    return float(min(1.0, chances[chances <= chance * TIED].sum() / chances.sum()))

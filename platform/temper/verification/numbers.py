@@ -67,9 +67,11 @@ def check_classes(evidence: Evidence) -> Check:
 
 
 def check_slices(evidence: Evidence) -> Check:
-    """Clean and robust accuracy of each value of each attribute."""
-    found = slices_of(evidence.columns)
-    problems = differences("slices", evidence.record.slices, found)
+    """Clean and robust accuracy of each value of each attribute, and its gaps to the other images."""
+    record, found = evidence.record, slices_of(evidence.columns)
+    if record.unsliced is None:  # earlier records have no gaps
+        found = [one.model_copy(update={"clean_gap": None, "robust_gap": None}) for one in found]
+    problems = differences("slices", record.slices, found)
     return check_of("slices", problems, f"{len(found)} values of attributes")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
 from tests.unit.data.files import dicom, png, tiff
@@ -180,6 +182,17 @@ def archive(folder: Path, kind: str) -> Path:
     return path
 
 
+def hub(folder: Path) -> Path:
+    images = [
+        {"bytes": saved(Image.new("L", SIZE, 40 * (row % 2) + row), "PNG"), "path": f"{row}.png"}
+        for row in range(13)
+    ]
+    (folder / "set/data").mkdir(parents=True)
+    columns = {"image": images, "label": ["ab"[row % 2] for row in range(13)]}
+    pq.write_table(pa.table(columns), folder / "set/data/train-00000-of-00001.parquet")
+    return folder / "set"
+
+
 def rar(folder: Path) -> Path:
     (folder / "photos.rar").write_bytes(b"Rar!\x1a\x07\0")
     return folder / "photos.rar"
@@ -190,6 +203,7 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
     "zip of class folders": lambda folder: archive(folder, "zip"),
     "tar, tar.gz, tar.bz2 or tar.xz of class folders": lambda folder: archive(folder, "tar.gz"),
     "WebDataset tars, `KEY.png` and `KEY.cls`": lambda folder: archive(folder, "tar"),
+    "Hugging Face Parquet, `train-*.parquet`": hub,
     "rar, 7z": rar,
 }
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.unit.data.files import dicom
 
-from temper.data import Manifest, read_image, write_shards
+from temper.data import FoldSpec, Manifest, ShardSet, read_image, write_shards
 from temper.data.encode import encode
 from temper.errors import DataError
 from temper.records import Depth
@@ -77,6 +77,18 @@ def test_patients_and_studies_are_in_the_manifest(tmp_path: Path) -> None:
     assert {one.path: one.patient for one in manifest.origins}["sick/5.dcm"] == "sick2"
     assert {one.study for one in manifest.origins} == {"1.2.840.1"}
     assert len(manifest.origins) == 24
+    assert manifest.attributes == ["group"]
+    assert manifest.straddling == []
+    shards = ShardSet.open(tmp_path / "out")
+    patients = {one.patient for one in manifest.origins}
+    assert set(shards.column("group")) == patients
+    known = np.array(shards.column("group"))
+    for index in range(3):
+        fold = FoldSpec(index=index, count=3).apply(shards)
+        sides = [set(known[fold.manifest.splits[split]]) for split in ("train", "test")]
+        assert not set.intersection(*sides), "folds do not cut a patient"
+    assert write_shards(tmp_path / "src", tmp_path / "named", group=r"^(\d)").attributes == ["group"]
+    assert set(ShardSet.open(tmp_path / "named").column("group")) == set("0123456789")
     again = Manifest.model_validate_json((tmp_path / "out/manifest.json").read_text())
     assert again.origins == manifest.origins
     window = Depth(window=(0, 2000))

@@ -11,7 +11,7 @@ from temper.errors import TemperError, UsageError
 from temper.records import DataRecord, FurtherTestRecord, Proportion, read_record
 from temper.run.answers import ask_validation
 from temper.run.run_target import RunTarget
-from temper.run.slices import attributes_of
+from temper.run.slices import attributes_of, without_slices
 from temper.run.target import EvaluationTarget, data_record
 from temper.run.verify.attacks import MAX_FLIPPED_FRAC, Reexamined
 from temper.run.verify.load import check_suite, reopen
@@ -111,7 +111,10 @@ def check_images(evidence: Evidence, target: EvaluationTarget) -> Check:
     elif not np.array_equal(test.labels, evidence.columns["label"]):
         problems.append("the outcomes have other labels than the shards")
     claimed = {name: values for name, values in evidence.columns.items() if name.startswith(PREFIX)}
-    found = attributes_of(target.shards.get("target"), test.rows) if claimed else {}
+    shards = target.shards.get("target")
+    found = attributes_of(shards, test.rows) if claimed or record.unsliced is not None else {}
+    if record.unsliced is not None:  # as in every record since they are named
+        problems += differences("unsliced", record.unsliced, without_slices(shards, found))
     for name, values in claimed.items():
         if name not in found or not np.array_equal(values, found[name]):
             problems.append(f"the outcomes have another '{name}' than the shards")

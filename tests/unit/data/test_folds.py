@@ -159,6 +159,7 @@ def test_a_recipe_without_a_fold_keeps_the_hash_that_it_always_had() -> None:
     recipe = load_recipe(ROOT / "jobs/recipes/tiny.yaml")
     document = recipe.model_dump(mode="json", exclude={"name", "tracking", "checkpoint"})
     assert document["data"].pop("fold", "gone") is None
+    assert document["data"].pop("tests", "gone") == {}
     assert document["validation"].pop("is_asynchronous", "gone") is False
     assert document["workers"].pop("gpus_per_worker", "gone") == 1.0
     assert document["evaluation"].pop("rejection", "gone") is None

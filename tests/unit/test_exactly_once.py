@@ -101,6 +101,7 @@ def fork(work: Callable[[], Any]) -> int:
     """Run ``work`` in a copy of this process, which needs no time to import; its id."""
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray may have put its own there, for tests before
         code = 1
         try:
             work()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.unit.brightness import ZOO
 
 from temper.cli.evaluation import _further_tests
 from temper.cluster.evaluate import evaluate_external, evaluate_run
@@ -29,23 +30,6 @@ from temper.run.test_sets import load_test, open_tests
 from temper.run.verify import verify_record
 from temper.statistics import drop_between, wilson
 from temper.verification import verify_shallow
-
-ZOO = """
-import torch
-from torch import nn
-
-class Brightness(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(20.0))
-
-    def forward(self, images):
-        mean = images.mean((1, 2, 3))
-        return torch.stack([mean - 0.5, 0.5 - mean], 1) * self.scale
-
-def build():
-    return Brightness()
-"""
 
 
 def make_set(folder: Path, shift: float, seed: int, *, names: tuple[str, str] = ("bright", "dark")) -> Path:
@@ -281,3 +265,14 @@ def test_a_set_of_other_classes_or_that_is_missing_stops_before_training(
 def test_a_wrong_test_option_is_one_line(given: list[str], problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         _further_tests(given)
+
+
+@pytest.mark.parametrize(
+    ("tests", "problem"),
+    [({"kind": "x"}, "cannot be called 'kind'"), ({"b": "x", "B": "y"}, "'b' and 'B' would be one file")],
+)
+def test_names_that_would_clear_or_overwrite_others_are_refused(
+    tiny_recipe: Any, tests: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        tiny_recipe(data__tests=tests)

@@ -2,15 +2,30 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from temper.data.decode import Fit
 from temper.data.folds import FoldSpec
 from temper.spec import Spec
 from temper.storage import Place
 
-TestName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,49}$")]
-FurtherTests = dict[TestName, Place]
+TEST_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,49}$"
+
+
+def _told_apart(tests: dict[str, Place]) -> dict[str, Place]:
+    """Refuse names that would share a file, or that ``--set`` takes for something else."""
+    if "kind" in tests:
+        raise ValueError(
+            "a further test set cannot be called 'kind': in recipes that means a choice; rename it"
+        )
+    seen: dict[str, str] = {}
+    for name in tests:
+        if (other := seen.setdefault(name.casefold(), name)) != name:
+            raise ValueError(f"'{other}' and '{name}' would be one file on some disks; rename one of them")
+    return tests
+
+
+FurtherTests = Annotated[dict[Annotated[str, Field(pattern=TEST_NAME)], Place], AfterValidator(_told_apart)]
 
 
 class AugmentSpec(Spec):

@@ -110,9 +110,8 @@ def test_targets_count_once_each() -> None:
     assert measures_over_targets([*targets, target_of("v", failed)]) == {}
 
 
-def test_pages_show_what_the_record_says(tmp_path: Path) -> None:
-    failed = FoldRun(target="u", fold=0, seed=0, status="failed", error="TrainingError: a | b")
-    record = CrossvalRecord(
+def record_of(targets: list[TargetSummary], runs: list[FoldRun], *, by_site: bool = False) -> CrossvalRecord:
+    return CrossvalRecord(
         name="tiny",
         created="2025-01-01T00:00:00+00:00",
         recipe_hash="0" * 16,
@@ -121,12 +120,18 @@ def test_pages_show_what_the_record_says(tmp_path: Path) -> None:
         folds=3,
         fold_seed=0,
         keep_test=False,
+        by_site=by_site,
         seeds=[0, 1],
-        targets=[target_of("t", RUNS), target_of("u", [failed])],
-        runs=[*RUNS, failed],
+        targets=targets,
+        runs=runs,
         seconds=1.0,
         environment={},
     )
+
+
+def test_pages_show_what_the_record_says(tmp_path: Path) -> None:
+    failed = FoldRun(target="u", fold=0, seed=0, status="failed", error="TrainingError: a | b")
+    record = record_of([target_of("t", RUNS), target_of("u", [failed])], [*RUNS, failed])
     lines = markdown_table(record).splitlines()
     assert "| t | 2 | 1 | 84.0 | 38.0 | ok |" in lines
     assert "| u | 1 | 0 | – | – | failed: TrainingError: a \\| b |" in lines
@@ -144,22 +149,7 @@ def test_pages_show_what_the_record_says(tmp_path: Path) -> None:
 def test_pages_of_sites_name_them(tmp_path: Path) -> None:
     names = ["Halle", "Kiel", "a university hospital with a long name"]
     runs = [run.model_copy(update={"site": names[run.fold]}) for run in RUNS]
-    record = CrossvalRecord(
-        name="tiny",
-        created="2025-01-01T00:00:00+00:00",
-        recipe_hash="0" * 16,
-        recipe={},
-        threat=Threat(eps=0.1),
-        folds=3,
-        fold_seed=0,
-        keep_test=False,
-        by_site=True,
-        seeds=[0, 1],
-        targets=[target_of("t", runs)],
-        runs=runs,
-        seconds=1.0,
-        environment={},
-    )
+    record = record_of([target_of("t", runs)], runs, by_site=True)
     page = markdown_table(record)
     assert "3 sites, each left out once, seeds 0, 1" in page
     assert "| target | site | seed |" in page

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.unit.brightness import ZOO
 
 from temper.cluster.evaluate import evaluate_external
 from temper.data import write_shards
@@ -28,23 +29,6 @@ from temper.run.verify import check_images, verify_record
 from temper.run.verify.load import reopen
 from temper.statistics import fisher_exact, holm, slices_of, wilson
 from temper.verification import check_record, read_evidence
-
-ZOO = """
-import torch
-from torch import nn
-
-class Brightness(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(20.0))
-
-    def forward(self, images):
-        mean = images.mean((1, 2, 3))
-        return torch.stack([mean - 0.5, 0.5 - mean], 1) * self.scale
-
-def build():
-    return Brightness()
-"""
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from temper.cli.options import AllowLeakage, Json, Set, Verbose, app, with_leaka
 from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
 from temper.errors import UsageError
 
-TEST_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}"
 FurtherTests = Annotated[
     list[str] | None,
     typer.Option("--test", metavar="NAME=SHARDS", help="A further test set of the same classes; repeatable."),
@@ -75,6 +74,8 @@ def _further_tests(given: list[str]) -> dict[str, str]:
     Raises:
         UsageError: not of that form, or a name twice.
     """
+    from temper.data.settings import TEST_NAME
+
     found: dict[str, str] = {}
     for one in given:
         name, sign, place = one.partition("=")

@@ -24,7 +24,6 @@ DAMAGED = (
     zlib.error,
     LZMAError,
     RuntimeError,
-    NotImplementedError,
 )
 """What zipfile and tarfile raise; a zip with a password is a RuntimeError."""
 

@@ -68,7 +68,7 @@ def read_dicom(content: bytes) -> DicomImage:
         raise UnreadableError("DICOM with a table of values or colours; read are rescale slope and intercept")
     try:
         pixels: np.ndarray = pixel_array(dataset, index=0)
-    except (NotImplementedError, RuntimeError) as problem:
+    except RuntimeError as problem:
         syntax = dataset.file_meta.TransferSyntaxUID.name
         reason = str(problem).splitlines()[0]
         raise UnreadableError(

@@ -18,7 +18,7 @@ from temper.data.archives import Entry, Unpacking
 from temper.data.layout import LABEL, SPLIT
 from temper.data.manifest import BadImage
 from temper.data.metadata import KEY
-from temper.data.walk import NOTE_SUFFIXES, is_junk
+from temper.data.walk import NOTE_SUFFIXES, is_note
 from temper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -57,17 +57,13 @@ def hub_files(path: Path) -> list[Path]:
         return [path] if path.suffix.lower() == SUFFIX and path.exists() else []
     found: list[Path] = []
     for folder, _, names in os.walk(path):
-        files = [Path(folder, name) for name in names if not _is_beside(name)]
+        files = [Path(folder, name) for name in names if not is_note(Path(name))]
         if any(file.suffix.lower() != SUFFIX for file in files):
             return []
         if files and "manifest.json" in names:
             raise DataError(f"{folder}: shards already; give the images that they were made of")
         found += files
     return sorted(found)
-
-
-def _is_beside(name: str) -> bool:
-    return name.startswith(".") or is_junk(name) or Path(name).suffix.lower() in NOTE_SUFFIXES
 
 
 def unpack_parquet(files: Sequence[tuple[Path, str]], folder: Path, table_file: Path) -> list[BadImage]:

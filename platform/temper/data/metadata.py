@@ -6,11 +6,11 @@ belong in one split), its ``site``, its ``split``, and further attributes.
 
 import csv
 import os
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from temper.data.walk import nfc
 from temper.errors import DataError
 
 FILE_NAME = "metadata.csv"
@@ -62,7 +62,7 @@ class Table:
 
 def key(relative: str) -> str:
     """A path as tables and folders agree on it: composed letters, and no ``./``."""
-    return unicodedata.normalize("NFC", PurePosixPath(relative).as_posix())
+    return nfc(PurePosixPath(relative).as_posix())
 
 
 def read_tables(source: Path, labels: Path | None) -> Table | None:

@@ -15,7 +15,7 @@ from temper.data.folders import SPLIT_FOLDERS, Scan
 from temper.data.hub_parquet import hub_files, unpack_parquet
 from temper.data.layout import scan_source, with_patients
 from temper.data.manifest import BadImage
-from temper.data.walk import NOTE_SUFFIXES, is_junk
+from temper.data.walk import NOTE_SUFFIXES, is_junk, is_note
 from temper.data.whole import scratch_folder
 from temper.errors import DataError
 
@@ -103,15 +103,11 @@ def webdataset_tars(path: Path) -> list[Path]:
     else:
         tars = []
         for folder, _, names in os.walk(path):
-            files = [Path(folder, name) for name in names if not _is_beside(name)]
+            files = [Path(folder, name) for name in names if not is_note(Path(name))]
             if not all(map(is_tar, files)):
                 return []
             tars += files
     return sorted(tars) if tars and _is_flat(tars[0]) else []
-
-
-def _is_beside(name: str) -> bool:
-    return is_junk(name) or Path(name).suffix.lower() in NOTE_SUFFIXES
 
 
 def _is_flat(tar: Path) -> bool:
@@ -132,7 +128,7 @@ def _of_archive(path: Path, scratch: Path) -> Source:
     folder = scratch
     # Most archives hold one folder, with all the others in it.
     while (
-        len(inside := [one for one in folder.iterdir() if not _is_beside(one.name)]) == 1
+        len(inside := [one for one in folder.iterdir() if not is_note(Path(one.name))]) == 1
         and inside[0].is_dir()
     ):
         if inside[0].name.lower() in SPLIT_FOLDERS:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from temper.data import Images, load_images, paths_of, stratified_subset
+from temper.data import Images, load_images, paths_of
 from temper.evaluation import Evaluation
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import answer_clean
@@ -14,6 +14,7 @@ from temper.evaluation.counted_model import held_still
 from temper.evaluation.metrics import balanced
 from temper.records import BinaryRecord, MistakeRecord, Proportion, ValidationRecord
 from temper.run.target import EvaluationTarget
+from temper.run.test_sets import chosen_from
 from temper.statistics import (
     baselines,
     choose_threshold,
@@ -72,8 +73,7 @@ def _validation_images(target: EvaluationTarget) -> Images | None:
     if shards is None or data.split == "val":
         return None
     val = load_images(shards, "val", data.image_size, target.fit)
-    chosen = stratified_subset(val.labels, target.settings.max_images, target.claim.seed)
-    return Images(val.images[chosen], val.labels[chosen].astype(np.int64), val.rows[chosen])
+    return chosen_from(val, target.settings.max_images, target.claim.seed)
 
 
 def with_paths(evaluation: Evaluation, target: EvaluationTarget) -> Evaluation:

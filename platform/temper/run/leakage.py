@@ -44,11 +44,16 @@ def leakage_gate(
         )
     if not copies and not groups:
         return GateRecord(name=NAME, passed=True, detail=seen)
-    if allowed:
-        return GateRecord(name=NAME, passed=True, detail=f"allowed by evaluation.allow_leakage: {seen}")
     todo = "remove the copies" if not groups else "move each group into one split"
+    return _leaking(NAME, seen, todo, allowed)
+
+
+def _leaking(name: str, seen: str, todo: str, allowed: bool) -> GateRecord:
+    """The gate ``name`` where what was ``seen`` leaks."""
+    if allowed:
+        return GateRecord(name=name, passed=True, detail=f"allowed by evaluation.allow_leakage: {seen}")
     detail = f"{seen}. {todo} and make new shards, or accept them with --allow-leakage"
-    return GateRecord(name=NAME, passed=False, detail=detail)
+    return GateRecord(name=name, passed=False, detail=detail)
 
 
 def leakage_gates_of_tests(
@@ -81,11 +86,7 @@ def _gate_of_test(
     paths = paths_of(shards, rows[:NUM_NAMED]) or [""] * len(rows[:NUM_NAMED])
     named = [path or f"row {row}" for path, row in zip(paths, rows.tolist(), strict=False)]
     seen += f": there they are {'; '.join(named)}{'; ...' if len(rows) > NUM_NAMED else ''}"
-    if allowed:
-        detail = f"allowed by evaluation.allow_leakage: {seen}"
-        return GateRecord(name=f"{NAME}, {name}", passed=True, detail=detail)
-    detail = f"{seen}. remove the copies and make new shards, or accept them with --allow-leakage"
-    return GateRecord(name=f"{NAME}, {name}", passed=False, detail=detail)
+    return _leaking(f"{NAME}, {name}", seen, "remove the copies", allowed)
 
 
 def _rows_of(

@@ -135,7 +135,16 @@ class EvaluationTarget:
         return InMemory(replace(self, kin={}))  # which stay where they are asked
 
     def on(self, name: str) -> Self:
-        """The same model on the further test set ``name``."""
+        """The same model on the further test set ``name``, whose images are read once."""
+        if name not in self._on:
+            self._on[name] = self._opened_on(name)
+        return self._on[name]
+
+    @cached_property
+    def _on(self) -> dict[str, Self]:
+        return {}
+
+    def _opened_on(self, name: str) -> Self:
         shards, data = self.tests[name], self.claim.data
         images = load_test(shards, data.classes, data.image_size, self.fit)
         test = chosen_from(images, self.settings.max_images, self.claim.seed)

@@ -42,10 +42,11 @@ def binomial_tail(count: int, total: int, share: float) -> float:
     )
 
 
-def fisher_exact(one: Proportion, other: Proportion) -> float:
+def fisher_exact(one: Proportion, other: Proportion, *, is_greater: bool = False) -> float:
     """Two-sided p-value that two independent proportions are the same (Fisher 1935).
 
-    The sum of the probabilities of all tables with the same margins that are at most as likely as this one.
+    The sum of the probabilities of all tables with the same margins that are at most as likely as this one;
+    where ``one`` was expected to be the greater, of those in which it is as great as here or greater.
     """
     total, successes = one.total + other.total, one.count + other.count
     factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
@@ -53,5 +54,6 @@ def fisher_exact(one: Proportion, other: Proportion) -> float:
     inside = factorials[counts] + factorials[one.total - counts]
     outside = factorials[successes - counts] + factorials[other.total - successes + counts]
     chances = np.exp(-(inside + outside) + (inside + outside).min())  # of the likeliest: 1
-    chance = chances[one.count - counts[0]]
-    return float(min(1.0, chances[chances <= chance * TIED].sum() / chances.sum()))
+    place = one.count - counts[0]
+    is_tail = counts >= one.count if is_greater else chances <= chances[place] * TIED
+    return float(min(1.0, chances[is_tail].sum() / chances.sum()))

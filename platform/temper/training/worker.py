@@ -67,7 +67,10 @@ class Worker:
         return values[None]
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank the chief's buffers of ``model``."""
+        """Give every rank the chief's buffers of ``model``.
+
+        BatchNorm's are the same on each rank; those of a network's own layers may follow its part of a batch.
+        """
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """Inside, a backward pass of what ``wrap`` gave adds to this rank's own gradients only."""

@@ -17,6 +17,7 @@ from temper.evaluation.gates.base import Scene, gate
 from temper.evaluation.gates.model import SAME_ANSWER
 from temper.records import GateRecord
 from temper.seeds import derive_seed
+from temper.statistics import fisher_exact, wilson
 
 NUM_IMAGES, STEPS = 16, 10
 NUM_ORDERED = 64
@@ -139,13 +140,14 @@ def _in_any_order(scene: Scene) -> GateRecord:
         scene.held.model(clean[half:])
         second = is_fooled(scene.held.model(perturbed[half:]), labels[half:])
     before, after = int(first.sum()), int(second.sum())
+    chance = fisher_exact(wilson(before, half), wilson(after, len(second)), is_greater=True)
     seen = (
         f"of new images {before} of {half} fool it when they are asked perturbed first, {after} of "
         f"{len(second)} when they are asked clean first"
     )
     return gate(
         "memory",
-        _chance(before, half, after, len(second)) > MAX_CHANCE,
+        chance > MAX_CHANCE,
         seen,
         f"what the model answers depends on what it was asked before: {seen}. Remove from forward whatever "
         "it keeps between calls, be it in its module, in a closure or in a file",
@@ -177,13 +179,3 @@ def _unit_gradient(scene: Scene, images: Tensor, labels: Tensor) -> Tensor:
             parts += torch.autograd.grad(loss, asked)
     gradient = torch.cat(parts).nan_to_num(0.0, 0.0, 0.0)
     return gradient / gradient.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-30)
-
-
-def _chance(before: int, num_before: int, after: int, num_after: int) -> float:
-    """Fisher's exact test: the chance of at least ``before``, if ``before + after`` fell anywhere."""
-    fallen, total = before + after, num_before + num_after
-    ways = sum(
-        math.comb(num_before, count) * math.comb(num_after, fallen - count)
-        for count in range(before, min(fallen, num_before) + 1)
-    )
-    return ways / math.comb(total, fallen)

@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from temper.cluster.evaluate import evaluate_run
@@ -387,6 +389,28 @@ def test_another_source_accuracy_is_caught(
     check = check_start(lying, target, [])
     assert not check.passed
     assert field in check.detail
+
+
+def test_nothing_is_kept_of_a_source_that_the_start_did_not_know(
+    evidence: Evidence, target: RunTarget
+) -> None:
+    """Its head knew as much as chance, of which no share is kept; old records name one, and are verified."""
+    knowing = replace(target.start, model=target.model, has_learned=True)
+    forgetful = copy.deepcopy(target.model)
+    torch.nn.init.zeros_(forgetful.heads["source"].weight)
+    source_acc = evidence.record.source_acc
+    assert knowing.retention(source_acc) == pytest.approx(1, abs=0.02)
+    unknowing = replace(target)
+    vars(unknowing)["start"] = replace(knowing, model=forgetful)  # in the place of the cached one
+    share = unknowing.start.share_kept(source_acc)
+    assert share is not None
+    assert share > 2
+    assert unknowing.start.retention(source_acc) is None
+    adaptability = unknowing.origin(evidence.record.balanced_acc).adaptability
+    promises = evidence.record.promises.model_copy(update={"adaptability": adaptability})
+    for claimed in (None, share):
+        record = evidence.record.model_copy(update={"source_retention": claimed, "promises": promises})
+        assert check_start(replace(evidence, record=record), unknowing, []).passed
 
 
 @pytest.mark.parametrize("field", ["num_params", "num_trained_params"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from temper.data import Images, ShardSet, Split, load_images
 from temper.evaluation import LinearProbe, accuracy_of, predict_logits
@@ -74,11 +74,22 @@ class Start:
         )
 
     def retention(self, source_acc: Proportion | None) -> float | None:
-        """``source_acc`` as a share of the start's own; ``None`` where that had learned nothing."""
-        if self.model is None or not self.has_learned or source_acc is None:
+        """``source_acc`` as a share of the start's own; ``None`` where that was not beyond chance."""
+        own = self._source_acc
+        if own is None or self.model is None:
             return None
-        own = self.source_accuracy(self.model)
-        return source_acc.value / own.value if own is not None and own.count else None
+        head = self.model.heads["source"]
+        is_known = isinstance(head, nn.Linear) and own.low > 1 / head.out_features
+        return self.share_kept(source_acc) if is_known else None
+
+    def share_kept(self, source_acc: Proportion | None) -> float | None:
+        """``source_acc`` as a share of the start's own, also where that was chance, as in old records."""
+        own = self._source_acc
+        return None if own is None or source_acc is None or not own.count else source_acc.value / own.value
+
+    @cached_property
+    def _source_acc(self) -> Proportion | None:
+        return self.source_accuracy(self.model) if self.model is not None and self.has_learned else None
 
     def adaptability(self, balanced_acc: float) -> Adaptability | None:
         """What the target gained over the frozen start."""

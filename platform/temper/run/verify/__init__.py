@@ -191,7 +191,9 @@ def check_start(evidence: Evidence, target: RunTarget, not_checked: list[str]) -
         not_checked.append("source_retention and adaptability: the weights of the start are gone")
         return check_of("source and start", problems, "source accuracy")
     # Of what the record says, whose answers may differ a little from those of this machine.
-    claimed, retention = record.promises.adaptability, target.start.retention(record.source_acc)
+    claimed, start = record.promises.adaptability, target.start
+    share_of = start.retention if record.source_retention is None else start.share_kept
+    retention = share_of(record.source_acc)
     problems += differences("source_retention", record.source_retention, retention, START_TOLERANCE)
     for name in ("frozen_start_balanced_acc", "gain"):
         one, other = getattr(claimed, name, None), getattr(found.adaptability, name, None)

@@ -15,7 +15,7 @@ from temper.data.folders import SPLIT_FOLDERS, Scan
 from temper.data.hub_parquet import hub_files, unpack_parquet
 from temper.data.layout import scan_source, with_patients
 from temper.data.manifest import BadImage
-from temper.data.walk import NOTE_SUFFIXES, is_junk, is_note
+from temper.data.walk import NOTE_SUFFIXES, is_junk, is_note, nfc
 from temper.data.whole import scratch_folder
 from temper.errors import DataError
 
@@ -174,6 +174,7 @@ class _Samples:
     pending: list[str] = field(default_factory=list)
     unused: Counter[str] = field(default_factory=Counter)
     num_labels: int = 0
+    num_images: int = 0
 
     def unpack(self) -> list[BadImage]:
         """Write every image into the folder of its class; returns what was not.
@@ -199,6 +200,11 @@ class _Samples:
             raise DataError(
                 f"{tar}: a tar without labels: expected KEY.cls beside each KEY.png, found {found}"
             )
+        if not self.num_images and self.unpacking.refused:
+            raise DataError(
+                f"{tar}: no image has a label: KEY.png and KEY.cls must follow one another, as WebDataset "
+                "writes them"
+            )
         if self.unused:
             listed = ", ".join(f"{count} .{suffix}" for suffix, count in sorted(self.unused.items()))
             logger.warning("%s: not used: %s files; only KEY.cls says the class", tar, listed)
@@ -206,7 +212,7 @@ class _Samples:
 
     def _take(self, entry: Entry, suffix: str) -> None:
         if suffix == "cls" and entry.opened is not None:
-            self.label = entry.opened.read(MAX_LABEL_BYTES).decode(errors="surrogateescape").strip()
+            self.label = nfc(entry.opened.read(MAX_LABEL_BYTES).decode(errors="surrogateescape").strip())
             self.num_labels += 1
         elif f".{suffix.rpartition('.')[2].lower()}" in NOTE_SUFFIXES:
             self.unused[suffix] += 1
@@ -220,14 +226,25 @@ class _Samples:
         root, label = self.unpacking.folder, self.label
         for name in self.pending:
             if label is None:
-                (root / name).unlink()
-                path = name.removeprefix(f"{PENDING}/")
-                self.unpacking.refused.append(BadImage(path=path, reason="no KEY.cls beside it"))
+                self._refuse(name, "no KEY.cls beside it")
                 continue
-            if "/" in label or is_junk(label) or not 0 < len(os.fsencode(label)) < 256:
+            if (
+                any(char in label for char in "/\0")
+                or is_junk(label)
+                or not 0 < len(os.fsencode(label)) < 256
+            ):
                 where = f"{self.unpacking.archive}: '{self.key.strip('/')}.cls'"
                 raise DataError(f"{where}: the class {label[:60]!a} cannot be the name of a folder")
             target = root / self.folder / label / name.removeprefix(f"{PENDING}/")
+            if target.exists():
+                self._refuse(name, "its name is in the archive already")
+                continue
             target.parent.mkdir(parents=True, exist_ok=True)
             (root / name).rename(target)
+            self.num_images += 1
         self.pending, self.label = [], None
+
+    def _refuse(self, name: str, reason: str) -> None:
+        (self.unpacking.folder / name).unlink()
+        path = ascii(name.removeprefix(f"{PENDING}/"))[1:-1]
+        self.unpacking.refused.append(BadImage(path=path, reason=reason))

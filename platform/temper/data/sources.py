@@ -114,9 +114,8 @@ def _is_flat(tar: Path) -> bool:
     """Whether the first files have labels beside them, or lie in no folder."""
     with entries_of(tar) as entries:
         names = [entry.name.removeprefix("./") for entry in itertools.islice(entries, NUM_LOOKED_AT)]
-    return any(name.endswith(".cls") for name in names) or (
-        bool(names) and not any("/" in name for name in names)
-    )
+    has_folders = not names or any("/" in name for name in names)
+    return any(name.endswith(".cls") for name in names) or not has_folders
 
 
 def _of_archive(path: Path, scratch: Path) -> Source:
@@ -141,8 +140,10 @@ def _of_tars(path: Path, tars: Sequence[Path], scratch: Path) -> Source:
     """WebDataset's tars as class folders: ``<split>/<class>/<tar>/<key>.png``, or without splits."""
     folders = {tar: _split_of(_below(tar, path)) for tar in tars}
     refused: list[BadImage] = []
+    names = Counter(tar.name for tar in tars)
     for tar, folder in folders.items():
-        refused += _Samples(Unpacking(tar, scratch), folder).unpack()
+        place = tar.name if names[tar.name] == 1 else _below(tar, path).as_posix()
+        refused += _Samples(Unpacking(tar, scratch), folder, place).unpack()
     _pad_numbers({scratch / folder for folder in folders.values()})
     return Source(path, scratch, refused)
 
@@ -169,6 +170,7 @@ class _Samples:
 
     unpacking: Unpacking
     folder: str
+    place: str
     key: str = ""
     label: str | None = None
     pending: list[str] = field(default_factory=list)
@@ -201,10 +203,7 @@ class _Samples:
                 f"{tar}: a tar without labels: expected KEY.cls beside each KEY.png, found {found}"
             )
         if not self.num_images and self.unpacking.refused:
-            raise DataError(
-                f"{tar}: no image has a label: KEY.png and KEY.cls must follow one another, as WebDataset "
-                "writes them"
-            )
+            raise DataError(f"{tar}: no image has a label: KEY.png and KEY.cls must follow one another")
         if self.unused:
             listed = ", ".join(f"{count} .{suffix}" for suffix, count in sorted(self.unused.items()))
             logger.warning("%s: not used: %s files; only KEY.cls says the class", tar, listed)
@@ -217,7 +216,7 @@ class _Samples:
         elif f".{suffix.rpartition('.')[2].lower()}" in NOTE_SUFFIXES:
             self.unused[suffix] += 1
         else:
-            name = f"{PENDING}/{self.unpacking.archive.name}/{entry.name}"
+            name = f"{PENDING}/{self.place}/{entry.name}"
             if self.unpacking.write(entry, name):
                 self.pending.append(name)
 

@@ -20,6 +20,7 @@ from temper.models import ModelSpec, build_model
 from temper.records import DataRecord, RunFolder, read_outcomes, read_record
 from temper.run.external_model import ExternalModelSpec, build_foreign
 from temper.run.target import Claim, EvaluationTarget
+from temper.run.verify import verify_record
 from temper.spec import Threat
 
 ZOO = """
@@ -363,11 +364,19 @@ def test_a_forward_that_fails_is_one_line(
         ("self.forward = lambda images: self.layer(images.view(16, 192))", "in batches of any size"),
         ("self.forward = lambda images: (self.layer(images.flatten(1)), 0)", "answered 1 images with tuple"),
         (
+            "self.forward = lambda images: self.layer(images.flatten(1)).to(torch.complex64)",
+            r"answered 1 images with \(1, 5\) of complex64; expected logits \(1, classes\)",
+        ),
+        (
+            "self.forward = lambda images: self.layer(images.flatten(1)).to_sparse()",
+            r"answered 1 images with \(1, 5\) of float32, sparse_coo; expected logits",
+        ),
+        (
             "self.forward = lambda images: NoWay.apply(self.layer(images.flatten(1)))",
             "gradient .*no way",
         ),
     ],
-    ids=["half", "double", "batch", "tuple", "backward"],
+    ids=["half", "double", "batch", "tuple", "complex", "sparse", "backward"],
 )
 def test_a_model_that_cannot_be_attacked_is_told_before_any_attack(
     changed: str, message: str, digits: dict[str, Path], tmp_path: Path
@@ -385,3 +394,21 @@ def test_more_logits_than_classes_are_told(
     zoo.write_text(ZOO.replace("nn.Linear(16, 5)", "nn.Linear(16, 7)"))
     evaluate_external(spec(zoo, digits), tmp_path / "run")
     assert "zoo: the model answers with 7 logits, the images have 5 classes" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_logits_of_another_precision_are_logits(dtype: str, digits: dict[str, Path], tmp_path: Path) -> None:
+    answers = "self.forward = lambda images: self.layer(images.flatten(1))"
+    records = []
+    for name, change in (("plain", answers), ("other", f"{answers}.to(torch.{dtype})")):
+        code = ODD.replace(
+            "CHANGE", f"torch.manual_seed(0); self.layer = nn.Linear(192, 5)\n        {change}"
+        )
+        (tmp_path / f"{name}.py").write_text(code)
+        asked = spec(tmp_path, digits, model=f"{tmp_path / f'{name}.py'}:Odd")
+        records.append(evaluate_external(asked, tmp_path / name))
+    plain, other = records
+    assert abs(plain.clean_acc.value - other.clean_acc.value) <= 0.05
+    assert abs(plain.robust_acc.value - other.robust_acc.value) <= 0.05
+    found = verify_record(tmp_path / "other", model=f"{tmp_path / 'other.py'}:Odd", num_sampled=4)
+    assert not [check for check in found.checks if not check.passed]

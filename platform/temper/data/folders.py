@@ -1,15 +1,14 @@
 """Class folders: ``SRC/train/<class>/*`` (with ``val`` and ``test`` beside it), or ``SRC/<class>/*``."""
 
-import unicodedata
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from temper.credentials import BIDI
 from temper.data.manifest import Split
-from temper.data.walk import is_junk, is_note, nfc, walk, walk_names
+from temper.data.walk import check_names, is_junk, is_note, nfc, walk, walk_names
 from temper.errors import DataError
 
 SPLIT_FOLDERS: dict[str, Split] = {
@@ -126,25 +125,6 @@ def left_out(
     return sorted(strays), len(left) - len(strays)
 
 
-def check_names(root: Path, classes: list[str]) -> None:
-    """Refuse names that are no text, turn the text around them, or cannot be told apart."""
-    seen: dict[str, str] = {}
-    for name in classes:
-        if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or ord(char) in BIDI for char in name):
-            raise DataError(
-                f"{root}: the class {name!a} has characters in its name that are no text (controls, bytes "
-                "that are not UTF-8, changes of direction); rename the folder"
-            )
-        visible = "".join(char for char in name if unicodedata.category(char) != "Cf")
-        plain = unicodedata.normalize("NFKC", visible).strip()
-        if plain in seen:
-            raise DataError(
-                f"{root}: the names of the classes {seen[plain]!a} and {name!a} look alike; "
-                "rename or join the folders"
-            )
-        seen[plain] = name
-
-
 def _differing(root: Path, theirs: list[str], train: Path, classes: list[str]) -> str:
     parts = [f"only in {train}: {', '.join(only)}" if (only := sorted(set(classes) - set(theirs))) else ""]
     parts += [f"only in {root}: {', '.join(only)}" if (only := sorted(set(theirs) - set(classes))) else ""]
@@ -163,7 +143,7 @@ def _split_roots(source: Path) -> dict[Split, Path]:
         folder for folder in splits if _has_images(folder) and not any(map(_has_images, _folders(folder)))
     ]
     if not splits or (others and len(flat) == len(splits)):
-        _refuse_splits_within(source, folders)
+        _refuse_hidden_splits(source, folders)
         return {"train": source}
     if others:
         raise DataError(_beside(source, list(splits), others))
@@ -194,11 +174,12 @@ def _beside(source: Path, splits: Sequence[Path], others: Sequence[Path]) -> str
     )
 
 
-def _refuse_splits_within(source: Path, classes: Sequence[Path]) -> None:
-    """Refuse ``<class>/train`` and ``<class>/test``, which would all be training images.
+def _refuse_hidden_splits(source: Path, classes: Sequence[Path]) -> None:
+    """Refuse ``<class>/train`` and ``<class>/test``, all training images, and two "classes" that are splits.
 
     Raises:
-        DataError: every class has folders that are called like splits, of at least two kinds, and no others.
+        DataError: every class has folders that are called like splits, of at least two kinds, and no others;
+            or folders whose names speak of several splits, as ``train_images`` does, hold the same folders.
     """
     within = [[folder for folder in _folders(name) if _has_images(folder)] for name in classes]
     kinds = {SPLIT_FOLDERS.get(folder.name.lower()) for folders in within for folder in folders}
@@ -207,6 +188,19 @@ def _refuse_splits_within(source: Path, classes: Sequence[Path]) -> None:
             f"{source}: the splits {_quoted(within[0])} lie within the classes and would be ignored; lay the "
             f"images out as {within[0][0].name}/<class>/*, or rename these folders"
         )
+    alike = [folder for folder in classes if split_in(folder.name)]
+    inside = [{one.name for one in _folders(folder) if _has_images(one)} for folder in alike]
+    if len({split_in(folder.name) for folder in alike}) > 1 and len(set.intersection(*inside)) > 1:
+        raise DataError(
+            f"{source}: {_quoted(alike)} look like splits, but would be classes; splits are called {KNOWN}: "
+            "rename these folders, also if they are classes"
+        )
+
+
+def split_in(name: str) -> Split | None:
+    """The split that a folder's name speaks of, as ``training_set``, ``val2017`` and ``images-test`` do."""
+    words = (word.removesuffix("set") for word in re.split("[^a-z]+", name.lower()))
+    return next((SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS), None)
 
 
 def _quoted(folders: Sequence[Path]) -> str:

@@ -74,6 +74,7 @@ def unpack_parquet(files: Sequence[tuple[Path, str]], folder: Path, table_file: 
             one, or more than memory or the disk holds.
     """
     refused: list[BadImage] = []
+    num_images = 0
     first, columns = files[0][0], _columns(files[0][0], _opened(files[0][0]))
     has_split = any(split for _, split in files)
     if has_split and SPLIT in columns.others:
@@ -96,8 +97,11 @@ def unpack_parquet(files: Sequence[tuple[Path, str]], folder: Path, table_file: 
                     refused.append(BadImage(path=name, reason=f"no bytes in row {row} of {path.name}"))
                     continue
                 unpacking.write(Entry(name, len(content), BytesIO(content)), name)
+                num_images += 1
                 cells = [_text(values[one]) for one in columns.others]
                 table.writerow([name, label, *([split] if has_split else []), *cells])
+    if refused and not num_images:
+        raise DataError(f"{first}: no image has its bytes, and paths are not opened; save the images within")
     return refused
 
 
@@ -159,8 +163,8 @@ def _features(metadata: dict[bytes, bytes] | None) -> dict[str, dict[str, Any]]:
 
 def _is_image(column: pa.DataType) -> bool:
     fields = {field.name: field.type for field in column} if pa.types.is_struct(column) else {}
-    kind = fields.get("bytes", pa.null())
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)  # null: paths alone
+    return "bytes" in fields and any(is_kind(fields["bytes"]) for is_kind in kinds)
 
 
 def _is_text(kind: pa.DataType) -> bool:

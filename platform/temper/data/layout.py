@@ -11,15 +11,15 @@ from temper.data.folders import (
     SPLIT_FOLDERS,
     ImageFile,
     Scan,
-    check_names,
     left_out,
     scan_folders,
+    split_in,
 )
 from temper.data.groups import GROUP
 from temper.data.manifest import Split
 from temper.data.metadata import Table, key, read_tables
 from temper.data.reading import printable
-from temper.data.walk import is_note, walk
+from temper.data.walk import check_names, is_note, nfc, walk
 from temper.errors import DataError
 
 LABEL, SPLIT = "label", "split"
@@ -46,7 +46,13 @@ def scan_source(
     if table is not None and table.has(LABEL):
         scan = _scan_labelled(source, table, follow_links)
     else:
-        scan = scan_folders(source, follow_links=follow_links)
+        try:
+            scan = scan_folders(source, follow_links=follow_links)
+        except DataError as problem:
+            if table is None:
+                raise
+            found = ", ".join(table.columns) or "none"
+            raise DataError(f"{problem}; {table.place} has no column '{LABEL}', but {found}") from None
     if table is not None:
         _check_rows(source, table, scan)
         scan = _with_table(scan, table)
@@ -64,6 +70,8 @@ def _scan_labelled(source: Path, table: Table, follow: bool) -> Scan:
     paths = [path for path in sorted(walk(source, follow)) if not is_note(path.relative_to(source))]
     names = [path.relative_to(source).as_posix() for path in paths]
     splits = _splits_of(source, names)
+    if not splits and not table.has(SPLIT):
+        _refuse_other_splits(source, names, set(classes))
     files = []
     for path, name in zip(paths, names, strict=True):
         if (row := label_of.get(key(name))) is None:
@@ -89,6 +97,18 @@ def _splits_of(source: Path, names: list[str]) -> Mapping[str, Split]:
     return found
 
 
+def _refuse_other_splits(source: Path, names: list[str], classes: set[str]) -> None:
+    """Refuse ``images/train`` and ``images/test``, or ``train_images`` and ``test_images``."""
+    parts = {part for name in names for part in Path(name).parts[:-1]} - classes
+    alike = sorted(part for part in parts if split_in(part))
+    if len({split_in(part) for part in alike}) > 1:
+        listed = ", ".join(f"'{part}'" for part in alike[:5])
+        raise DataError(
+            f"{source}: the folders {listed} look like splits, but would be ignored; splits are the topmost "
+            f"folders called {KNOWN}: rename or move these, or give the table a column 'split'"
+        )
+
+
 def _check_rows(source: Path, table: Table, scan: Scan) -> None:
     """Refuse rows without a file, and files without a row."""
     known = {key(file.relative) for file in scan.files}
@@ -105,8 +125,12 @@ def _check_rows(source: Path, table: Table, scan: Scan) -> None:
 def _without_row(source: Path, table: Table, names: list[str]) -> str:
     missing = [name for name in names if key(name) not in table.rows]
     more = f" and {len(missing) - 1} more files" if len(missing) > 1 else ""
+    known = {key(name) for name in names}
+    unused = [
+        f" ({row.place} names {file!r}, not there)" for file, row in table.rows.items() if file not in known
+    ]
     todo = "add rows, or move away what is no image"
-    return f"{source}: {missing[0]}{more} without a row in {table.place}; {todo}"
+    return f"{source}: {missing[0]}{more} without a row in {table.place}{''.join(unused[:1])}; {todo}"
 
 
 def _with_table(scan: Scan, table: Table) -> Scan:
@@ -146,7 +170,7 @@ def _with_groups(scan: Scan, pattern: str) -> Scan:
     part: int | str = GROUP if GROUP in regex.groupindex else 1
     files, without = [], []
     for file in scan.files:
-        match = regex.search(file.relative if "/" in pattern else file.path.name)
+        match = regex.search(file.relative if "/" in pattern else nfc(file.path.name))
         if match is None or not match[part]:
             without.append(file.relative)
         else:

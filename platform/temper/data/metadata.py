@@ -14,7 +14,11 @@ from temper.data.walk import nfc
 from temper.errors import DataError
 
 FILE_NAME = "metadata.csv"
+OTHER_FILES = ("metadata.jsonl", "metadata.parquet")
+"""Of the same layout, which are not read."""
 KEY = "file_name"
+MEANINGFUL = (KEY, "label", "group", "site", "split")
+"""Columns that are known by these names, in small or capital letters."""
 TAKEN = ("image",)
 """Columns that shards have for themselves."""
 
@@ -61,8 +65,8 @@ class Table:
 
 
 def key(relative: str) -> str:
-    """A path as tables and folders agree on it: composed letters, and no ``./``."""
-    return nfc(PurePosixPath(relative).as_posix())
+    """A path as tables and folders agree on it: composed letters, no ``./``, and Windows' slashes turned."""
+    return nfc(PurePosixPath(relative.replace("\\", "/")).as_posix())
 
 
 def read_tables(source: Path, labels: Path | None) -> Table | None:
@@ -83,6 +87,8 @@ def read_tables(source: Path, labels: Path | None) -> Table | None:
         found = [labels]
     if not found:
         return None
+    if other := next((path for path in found if path.name.lower() in OTHER_FILES), None):
+        raise DataError(f"{other}: would be ignored; write this table as {FILE_NAME}, or move it away")
     columns: tuple[str, ...] | None = None
     rows: dict[str, Row] = {}
     for path in found:
@@ -102,8 +108,7 @@ def read_tables(source: Path, labels: Path | None) -> Table | None:
 
 def _tables_in(source: Path) -> Iterator[Path]:
     for folder, _, names in os.walk(source):
-        if FILE_NAME in names:
-            yield Path(folder, FILE_NAME)
+        yield from (Path(folder, name) for name in names if name.lower() in (FILE_NAME, *OTHER_FILES))
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], list[tuple[str, Row]]]:
@@ -111,15 +116,19 @@ def _read(path: Path) -> tuple[tuple[str, ...], list[tuple[str, Row]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
+            header = [_column(name.strip()) for name in next(reader, [])]
             _check_header(path, header)
             return tuple(name for name in header if name != KEY), list(_rows(path, reader, header))
     except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8; save the table as UTF-8") from None
+        raise DataError(f"{path}: not UTF-8; save the table as CSV in UTF-8") from None
     except csv.Error as problem:
         raise DataError(f"{path}, line {reader.line_num}: not a CSV file ({problem})") from None
     except OSError as problem:
         raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
+
+
+def _column(name: str) -> str:
+    return name.lower() if name.lower() in MEANINGFUL else nfc(name)
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
@@ -146,6 +155,7 @@ def _rows(path: Path, reader: Iterator[list[str]], header: Sequence[str]) -> Ite
             raise DataError(f"{place}: {len(cells)} cells, the header has {len(header)}")
         values = dict(zip(header, cells, strict=True))
         name = values.pop(KEY)
-        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        inside = PurePosixPath(key(name))
+        if not name or inside.is_absolute() or ".." in inside.parts:
             raise DataError(f"{place}: '{KEY}' is {name!r}; expected a path within the folder of the images")
-        yield name, Row(place, {column: value.strip() or None for column, value in values.items()})
+        yield name, Row(place, {column: nfc(value.strip()) or None for column, value in values.items()})

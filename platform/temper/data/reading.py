@@ -1,5 +1,6 @@
 """Reading the image files of a set, several at a time."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,10 @@ from temper.records import Depth
 NUM_THREADS = min(8, os.cpu_count() or 1)
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras and scanners have."""
+FAR_BITS = 4
+"""By so many fewer bits, an image that is scaled like the brightest one is nearly black."""
+
+logger = logging.getLogger(__name__)
 
 
 class SetDepth:
@@ -56,8 +61,24 @@ class SetDepth:
 
 def _depth_of(files: Sequence[Path]) -> Depth:
     with ThreadPoolExecutor(max_workers=NUM_THREADS) as pool:
-        largest = max((value for value in pool.map(largest_value, files) if value is not None), default=0)
-    return Depth(bits=next(bits for bits in DEPTHS if largest < 2**bits), largest=largest)
+        values = list(pool.map(largest_value, files))
+    found = {path: value for path, value in zip(files, values, strict=True) if value is not None}
+    brightest = max(found, key=found.__getitem__, default=None)
+    largest = 0 if brightest is None else found[brightest]
+    bits, ordered = _bits(largest), sorted(found.values())
+    usual = _bits(ordered[(len(ordered) - 1) // 2]) if ordered else bits
+    if bits - usual >= FAR_BITS:
+        count, name = sum(value < 2**usual for value in ordered), brightest.name if brightest else ""
+        logger.warning(
+            "%d of %d images of more than 8 bits stay within %d bits, but %s needs %d; scaled by these, they "
+            "are nearly black: see whether the files belong together, or give --bit-depth %d",
+            *(count, len(ordered), usual, name, bits, usual),
+        )
+    return Depth(bits=bits, largest=largest)
+
+
+def _bits(largest: int) -> int:
+    return next(bits for bits in DEPTHS if largest < 2**bits)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from temper.data.folders import SPLIT_FOLDERS, Scan
 from temper.data.hub_parquet import hub_files, unpack_parquet
 from temper.data.layout import scan_source, with_patients
 from temper.data.manifest import BadImage
-from temper.data.walk import NOTE_SUFFIXES, is_junk, is_note
+from temper.data.walk import NOTE_SUFFIXES, is_junk, is_note, nfc
 from temper.data.whole import scratch_folder
 from temper.errors import DataError
 
@@ -114,9 +114,8 @@ def _is_flat(tar: Path) -> bool:
     """Whether the first files have labels beside them, or lie in no folder."""
     with entries_of(tar) as entries:
         names = [entry.name.removeprefix("./") for entry in itertools.islice(entries, NUM_LOOKED_AT)]
-    return any(name.endswith(".cls") for name in names) or (
-        bool(names) and not any("/" in name for name in names)
-    )
+    has_folders = not names or any("/" in name for name in names)
+    return any(name.endswith(".cls") for name in names) or not has_folders
 
 
 def _of_archive(path: Path, scratch: Path) -> Source:
@@ -141,8 +140,10 @@ def _of_tars(path: Path, tars: Sequence[Path], scratch: Path) -> Source:
     """WebDataset's tars as class folders: ``<split>/<class>/<tar>/<key>.png``, or without splits."""
     folders = {tar: _split_of(_below(tar, path)) for tar in tars}
     refused: list[BadImage] = []
+    names = Counter(tar.name for tar in tars)
     for tar, folder in folders.items():
-        refused += _Samples(Unpacking(tar, scratch), folder).unpack()
+        place = tar.name if names[tar.name] == 1 else _below(tar, path).as_posix()
+        refused += _Samples(Unpacking(tar, scratch), folder, place).unpack()
     _pad_numbers({scratch / folder for folder in folders.values()})
     return Source(path, scratch, refused)
 
@@ -169,11 +170,13 @@ class _Samples:
 
     unpacking: Unpacking
     folder: str
+    place: str
     key: str = ""
     label: str | None = None
     pending: list[str] = field(default_factory=list)
     unused: Counter[str] = field(default_factory=Counter)
     num_labels: int = 0
+    num_images: int = 0
 
     def unpack(self) -> list[BadImage]:
         """Write every image into the folder of its class; returns what was not.
@@ -199,6 +202,8 @@ class _Samples:
             raise DataError(
                 f"{tar}: a tar without labels: expected KEY.cls beside each KEY.png, found {found}"
             )
+        if not self.num_images and self.unpacking.refused:
+            raise DataError(f"{tar}: no image has a label: KEY.png and KEY.cls must follow one another")
         if self.unused:
             listed = ", ".join(f"{count} .{suffix}" for suffix, count in sorted(self.unused.items()))
             logger.warning("%s: not used: %s files; only KEY.cls says the class", tar, listed)
@@ -206,12 +211,12 @@ class _Samples:
 
     def _take(self, entry: Entry, suffix: str) -> None:
         if suffix == "cls" and entry.opened is not None:
-            self.label = entry.opened.read(MAX_LABEL_BYTES).decode(errors="surrogateescape").strip()
+            self.label = nfc(entry.opened.read(MAX_LABEL_BYTES).decode(errors="surrogateescape").strip())
             self.num_labels += 1
         elif f".{suffix.rpartition('.')[2].lower()}" in NOTE_SUFFIXES:
             self.unused[suffix] += 1
         else:
-            name = f"{PENDING}/{self.unpacking.archive.name}/{entry.name}"
+            name = f"{PENDING}/{self.place}/{entry.name}"
             if self.unpacking.write(entry, name):
                 self.pending.append(name)
 
@@ -220,14 +225,25 @@ class _Samples:
         root, label = self.unpacking.folder, self.label
         for name in self.pending:
             if label is None:
-                (root / name).unlink()
-                path = name.removeprefix(f"{PENDING}/")
-                self.unpacking.refused.append(BadImage(path=path, reason="no KEY.cls beside it"))
+                self._refuse(name, "no KEY.cls beside it")
                 continue
-            if "/" in label or is_junk(label) or not 0 < len(os.fsencode(label)) < 256:
+            if (
+                any(char in label for char in "/\0")
+                or is_junk(label)
+                or not 0 < len(os.fsencode(label)) < 256
+            ):
                 where = f"{self.unpacking.archive}: '{self.key.strip('/')}.cls'"
                 raise DataError(f"{where}: the class {label[:60]!a} cannot be the name of a folder")
             target = root / self.folder / label / name.removeprefix(f"{PENDING}/")
+            if target.exists():
+                self._refuse(name, "its name is in the archive already")
+                continue
             target.parent.mkdir(parents=True, exist_ok=True)
             (root / name).rename(target)
+            self.num_images += 1
         self.pending, self.label = [], None
+
+    def _refuse(self, name: str, reason: str) -> None:
+        (self.unpacking.folder / name).unlink()
+        path = ascii(name.removeprefix(f"{PENDING}/"))[1:-1]
+        self.unpacking.refused.append(BadImage(path=path, reason=reason))

@@ -1,11 +1,17 @@
-"""Files at any depth of a folder, and which of them are meant to be images."""
+"""Files at any depth of a folder, which of them are meant to be images, and names that tell classes apart."""
 
 import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+from temper.credentials import BIDI
+from temper.errors import DataError
+
+JUNK = {
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin",
+    "system volume information", "lost+found",
+}  # fmt: skip
 """Names that operating systems leave behind, in lower case."""
 NOTE_SUFFIXES = {".txt", ".md", ".csv", ".json", ".xml"}
 """Notes beside images; any other file is meant to be one, and is reported where it is not."""
@@ -47,9 +53,28 @@ def is_note(path: Path) -> bool:
 
 def is_junk(name: str) -> bool:
     """Whether an operating system, or an editor, left it there."""
-    return name.startswith(".") or name.lower() in JUNK
+    return name.startswith(".") or name.endswith("~") or name.lower() in JUNK
 
 
 def nfc(name: str) -> str:
     """``name`` with each accent and its letter as one character, where there is such a one."""
     return unicodedata.normalize("NFC", name)
+
+
+def check_names(root: Path, classes: list[str]) -> None:
+    """Refuse names that are no text, turn the text around them, or cannot be told apart."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or ord(char) in BIDI for char in name):
+            raise DataError(
+                f"{root}: the class {name!a} has characters in its name that are no text (controls, bytes "
+                "that are not UTF-8, changes of direction); rename the folder"
+            )
+        visible = "".join(char for char in name if unicodedata.category(char) != "Cf")
+        plain = unicodedata.normalize("NFKC", visible).strip()
+        if plain in seen:
+            raise DataError(
+                f"{root}: the names of the classes {seen[plain]!a} and {name!a} look alike; "
+                "rename or join the folders"
+            )
+        seen[plain] = name

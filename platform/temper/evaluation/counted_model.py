@@ -70,14 +70,15 @@ class CountedModel(nn.Module):
                 f"the model failed on images {_form(images)} ({type(problem).__name__}: {reason}); "
                 f"{self._advice(images)}"
             ) from problem
-        is_tensor = isinstance(logits, Tensor) and logits.dim() == 2
-        if not is_tensor or logits.shape[1] < 2 or len(logits) != len(images):
+        is_plain = isinstance(logits, Tensor) and logits.layout == torch.strided and not logits.is_complex()
+        if not is_plain or logits.dim() != 2 or logits.shape[1] < 2 or len(logits) != len(images):
             form = _form(logits) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
                 f"the model answered {len(images)} images with {form}; expected logits "
                 f"({len(images)}, classes) with at least 2 classes"
             )
-        return cast(Tensor, logits)
+        # Of half or double precision, as under autocast: everything else computes in single precision.
+        return cast(Tensor, logits).float()
 
     def _advice(self, images: Tensor) -> str:
         weights = next((one for one in self.model.parameters() if one.is_floating_point()), images)
@@ -115,7 +116,8 @@ class CountedModel(nn.Module):
 
 
 def _form(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} of {_name(tensor.dtype)}"
+    layout = "" if tensor.layout == torch.strided else f", {str(tensor.layout).removeprefix('torch.')}"
+    return f"{tuple(tensor.shape)} of {_name(tensor.dtype)}{layout}"
 
 
 def _name(dtype: torch.dtype) -> str:

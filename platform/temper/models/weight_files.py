@@ -33,6 +33,8 @@ AVERAGED = (
 """The same for weights averaged over steps; they are preferred."""
 AVERAGED_PREFIXES = ("ema_model.", "model_ema.", "ema.", "swa_model.")
 """Of averaged entries that lie beside the raw ones in one state dict."""
+MANY = 4
+"""Tensors in a container that may be another state dict; an optimizer keeps fewer for each parameter."""
 GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 logger = logging.getLogger(__name__)
@@ -99,13 +101,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     says so.
 
     Raises:
-        ModelError: no such file, a file that is neither, or one that holds more than tensors and numbers.
+        ModelError: no such file, a file that is neither, one that holds more than tensors and numbers, or
+            weights that are no numbers (NaN).
     """
     try:
         if path.suffix == ".safetensors":
-            return _averaged_entries(path, load_file(path))
-        # Never a full unpickling, which runs whatever the file says.
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded: Any = load_file(path)
+        else:  # never a full unpickling, which runs whatever the file says
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"model.weights: {path}: no such file or run folder") from None
     except Exception as problem:  # torch raises many kinds for a file that is not a plain state dict
@@ -122,7 +125,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     where, tensors = found
     _say_which(path, where, loaded)
     plain = {str(name): _plain(path, str(name), tensor) for name, tensor in tensors.items()}
-    return _averaged_entries(path, plain)
+    return _finite(path, _averaged_entries(path, plain))
 
 
 def _state_dict(loaded: Any, depth: int = 4) -> tuple[str, dict[Any, Tensor]] | None:
@@ -150,6 +153,20 @@ def _say_which(path: Path, where: str, loaded: Any) -> None:
     if top not in AVERAGED and unread:
         held = _described(loaded[unread[0]])
         _say(f"model.weights: {path}: the raw weights ({where}) are taken: {unread[0]} is {held}")
+    known = (top, *CONTAINERS, *AVERAGED)
+    others = [name for name, value in loaded.items() if name not in known and _num_tensors(value) > MANY]
+    if others:
+        _say(f"model.weights: {path}: the weights in {where} are taken, not those in {others[0]}")
+
+
+def _num_tensors(value: Any) -> int:
+    """How many lie directly in a dict or a list, or in one of its values."""
+    parts = [value, *_values(value)]
+    return max(sum(isinstance(one, Tensor) for one in _values(part)) for part in parts)
+
+
+def _values(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
 def _averaged_entries(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -219,3 +236,15 @@ def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
             f"model.weights: {path}: '{name}' is not a plain dense tensor, shape {tuple(tensor.shape)}"
         )
     return tensor
+
+
+def _finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``tensors`` where all are numbers; infinity is one, as masks of attention have it."""
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.isnan().any()]
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise ModelError(
+            f"model.weights: {path} holds NaN in '{bad[0]}'{more}: the training that wrote it diverged; take "
+            "an earlier checkpoint"
+        )
+    return tensors

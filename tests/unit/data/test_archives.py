@@ -253,7 +253,37 @@ def test_tars_without_labels_and_labels_that_are_none(tmp_path: Path) -> None:
             add(tar, f"{index}.json", b'{"label": 1}')
     with pytest.raises(DataError, match=r"expected KEY\.cls beside each KEY\.png, found \.jpg, \.json"):
         write_shards(tmp_path / "a.tar", tmp_path / "out")
-    for label in ("../up", ".hidden", "", "x" * 300):
+    for label in ("../up", ".hidden", "", "x" * 300, "a\0b"):
         tar_of = webdataset(tmp_path / "b.tar", ["cat", label])
         with pytest.raises(DataError, match=r"'s0001\.cls': the class '.*' cannot be the name of a folder"):
             write_shards(tar_of, tmp_path / "out")
+
+
+def test_samples_of_one_name_and_files_apart_from_their_labels_are_named(tmp_path: Path) -> None:
+    tar = webdataset(tmp_path / "a.tar", ["0", "1"] * 10)
+    with tarfile.open(tar, "a") as opened:
+        add(opened, "s0000.png", picture(99))
+        add(opened, "s0000.cls", b"0")
+    manifest = write_shards(tar, tmp_path / "out")
+    assert [(bad.path, bad.reason) for bad in manifest.refused] == [
+        ("a.tar/s0000.png", "its name is in the archive already")
+    ]
+    assert manifest.files == "files seen: 21 = 20 images + 0 skipped + 1 refused"
+    with tarfile.open(tmp_path / "b.tar", "w") as opened:
+        for index in range(4):
+            add(opened, f"{index}.png", picture(index))
+        for index in range(4):
+            add(opened, f"{index}.cls", b"0")
+    with pytest.raises(
+        DataError, match=r"b\.tar: no image has a label: KEY\.png and KEY\.cls must follow one"
+    ):
+        write_shards(tmp_path / "b.tar", tmp_path / "out2")
+
+
+def test_tars_of_one_name_in_several_folders_do_not_replace_each_other(tmp_path: Path) -> None:
+    for place, name in enumerate(("part1", "part2")):
+        (tmp_path / "wds" / name).mkdir(parents=True)
+        webdataset(tmp_path / "wds" / name / "0.tar", ["cat", "dog"] * 8, start=100 * place)
+    manifest = write_shards(tmp_path / "wds", tmp_path / "out")
+    assert manifest.files == "files seen: 32 = 32 images + 0 skipped + 0 refused"
+    assert len({path for _, path in rows_of(tmp_path / "out")}) == 32

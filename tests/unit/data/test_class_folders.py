@@ -179,9 +179,18 @@ def splits_within_classes(source: Path) -> None:
         add(source / path, "1.png")
 
 
+def splits_by_other_names(source: Path) -> None:
+    for path in ("training_set/a", "training_set/b", "testset/a", "testset/b", "pred"):
+        add(source / path, "1.png")
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (
+            splits_by_other_names,
+            r"'testset', 'training_set' look like splits, but would be classes; .*rename these folders",
+        ),
         (
             class_train_with_folders,
             r"'bus', 'car' with 4 file\(s\) would be ignored, because 'train' .*rename",
@@ -259,3 +268,23 @@ def test_accents_are_one_name_however_a_disk_spells_them(tmp_path: Path) -> None
     (other / "train" / composed).mkdir()
     with pytest.raises(DataError, match="look alike"):
         write_shards(other, tmp_path / "twice")
+
+
+def test_classes_whose_names_speak_of_splits_are_classes(tmp_path: Path) -> None:
+    for name, folders in {"train station": ("day", "night"), "test tube": ("glass", "day")}.items():
+        for folder in folders:
+            add(tmp_path / name / folder, "1.png")
+    assert scan_folders(tmp_path).classes == ["test tube", "train station"]
+
+
+def test_what_systems_leave_behind_is_no_image_and_no_class(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        add(tmp_path / name, "1.png")
+        for left in ("ehthumbs.db", "1.png~", "Icon\r"):
+            (tmp_path / name / left).write_bytes(b"")
+        add(tmp_path / name / "@eaDir/1.png", "SYNOFILE_THUMB_M.jpg")
+    for name in ("$RECYCLE.BIN", "System Volume Information", "lost+found"):
+        (tmp_path / name).mkdir()
+    scan = scan_folders(tmp_path)
+    assert [file.relative for file in scan.files] == ["a/1.png", "b/1.png"]
+    assert (scan.strays, scan.num_notes) == ([], 8)

@@ -211,3 +211,14 @@ def test_a_depth_for_a_set_of_8_bits_is_refused(tmp_path: Path, depth: Depth, na
     with pytest.raises(DataError, match=f"{name}: no image of this set is scaled by it"):
         write_shards(tmp_path / "src", tmp_path / "out", depth=depth)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("high", "is_said"), [(65535, True), (16383, False)])
+def test_files_that_one_bright_file_makes_black_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, high: int, is_said: bool
+) -> None:
+    source = grey_set(tmp_path / "src", 4095)
+    Image.fromarray(values(high, *SHAPE)).save(source / "b/bright.png")
+    write_shards(source, tmp_path / "out")
+    says = "40 of 41 images of more than 8 bits stay within 12 bits, but bright.png needs 16"
+    assert (says in caplog.text) == is_said

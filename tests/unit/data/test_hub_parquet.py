@@ -86,6 +86,11 @@ def test_images_without_bytes_are_refused_and_no_path_is_opened(tmp_path: Path) 
     manifest = write_shards(path, tmp_path / "out")
     assert sum(sum(counts.values()) for counts in manifest.counts.values()) == 20
     assert [one.reason for one in manifest.refused] == ["no bytes in row 20 of a.parquet"]
+    alone = write(tmp_path / "b.parquet", image=rows[-1:] * 2, label=[0, 1])
+    with pytest.raises(
+        DataError, match=r"b\.parquet: no image has its bytes, and paths are not opened; save"
+    ):
+        write_shards(alone, tmp_path / "none")
 
 
 def test_names_of_images_lead_nowhere(tmp_path: Path) -> None:

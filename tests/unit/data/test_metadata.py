@@ -194,6 +194,12 @@ WRONG: Mapping[str, tuple[list[str], str]] = {
         ["file_name,label", *(f"{name},{name[:3]}" for name in CATS + DOGS[:-1]), f"{DOGS[-1]},cat"],
         r"line 25: dog/11\.png lies in the folder 'dog', but its label is 'cat'",
     ),
+    "names of other files": (
+        ["file_name,label", r"D:\photos\cat\0.png,x", r"D:\photos\dog\0.png,y"],
+        r"set: cat/0\.png and 23 more files without a row in .*\(.*line 2 names 'D:/photos/cat/0\.png', not",
+    ),
+    "a Windows path outside": (["file_name,group", r"..\cat\0.png,p"], r"expected a path within the folder"),
+    "one column in two spellings": (["file_name,group,Group"], r"two columns are called 'group'"),
     "an unknown split": (
         ["file_name,split", *(f"{name},fold1" for name in CATS + DOGS)],
         r"line 2: the split is 'fold1'; splits are called train \(training\), val",
@@ -217,7 +223,7 @@ def test_tables_that_cannot_be_read(folders: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv: cannot be read \(No such file or directory\)"):
         scan_source(folders, tmp_path / "none.csv")
     (tmp_path / "latin.csv").write_bytes("file_name,label\nä.png,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin\.csv: not UTF-8; save the table as UTF-8"):
+    with pytest.raises(DataError, match=r"latin\.csv: not UTF-8; save the table as CSV in UTF-8"):
         scan_source(folders, tmp_path / "latin.csv")
 
 
@@ -272,3 +278,68 @@ def test_a_column_that_is_gone_from_the_shards(folders: Path, tmp_path: Path) ->
     file.write_text(json.dumps(document))
     with pytest.raises(ShardError, match=r"the manifest names the text column 'site', which is not here"):
         ShardSet.open(tmp_path / "shards")
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.parquet"])
+def test_tables_of_other_formats_are_not_passed_over(folders: Path, tmp_path: Path, name: str) -> None:
+    (folders / "cat" / name).write_bytes(b"{}")
+    with pytest.raises(DataError, match=rf"cat/{name}: would be ignored; write this table as metadata\.csv"):
+        scan_source(folders)
+    with pytest.raises(DataError, match=rf"{name}: would be ignored, because --labels names"):
+        scan_source(folders, table(tmp_path / "l.csv", "file_name,group", *ROWS))
+
+
+def test_capital_letters_and_paths_of_windows_are_understood(folders: Path) -> None:
+    rows = [f"{name},p{index},Nord".replace("/", "\\") for index, name in enumerate(CATS + DOGS)]
+    table(folders / "Metadata.CSV", "File_Name,Group,Camera", *rows)
+    scan = scan_source(folders)
+    assert scan.attributes == ("group", "Camera")
+    found = {file.relative: file.values for file in scan.files}
+    assert found == {name: (f"p{index}", "Nord") for index, name in enumerate(CATS + DOGS)}
+
+
+def test_a_value_is_the_same_however_its_accents_are_written(folders: Path) -> None:
+    forms = [unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD")]
+    rows = [f"{name},{forms[index % 2]}" for index, name in enumerate(CATS + DOGS)]
+    table(folders / "metadata.csv", "file_name,group", *rows)
+    assert {file.values for file in scan_source(folders).files} == {(forms[0],)}
+
+
+def test_groups_in_names_are_the_same_however_their_accents_are_written(tmp_path: Path) -> None:
+    names = [
+        unicodedata.normalize(form, f"{folder}/Ärzte_{form}.png")
+        for folder in "ab"
+        for form in ("NFC", "NFD")
+    ]
+    files = scan_source(draw(tmp_path / "set", names), None, "^(Ä.*)_").files
+    assert [file.values for file in files] == [("Ärzte",)] * 4
+
+
+def test_a_table_without_labels_is_named_where_folders_are_no_classes(tmp_path: Path) -> None:
+    source = draw(tmp_path / "set", ["0.png", "1.png"])
+    labels = table(tmp_path / "l.csv", "file_name,dog,cat", "0.png,0,1", "1.png,1,0")
+    with pytest.raises(
+        DataError, match=r"two classes, found none.*; .*l\.csv has no column 'label', but dog, cat"
+    ):
+        scan_source(source, labels)
+
+
+@pytest.mark.parametrize(
+    "folder", [("images/train", "images/test"), ("train_images", "test_images")], ids=lambda pair: pair[0]
+)
+def test_splits_that_a_table_of_labels_would_hide_are_refused(
+    tmp_path: Path, folder: tuple[str, str]
+) -> None:
+    names = [f"{one}/{index}.png" for one in folder for index in range(6)]
+    source = draw(tmp_path / "set", names)
+    rows = [f"{name},{'xy'[index % 2]}" for index, name in enumerate(names)]
+    with pytest.raises(
+        DataError, match=r"'test.*', 'train.*' look like splits, but would be ignored; .*'split'"
+    ):
+        scan_source(source, table(tmp_path / "l.csv", "file_name,label", *rows))
+    split = table(tmp_path / "s.csv", "file_name,label,split", *(f"{row},train" for row in rows))
+    assert len(scan_source(source, split).files) == 12
+    of_folders = table(
+        tmp_path / "c.csv", "file_name,label", *(f"{name},{Path(name).parts[-2]}" for name in names)
+    )
+    assert scan_source(source, of_folders).classes == sorted({Path(name).parts[-2] for name in names})

@@ -119,3 +119,13 @@ def test_real_images(name: str, counts: list[int] | None, real_images: Any, tmp_
         assert trained == counts
     images = load_images(ShardSet.open(tmp_path / "out"), "val", 64, "pad")
     assert images.images.std() > 10
+
+
+def test_shards_within_the_source_are_no_images_of_it(tmp_path: Path) -> None:
+    source = folders(tmp_path / "photos", {"a": 12, "b": 12})
+    (source / "stray.jpg").write_bytes((source / "a/0.png").read_bytes())
+    within = write_shards(source, source / "shards")
+    assert within.files == "files seen: 25 = 24 images + 0 skipped + 1 refused"
+    again = write_shards(source, tmp_path / "out")
+    assert again.fingerprint == within.fingerprint
+    assert [bad.path for bad in again.refused] == ["shards/train-00000-of-00001.parquet", "stray.jpg"]

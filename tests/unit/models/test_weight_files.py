@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from temper.errors import ModelError
 from temper.models.weight_entries import load_exactly, sort_entries
@@ -198,3 +200,41 @@ def test_an_averaged_model_of_torch_and_a_prefix_that_is_not_understood(tmp_path
     moved = {f"encoder.q.{name}": tensor for name, tensor in network.state_dict().items()}
     with pytest.raises(ModelError, match=r"are there with the prefix encoder\.q\., which is not understood"):
         load_exactly(network, sort_entries(moved, network, "w.pt").backbone, "w.pt")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"averaged_model": {f"module.{index}": torch.ones(1) for index in range(6)}},
+        {"ema_callback": {"decay": 0.9, "shadow_params": [torch.ones(1)] * 6}},
+    ],
+    ids=lambda beside: next(iter(beside)),
+)
+def test_other_weights_of_a_file_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, beside: dict[str, Any]
+) -> None:
+    raw = {f"{index}": torch.zeros(1) for index in range(6)}
+    network = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save({"net": raw, "optimizer": optimizer.state_dict()}, tmp_path / "plain.pt")
+    read_weights(tmp_path / "plain.pt")
+    assert caplog.text == "", "an optimizer's averages are no weights"
+    torch.save({"net": raw, "optimizer": optimizer.state_dict(), **beside}, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt") == raw
+    assert f"w.pt: the weights in net are taken, not those in {next(iter(beside))}" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors = {"a": torch.tensor([float("inf")], dtype=dtype), "b": torch.arange(3)}
+    bad = tensors | {"c": torch.tensor([1.0, float("nan")], dtype=dtype)}
+    for path, write in ((tmp_path / "w.pt", torch.save), (tmp_path / "w.safetensors", save_file)):
+        write(tensors, path)
+        assert read_weights(path).keys() == {"a", "b"}
+        write(bad, path)
+        with pytest.raises(
+            ModelError, match=rf"{path.name} holds NaN in 'c': the training .* diverged; take"
+        ):
+            read_weights(path)

@@ -8,7 +8,7 @@ import typer
 
 from temper.addresses import is_remote, named
 from temper.cli.options import AllowLeakage, Json, Set, Verbose, app, with_leakage
-from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
+from temper.cli.results import advise_on_channels, evaluate_somewhere, finish_record, show_attacks
 from temper.errors import UsageError
 
 FurtherTests = Annotated[
@@ -49,10 +49,14 @@ def evaluate(
     tests = _further_tests(test or [])
     run = _run_of(model)
     if run is not None and backbone is None and data is None:
+        from temper.storage import from_run
+
         if is_remote(run) or (run / "recipe.yaml").exists():  # else it is told below what is missing
             _refuse_of_models_elsewhere(run, size, eps, norm)
         settings |= {f"data.tests.{name}": place for name, place in tests.items()}
-        finish_record(evaluate_somewhere(run, settings, out, verbose), out or run, as_json)
+        record = evaluate_somewhere(run, settings, out, verbose)
+        finish_record(record, out or run, as_json)
+        advise_on_channels(record.threat, from_run(Path(record.recipe["data"]["target"]), run))
         return
     _check_external(model, backbone, {"--data": data, "--size": size, "--eps": eps, "--out": out})
     assert out is not None
@@ -65,7 +69,9 @@ def evaluate(
         "threat": {"norm": norm or "linf", "eps": eps},
         "tests": tests,
     }
-    finish_record(_evaluate_external(document, settings, out), out, as_json)
+    record = _evaluate_external(document, settings, out)
+    finish_record(record, out, as_json)
+    advise_on_channels(record.threat, Path(record.recipe["shards"]))
 
 
 def _further_tests(given: list[str]) -> dict[str, str]:

@@ -99,7 +99,7 @@ def _plan_table(look: "Look", plan: "FitPlan") -> Any:
         ["images", f"{look.num_train} training, {look.num_val} validation, {look.num_test} test", ""],
         ["classes", f"{len(look.classes)}, {sampling}", ""],
         ["start", f"{start.backbone}, {weights}, {start.image_size} px", ""],
-        *([["attacks", "in grey, as the images are: one change for all channels", ""]] if is_grey else []),
+        *([["attacks", "in grey, as the images are", ""]] if is_grey else []),
         ["plain training", f"{plan.plain_epochs} epochs", minutes(plan.plain_s / 60)],
         [
             f"hardened training x {plan.num_hardened}",

@@ -11,9 +11,10 @@ import ray
 from torch import nn
 
 import temper
+from temper.cli import main
 from temper.cluster.evaluate import evaluate_external, evaluate_run
 from temper.errors import ModelError, RecipeError, UsageError
-from temper.records import RunFolder, read_outcomes
+from temper.records import RunFolder, read_outcomes, read_record
 from temper.run.external_model import ExternalModelSpec
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -48,6 +49,34 @@ def test_any_number_of_workers_gives_the_same_even_if_one_is_killed(
     assert outcomes(tmp_path / "there") == outcomes(tmp_path / "here")
     same = ("clean_acc", "robust_acc", "metrics", "per_class", "gates")
     assert all(getattr(here, name) == getattr(there, name) for name in same)
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == sorted(
+        path.name for path in (tmp_path / "here").iterdir()
+    ), "no chunk is left behind"
+
+
+def test_a_further_test_set_of_the_command_line_is_shared_among_actors_too(
+    evaluated_run: Path, digits: dict[str, Path], tmp_path: Path
+) -> None:
+    """The whole command, with the answers of one process on both sets."""
+    records = {}
+    for name, num_workers in (("here", 0), ("there", 2)):
+        settings = [
+            "evaluation.max_images=48",
+            "evaluation.chunk_size=16",
+            f"evaluation.num_workers={num_workers}",
+        ]
+        words = [word for setting in settings for word in ("--set", setting)]
+        words += ["--test", f"site_b={digits['target']}"]
+        with pytest.raises(SystemExit, match="0"):
+            main(["evaluate", str(evaluated_run), *words, "--out", str(tmp_path / name)])
+        records[name] = read_record(tmp_path / name / "record.json")
+        assert [one.name for one in records[name].tests] == ["site_b"]
+    here, there = records.values()
+    assert here.tests[0].num_images == 48
+    assert (here.tests, here.clean_acc, here.robust_acc) == (there.tests, there.clean_acc, there.robust_acc)
+    assert here.tests[0].robust_acc == here.robust_acc, "they are the same images"
+    rows = [str(read_outcomes(tmp_path / name / "outcomes-site_b.parquet").to_pylist()) for name in records]
+    assert rows[0] == rows[1]
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == sorted(
         path.name for path in (tmp_path / "here").iterdir()
     ), "no chunk is left behind"

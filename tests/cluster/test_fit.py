@@ -59,7 +59,8 @@ def test_a_fit_ends_in_two_models_a_page_and_words(
     plain, hardened = fitted.outcome.models
     assert plain.record.recipe["objective"]["adversary"] is None
     assert hardened.record.recipe["objective"]["adversary"]["eps"] == 0.1
-    assert {model.record.threat.eps for model in (plain, hardened)} == {0.1}
+    assert {model.record.threat.label for model in (plain, hardened)} == {"Linf 0.1 grey"}
+    assert look.channels == "grey"
     assert hardened.record.recipe["data"]["sampling"] == "balanced"
     assert hardened.record.recipe["epochs"] == plan.hardened_epochs
     assert plain.record.recipe["epochs"] == plan.plain_epochs

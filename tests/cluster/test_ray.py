@@ -18,10 +18,12 @@ from safetensors.torch import load_file
 
 from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.launch import launch
+from temper.cluster.resources import check_room
 from temper.cluster.streaming import STEP_S, StreamedBatches, load_images_with_ray
 from temper.cluster.sweep import sweep
 from temper.data import ShardSet, load_images
-from temper.errors import CheckpointError, ModelError, SearchSpaceError
+from temper.errors import CheckpointError, ModelError, SearchSpaceError, UsageError
+from temper.recipe import WorkersSpec
 from temper.records import RunFolder, SweepFolder, read_ledger
 from temper.run.open_data import open_data
 from temper.search import SearchSpace
@@ -265,6 +267,30 @@ def test_workers_and_streams_change_nothing_but_rounding(tiny_recipe: Any, tmp_p
         assert {key: sorted(used) for key, used in batches[which].items()} == {
             key: sorted(used) for key, used in batches[0, True].items()
         }
+
+
+def test_more_workers_than_fit_are_refused_and_not_waited_for(
+    tiny_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = int(ray.cluster_resources()["CPU"])
+    recipe = tiny_recipe(workers__num_workers=2, workers__cpus_per_worker=few)
+    problem = f"workers: CPUs needed: 2 x {few}, available: {few}; lower workers.num_workers"
+    with pytest.raises(UsageError, match=problem):
+        launch(recipe, tmp_path / "run")
+    assert not RunFolder(tmp_path / "run").last.exists()
+    with pytest.raises(UsageError, match=r"GPUs needed: 1 x 1, available: 0; lower .*use_gpu: false"):
+        check_room(WorkersSpec(num_workers=1, use_gpu=True))
+    check_room(WorkersSpec(num_workers=few))
+    check_room(WorkersSpec(num_workers=(1, 50 * few)))  # which makes do with fewer
+    check_room(WorkersSpec(num_workers=0, cpus_per_worker=256))  # which needs no room
+    monkeypatch.setenv("TEMPER_CLUSTER_MAX", f"CPU={2 * few}")
+    check_room(recipe.workers)
+    monkeypatch.delenv("TEMPER_CLUSTER_MAX")
+    assert not caplog.messages
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    check_room(recipe.workers)
+    (said,) = caplog.messages
+    assert "waiting until the cluster has grown" in said
 
 
 def test_weights_of_another_backbone_are_refused_before_workers_start(

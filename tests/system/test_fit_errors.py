@@ -30,6 +30,11 @@ def photos(tmp_path: Path) -> Path:
         ("photos --norm l7", 2, "'norm': Input should be 'linf', 'l2' or 'l1', got 'l7'"),
         ("photos --source nothing", 1, "nothing: no such folder"),
         ("photos --resume old", 2, "--resume takes the fit's folder alone"),
+        ("--resume old --eps 4/255 --labels a.csv", 2, "leave out --eps, --labels"),
+        ("photos --bit-depth 12 --window 0 9", 2, "--bit-depth and --window: give one of them"),
+        ("photos --window 9 0", 2, "expected two numbers, the lower one first, got 9 0"),
+        ("photos --labels no.csv", 1, "no.csv"),
+        ("photos --group ^(x)", 1, "^(x)"),
         ("--resume old", 1, "old: holds no fit (fit.json is needed)"),
         ("", 2, "temper fit needs a folder of images, or --resume OUT"),
     ],
@@ -44,6 +49,17 @@ def test_bad_input_gets_one_line(
     assert problem in lines[0]
     assert "Traceback" not in said
     assert not list(photos.parent.glob("runs/*/sweep"))
+
+
+def test_words_about_files_are_refused_where_there_are_shards(
+    digits: dict[str, Path], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, said = command("fit", str(digits["target"]), "--group", "^(p)", "--follow-links")
+    assert code == 2
+    assert said.splitlines()[-1].startswith("error: --follow-links, --group: ")
+    assert "holds shards" in said
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_size_that_a_network_cannot_take_is_told(

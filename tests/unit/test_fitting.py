@@ -1,6 +1,8 @@
 """What `temper fit` decides before it trains: sizes, starts, epochs, trials, images; and what it refuses."""
 
+import io
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from temper.cli import main
+from temper.cli.fit_watch import _plan_table
 from temper.data import ShardSet
-from temper.errors import CheckpointError, DataError, UsageError
+from temper.errors import CheckpointError, DataError, ShardError, UsageError
 from temper.fitting.choose import FITS, Material, best_fit
 from temper.fitting.documents import batch_size, fit_document, fit_space, num_points, planned_document
+from temper.fitting.driver import FitWatch, _material
 from temper.fitting.look import Look, check_classes, look_at, make_shards
 from temper.fitting.measure import MAX_IMAGES, measure, stratified_folds
+from temper.fitting.outcome import Outcome, _commands
 from temper.fitting.plan import (
     FEWEST_TESTED,
     FitPlan,
@@ -29,10 +36,12 @@ from temper.fitting.plan import (
     validated_every,
 )
 from temper.fitting.progress import Remaining
-from temper.fitting.request import FitFolder, FitRequest
+from temper.fitting.request import FitFolder, FitRequest, Reading
 from temper.fitting.sizes import size_at_random, sizes_for
 from temper.fitting.starts import Start, find_starts, networks_here
 from temper.recipe import build_recipe
+from temper.records import Depth
+from temper.run.open_data import open_data
 from temper.search import build_trials
 
 LOAD = Load(num_batches=25, num_val=150, num_test=300, num_classes=6, num_slots=2, max_hardened=4)
@@ -208,7 +217,7 @@ def test_the_recipe_and_the_space_are_as_strong_as_asked_for(
     )
     document = planned_document(document, plan)
     recipe = build_recipe(document)
-    assert (recipe.threat, recipe.seed) == (request.threat, 3)
+    assert (recipe.threat, recipe.seed) == (request.threat("colour"), 3)
     assert recipe.name == "my-photos"
     assert recipe.data.sampling == "balanced"
     assert recipe.selection_metric == "val/target/robust_balanced_acc"
@@ -356,6 +365,126 @@ def test_long_images_are_stretched_where_that_shows_more(tmp_path: Path, evaluat
     }
     assert best.score == max(scores.values())
     assert scores[best.fit] == best.score
+
+
+def grey(folder: Path, mode: str = "L", count: int = 8) -> Path:
+    """Two classes of noise without colour, in files of ``mode``."""
+    generator = np.random.default_rng(0)
+    for name in ("cup", "plate"):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = generator.integers(0, 256, (24, 40), dtype=np.uint8)
+            Image.fromarray(pixels).convert(mode).save(folder / name / f"p{index // 2}_{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", "grey"), ("RGB", "grey"), ("colour", "colour")])
+def test_grey_images_are_attacked_in_grey(mode: str, channels: str, tmp_path: Path) -> None:
+    """Whatever the mode of their files; and the recipe, the space and its hardened trainings say so."""
+    drawn = {"cup": 8, "plate": 8}
+    images = draw(tmp_path / "a", drawn) if mode == "colour" else grey(tmp_path / "a", mode)
+    shards = make_shards(images, tmp_path / "shards", size=None, seed=0)
+    found = look_at(ShardSet.open(shards))
+    assert found.channels == channels
+    material = Material(FitRequest(images=str(images), eps=0.1, norm="l2"), found, shards, None)
+    document = material.document(Start("resnet8", None, (8,)), 8)
+    recipe = build_recipe(document)
+    assert (recipe.threat.channels, recipe.threat.norm, recipe.threat.eps) == (channels, "l2", 0.1)
+    assert ("channels" in recipe.resolved()["threat"]) == (channels == "grey")
+    assert open_data(recipe).shards["target"].fingerprint == ShardSet.open(shards).fingerprint
+    plan = make_plan(network(), LOAD, 1200)
+    assert plan is not None
+    space = fit_space(material.request, found, plan, has_source=False)
+    trials = build_trials(space, planned_document(document, plan), "space")
+    assert {trial.recipe.threat.channels for trial in trials} == {channels}
+    console = Console(width=100, file=io.StringIO())
+    console.print(_plan_table(found, plan))
+    assert isinstance(console.file, io.StringIO)
+    assert ("in grey, as the images are" in console.file.getvalue()) == (channels == "grey")
+
+
+def test_one_image_with_colour_makes_a_set_of_colour(tmp_path: Path) -> None:
+    images = grey(tmp_path / "images", "RGB")
+    pixels = np.zeros((24, 40, 3), np.uint8)
+    pixels[-1, -1, 2] = 1
+    Image.fromarray(pixels).save(images / "cup/last.png")
+    shards = make_shards(images, tmp_path / "shards", size=None, seed=0)
+    assert look_at(ShardSet.open(shards)).channels == "colour"
+
+
+def test_a_sweep_that_was_begun_in_colour_goes_on_in_colour(tmp_path: Path) -> None:
+    """Of a temper that attacked all images so: what is said agrees with what is trained."""
+    images = grey(tmp_path / "images")
+    request, folder = FitRequest(images=str(images), eps=0.1), FitFolder(tmp_path / "fit")
+    folder.claim(request)
+    assert _material(folder, request, FitWatch()).look.channels == "grey"
+    folder.sweep.path.mkdir()
+    for threat, channels in (("{norm: linf, eps: 0.1}", "colour"), ("{eps: 0.1, channels: grey}", "grey")):
+        folder.sweep.recipe.write_text(f"threat: {threat}\n")
+        assert _material(folder, request, FitWatch()).look.channels == channels
+
+
+def test_images_are_read_and_labelled_as_asked_for(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    rows = ["file_name,label"]
+    generator = np.random.default_rng(0)
+    for index in range(24):
+        deep = generator.integers(0, 1024, (12, 12)).astype(np.uint16)
+        Image.fromarray(deep).save(images / f"p{index // 3}_{index}.png")
+        rows.append(f"p{index // 3}_{index}.png,{'even' if index % 2 else 'odd'}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    reading = Reading(
+        depth=Depth(bits=12),
+        labels=str(tmp_path / "labels.csv"),
+        group="^(p[0-9]+)_",
+        group_near_duplicates=True,
+    )
+    with pytest.raises(DataError, match="expected a folder for each of at least two classes"):
+        make_shards(images, tmp_path / "shards", size=None, seed=0)
+    manifest = ShardSet.open(
+        make_shards(images, tmp_path / "shards", size=None, seed=0, reading=reading)
+    ).manifest
+    assert manifest.classes == ["even", "odd"]
+    assert (manifest.depth, manifest.attributes) == (Depth(bits=12), ["group"])
+    assert manifest.near_are_grouped
+    by_hand = tmp_path / "by-hand"
+    request = FitRequest(images=str(images), reading=reading)
+    (words,) = [
+        shlex.split(line)
+        for line in _commands(FitFolder(tmp_path), request, Outcome([], [], [], []))
+        if line.startswith("temper shards")
+    ]
+    with pytest.raises(SystemExit, match="0"):
+        main([*words[1:3], str(by_hand), *words[4:]])
+    assert ShardSet.open(by_hand).manifest == manifest
+
+
+def test_links_and_huge_files_are_read_on_request(tmp_path: Path) -> None:
+    grey(tmp_path / "elsewhere")
+    (tmp_path / "images").mkdir()
+    for name in ("cup", "plate"):
+        (tmp_path / "images" / name).symlink_to(tmp_path / "elsewhere" / name)
+    linked = Reading(follow_links=True)
+    with pytest.raises(ShardError, match="link"):
+        make_shards(tmp_path / "images", tmp_path / "a", size=None, seed=0)
+    shards = make_shards(tmp_path / "images", tmp_path / "a", size=None, seed=0, reading=linked)
+    assert sum(map(len, ShardSet.open(shards).manifest.splits.values())) == 16
+    small = Reading(follow_links=True, max_pixels=24 * 40 - 1)
+    with pytest.raises(ShardError, match="pixels"):
+        make_shards(tmp_path / "images", tmp_path / "b", size=None, seed=0, reading=small)
+    assert small.of_source == small
+    assert Reading(group="x", depth=Depth(window=(0, 9)), labels="a").of_source == Reading()
+
+
+def test_a_wrong_label_file_can_be_mended_in_the_same_folder(tmp_path: Path) -> None:
+    request, folder = FitRequest(images="photos"), FitFolder(tmp_path / "fit")
+    other = FitRequest(images="photos", reading=Reading(group="^(p[0-9]+)_"))
+    folder.claim(request)
+    folder.claim(other)  # no shards were made yet
+    folder.shards.mkdir()
+    with pytest.raises(CheckpointError, match="holds another fit"):
+        folder.claim(request)
 
 
 def test_a_large_set_is_measured_on_a_part(tmp_path: Path) -> None:

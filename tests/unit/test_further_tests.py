@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 from tests.unit.brightness import ZOO
 
+from temper.cli import main
 from temper.cli.evaluation import _further_tests
 from temper.cluster.evaluate import evaluate_external, evaluate_run
 from temper.cluster.launch import launch, plan_run
 from temper.data import ShardSet, write_shards
 from temper.errors import RecipeError, TemperError, UsageError
+from temper.formats import percent
 from temper.leaderboard import build_leaderboard
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.further_tests import further_columns
@@ -238,6 +240,26 @@ def test_a_run_is_evaluated_on_the_sets_of_its_recipe_and_of_the_command(
         assert one.robust_drop.value == 0
     assert record.cost.num_evaluate_forward > 2 * record.attacks[0].num_attacked
     assert all(check.passed for check in verify_record(tmp_path / "run").checks)
+
+
+def test_the_command_evaluates_a_run_on_a_set_and_says_what_it_found(
+    evaluated_run: Path, digits: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--test", f"site_b={digits['target']}", "--set", "evaluation.max_images=20"]
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit, match="0"):
+        main(["evaluate", str(evaluated_run), *given, "--out", str(out)])
+    (one,) = read_record(out / "record.json").tests
+    assert (one.name, one.num_images) == ("site_b", 20)
+    shown = capsys.readouterr().out
+    assert f"{percent(one.clean_acc.value)} %" in shown
+    assert "site_b, clean" in shown
+    assert "site_b, robust" in shown
+    assert (out / "outcomes-site_b.parquet").exists()
+    assert all(check.passed for check in verify_shallow(out / "record.json").checks)
+    with pytest.raises(SystemExit, match="1"):
+        main(["evaluate", str(evaluated_run), "--test", "b=nowhere", "--out", str(tmp_path / "other")])
+    assert "nowhere: no shards here" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_set_of_other_classes_or_that_is_missing_stops_before_training(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from temper.cli import main
 from temper.cluster.datasets import build_train_data, decode_splits
 from temper.cluster.evaluate import evaluate_run
 from temper.cluster.launch import launch
@@ -17,7 +18,9 @@ from temper.leaderboard import build_leaderboard
 from temper.models import build_model, set_trainable
 from temper.records import read_saved_images
 from temper.run.open_data import open_data
+from temper.run.test_sets import advice_on_channels
 from temper.run.verify import verify_record
+from temper.spec import Threat
 from temper.training import Worker, plan_phases
 from temper.training.data import paired_batches
 from temper.training.free import FreeStep
@@ -99,6 +102,62 @@ def test_shards_with_colour_are_refused(tiny_recipe: Any, tmp_path: Path) -> Non
     assert ShardSet.open(shards).manifest.channels == 3
     with pytest.raises(RecipeError, match=r"channels: grey is for grey images, but some of .* have colour"):
         open_data(tiny_recipe(threat__channels="grey", data__target=str(shards)))
+
+
+def test_a_further_test_set_with_colour_is_refused_before_the_training(
+    tiny_recipe: Any, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    shutil.copytree(tiny_recipe().data.target, shards)
+    manifest = json.loads((shards / "manifest.json").read_text())
+    (shards / "manifest.json").write_text(json.dumps({**manifest, "channels": 3}))
+    tests = {"b": str(shards)}
+    with pytest.raises(RecipeError, match=r"grey is for grey images, but some of data\.tests\.b have colour"):
+        open_data(tiny_recipe(threat__channels="grey", data__tests=tests))
+    assert open_data(tiny_recipe(data__tests=tests)).tests["b"].manifest.channels == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_advised"),
+    [
+        ([], True),
+        (["threat.channels=grey"], False),
+        (["threat={norm: patch, eps: 0.1}", "objective.adversary=null"], True),
+    ],
+)
+def test_plan_advises_where_grey_images_are_attacked_in_colour(
+    overrides: list[str], is_advised: bool, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = [f"{name}={value}" for name, value in tiny.items()]
+    words = [word for change in changes + overrides for word in ("--set", change)]
+    with pytest.raises(SystemExit, match="0"):
+        main(["plan", "jobs/recipes/tiny.yaml", *words])
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("advice: ")]
+    assert len(said) == is_advised
+    assert all(line.endswith("--set threat.channels=grey") for line in said)
+
+
+def test_evaluate_advises_where_grey_images_were_attacked_in_colour(
+    evaluated_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what it advises works."""
+    few = ("--set", "evaluation.max_images=20")
+    for name, grey in (("colour", ()), ("grey", ("--set", "threat.channels=grey"))):
+        with pytest.raises(SystemExit, match="0"):
+            main(["evaluate", str(evaluated_run), *few, *grey, "--out", str(tmp_path / name)])
+        assert ("advice: the images are grey" in capsys.readouterr().err) == (name == "colour")
+        assert json.loads((tmp_path / name / "record.json").read_text())["threat"].get("channels") == (
+            "grey" if name == "grey" else None
+        )
+
+
+def test_no_advice_without_images_to_look_at_or_for_changes_that_keep_grey(
+    digits: dict[str, Path], tmp_path: Path
+) -> None:
+    target = digits["target"]
+    assert advice_on_channels(Threat(norm="l0", eps=3), target) is not None
+    assert advice_on_channels(Threat(norm="semantic", eps=0.5), target) is None
+    assert advice_on_channels(Threat(norm="linf", eps=0.1), tmp_path / "elsewhere") is None
 
 
 def test_a_recipe_that_says_nothing_keeps_its_hash(tiny_recipe: Any) -> None:

@@ -1,5 +1,6 @@
 """Accuracy per value of each attribute: in the record, recomputed from its outcomes, and on the card."""
 
+import csv
 import json
 import math
 import re
@@ -11,10 +12,12 @@ import pytest
 from PIL import Image
 from tests.unit.brightness import ZOO
 
+from temper.advice.words import p_value
 from temper.cluster.evaluate import evaluate_external
 from temper.data import write_shards
 from temper.formats import points
 from temper.leaderboard import build_leaderboard
+from temper.leaderboard.slices import OF_SLICES
 from temper.records import (
     EvaluationRecord,
     Proportion,
@@ -211,6 +214,36 @@ def test_the_card_names_the_worst_slice(run: Path, tmp_path: Path) -> None:
     assert "<bdi>site</bdi>: <bdi>east</bdi>" in index
 
 
+def test_csv_and_markdown_have_the_worst_slice_and_the_gaps(
+    run: Path, evaluated_run: Path, tmp_path: Path
+) -> None:
+    """Beside a model without slices, whose cells are empty."""
+    build_leaderboard([run, evaluated_run], tmp_path / "out")
+    with (tmp_path / "out/leaderboard.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    slices = found(read_record(run / "record.json"))
+    east, zoo = slices["site=east"], rows["zoo"]
+    assert east.robust_gap is not None
+    assert (zoo["worst_slice"], zoo["worst_slice_images"]) == ("site: east", str(east.robust_acc.total))
+    for name, value in {
+        "acc": east.robust_acc.value,
+        "low": east.robust_acc.low,
+        "high": east.robust_acc.high,
+        "gap": east.robust_gap.value,
+        "p_adjusted": east.robust_gap.p_adjusted,
+    }.items():
+        assert float(zoo[f"worst_slice_robust_{name}"]) == value
+    gap = f"robust {points(east.robust_gap.value)} ({p_value(east.robust_gap.p_adjusted)})"
+    assert f"site: east {gap}" in zoo["different_slices"]
+    assert "camera" not in zoo["different_slices"]
+    others = [value for name, value in rows["tiny"].items() if "slice" in name]
+    assert others == [""] * len(OF_SLICES)
+    text = (tmp_path / "out/leaderboard.md").read_text()
+    (line,) = [line for line in text.splitlines() if "site: east" in line]
+    assert f"| {points(east.robust_gap.value)} (p " in line
+    assert text.count("worst slice") == 1, "the other board has no slices"
+
+
 def test_records_without_slices_still_load(run: Path, tmp_path: Path) -> None:
     document = json.loads((run / "record.json").read_text())
     del document["slices"]
@@ -232,7 +265,8 @@ def test_small_slices_are_not_called_the_worst() -> None:
 
 def test_without_attributes_there_are_no_slices_and_no_columns(evaluated_run: Any, tmp_path: Path) -> None:
     build_leaderboard([evaluated_run], tmp_path / "out")
-    assert "worst slice" not in (tmp_path / "out/index.html").read_text()
+    for name in ("index.html", "leaderboard.csv", "leaderboard.md"):
+        assert not re.search("worst.slice", (tmp_path / "out" / name).read_text())
     assert read_record(evaluated_run / "record.json").slices == []
     assert not [
         name for name in read_outcomes(evaluated_run / "outcomes.parquet").column_names if "attribute" in name

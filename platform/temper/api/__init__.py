@@ -1,7 +1,7 @@
 """What ``import temper`` offers to code: the verbs of the command line, as functions that return records."""
 
 from temper.api.evaluation import evaluate
-from temper.api.fits import FitResult, fit
+from temper.api.fits import FitResult, Reading, fit
 from temper.api.runs import TrainedRun, train
 from temper.api.sweeps import SweepResult, resume_sweep, sweep
 from temper.deployment import calibrate, export, predict
@@ -10,6 +10,7 @@ from temper.recipe import load_recipe
 
 __all__ = [
     "FitResult",
+    "Reading",
     "SweepResult",
     "TrainedRun",
     "calibrate",

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from temper.fitting import FitRequest, FitResult, FitWatch, run_fit
+from temper.fitting import FitRequest, FitResult, FitWatch, Reading, run_fit
 from temper.spec import Norm, validate
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "Reading", "fit"]
 
 
 def fit(
@@ -20,6 +20,7 @@ def fit(
     weights: str | None = None,
     source: str | Path | None = None,
     seed: int = 0,
+    reading: Reading | None = None,
     watch: FitWatch | None = None,
     verbose: bool = False,
 ) -> FitResult:
@@ -28,7 +29,8 @@ def fit(
     Everything goes into ``out`` (``runs/NAME-fit``), where the same call resumes if it was interrupted. What
     is left out is chosen by what the images are like and by what is measured on this machine within
     ``minutes``. ``eps`` is in pixel units of [0,1], or a text such as ``2/255``; ``weights`` are as in a
-    recipe, or ``random``; ``source`` are images of a task to start from. ``watch`` tells how far it is.
+    recipe, or ``random``; ``source`` are images of a task to start from. ``reading`` says how image
+    files are read and labelled, as in ``Reading(labels="labels.csv")``. ``watch`` tells how far it is.
 
     Raises:
         TemperError: images, network or time that cannot be used, before anything is trained.
@@ -45,5 +47,6 @@ def fit(
         "weights": weights,
         "source": None if source is None else str(source),
         "seed": seed,
+        "reading": reading or Reading(),
     }
     return run_fit(validate(FitRequest, document, "fit"), folder, watch=watch, verbose=verbose)

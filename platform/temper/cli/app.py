@@ -6,14 +6,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import temper
-from temper.cli.options import Json, Set, Verbose, app, here
+from temper.cli.options import (
+    BitDepth,
+    FollowLinks,
+    Group,
+    GroupNear,
+    Json,
+    Labels,
+    MaxPixels,
+    Set,
+    Verbose,
+    Window,
+    app,
+    depth_of,
+    here,
+)
 from temper.cli.results import board_table
 from temper.cli.show import finish, progress_bar, say, table_of
-from temper.errors import UsageError
 
 if TYPE_CHECKING:
     from temper.data import Manifest
-    from temper.records import Depth
 
 
 NUM_NEAR = 5
@@ -26,34 +38,9 @@ Source = Annotated[
     Path, typer.Argument(help="Class folders, SRC/train/<class>/* or SRC/<class>/*, or an archive.")
 ]
 Size = Annotated[int | None, typer.Option(min=8, help="Downscale the long side to this, in pixels.")]
-BitDepth = Annotated[
-    int | None,
-    typer.Option(
-        min=8, max=16, help="Bits that 16-bit files use. [default: those of the set's largest value]"
-    ),
-]
-Window = Annotated[
-    tuple[float, float] | None,
-    typer.Option(metavar="LOW HIGH", help="Stored values that become black and white, instead."),
-]
-MaxPixels = Annotated[
-    int | None, typer.Option(min=1, help="Largest width x height of a file; above 89478485 with --size.")
-]
 ValFrac = Annotated[float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")]
 TestFrac = Annotated[float, typer.Option("--test", min=0.01, max=0.9, help="Fraction for the test split.")]
 MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")]
-FollowLinks = Annotated[
-    bool, typer.Option("--follow-links", help="Read what links lead to, also outside of SRC.")
-]
-Labels = Annotated[
-    Path | None, typer.Option(help="CSV with file_name, label, group, site. [default: SRC/metadata.csv]")
-]
-Group = Annotated[
-    str | None, typer.Option(metavar="REGEX", help="Finds the group in a file name: '^(p[0-9]+)_'.")
-]
-GroupNear = Annotated[
-    bool, typer.Option("--group-near-duplicates", help="Keep near duplicates in one split, as copies.")
-]
 
 
 def _version(wanted: bool) -> None:
@@ -100,7 +87,7 @@ def shards(
             src,
             destination,
             size=size,
-            depth=_depth(bit_depth, window),
+            depth=depth_of(bit_depth, window),
             max_pixels=max_pixels,
             follow_links=follow_links,
             seed=seed,
@@ -113,20 +100,6 @@ def shards(
             on_progress=lambda done, total: update(done, total, ""),
         )
     _show_manifest(manifest, destination, as_json)
-
-
-def _depth(bits: int | None, window: tuple[float, float] | None) -> "Depth | None":
-    from temper.records import Depth
-
-    if bits is None and window is None:
-        return None
-    if bits is not None and window is not None:
-        raise UsageError("--bit-depth and --window: give one of them")
-    try:
-        return Depth(bits=bits, window=window)
-    except ValueError:
-        got = " ".join(f"{value:g}" for value in window or ())
-        raise UsageError(f"--window: expected two numbers, the lower one first, got {got}") from None
 
 
 def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> None:

@@ -2,14 +2,17 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from temper.addresses import is_remote, named
 from temper.cli.options import AllowLeakage, Json, Set, Verbose, app, with_leakage
-from temper.cli.results import evaluate_somewhere, finish_record, show_attacks
+from temper.cli.results import advise_on_channels, evaluate_somewhere, finish_record, show_attacks
 from temper.errors import UsageError
+
+if TYPE_CHECKING:
+    from temper.records import EvaluationRecord
 
 FurtherTests = Annotated[
     list[str] | None,
@@ -52,7 +55,7 @@ def evaluate(
         if is_remote(run) or (run / "recipe.yaml").exists():  # else it is told below what is missing
             _refuse_of_models_elsewhere(run, size, eps, norm)
         settings |= {f"data.tests.{name}": place for name, place in tests.items()}
-        finish_record(evaluate_somewhere(run, settings, out, verbose), out or run, as_json)
+        _finish(evaluate_somewhere(run, settings, out, verbose), out or run, run, as_json)
         return
     _check_external(model, backbone, {"--data": data, "--size": size, "--eps": eps, "--out": out})
     assert out is not None
@@ -65,7 +68,17 @@ def evaluate(
         "threat": {"norm": norm or "linf", "eps": eps},
         "tests": tests,
     }
-    finish_record(_evaluate_external(document, settings, out), out, as_json)
+    _finish(_evaluate_external(document, settings, out), out, out, as_json)
+
+
+def _finish(record: "EvaluationRecord", folder: Path, model: Path, as_json: bool) -> None:
+    """Show the record in ``folder``, and what its images and its threat model call for."""
+    from temper.storage import from_run
+
+    finish_record(record, folder, as_json)
+    recipe = record.recipe  # of a run, or the settings of an evaluation
+    beside = Path(recipe["shards"]) if "shards" in recipe else from_run(Path(recipe["data"]["target"]), model)
+    advise_on_channels(record.threat, beside)
 
 
 def _further_tests(given: list[str]) -> dict[str, str]:

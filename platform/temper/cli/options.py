@@ -1,12 +1,15 @@
 """The application, and the options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from temper.addresses import is_remote, named
 from temper.errors import UsageError
+
+if TYPE_CHECKING:
+    from temper.records import Depth
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +37,51 @@ def with_leakage(allowed: bool) -> dict[str, bool]:
     return {"evaluation.allow_leakage": True} if allowed else {}
 
 
+def depth_of(bits: int | None, window: tuple[float, float] | None) -> "Depth | None":
+    """What ``--bit-depth`` and ``--window`` say.
+
+    Raises:
+        UsageError: both, or a window upside down.
+    """
+    from temper.records import Depth
+
+    if bits is None and window is None:
+        return None
+    if bits is not None and window is not None:
+        raise UsageError("--bit-depth and --window: give one of them")
+    try:
+        return Depth(bits=bits, window=window)
+    except ValueError:
+        got = " ".join(f"{value:g}" for value in window or ())
+        raise UsageError(f"--window: expected two numbers, the lower one first, got {got}") from None
+
+
+BitDepth = Annotated[
+    int | None,
+    typer.Option(
+        min=8, max=16, help="Bits that 16-bit files use. [default: those of the set's largest value]"
+    ),
+]
+Window = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LOW HIGH", help="Stored values that become black and white, instead."),
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, help="Largest width x height of a file; above 89478485 with --size.")
+]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Read what links lead to, also outside of the folder.")
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="CSV with file_name, label, group, site. [default: metadata.csv in the folder]"),
+]
+Group = Annotated[
+    str | None, typer.Option(metavar="REGEX", help="Finds the group in a file name: '^(p[0-9]+)_'.")
+]
+GroupNear = Annotated[
+    bool, typer.Option("--group-near-duplicates", help="Keep near duplicates in one split, as copies.")
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a recipe field; repeatable.")
 ]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from temper.leaderboard import LeaderboardSummary
     from temper.leaderboard.boards import Board
     from temper.records import EvaluationRecord, Proportion
+    from temper.spec import Threat
     from temper.training import TrainState
 
 NAME_WIDTH = 24
@@ -72,6 +73,14 @@ def finish_record(record: "EvaluationRecord", folder: Path, as_json: bool) -> No
         words = f"advice: {advice.text}" + ("" if advice.option is None else f" {advice.option}")
         say(words, is_bad=advice.kind == "validation_above_test")
     say(f"record: {path}")
+
+
+def advise_on_channels(threat: "Threat", shards: Path) -> None:
+    """Say so where grey images are attacked in colour."""
+    from temper.run.test_sets import advice_on_channels
+
+    if (advice := advice_on_channels(threat, shards)) is not None:
+        say(f"advice: {advice}")
 
 
 def _beside_clean(record: "EvaluationRecord") -> list[list[str]]:

@@ -10,7 +10,7 @@ import typer
 
 from temper.cli.options import AllowLeakage, GoOn, Json, Set, Verbose, app, with_leakage
 from temper.cli.plans import cost_line, plan_rows, plan_summary, rate_line
-from temper.cli.results import best_of, finish_record, probe_line, show_attacks
+from temper.cli.results import advise_on_channels, best_of, finish_record, probe_line, show_attacks
 from temper.cli.show import epoch_line, finish, say, table_of
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def plan(
     }
     finish(summary, table_of(title, columns, rows), as_json=as_json)
     say(cost_line(estimate))
+    advise_on_channels(spec.threat, spec.data.target)
 
 
 @app.command(epilog="Example: temper merge runs/lora --out runs/merged")

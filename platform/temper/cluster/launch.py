@@ -8,6 +8,7 @@ from temper.cluster.claim import claim, refuse_former_batches
 from temper.cluster.datasets import decode_splits, is_resident
 from temper.cluster.estimate import Estimate, estimate_cost
 from temper.cluster.holding import hold_run
+from temper.cluster.resources import check_room
 from temper.cluster.runtime import start_ray
 from temper.cluster.workers import OnEpoch, run_here, run_on_workers
 from temper.data import stratified_subset, warn_of_absent
@@ -42,7 +43,8 @@ def launch(
     ``pretrain`` is the run folder of the pretraining, where runs share one; ``None``: one inside ``out``.
 
     Raises:
-        TemperError: shards, weights or the folder are not usable, or the run cannot be resumed.
+        TemperError: shards, weights or the folder are not usable, the workers find no room, or the run cannot
+            be resumed.
     """
     with hold_run(out):
         return _launch(recipe, out, pretrain, on_epoch, verbose)
@@ -62,6 +64,7 @@ def _launch(
         # Streams are Ray Data's, whoever trains on them.
         if recipe.workers.max_workers > 0 or not is_resident(recipe, data):
             start_ray(verbose=verbose)
+            check_room(recipe.workers)
         decoded = decode_splits(recipe, data, with_ray=recipe.workers.max_workers > 0)
         origin = start_probe(recipe, run.probe, data, decoded, start, on_epoch=on_epoch)
         if recipe.workers.max_workers == 0:

@@ -1,5 +1,6 @@
 """Resources of the cluster, now and fully grown, and how many runs fit on it at once."""
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from temper.errors import SearchSpaceError, UsageError
 from temper.recipe import WorkersSpec
 
+logger = logging.getLogger(__name__)
 LIMITS = "TEMPER_CLUSTER_MAX"
 """Environment variable that says how far a cluster grows, as in ``CPU=128,GPU=10``; cluster.yaml sets it.
 
@@ -61,6 +63,27 @@ class Share:
     @classmethod
     def of(cls, workers: WorkersSpec) -> "Share":
         return cls(workers.cpus_per_worker, workers.gpus_per_worker if wants_gpu(workers.use_gpu) else 0.0)
+
+
+def check_room(workers: WorkersSpec) -> None:
+    """Check that a run's workers find room; Ray itself would wait for it without a word.
+
+    A cluster that others have started may grow, so that there it is only said.
+
+    Raises:
+        UsageError: this machine, or a cluster that has grown as far as it may, has too little.
+    """
+    share, count = Share.of(workers), workers.min_workers
+    for resource, each, found, field in (
+        ("CPU", share.cpus, num_cpus(), "workers.cpus_per_worker"),
+        ("GPU", share.gpus, num_gpus(), "workers.gpus_per_worker, or set workers.use_gpu: false"),
+    ):
+        if each * count <= found + 1e-9:
+            continue
+        problem = f"workers: {resource}s needed: {count} x {each:g}, available: {found}"
+        if "RAY_ADDRESS" not in os.environ or limits():
+            raise UsageError(f"{problem}; lower workers.num_workers or {field}")
+        logger.warning("%s: waiting until the cluster has grown; if it cannot, stop with Ctrl-C", problem)
 
 
 def max_concurrent(workers: WorkersSpec) -> int:

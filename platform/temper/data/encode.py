@@ -15,6 +15,8 @@ from temper.data.opening import UnreadableError, check_pixels, open_image, partl
 LONGEST = 300
 """Characters of a reason."""
 ORIENTATION = ExifTags.Base.Orientation
+GLANCE = 256
+"""Pixels of an image that are looked at for colour before all of them."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Encoded:
 
     content: bytes
     is_grey: bool
+    """Its channels are equal, whatever the mode of the file."""
     long_side: int
     pixels: bytes
     """A digest of its pixels as RGB, whatever the format and mode of the file."""
@@ -123,13 +126,16 @@ def _encode_loaded(image: Image.Image, content: bytes, size: int | None, note: s
 
 
 def _encoded(image: Image.Image, content: bytes, note: str | None) -> Encoded:
-    return Encoded(content, image.mode == "L", max(image.size), _digest(image), thumbnail(image), note)
-
-
-def _digest(image: Image.Image) -> bytes:
-    pixels = image if image.mode == "RGB" else image.convert("RGB")
+    pixels = (image if image.mode == "RGB" else image.convert("RGB")).tobytes()
     width = image.width.to_bytes(8, "little")
-    return hashlib.blake2b(pixels.tobytes(), digest_size=16, salt=width).digest()
+    digest = hashlib.blake2b(pixels, digest_size=16, salt=width).digest()
+    is_grey = image.mode == "L" or _is_grey(pixels)
+    return Encoded(content, is_grey, max(image.size), digest, thumbnail(image), note)
+
+
+def _is_grey(pixels: bytes) -> bool:
+    """Whether the three channels of RGB are equal everywhere; the first pixels tell of most images."""
+    return all(part[::3] == part[1::3] == part[2::3] for part in (pixels[: 3 * GLANCE], pixels))
 
 
 def _to_grey_or_rgb(image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from temper.fitting.driver import FitResult, FitWatch, resume_fit, run_fit
 from temper.fitting.look import Look
 from temper.fitting.outcome import Model, Outcome
 from temper.fitting.plan import FitPlan
-from temper.fitting.request import FitFolder, FitRequest
+from temper.fitting.request import FitFolder, FitRequest, Reading
 
 __all__ = [
     "FitFolder",
@@ -19,6 +19,7 @@ __all__ = [
     "Look",
     "Model",
     "Outcome",
+    "Reading",
     "resume_fit",
     "run_fit",
 ]

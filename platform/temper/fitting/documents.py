@@ -40,7 +40,7 @@ def fit_document(
     changes: dict[str, Any] = {
         "name": _name(look.name),
         "seed": request.seed,
-        "threat": {"norm": request.norm, "eps": request.eps},
+        "threat": request.threat(look.channels).model_dump(mode="json"),
         "data.target": str(shards),
         "data.image_size": image_size,
         "data.fit": fit,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from temper.cluster.sweep import Watch, resume, sweep
@@ -12,7 +13,7 @@ from temper.errors import DataError, TrainingError
 from temper.explain import build_report
 from temper.fitting.choose import Material, choose
 from temper.fitting.documents import fit_space, planned_document
-from temper.fitting.look import Look, look_at, make_shards
+from temper.fitting.look import Look, check_reading, look_at, make_shards
 from temper.fitting.outcome import Outcome, read_outcome
 from temper.fitting.plan import FitPlan
 from temper.fitting.request import FitFolder, FitRequest
@@ -20,6 +21,7 @@ from temper.fitting.starts import Start, find_starts
 from temper.leaderboard import LeaderboardSummary, build_leaderboard
 from temper.records import SweepRecord, read_ledger, write_atomic
 from temper.safe_load import read_json
+from temper.spec import read_yaml
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def run_fit(
         if path is not None and not Path(path).is_dir():
             what = "no folder; `temper shards` reads archives" if Path(path).exists() else "no such folder"
             raise DataError(f"{path}: {what}")
+    check_reading(Path(request.images), request.reading)
     find_starts(request, 0)  # so that a wrong name is told before images are read
     folder.claim(request)
     material = _material(folder, request, watch)
@@ -90,19 +93,19 @@ def resume_fit(out: Path, *, watch: FitWatch | None = None, verbose: bool = Fals
 
 def _material(folder: FitFolder, request: FitRequest, watch: FitWatch) -> Material:
     watch.sweep.on_stage(f"reading the images in {request.images}")
-    size, seed = request.size, request.seed
-    shards = make_shards(
-        Path(request.images), folder.shards, size=size, seed=seed, on_progress=watch.on_images
-    )
+    make = partial(make_shards, size=request.size, seed=request.seed, on_progress=watch.on_images)
+    shards = make(Path(request.images), folder.shards, reading=request.reading)
     source = None
     if request.source is not None:
-        source = make_shards(
-            Path(request.source), folder.source, size=size, seed=seed, on_progress=watch.on_images
-        )
+        source = make(Path(request.source), folder.source, reading=request.reading.of_source)
     opened = ShardSet.open(shards)
     if opened.manifest.depth is not None:
         watch.sweep.on_stage(f"images of more than 8 bits: {opened.manifest.depth}")
-    return Material(request, look_at(opened), shards, source)
+    look = look_at(opened)
+    if folder.sweep.recipe.exists():  # begun, maybe by a temper that attacked all images in colour
+        begun = read_yaml(folder.sweep.recipe)["threat"].get("channels", "colour")
+        look = look.model_copy(update={"channels": begun})
+    return Material(request, look, shards, source)
 
 
 def _plan(folder: FitFolder, material: Material, started: float, watch: FitWatch, verbose: bool) -> FitPlan:

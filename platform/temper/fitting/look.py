@@ -15,9 +15,10 @@ from temper.data.layout import scan_source
 from temper.data.opening import FORMATS
 from temper.data.shards import Progress
 from temper.data.sources import webdataset_tars
-from temper.errors import DataError
+from temper.errors import DataError, UsageError
+from temper.fitting.request import AS_THEY_ARE, Reading
 from temper.fitting.sizes import LARGEST
-from temper.spec import Spec
+from temper.spec import Channels, Spec
 
 IMBALANCED = 1.5
 """The largest class, as a multiple of the smallest, from which every class is to count the same."""
@@ -42,6 +43,8 @@ class Look(Spec):
     """The median, in pixels."""
     aspect: float = 1.0
     """Long side over short side, the median."""
+    channels: Channels = "colour"
+    """``grey`` where every image is, so that attacks change all channels alike."""
 
     @property
     def is_square(self) -> bool:
@@ -56,7 +59,13 @@ class Look(Spec):
 
 
 def make_shards(
-    images: Path, destination: Path, *, size: int | None, seed: int, on_progress: Progress | None = None
+    images: Path,
+    destination: Path,
+    *,
+    size: int | None,
+    seed: int,
+    reading: Reading = AS_THEY_ARE,
+    on_progress: Progress | None = None,
 ) -> Path:
     """The folder of shards to use: ``images`` itself where it is one, else ``destination``, made of them.
 
@@ -67,12 +76,37 @@ def make_shards(
     if (images / "manifest.json").exists():
         return images
     if not (destination / "manifest.json").exists():
-        check_classes(images)
-        write_shards(images, destination, size=max(LARGEST, size or 0), seed=seed, on_progress=on_progress)
+        check_classes(images, reading)
+        write_shards(
+            images,
+            destination,
+            size=max(LARGEST, size or 0),
+            depth=reading.depth,
+            max_pixels=reading.max_pixels,
+            follow_links=reading.follow_links,
+            seed=seed,
+            labels=reading.table,
+            group=reading.group,
+            group_near_duplicates=reading.group_near_duplicates,
+            on_progress=on_progress,
+        )
     return destination
 
 
-def check_classes(images: Path) -> None:
+def check_reading(images: Path, reading: Reading) -> None:
+    """Refuse words about reading files of images that are shards already.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if reading.options and (images / "manifest.json").exists():
+        raise UsageError(
+            f"{', '.join(reading.options)}: {images} holds shards, whose images are read and labelled; "
+            "leave it out, or give the folder of images"
+        )
+
+
+def check_classes(images: Path, reading: Reading = AS_THEY_ARE) -> None:
     """Refuse classes that cannot be shared out, before any image is read.
 
     Raises:
@@ -80,7 +114,8 @@ def check_classes(images: Path) -> None:
     """
     if webdataset_tars(images) or hub_files(images):  # unpacked as they are written into shards
         return
-    classes, files, *_ = scan_source(images)
+    scan = scan_source(images, reading.table, reading.group, follow_links=reading.follow_links)
+    classes, files = scan.classes, scan.files
     splits = {file.split for file in files}
     counts = Counter(file.label for file in files if file.split == "train")
     needed = 1 + FEWEST - len(splits)
@@ -110,6 +145,7 @@ def look_at(shards: ShardSet) -> Look:
         classes=dict(shards.manifest.counts["train"]),
         long_side=int(statistics.median(max(pair) for pair in sides)),
         aspect=round(statistics.median(max(pair) / min(pair) for pair in sides), 3),
+        channels="grey" if shards.manifest.channels == 1 else "colour",
     )
 
 

@@ -1,6 +1,7 @@
 """What came out of a fit: its three models side by side, and in words what to do next."""
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,10 @@ from temper.advice import advise_on_pair
 from temper.fitting.look import Look
 from temper.fitting.plan import FitPlan
 from temper.fitting.request import FitFolder, FitRequest
+from temper.fitting.sizes import LARGEST
 from temper.records import AdviceRecord, EvaluationRecord, RunFolder, SweepRecord, read_record
 from temper.run.facts import facts_of_run
 from temper.search import BASELINE
-from temper.spec import format_ratio
 
 FEW = 50
 """Training images of a class, below which more of them help before anything else."""
@@ -123,14 +124,16 @@ def _trade(plain: EvaluationRecord, hardened: EvaluationRecord) -> str:
     """What hardening gave and cost, in points."""
     gave = 100 * (hardened.robust_acc.value - plain.robust_acc.value)
     cost = 100 * (plain.clean_acc.value - hardened.clean_acc.value)
-    threat = f"{hardened.threat.norm.capitalize()} {format_ratio(hardened.threat.eps)}"
-    return f" ({gave:+.1f} points under {threat}, {-cost:+.1f} on clean images)"
+    return f" ({gave:+.1f} points under {hardened.threat.label}, {-cost:+.1f} on clean images)"
 
 
 def _commands(folder: FitFolder, request: FitRequest, outcome: Outcome) -> Iterator[str]:
     """What does the same by hand, into folders of its own."""
     if folder.shards.exists():
-        yield f"temper shards {request.images} {folder.shards} --size 224 --seed {request.seed}"
+        size = max(LARGEST, request.size or 0)
+        given = {"--size": [str(size)], "--seed": [str(request.seed)], **request.reading.options}
+        options = [word for option, values in given.items() for word in (option, *values)]
+        yield shlex.join(["temper", "shards", request.images, str(folder.shards), *options])
     sweep = folder.sweep
     yield f"temper sweep {sweep.recipe} {sweep.space} --out {folder.path / 'again'}"
     for kind in ("hardened", "plain"):

@@ -77,6 +77,8 @@ class Entry(Spec):
     """On further test sets, such as other sites; empty where there are none."""
     worst_slice: SliceRecord | None = None
     """By robust accuracy; ``None`` without slices of enough images."""
+    different_slices: list[SliceRecord] = Field(default_factory=list)
+    """Those with a gap to the other images that is more than chance after Holm's correction."""
     union_acc: float | None
     """Robust within the board's threat model and all ``others`` at once."""
     alpha: float | None
@@ -123,6 +125,7 @@ def build_entry(found: FoundRecord, status: Status, reasons: list[str]) -> Entry
         source_retention=record.source_retention,
         corruption_acc=_mean([group.mean_acc for group in record.corruptions]),
         worst_slice=worst_slice(record.slices),
+        different_slices=[one for one in record.slices if one.is_different],
         **_rejection(record.rejection),
         tests=record.tests,
         union_acc=record.union_acc.value if record.union_acc else None,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 
 from temper.formats import escape_markdown as escape
 from temper.formats import markdown_table, percent, spreadsheet_cell
@@ -10,6 +11,7 @@ from temper.leaderboard.changes import Change, Changes
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.external import NOT_MEASURED, ExternalEntry, ExternalTable, rows_of, table_beside
 from temper.leaderboard.further_tests import FurtherColumn, further_columns
+from temper.leaderboard.slices import OF_SLICES, has_slices, markdown_slices, slice_values
 from temper.leaderboard.summary import LeaderboardSummary
 
 MEASURED = (
@@ -70,6 +72,7 @@ def _md_board(board: Board, apart: str, external: ExternalTable | None) -> list[
         *markdown_table(COLUMNS_OF_BOARD, rows, "rlrrrrll"),
         "",
         *_md_further(board),
+        *markdown_slices(board.entries),
     ]
     for title, entries in (("Blocked", board.blocked), ("Unverified", board.unverified)):
         if entries:
@@ -181,13 +184,20 @@ def to_csv(summary: LeaderboardSummary) -> str:
 def columns_of(summary: LeaderboardSummary) -> list[str]:
     """The names of what ``to_rows`` gives."""
     further = [f"tests/{one.label}/{name}" for one in _further(summary) for name in OF_FURTHER]
-    return [*PLACE, *COLUMNS, *further]
+    return [*PLACE, *COLUMNS, *further, *_of_slices(summary)]
 
 
 def _further(summary: LeaderboardSummary) -> list[FurtherColumn]:
-    return further_columns(
-        entry for board in summary.boards for entry in (*board.entries, *board.blocked, *board.unverified)
-    )
+    return further_columns(_measured(summary))
+
+
+def _of_slices(summary: LeaderboardSummary) -> tuple[str, ...]:
+    return OF_SLICES if any(map(has_slices, _measured(summary))) else ()
+
+
+def _measured(summary: LeaderboardSummary) -> Iterator[Entry]:
+    for board in summary.boards:
+        yield from (*board.entries, *board.blocked, *board.unverified)
 
 
 def _values_of(column: FurtherColumn, entry: Entry) -> list[object]:
@@ -205,7 +215,7 @@ def _values_of(column: FurtherColumn, entry: Entry) -> list[object]:
 def to_rows(summary: LeaderboardSummary) -> list[list[object]]:
     """The values of ``columns_of``, a row per entry; at the end what was not measured here."""
     rows: list[list[object]] = []
-    further = _further(summary)
+    further, of_slices = _further(summary), _of_slices(summary)
     for board in summary.boards:
         place = [
             board.data_name, board.fingerprint, board.threat.norm, board.threat.eps, board.threat.channels,
@@ -219,13 +229,14 @@ def to_rows(summary: LeaderboardSummary) -> list[list[object]]:
                 *(getattr(entry, name) for name in MEASURED),
                 *no_more,
                 *(value for one in further for value in _values_of(one, entry)),
+                *(slice_values(entry) if of_slices else ()),
             ]
             for entry in entries
         ]
     for table in summary.external:
         threat = table.threat
         place = [table.data_name, None, threat.norm, threat.eps, threat.channels, None, None]
-        no_further = [None] * (len(further) * len(OF_FURTHER))
+        no_further = [None] * (len(further) * len(OF_FURTHER) + len(of_slices))
         rows += [[*place, *_published(entry), *no_further] for entry in table.entries]
     return rows
 

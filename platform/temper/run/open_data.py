@@ -8,7 +8,7 @@ from temper.data import MIN_SHARE, ShardSet
 from temper.errors import RecipeError, ShardError
 from temper.models import start_classes
 from temper.recipe import Recipe
-from temper.run.test_sets import open_tests
+from temper.run.test_sets import open_tests, refuse_colour
 from temper.seeds import derive_seed
 from temper.storage import exists, from_run, is_remote, named, portable
 
@@ -77,16 +77,16 @@ def open_data(
     paths = dict(zip(("target", "source"), places or own, strict=False))
     # Absolute, because workers may have another working directory.
     shards = {task: ShardSet.open(portable(path)) for task, path in paths.items()}
-    if recipe.threat.is_grey and shards["target"].manifest.channels == 3:
-        raise RecipeError(
-            f"threat.channels: grey is for grey images, but some of {paths['target']} have colour; set colour"
-        )
+    refuse_colour(recipe.threat, shards["target"], named(paths["target"]))
     if recipe.data.fold is not None:
         shards["target"] = recipe.data.fold.apply(shards["target"])
     if recipe.data.shots_per_class is not None:
         seed = derive_seed(recipe.seed, "few-shot")
         shards["target"] = shards["target"].few_shot(recipe.data.shots_per_class, seed)
-    opened_tests = open_tests(recipe.data.tests if tests is None else tests, shards["target"])
+    further = recipe.data.tests if tests is None else tests
+    opened_tests = open_tests(further, shards["target"])
+    for name, opened in opened_tests.items():
+        refuse_colour(recipe.threat, opened, f"data.tests.{name}")
     data = OpenData(shards, _classes_of_start(recipe), opened_tests)
     for task, opened in shards.items():
         images, shares = len(opened.rows("train")), recipe.workers.num_shares

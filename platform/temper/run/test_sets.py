@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from temper.data import SPLITS, Fit, Images, ShardSet, Split, load_images, stratified_subset
-from temper.errors import RecipeError
+from temper.errors import RecipeError, TemperError
+from temper.spec import Threat
 from temper.storage import named, portable
 
 
@@ -35,6 +36,32 @@ def open_tests(
                 f"{where} has several splits, but no test images; make shards with a test split"
             )
     return found
+
+
+def refuse_colour(threat: Threat, shards: ShardSet, what: str) -> None:
+    """Check that a grey ``threat`` has grey images.
+
+    Raises:
+        RecipeError: some have colour.
+    """
+    if threat.is_grey and shards.manifest.channels == 3:
+        raise RecipeError(
+            f"threat.channels: grey is for grey images, but some of {what} have colour; set colour"
+        )
+
+
+def advice_on_channels(threat: Threat, shards: Path) -> str | None:
+    """What to change where the grey images of ``shards`` are attacked in colour; ``None``: nothing."""
+    try:
+        channels = ShardSet.open(portable(shards)).manifest.channels
+    except TemperError:  # they may lie on another machine
+        return None
+    if threat.is_grey or threat.norm == "semantic" or channels == 3:
+        return None
+    return (
+        "the images are grey, but attacks change each channel on its own, which no grey file can hold; to "
+        "change all alike (on a board of its own): --set threat.channels=grey"
+    )
 
 
 def _listed(names: list[str], others: list[str]) -> str:

@@ -34,7 +34,7 @@ BitDepth = Annotated[
 ]
 Window = Annotated[
     tuple[float, float] | None,
-    typer.Option(metavar="LOW HIGH", help="Stored values that become black and white, instead."),
+    typer.Option(metavar="LOW HIGH", help="Or: the stored values shown as black and white."),
 ]
 MaxPixels = Annotated[
     int | None, typer.Option(min=1, help="Largest width x height of a file; above 89478485 with --size.")
@@ -42,14 +42,12 @@ MaxPixels = Annotated[
 ValFrac = Annotated[float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")]
 TestFrac = Annotated[float, typer.Option("--test", min=0.01, max=0.9, help="Fraction for the test split.")]
 MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")]
-FollowLinks = Annotated[
-    bool, typer.Option("--follow-links", help="Read what links lead to, also outside of SRC.")
-]
+FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Follow links, also outside of SRC.")]
 Labels = Annotated[
     Path | None, typer.Option(help="CSV with file_name, label, group, site. [default: SRC/metadata.csv]")
 ]
 Group = Annotated[
-    str | None, typer.Option(metavar="REGEX", help="Finds the group in a file name: '^(p[0-9]+)_'.")
+    str | None, typer.Option(metavar="REGEX", help="Group in a file name, such as '^(p[0-9]+)_'.")
 ]
 GroupNear = Annotated[
     bool, typer.Option("--group-near-duplicates", help="Keep near duplicates in one split, as copies.")
@@ -177,7 +175,9 @@ def _show_copies(manifest: "Manifest") -> None:
         *(manifest.near_across_splits if manifest.near_are_grouped else ()),
     ]
     if blocking:
-        say("evaluations of these shards are blocked (gate 'leakage'): mend the splits, or --allow-leakage")
+        say(
+            "evaluations of these shards are blocked (gate 'leakage'): fix the splits, or use --allow-leakage"
+        )
 
 
 def _show_near(manifest: "Manifest") -> None:

@@ -1,4 +1,4 @@
-"""The command that does it all: from class folders to a model."""
+"""The command that goes from class folders to a model."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -133,7 +133,7 @@ def _watching() -> "Iterator[FitWatch]":
 
 
 class _Clock:
-    """Tells now and then how far the trainings are, and when all may be done."""
+    """Reports now and then how far the runs are, and when all may be done."""
 
     def __init__(self) -> None:
         self._remaining: Any = None

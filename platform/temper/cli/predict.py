@@ -27,7 +27,7 @@ COLUMNS = (
 Threshold = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="Of two classes: answer the second one from this probability on. [default: 0.5]"
+        min=0, max=1, help="With two classes: predict the second from this probability up. [default: 0.5]"
     ),
 ]
 

@@ -230,5 +230,5 @@ def test_refuses_the_state_of_another() -> None:
     controller = ADALORA.controller(attached(ADALORA, Mlp()))
     with pytest.raises(ModelError, match="of another adapter or backbone"):
         controller.load_state_dict({"kept/body.9": torch.ones(4, 1, dtype=torch.bool)})
-    with pytest.raises(ModelError, match="the state is of another one"):
+    with pytest.raises(ModelError, match="the state belongs to another one"):
         AdapterController().load_state_dict(controller.state_dict())

@@ -50,7 +50,7 @@ def fit(
     """Go from class folders to a hardened, evaluated model.
 
     Chooses network, image size, epochs and hardening from the images and from measurements on this machine,
-    shows the plan, trains plain and hardened, evaluates, explains. Run the same command again to resume.
+    shows the plan, trains, evaluates and explains. Run the same command again to resume.
     """
     _check_place(images, out, resume)
     request = None

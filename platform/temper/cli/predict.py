@@ -44,9 +44,7 @@ def predict(
     ] = None,
     min_confidence: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, help="Reject predictions below this probability. [default: as calibrated]"
-        ),
+        typer.Option(min=0, max=1, help="Reject predictions below this probability. [default: calibrated]"),
     ] = None,
     threshold: Threshold = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,

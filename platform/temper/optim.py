@@ -16,21 +16,21 @@ class OptimSpec(Spec):
 
     kind: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[Ratio, Field(gt=0, le=10)] | Literal["auto"] = 0.05
-    """``auto``: found by a range test on the run's own images before its first step; the default where the
-    weights are pretrained.
+    """``auto``: measured by a range test on the run's own images before its first step; the default for
+    pretrained weights.
     """
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """SGD only."""
     weight_decay: Ratio = Field(default=5e-4, ge=0, le=1)
     lr_schedule: Literal["constant", "cosine", "cyclic"] = "cosine"
-    """cyclic: 0 to lr and back to 0 in two straight lines (Wong et al. 2020, arXiv:2001.03994)."""
+    """cyclic: linearly from 0 to lr and back to 0 (Wong et al. 2020, arXiv:2001.03994)."""
     warmup_frac: float = Field(default=0.0, ge=0, lt=1)
     """Share of the run in which a constant or cosine rate rises from 0."""
     max_grad_norm: float | None = Field(default=None, gt=0)
 
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None = None
     """Averages the weights: after each step ``decay * average + (1 - decay) * weights`` (Izmailov et al.
-    2018, arXiv:1803.05407). The average is what is validated, kept as the best epoch, and evaluated.
+    2018, arXiv:1803.05407). The averaged weights are validated, kept as the best epoch, and evaluated.
     ``auto``: over about the last tenth of the run's steps.
     """
 

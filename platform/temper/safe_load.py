@@ -84,7 +84,7 @@ class _Tree:
             raise ValueError(_too_long(node.value))
         size = 1 + sum(self.measure(child, depth + 1) for child in _children(node))
         if size > MAX_YAML_NODES:
-            raise ValueError(f"its aliases stand for more than {MAX_YAML_NODES:,} values; write them out")
+            raise ValueError(f"its aliases expand to more than {MAX_YAML_NODES:,} values; write them out")
         self._sizes[id(node)] = size
         return size
 
@@ -126,7 +126,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
         if stat.S_ISDIR(about.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(about.st_mode):
-            raise ValueError("no regular file, but a device, a pipe or a socket")
+            raise ValueError("not a regular file, but a device, a pipe or a socket")
         if about.st_size > max_bytes:
             raise ValueError(f"{about.st_size:,} bytes; allowed: {max_bytes:,}")
         with os.fdopen(number, "rb", closefd=False) as file:

@@ -236,7 +236,7 @@ def test_own_suites_are_read_and_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="the member fgsm attacks in linf, l2, not in l1"):
         suite_for(str(path), "l1")
     path.write_text("name: mine\nmembers:\n  - {kind: fgsm}\n  - {kind: fgsm}\n")
-    with pytest.raises(RecipeError, match="fgsm stands there twice"):
+    with pytest.raises(RecipeError, match="fgsm is given twice"):
         suite_for(str(path), "linf")
     path.write_text("name: mine\nmembers:\n  - {kind: fgms}\n")
     with pytest.raises(RecipeError, match=r"mine.yaml: 'members.0': no kind 'fgms'. Kinds: .*'fgsm'"):

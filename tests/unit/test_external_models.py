@@ -179,7 +179,7 @@ LABELS = torch.tensor([0, 1, 0, 1])
             (IMAGES, LABELS),
             {"rejection": True},
             RecipeError,
-            "validation images, which arrays in memory have not",
+            "validation images, which arrays in memory do not have",
         ),
     ],
 )
@@ -255,7 +255,7 @@ def test_fewer_logits_than_classes_are_told_before_the_attacks(
     zoo: Path, digits: dict[str, Path], tmp_path: Path
 ) -> None:
     zoo.write_text(ZOO.replace("nn.Linear(16, 5)", "nn.Linear(16, 3)"))
-    with pytest.raises(ModelError, match=r"zoo: the model answers with 3 logits, the images have 5 classes"):
+    with pytest.raises(ModelError, match=r"zoo: the model returns 3 logits, the images have 5 classes"):
         evaluate_external(spec(zoo, digits), tmp_path / "run")
     assert not list((tmp_path / "run").rglob("chunk-*"))
 
@@ -337,7 +337,7 @@ class Odd(nn.Module):
             r"failed on images \(\d+, 3, 8, 8\) of float32 \(KeyError: 'scale'\)",
         ),
         ("images = images[:, :1]", "cannot be multiplied.*check its forward, and the size of the images"),
-        ("images = images.repeat(2, 1, 1, 1)", r"the model answered \d+ images with \(\d+, 5\) of float32"),
+        ("images = images.repeat(2, 1, 1, 1)", r"the model returned \(\d+, 5\) of float32 for \d+ images"),
     ],
     ids=["raises", "size", "rows"],
 )
@@ -393,7 +393,7 @@ def test_more_logits_than_classes_are_told(
 ) -> None:
     zoo.write_text(ZOO.replace("nn.Linear(16, 5)", "nn.Linear(16, 7)"))
     evaluate_external(spec(zoo, digits), tmp_path / "run")
-    assert "zoo: the model answers with 7 logits, the images have 5 classes" in caplog.text
+    assert "zoo: the model returns 7 logits, the images have 5 classes" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])

@@ -281,7 +281,7 @@ def test_a_set_of_other_classes_or_that_is_missing_stops_before_training(
     [
         (["site_b"], "expected NAME=SHARDS"),
         (["a.b=x"], "expected NAME=SHARDS"),
-        (["a=x", "a=y"], "stands there twice"),
+        (["a=x", "a=y"], "is given twice"),
     ],
 )
 def test_a_wrong_test_option_is_one_line(given: list[str], problem: str) -> None:
@@ -291,7 +291,10 @@ def test_a_wrong_test_option_is_one_line(given: list[str], problem: str) -> None
 
 @pytest.mark.parametrize(
     ("tests", "problem"),
-    [({"kind": "x"}, "cannot be called 'kind'"), ({"b": "x", "B": "y"}, "'b' and 'B' would be one file")],
+    [
+        ({"kind": "x"}, "cannot be called 'kind'"),
+        ({"b": "x", "B": "y"}, "'b' and 'B' would be the same file"),
+    ],
 )
 def test_names_that_would_clear_or_overwrite_others_are_refused(
     tiny_recipe: Any, tests: dict[str, str], problem: str

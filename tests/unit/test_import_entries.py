@@ -132,9 +132,7 @@ def test_twice_is_once_and_other_content_needs_overwrite(tmp_path: Path) -> None
     assert files_of(board) == before
     write(info, "A", autoattack_acc="40.00")
     write(info, "C")
-    with pytest.raises(
-        RecordError, match=r"says something else of 'A' \(autoattack_acc\)\n1 of 3 .*--overwrite"
-    ):
+    with pytest.raises(RecordError, match=r"differs for 'A' \(autoattack_acc\)\n1 of 3 .*--overwrite"):
         import_entries([info], board)
     assert files_of(board) == before
     next(board.glob("*-b-*/external.json")).write_text("{")
@@ -160,7 +158,7 @@ def test_the_same_name_twice_is_refused_unless_it_says_the_same(tmp_path: Path) 
     [
         ("{", "Expecting property name"),
         ("[1]", "a list, not an entry of RobustBench's model_info"),
-        ('{"schema_version": 1, "name": "a"}', "a file of temper's own"),
+        ('{"schema_version": 1, "name": "a"}', "a temper file"),
         ('{"a": 1}', "no name, dataset, eps, clean_acc, autoattack_acc or external or reported"),
         ('{"clean_acc": NaN}', "NaN is not a number of JSON"),
         ('{"name": "\\ud800"}', "half a character"),
@@ -215,7 +213,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(content: Any, reason: 
 
 def test_files_that_are_none_and_calls_that_are_wrong(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(RecordError, match="no regular file"):
+    with pytest.raises(RecordError, match="not a regular file"):
         import_entries([tmp_path / "pipe.json"], tmp_path / "board", norm="linf")
     with pytest.raises(UsageError, match="nowhere: no such file or folder"):
         import_entries([tmp_path / "nowhere"], tmp_path / "board")

@@ -89,8 +89,8 @@ def edit(path: Path, change: Callable[[Any], Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d["robust_acc"].update(value=0.99), "not what it claims .*robust accuracy"),
-        (lambda d: d["files"]["outcomes"].update(sha256="0" * 64), "not what it claims .*file outcomes"),
+        (lambda d: d["robust_acc"].update(value=0.99), "verification failed .*robust accuracy"),
+        (lambda d: d["files"]["outcomes"].update(sha256="0" * 64), "verification failed .*file outcomes"),
         (lambda d: d.update(status="blocked"), "blocked, so no board accepts it"),
         (lambda d: d["gates"][0].update(passed=False), "blocked, so no board accepts it"),
     ],

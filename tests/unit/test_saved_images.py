@@ -62,7 +62,7 @@ WRONG = {
     "labels are int32": {"labels": np.zeros(4, np.int32)},
     "images are float64": {"images": np.zeros((4, 3, 8, 8))},
     "images are float32": {"images": np.zeros((4, 8, 8), np.float32)},
-    "stands there twice": {"rows": np.array([1, 2, 2, 3])},
+    "occurs twice": {"rows": np.array([1, 2, 2, 3])},
 }
 
 

@@ -83,7 +83,7 @@ def test_a_resolved_recipe_and_a_record_fit(validators: dict[str, Any], evaluate
 
 def test_fields_carry_the_notes_that_stand_under_them_in_the_code(validators: dict[str, Any]) -> None:
     properties = validators["recipe"].schema["$defs"]["ValidationSpec"]["properties"]
-    assert properties["steps"]["description"] == "Of PGD; 0 leaves robust accuracy out."
+    assert properties["steps"]["description"] == "Steps of PGD; 0 skips robust accuracy."
     assert notes_of(ValidationSpec)["steps"] == properties["steps"]["description"]
     assert notes_of(Recipe) == {"epochs": "Passes over the target images."}
     # Inherited ones too.

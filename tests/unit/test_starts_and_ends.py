@@ -233,7 +233,5 @@ def test_a_run_with_relative_paths_is_used_from_another_folder(
     assert Classifier.open(run, use_gpu=False).long_side == 8
     shutil.move(work / "shards", tmp_path / "away")
     shutil.rmtree(other / "shards")
-    with pytest.raises(
-        ShardError, match=r"shards/target: no shards here, nor from any folder around the run"
-    ):
+    with pytest.raises(ShardError, match=r"shards/target: no shards here, nor in any folder around the run"):
         evaluate_run(run, out=Path("again"))

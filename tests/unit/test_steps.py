@@ -127,7 +127,7 @@ def test_a_twin_needs_batch_norm_and_no_free_attack(tiny_recipe: Any) -> None:
     free = {"kind": "free", "eps": 0.1}
     with pytest.raises(RecipeError, match="batch_norm 'twin' does not go with the adversary 'free'"):
         Bench(tiny_recipe(schedule={"kind": "twins"}, objective__adversary=free))
-    with pytest.raises(RecipeError, match="needs BatchNorm, which small_vit has not; use 'train'"):
+    with pytest.raises(RecipeError, match="needs BatchNorm, which small_vit does not have; use 'train'"):
         Bench(tiny_recipe(schedule={"kind": "twins"}, model__backbone="small_vit"))
 
 

@@ -160,7 +160,7 @@ def test_a_disk_without_locks_is_said_and_used(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with hold(tmp_path / ".lock", "training this run"):
-        assert "this disk knows no locks" in caplog.text
+        assert "this disk does not support locks" in caplog.text
     assert not (tmp_path / ".lock").exists()
 
 
@@ -188,7 +188,7 @@ def test_a_log_that_is_a_pipe_is_not_waited_for(tiny_recipe: Any, interrupted: P
     log = RunFolder(interrupted).metrics
     log.unlink()
     os.mkfifo(log)
-    with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be read \(no regular file.*remove it"):
+    with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be read \(not a regular file.*remove it"):
         launch(tiny_recipe(epochs=3), interrupted)
 
 

@@ -290,7 +290,7 @@ def test_a_recipe_that_is_gone_comes_from_the_sweeps_own(tmp_path: Path) -> None
     (tmp_path / "recipe.yaml").unlink()
     bare = build_report(tmp_path)
     assert bare.best == []
-    assert any("its recipe is gone" in problem for problem in bare.problems)
+    assert any("its recipe is missing" in problem for problem in bare.problems)
 
 
 # --- under the suite --------------------------------------------------------------------------

@@ -197,7 +197,7 @@ def test_disabled_keeps_nothing_of_w_and_b(
     assert not (tmp_path / "wandb").exists()
     assert "W&B" not in caplog.text
     assert (tmp_path / "metrics.jsonl").exists()
-    assert publish_board(tmp_path, [], ["a"], [["b"]], None) == "nothing, for WANDB_MODE is disabled"
+    assert publish_board(tmp_path, [], ["a"], [["b"]], None) == "nothing, because WANDB_MODE is disabled"
 
 
 def test_a_tracker_that_fails_loses_nothing(

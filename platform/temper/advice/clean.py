@@ -18,7 +18,7 @@ MIN_TRAIN, MIN_TEST = 20, 10
 
 
 def worse_than_majority(facts: Facts) -> AdviceRecord | None:
-    """No better than a constant answer: in balanced accuracy, or surely fewer images right."""
+    """No better than a constant answer: in balanced accuracy, or significantly fewer images right."""
     if facts.answers is None or facts.largest is None or facts.chance is None:
         return None
     correct, labels = facts.answers.correct, facts.answers.labels
@@ -58,7 +58,7 @@ def _for_more_images(facts: Facts) -> Remedy:
 
 
 def worse_than_probe(facts: Facts) -> AdviceRecord | None:
-    """Below the linear probe on the frozen start: by two points, or surely."""
+    """Below the linear probe on the frozen start: by two points, or significantly."""
     probe, balanced = facts.probe_balanced_acc, facts.balanced_acc
     if probe is None or balanced is None or probe <= balanced:
         return None

@@ -67,7 +67,7 @@ def not_robust(facts: Facts) -> AdviceRecord | None:
 
 
 def _holding_point(facts: Facts) -> CurvePoint | None:
-    """The largest eps of the curve, at most half the threat's, at which robust accuracy is surely there."""
+    """The largest eps of the curve, at most half the threat's, at which the model surely beats a constant."""
     assert facts.threat is not None
     assert facts.largest is not None
     constant = facts.largest[1]
@@ -80,7 +80,7 @@ def _holding_point(facts: Facts) -> CurvePoint | None:
 
 
 def hardened_near_plain(facts: Facts) -> AdviceRecord | None:
-    """Hardening that added less than five points of robust accuracy, or not surely any."""
+    """Hardening that added less than five points of robust accuracy, or no significant gain."""
     plain = facts.plain
     if plain is None or not facts.is_hardened or facts.is_blocked or plain.is_blocked:
         return None
@@ -102,7 +102,7 @@ def hardened_near_plain(facts: Facts) -> AdviceRecord | None:
 
 
 def clean_lost(facts: Facts) -> AdviceRecord | None:
-    """Hardening that surely took more than ten points of clean accuracy."""
+    """Hardening that cost more than ten points of clean accuracy, with a significant difference."""
     plain = facts.plain
     if plain is None or not facts.is_hardened or facts.balanced_acc is None or plain.balanced_acc is None:
         return None

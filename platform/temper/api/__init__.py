@@ -1,4 +1,4 @@
-"""What ``import temper`` offers to code: the verbs of the command line, as functions that return records."""
+"""What ``import temper`` offers to code: the commands as functions that return records."""
 
 from temper.api.evaluation import evaluate
 from temper.api.fits import FitResult, Reading, fit

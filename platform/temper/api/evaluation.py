@@ -52,18 +52,18 @@ def evaluate(
     **settings: Any,
 ) -> EvaluationRecord: ...
 def evaluate(model: nn.Module | str | Path, *arguments: Any, **settings: Any) -> EvaluationRecord:
-    """Clean and robust accuracy of a finished run, or of any torch module, as a record.
+    """Evaluate a finished run or any torch module, and return its record.
 
-    **A run** is given by its folder. It is attacked as its recipe says, but for ``overrides``, as in
-    ``{"evaluation.suite": "standard"}``; the record is written into ``out``, or beside the checkpoint.
+    **A run** is given by its folder, and evaluated by its recipe with ``overrides``, such as
+    ``{"evaluation.suite": "standard"}``. The record is written into ``out``, or beside the checkpoint.
 
-    **A module** answers images (B,C,H,W) in [0,1] with logits, normalization inside. ``data``: a folder of
+    **A module** maps images (B,C,H,W) in [0,1] to logits, normalization inside. ``data``: a folder of
     shards (its test split, at ``image_size``); or images and labels, arrays or tensors (N,C,H,W) and (N,),
     uint8 or floats in [0,1]; or batches of those, such as a DataLoader. Floats are rounded to 8 bits, as
     image files have them. ``channels``: ``grey`` changes the three channels of grey images alike.
     ``suite``: ``quick``, ``standard``, ``full`` or a YAML file. ``settings`` are
     further fields of the recipe's ``evaluation``: ``curve``, ``others``, ``corruptions``, ``num_workers`` and
-    so on. With ``out``, record.json and what it rests on are written there, ready for ``temper.leaderboard``,
+    so on. With ``out``, record.json and its evidence are written there, ready for ``temper.leaderboard``,
     and an interrupted evaluation resumes.
 
     Raises:

@@ -24,16 +24,16 @@ def fit(
     watch: FitWatch | None = None,
     verbose: bool = False,
 ) -> FitResult:
-    """Shards, a plain and a hardened model, their evaluation and a page, from class folders ``images``.
+    """Go from class folders ``images`` to a plain and a hardened model, their evaluation and a page.
 
-    Everything goes into ``out`` (``runs/NAME-fit``), where the same call resumes if it was interrupted. What
-    is left out is chosen by what the images are like and by what is measured on this machine within
-    ``minutes``. ``eps`` is in pixel units of [0,1], or a text such as ``2/255``; ``weights`` are as in a
-    recipe, or ``random``; ``source`` are images of a task to start from. ``reading`` says how image
-    files are read and labelled, as in ``Reading(labels="labels.csv")``. ``watch`` tells how far it is.
+    Everything goes into ``out`` (default ``runs/NAME-fit``), where the same call resumes an interrupted fit.
+    Arguments that are left out are chosen from the images and from measurements on this machine, within
+    ``minutes``. ``eps`` is in pixel units of [0,1], or a string such as ``2/255``; ``weights`` are as in a
+    recipe, or ``random``; ``source`` holds images of a source task. ``reading`` says how image files are read
+    and labelled, as in ``Reading(labels="labels.csv")``. ``watch`` reports progress.
 
     Raises:
-        TemperError: images, network or time that cannot be used, before anything is trained.
+        TemperError: the images, the network or the time cannot be used; raised before training.
         Interrupted: by Ctrl-C; the same call resumes.
     """
     folder = Path(out) if out is not None else Path("runs") / f"{Path(images).resolve().name}-fit"

@@ -20,13 +20,13 @@ class TrainedRun:
     """A finished run."""
 
     path: Path
-    """Its folder: what `temper evaluate`, `predict`, `export` and `merge` take."""
+    """Its folder, for `temper evaluate`, `predict`, `export` and `merge`."""
     state: TrainState
-    """How its training went: the best epoch and its metrics, ``stopped`` where it ended early."""
+    """The state of its training: the best epoch and its metrics; ``stopped`` if it ended early."""
     record: EvaluationRecord | None
-    """``None`` where it was not evaluated."""
+    """``None`` if it was not evaluated."""
     probe: EvaluationRecord | None = None
-    """That of the linear probe on the start: what a run of a moment reaches. ``None`` where there is none."""
+    """The record of the linear probe on the start, the baseline to beat; ``None`` if there is no probe."""
 
 
 def train(
@@ -43,12 +43,12 @@ def train(
     verbose: bool = False,
     go_on: bool = False,
 ) -> TrainedRun:
-    """Train ``recipe``, a loaded one or a YAML file, into ``out`` (``runs/NAME``), and evaluate the result.
+    """Train ``recipe`` (loaded, or a YAML file) in ``out`` (default ``runs/NAME``), and evaluate the result.
 
-    ``overrides`` are dotted, as in ``{"objective.alpha": 0.3}``. An interrupted run resumes. A finished one
-    raises; with ``resume`` it is evaluated if it was not, and returned otherwise. With ``probe``, the linear
-    probe that a run from a learned start begins with is evaluated too. ``on_epoch``, ``on_trained`` and
-    ``on_progress`` (of the evaluation) report progress. ``go_on`` is the earlier name of ``resume``.
+    ``overrides`` are dotted, as in ``{"objective.alpha": 0.3}``. An interrupted run resumes. A finished run
+    is an error; with ``resume`` it is evaluated if necessary, and returned. With ``probe``, the linear probe
+    on a pretrained start is evaluated too. ``on_epoch``, ``on_trained`` and ``on_progress`` (of the
+    evaluation) report progress. ``go_on`` is the earlier name of ``resume``.
 
     Raises:
         TemperError: the recipe, its images, its weights or the folder cannot be used, or the run cannot
@@ -77,10 +77,10 @@ def evaluate_run(
     on_progress: OnProgress | None = None,
     verbose: bool = False,
 ) -> EvaluationRecord:
-    """Evaluate a finished run: in this process, or where ``RAY_ADDRESS`` names a cluster, as a task on it.
+    """Evaluate a finished run in this process, or as a task on the cluster that ``RAY_ADDRESS`` names.
 
     Raises:
-        TemperError: no finished run, or one that has a record already.
+        TemperError: there is no finished run, or it already has a record.
     """
     changes = dict(overrides or {})
     if os.environ.get("RAY_ADDRESS"):
@@ -93,7 +93,7 @@ def evaluate_run(
 
 
 def _probe(folder: Path) -> EvaluationRecord | None:
-    """The record of the run's own linear probe, made where it is missing; ``None`` without a probe."""
+    """The record of the run's own linear probe, created if missing; ``None`` without a probe."""
     run = RunFolder(fetched(RunFolder(folder).probe, names=SMALL))
     if run.record.exists():
         return read_record(run.record)

@@ -20,7 +20,7 @@ from temper.tracking import track_sweep
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to."""
+    """The result of a sweep."""
 
     path: Path
     """Its folder; a trial's run lies under ``trials/NAME``."""
@@ -32,7 +32,7 @@ class SweepResult:
 
     @property
     def best(self) -> Path:
-        """The run folder of the best finalist; a sweep that ends without one raises."""
+        """The run folder of the best finalist; a sweep without one ends with an error."""
         assert self.record.best is not None
         return SweepFolder(self.path).trial(self.record.best).path
 
@@ -48,13 +48,13 @@ def sweep(
     watch: Watch | None = None,
     verbose: bool = False,
 ) -> SweepResult:
-    """Search ``space`` around ``recipe`` into ``out`` (``runs/NAME-sweep``), and rank the finalists.
+    """Search ``space`` around ``recipe`` in ``out`` (default ``runs/NAME-sweep``), and rank the finalists.
 
-    Both may be loaded or YAML files; ``overrides`` are dotted and of the recipe, ``samples`` and
-    ``max_minutes`` replace those of the space. ``watch`` tells how far it is.
+    Both may be loaded or YAML files; ``overrides`` are dotted fields of the recipe, ``samples`` and
+    ``max_minutes`` replace those of the space. ``watch`` reports progress.
 
     Raises:
-        TemperError: as ``temper sweep`` does, before anything is started where that can be known.
+        TemperError: as ``temper sweep``; raised before anything starts if possible.
         Interrupted: by Ctrl-C; ``resume_sweep`` continues.
     """
     document = recipe.resolved() if isinstance(recipe, Recipe) else read_yaml(Path(recipe))
@@ -83,7 +83,7 @@ def resume_sweep(
     """Resume the sweep in ``out``; nothing else is needed. See ``sweep``.
 
     Raises:
-        CheckpointError: no sweep here, or a process is at work on it.
+        CheckpointError: there is no sweep here, or another process is running it.
         TemperError: as ``sweep``.
     """
     folder = Path(out)

@@ -1,4 +1,4 @@
-"""Auto-PGD: step sizes that adapt to each image, and nothing to tune.
+"""Auto-PGD: step sizes that adapt to each image, without tuning.
 
 Croce and Hein 2020, arXiv:2003.01690; in L1 Croce and Hein 2021, arXiv:2103.01208.
 """
@@ -30,7 +30,7 @@ linear model's optimum was missed by 4 to 8 % from a third of the starts (measur
 
 
 class APGD(Member):
-    """Auto-PGD against the label, on one of three losses."""
+    """Auto-PGD away from the label, on one of three losses."""
 
     kind: Literal["apgd"] = "apgd"
     geometries: ClassVar[tuple[Geometry, ...]] = ("linf", "l2", "l1")

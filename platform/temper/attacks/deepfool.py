@@ -1,4 +1,4 @@
-"""DeepFool: step by step to the nearest boundary, each taken for a plane.
+"""DeepFool: step by step to the nearest boundary, with each boundary approximated by a plane.
 
 Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, algorithm 2, with the steps of its section 3.3 in Linf.
 """

@@ -16,7 +16,7 @@ from temper.spec import Geometry, Threat
 
 
 class MarginPGD(Member):
-    """PGD on the margin, whose gradient does not fade where the model is sure.
+    """PGD on the margin, whose gradient does not vanish where the model is confident.
 
     Unlike ``PGD`` it keeps the best point of a whole run, and images that are fooled leave. Carlini and
     Wagner 2017, arXiv:1608.04644, for the loss.

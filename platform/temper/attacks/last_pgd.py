@@ -1,4 +1,4 @@
-"""PGD to its last step, whatever happened on the way; images that only go round in a circle leave."""
+"""PGD that returns its last step; images that only cycle leave the batch early."""
 
 from collections.abc import Callable
 from typing import ClassVar, Literal

@@ -47,7 +47,7 @@ class Member(Spec):
         """Perturbed images (B,3,H,W) of ``images`` in [0,1], which ``model`` classifies as ``labels`` (B,).
 
         ``model`` is in eval mode with frozen parameters. The caller checks what is returned: no attack's
-        own word is believed.
+        own report is trusted.
         """
         return self.perturb(model, images, labels, threat, torch.Generator(images.device).manual_seed(seed))
 

@@ -1,4 +1,4 @@
-"""How little it takes to fool a model, image by image."""
+"""The smallest perturbation that fools a model, image by image."""
 
 import torch
 from torch import Tensor

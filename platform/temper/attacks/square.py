@@ -1,4 +1,4 @@
-"""Square: random search for people without gradients.
+"""Square: random search without gradients.
 
 Andriushchenko et al. 2020, arXiv:1912.00049. It asks only for logits, so masked gradients do not stop it.
 """

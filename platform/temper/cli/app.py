@@ -150,7 +150,9 @@ def _show_copies(manifest: "Manifest") -> None:
         *(manifest.near_across_splits if manifest.near_are_grouped else ()),
     ]
     if blocking:
-        say("evaluations of these shards are blocked (gate 'leakage'): mend the splits, or --allow-leakage")
+        say(
+            "evaluations of these shards are blocked (gate 'leakage'): fix the splits, or use --allow-leakage"
+        )
 
 
 def _show_near(manifest: "Manifest") -> None:

@@ -98,7 +98,7 @@ def _further_tests(given: list[str]) -> dict[str, str]:
                 "letters, digits, '_' and '-'"
             )
         if name in found:
-            raise UsageError(f"--test: '{name}' stands there twice")
+            raise UsageError(f"--test: '{name}' is given twice")
         found[name] = place
     return found
 

@@ -1,4 +1,4 @@
-"""The command that does it all: from class folders to a model."""
+"""The command that goes from class folders to a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,7 +77,7 @@ def fit(
     """Go from class folders to a hardened, evaluated model.
 
     Chooses network, image size, epochs and hardening from the images and from measurements on this machine,
-    shows the plan, trains plain and hardened, evaluates, explains. Run the same command again to resume.
+    shows the plan, trains, evaluates and explains. Run the same command again to resume.
     """
     _check_resumed(context, resume)
     request = None

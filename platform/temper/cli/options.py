@@ -64,20 +64,20 @@ BitDepth = Annotated[
 ]
 Window = Annotated[
     tuple[float, float] | None,
-    typer.Option(metavar="LOW HIGH", help="Stored values that become black and white, instead."),
+    typer.Option(metavar="LOW HIGH", help="Or: the stored values shown as black and white."),
 ]
 MaxPixels = Annotated[
     int | None, typer.Option(min=1, help="Largest width x height of a file; above 89478485 with --size.")
 ]
 FollowLinks = Annotated[
-    bool, typer.Option("--follow-links", help="Read what links lead to, also outside of the folder.")
+    bool, typer.Option("--follow-links", help="Follow links, also outside of the folder.")
 ]
 Labels = Annotated[
     Path | None,
     typer.Option(help="CSV with file_name, label, group, site. [default: metadata.csv in the folder]"),
 ]
 Group = Annotated[
-    str | None, typer.Option(metavar="REGEX", help="Finds the group in a file name: '^(p[0-9]+)_'.")
+    str | None, typer.Option(metavar="REGEX", help="Group in a file name, such as '^(p[0-9]+)_'.")
 ]
 GroupNear = Annotated[
     bool, typer.Option("--group-near-duplicates", help="Keep near duplicates in one split, as copies.")

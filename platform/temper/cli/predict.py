@@ -27,7 +27,7 @@ COLUMNS = (
 Threshold = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="Of two classes: answer the second one from this probability on. [default: 0.5]"
+        min=0, max=1, help="With two classes: predict the second from this probability up. [default: 0.5]"
     ),
 ]
 
@@ -44,7 +44,7 @@ def predict(
     ] = None,
     min_confidence: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Reject answers below this probability. [default: as calibrated]"),
+        typer.Option(min=0, max=1, help="Reject predictions below this probability. [default: calibrated]"),
     ] = None,
     threshold: Threshold = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,

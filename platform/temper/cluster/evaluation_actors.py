@@ -97,7 +97,7 @@ def _start(shared: Any, target: EvaluationTarget, count: int) -> list[Any]:
     import ray
 
     if wants_gpu(target.use_gpu) and num_gpus() == 0:
-        raise UsageError("use_gpu: the cluster has no GPU to wait for; leave it out, or take 'auto'")
+        raise UsageError("use_gpu: the cluster has no GPU; leave it out, or use 'auto'")
     options = {
         "num_cpus": target.num_threads,
         "num_gpus": int(wants_gpu(target.use_gpu)),

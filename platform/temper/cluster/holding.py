@@ -69,7 +69,9 @@ def _lock(file: IO[str], folder: Path) -> None:
     except OSError as problem:
         if problem.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
             raise
-        logger.warning("%s: this disk knows no locks; let no other process write there meanwhile", folder)
+        logger.warning(
+            "%s: this disk does not support locks; no other process may write there meanwhile", folder
+        )
 
 
 def _take(lock: Path) -> IO[str] | None:

@@ -44,7 +44,7 @@ def until_sigterm(run: RunFolder) -> Iterator[Notice]:
 
 
 def _forget(run: RunFolder) -> None:
-    with suppress(OSError):  # a disk that refuses is told of by whoever saves
+    with suppress(OSError):  # write errors surface at the next checkpoint
         run.stop.unlink(missing_ok=True)
 
 

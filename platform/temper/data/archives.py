@@ -70,7 +70,7 @@ class Unpacking:
             with target.open("xb") as file:
                 shutil.copyfileobj(entry.opened, file)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            return self._refuse(entry, "its name is in the archive already")
+            return self._refuse(entry, "the archive already has this name")
         return True
 
     def inside(self, name: str) -> PurePosixPath:
@@ -81,7 +81,9 @@ class Unpacking:
         """
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
-            raise DataError(f"{self.archive}: the entry {name!a} leads out of the archive; nothing is read")
+            raise DataError(
+                f"{self.archive}: the entry {name!a} points outside the archive; nothing was read"
+            )
         return path
 
     def _refuse(self, entry: Entry, reason: str) -> bool:
@@ -132,7 +134,7 @@ def entries_of(archive: Path) -> Iterator[Iterator[Entry]]:
 def _damaged(archive: Path, problem: BaseException) -> DataError:
     kind = "tar" if is_tar(archive) else "zip"
     reason = (str(problem) or type(problem).__name__).splitlines()[0]
-    return DataError(f"{archive}: not a {kind} archive that can be read ({reason})")
+    return DataError(f"{archive}: not a readable {kind} archive ({reason})")
 
 
 def _of_tar(tar: tarfile.TarFile) -> Iterator[Entry]:

@@ -71,7 +71,7 @@ class Deep:
                 "--window LOW HIGH"
             )
         if not np.isfinite(self.values).all():
-            raise UnreadableError("pixels that are no numbers")
+            raise UnreadableError("pixels that are not numbers")
         low, high = depth.limits
         scaled = np.round((np.clip(self.values, low, high) - low) / ((high - low) / 255)).astype(np.uint8)
         image = _from_array(255 - scaled if self.is_inverted else scaled, self.mode)

@@ -65,14 +65,14 @@ def read_dicom(content: bytes) -> DicomImage:
     check_pixels(int(dataset.Columns), int(dataset.Rows))
     photometric = str(dataset.PhotometricInterpretation)
     if photometric == "PALETTE COLOR" or "ModalityLUTSequence" in dataset:
-        raise UnreadableError("DICOM with a table of values or colours; read are rescale slope and intercept")
+        raise UnreadableError("DICOM with a lookup table; only rescale slope and intercept are supported")
     try:
         pixels: np.ndarray = pixel_array(dataset, index=0)
     except RuntimeError as problem:
         syntax = dataset.file_meta.TransferSyntaxUID.name
         reason = str(problem).splitlines()[0]
         raise UnreadableError(
-            f"DICOM of the transfer syntax {syntax}, which is not decoded ({reason})"
+            f"DICOM of the transfer syntax {syntax}, which cannot be decoded ({reason})"
         ) from None
     num_frames = int(dataset.get("NumberOfFrames", 1) or 1)
     return DicomImage(
@@ -124,5 +124,5 @@ def _range(dataset: "Dataset", slope: float, intercept: float) -> tuple[float, f
 
 def _colour(dataset: "Dataset", pixels: np.ndarray) -> Deep:
     if pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise UnreadableError(f"DICOM of the colours {dataset.PhotometricInterpretation}, which are not read")
+        raise UnreadableError(f"DICOM in {dataset.PhotometricInterpretation}, which is not supported")
     return Deep(pixels, "RGB", own=Depth(bits=max(8, int(dataset.BitsStored))))

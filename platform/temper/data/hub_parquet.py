@@ -61,7 +61,7 @@ def hub_files(path: Path) -> list[Path]:
         if any(file.suffix.lower() != SUFFIX for file in files):
             return []
         if files and "manifest.json" in names:
-            raise DataError(f"{folder}: shards already; give the images that they were made of")
+            raise DataError(f"{folder}: these are shards already; give the images they were made from")
         found += files
     return sorted(found)
 
@@ -84,7 +84,7 @@ def unpack_parquet(files: Sequence[tuple[Path, str]], folder: Path, table_file: 
         table.writerow([KEY, LABEL, *([SPLIT] if has_split else []), *columns.others])
         for number, (path, split) in enumerate(files):
             if has_split and not split:
-                raise DataError(f"{path}: no split in its name, but in that of others; rename it")
+                raise DataError(f"{path}: its name has no split, but other names do; rename it")
             parquet = _opened(path)
             if (found := _columns(path, parquet)) != columns:
                 raise DataError(f"{path}: its columns or classes are not those of {first} ({columns})")
@@ -111,7 +111,7 @@ def _opened(path: Path) -> pq.ParquetFile:
     try:
         parquet = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as problem:
-        raise DataError(f"{path}: not a Parquet file that can be read ({_line(problem)})") from None
+        raise DataError(f"{path}: not a readable Parquet file ({_line(problem)})") from None
     about = parquet.metadata
     largest = max((about.row_group(i).total_byte_size for i in range(about.num_row_groups)), default=0)
     if largest > MAX_GROUP_BYTES or about.num_rows > MAX_ROWS:
@@ -139,11 +139,11 @@ def _columns(path: Path, parquet: pq.ParquetFile) -> Columns:
         raise DataError(f"{path}: no column '{LABEL}' of integers or text, nor a single ClassLabel; {found}")
     names = features.get(label, {}).get("names")
     if names is not None and not (isinstance(names, list) and all(isinstance(one, str) for one in names)):
-        raise DataError(f"{path}: the classes of '{label}' are no list of names")
+        raise DataError(f"{path}: the classes of '{label}' are not a list of names")
     others = [field for field in schema if field.name not in (images[0], label)]
     unused = [f"{field.name} ({field.type})" for field in others if not _is_scalar(field.type)]
     if unused:
-        logger.warning("%s: not used, as no plain values: columns %s", path, ", ".join(unused))
+        logger.warning("%s: columns ignored, because they hold no plain values: %s", path, ", ".join(unused))
     return Columns(
         images[0],
         label,

@@ -114,7 +114,7 @@ def _check_rows(source: Path, table: Table, scan: Scan) -> None:
     known = {key(file.relative) for file in scan.files}
     for file, row in table.rows.items():
         if file not in known:
-            why = "is no image of a class" if (source / file).is_file() else f"is not in {source}"
+            why = "is not an image of a class" if (source / file).is_file() else f"is not in {source}"
             count = len(table.rows.keys() - known)
             more = f" (so do {count - 1} more rows)" if count > 1 else ""
             raise DataError(f"{row.place}: names {file}, which {why}{more}; remove the row, or add the file")

@@ -75,7 +75,7 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
     except UnidentifiedImageError:
         kind = kind_of(content)
         found = f"found {kind}; " if kind else ""
-        raise UnreadableError(f"not an image of a known format: {found}read are {NAMES}") from None
+        raise UnreadableError(f"not an image of a known format: {found}supported are {NAMES}") from None
 
 
 def _register_heic() -> None:

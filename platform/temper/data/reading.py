@@ -54,9 +54,7 @@ class SetDepth:
         """
         if self._given is not None and self.found is None:
             name = "--bit-depth" if self._given.window is None else "--window"
-            raise DataError(
-                f"{name}: no image of this set is scaled by it: none has more than 8 bits; omit it"
-            )
+            raise DataError(f"{name}: has no effect: no image of this set has more than 8 bits; omit it")
 
 
 def _depth_of(files: Sequence[Path]) -> Depth:
@@ -104,7 +102,7 @@ class Reader:
             return "its name is not UTF-8"
         try:
             if self._leads_out(file.path):
-                return "a link that leads out of the source folder (--follow-links reads it)"
+                return "a link to outside of the source folder (--follow-links reads it)"
             return encode(file.path, self.size, self.depth)
         except OSError as problem:
             return f"cannot be read ({problem.strerror})"

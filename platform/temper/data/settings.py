@@ -21,7 +21,7 @@ def _told_apart(tests: dict[str, Place]) -> dict[str, Place]:
     seen: dict[str, str] = {}
     for name in tests:
         if (other := seen.setdefault(name.casefold(), name)) != name:
-            raise ValueError(f"'{other}' and '{name}' would be one file on some disks; rename one of them")
+            raise ValueError(f"'{other}' and '{name}' would be the same file on some disks; rename one")
     return tests
 
 
@@ -59,7 +59,7 @@ class MixSpec(Spec):
 
 
 class DataSpec(Spec):
-    """The images of a run: shards of the target task and, where one takes part, of the source task."""
+    """The images of a run: shards of the target task and, if there is one, of the source task."""
 
     target: Place
     source: Place | None = None
@@ -67,7 +67,7 @@ class DataSpec(Spec):
     """Height and width that the model sees, in pixels."""
     fit: Fit = "pad"
     batch_size: int = Field(default=64, ge=2)
-    """Of the whole run: its workers share it out, at least two images each."""
+    """Batch of the whole run: its workers share it, at least two images each."""
     source_batch_size: int | None = Field(default=None, ge=2)
     """Counted alike; ``null``: as ``batch_size``."""
     resident: bool | Literal["auto"] = "auto"
@@ -78,7 +78,7 @@ class DataSpec(Spec):
     sampling: Literal["uniform", "balanced"] = "uniform"
     """``balanced``: every class of the target equally often in each epoch; needs resident images."""
     shots_per_class: int | None = Field(default=None, ge=1)
-    """Few-shot: so many training images of each target class, drawn by the recipe's seed."""
+    """Few-shot: this many training images of each target class, drawn by the recipe's seed."""
     fold: FoldSpec | None = None
     """The target's splits are those of one fold of a cross-validation; ``null``: those of the manifest."""
     tests: FurtherTests = Field(default_factory=dict)

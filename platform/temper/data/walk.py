@@ -67,7 +67,7 @@ def check_names(root: Path, classes: list[str]) -> None:
     for name in classes:
         if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or ord(char) in BIDI for char in name):
             raise DataError(
-                f"{root}: the class {name!a} has characters in its name that are no text (controls, bytes "
+                f"{root}: the class {name!a} has characters in its name that are not text (controls, bytes "
                 "that are not UTF-8, changes of direction); rename the folder"
             )
         visible = "".join(char for char in name if unicodedata.category(char) != "Cf")

@@ -102,7 +102,7 @@ def _models(opened: Classifier, *, with_onnx: bool) -> tuple[dict[str, bytes], d
     for name, change in changes.items():
         if not change <= TOLERANCE:
             raise ModelError(
-                f"{opened.where}: the exported {name} answers differently: a logit moved by {change:.1e}, "
+                f"{opened.where}: the exported {name} predicts differently: a logit changed by {change:.1e}, "
                 f"allowed {TOLERANCE:.0e}; nothing was written"
             )
     return files, changes

@@ -86,7 +86,7 @@ def predict(
     if threshold is not None and len(opened.classes) != 2:
         raise UsageError(
             f"threshold: for models of two classes, {opened.where} has {len(opened.classes)}; "
-            "min_confidence (--min-confidence) rejects unsure answers of any"
+            "min_confidence (--min-confidence) works with any number"
         )
     given = [images] if isinstance(images, str | Path) else images
     files = find_images([fetched(Path(path)) for path in given])

@@ -74,7 +74,7 @@ class CountedModel(nn.Module):
         if not is_plain or logits.dim() != 2 or logits.shape[1] < 2 or len(logits) != len(images):
             form = _form(logits) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
-                f"the model answered {len(images)} images with {form}; expected logits "
+                f"the model returned {form} for {len(images)} images; expected logits "
                 f"({len(images)}, classes) with at least 2 classes"
             )
         # Of half or double precision, as under autocast: everything else computes in single precision.

@@ -19,31 +19,30 @@ class EvaluationSpec(Spec):
     """How a finished run is evaluated, on the test split, within the recipe's threat model."""
 
     suite: SuiteName | str = "quick"
-    """``quick``, ``standard``, ``full``, or the path of a YAML file with an own one."""
+    """``quick``, ``standard``, ``full``, or the path of a YAML file with another suite."""
     batch_size: int = Field(default=128, ge=1)
     chunk_size: int = Field(default=256, ge=1)
-    """Images that are attacked together, by one worker; finished chunks survive an interruption."""
+    """Images that one worker attacks together; finished chunks survive an interruption."""
     max_images: int | None = Field(default=None, ge=1)
     """A fixed stratified subset of the test split; ``null``: all of it."""
     curve: tuple[Ratio, ...] = ()
     """Further eps of the recipe's norm: robust accuracy over eps."""
     others: tuple[Threat, ...] = ()
-    """Further threat models; robust accuracy within all of them at once is reported too."""
+    """Further threat models; robust accuracy within all of them at once is also reported."""
     corruptions: tuple[Group, ...] = ()
     """``common``: 15 kinds (arXiv:1903.12261); ``medical``: those of medical imaging; ``xray``,
     ``lighting``, ``weather``: what happens to X-rays, to parts under a lamp, and out of doors."""
     minimum_norms: bool = False
     """Search for the smallest perturbation that fools the model, image by image."""
     siblings: tuple[Place, ...] = ()
-    """Folders of runs for the same classes, such as other seeds: what fools them is tried too."""
+    """Folders of runs for the same classes, such as other seeds: their adversarial examples are tried too."""
     allow_leakage: bool = False
-    """Do not block where test images lie in training or validation too; the record says how many."""
+    """Do not block if test images are also in training or validation; the record says how many."""
     rejection: RejectionSpec | None = None
-    """Calibrate the confidence on validation images, and measure what rejecting answers does. ``true``: with
-    its defaults.
+    """Calibrate the confidence on validation images, and measure rejection. ``true``: with its defaults.
     """
     num_workers: int = Field(default=0, ge=0, le=4096)
-    """Processes of Ray that share the images; 0: the calling process does it all."""
+    """Ray processes that share the images; 0: the calling process evaluates all."""
 
     @field_validator("suite")
     @classmethod
@@ -62,7 +61,7 @@ class EvaluationSpec(Spec):
     def _threats_differ(self) -> Self:
         named = [other.label for other in self.others]
         if len({(other.norm, other.eps) for other in self.others}) < len(named):
-            raise ValueError(f"others: a threat model stands there twice ({', '.join(named)})")
+            raise ValueError(f"others: a threat model is given twice ({', '.join(named)})")
         return self
 
     def plan(self, threat: Threat, seed: int) -> EvaluationPlan:
@@ -74,7 +73,7 @@ class EvaluationSpec(Spec):
         for eps in self.curve:
             check_eps(threat.norm, eps)
         if self.minimum_norms and threat.norm not in get_args(Norm):
-            raise RecipeError(f"evaluation.minimum_norms: there are none in {threat.norm}; set false")
+            raise RecipeError(f"evaluation.minimum_norms: not defined for {threat.norm}; set false")
         main = CascadePlan(threat=_plain(threat), suite=suite_for(self.suite, threat.norm))
         others = [
             CascadePlan(threat=_like(other, threat), suite=suite_for(self._suite_of_others(), other.norm))

@@ -24,7 +24,7 @@ class Suite(Spec):
     def _names_are_unique(self) -> Self:
         twice = [name for name, count in Counter(member.name for member in self.members).items() if count > 1]
         if twice:
-            raise ValueError(f"members: {twice[0]} stands there twice; give one other settings")
+            raise ValueError(f"members: {twice[0]} is given twice; change the settings of one")
         return self
 
     def members_for(self, num_classes: int) -> list[AnyMember]:

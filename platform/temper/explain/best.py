@@ -77,13 +77,13 @@ def _recipe(gathered: Gathered, trial: Trial, problems: list[str]) -> str | None
             recipe = read_yaml(run.recipe)
             if hash_of_recipe(recipe) != trial.recipe_hash:
                 problems.append(
-                    f"trial {trial.trial}: its recipe.yaml is not the one that the ledger knows by its hash"
+                    f"trial {trial.trial}: its recipe.yaml does not have the hash that the ledger names"
                 )
             return dump_yaml(recipe)
         if gathered.recipe:
             overrides = next(row.overrides for row in gathered.rows if row.trial == trial.trial)
             return dump_yaml(apply_overrides(gathered.recipe, overrides))
-        problems.append(f"trial {trial.trial}: its recipe is gone, so it is not written out")
+        problems.append(f"trial {trial.trial}: its recipe is missing, so it was not written out")
     except TemperError as problem:
         problems.append(f"trial {trial.trial}: its recipe cannot be read ({str(problem).splitlines()[0]})")
     return None

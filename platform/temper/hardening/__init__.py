@@ -1,4 +1,4 @@
-"""Ways of hardening: an attack, and the loss of a training that uses it.
+"""Hardening methods: an attack, and the training loss that uses it.
 
 Add one: a subclass of ``Adversary``, and its name in ``AnyAdversary``.
 """

@@ -25,18 +25,18 @@ class Guard(Spec):
     """Watches for catastrophic overfitting: one-step training that suddenly fools only itself.
 
     After each epoch PGD attacks the epoch's first training batch; when robust accuracy is lower than after
-    the epoch before by more than ``max_drop``, that epoch is thrown away (Wong et al. 2020,
-    arXiv:2001.03994). So it is when the fall took several epochs, up to ``window``: all that the authors'
-    rule finds is found.
+    the epoch before by more than ``max_drop``, that epoch is discarded (Wong et al. 2020,
+    arXiv:2001.03994). The fall may also take several epochs, up to ``window``, so this finds all that the
+    authors' rule finds.
     """
 
     max_drop: float = Field(default=0.2, gt=0, lt=1)
     window: int = Field(default=5, ge=1, le=1000)
-    """Epochs before, with the best of which an epoch is compared; 1 is the authors' rule. The best batch of
-    a whole long run is luck, and against it an ordinary epoch looks like a collapse.
+    """An epoch is compared with the best of this many epochs before it; 1 is the authors' rule. The best
+    batch of a whole long run is luck, and against it an ordinary epoch looks like a collapse.
     """
     steps: int = Field(default=5, ge=1)
-    """Of PGD, with steps of eps / 4."""
+    """Number of PGD steps, each of eps / 4."""
     action: Literal["stop", "return"] = "stop"
     """``stop`` ends the run at the epoch before; ``return`` continues from there."""
 
@@ -45,7 +45,7 @@ class FastTraining(FGSM, Adversary):
     """Fast adversarial training: FGSM from a random start. Wong et al. 2020, arXiv:2001.03994.
 
     The paper's learning rate is ``optim.lr_schedule: cyclic``, and it attacks with BatchNorm in train mode.
-    ``guard: null`` lets the overfitting happen.
+    ``guard: null`` allows the overfitting.
     """
 
     kind: Literal["fast"] = "fast"  # type: ignore[assignment]

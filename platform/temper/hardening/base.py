@@ -1,4 +1,4 @@
-"""What every way of hardening shares: how it attacks, and what the attacked images cost."""
+"""What all hardening methods share: how they attack, and the loss of the attacked images."""
 
 from collections.abc import Callable
 from typing import ClassVar, Literal
@@ -23,20 +23,20 @@ class AWP(Spec):
 
     gamma: float = Field(default=0.01, gt=0, lt=1)
     start_frac: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the run before it begins."""
+    """Share of the run after which it begins."""
 
 
 class Adversary(Attack):
-    """An attack and the loss of a training that uses it."""
+    """An attack and the training loss that uses it."""
 
     tasks: Literal["target", "source", "both"] = "target"
     """Which tasks are trained under attack."""
     eps_schedule: AnyEpsSchedule = ConstantEps()
     attack_batch_norm: Literal["eval", "train"] = "eval"
-    """Statistics of BatchNorm while the attack runs; the running ones are never moved by it."""
+    """BatchNorm statistics while the attack runs; it never changes the running ones."""
 
     needs_clean: ClassVar[bool] = False
-    """Whether the loss reads the answers to the clean images too."""
+    """Whether the loss also reads the logits of the clean images."""
     needs_classes: ClassVar[bool] = False
     """Whether labels must be classes, not shares of mixed images."""
 

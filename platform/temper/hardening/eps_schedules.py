@@ -1,4 +1,4 @@
-"""How strong the attack is in the course of a run."""
+"""The strength of the attack over a run."""
 
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ class ConstantEps(Spec):
 
 
 class RampEps(Spec):
-    """A straight rise from ``start`` times eps, whole after ``ramp_frac`` of the run.
+    """A linear rise from ``start`` times eps, complete after ``ramp_frac`` of the run.
 
     Helps where the start is not robust (arXiv:2509.23325).
     """

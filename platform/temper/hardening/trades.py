@@ -35,7 +35,7 @@ class MART(NearPGD, WeightPerturbing):
     """BCE(f(x'), y) + beta * mean[KL(f(x) || f(x')) * (1 - p_y(x))]: misclassified images count more.
 
     Wang et al. 2020 (ICLR, OpenReview rklOg6EFwS). BCE adds to the cross-entropy a margin to the most
-    likely wrong class. PGD flatters it: look at the whole suite.
+    likely wrong class. PGD overestimates it: look at the whole suite.
     """
 
     kind: Literal["mart"] = "mart"  # type: ignore[assignment]

@@ -122,9 +122,7 @@ def _sort_out(found: dict[str, ExternalRecord], board: Path, overwrite: bool, im
             fields = [
                 name for name in type(record).model_fields if getattr(old, name) != getattr(record, name)
             ]
-            differs = (
-                f"{path}: says something else of '{record.name}' ({', '.join(fields)})" if fields else ""
-            )
+            differs = f"{path}: differs for '{record.name}' ({', '.join(fields)})" if fields else ""
         if differs and not overwrite:
             problems.append(differs)
         (imported.replaced if differs else imported.unchanged).append(slug)

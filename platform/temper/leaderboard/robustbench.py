@@ -68,7 +68,7 @@ def _entry(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"a {type(document).__name__}, not an entry of RobustBench's model_info")
     if "schema_version" in document:
-        raise ValueError("a file of temper's own; records come onto a board by `temper submit-entry`")
+        raise ValueError("a temper file; `temper submit-entry` adds records to a board")
     missing = [name for name in NEEDED if name not in document]
     missing += [] if any(name in document for name in ROBUST) else [" or ".join(ROBUST)]
     if missing:
@@ -102,7 +102,7 @@ def _record(path: Path, document: dict[str, Any], data_name: str | None, norm: s
     if record.robust_acc is None and record.reported_acc is None:
         raise ValueError(f"no robust accuracy: {', '.join(ROBUST)} are all empty")
     if record.robust_acc is not None and record.robust_acc > record.clean_acc:
-        raise ValueError("its robust accuracy is above its clean accuracy, which no attack can do")
+        raise ValueError("its robust accuracy is above its clean accuracy, which is impossible")
     return record
 
 

@@ -133,7 +133,7 @@ def _identities(found: FoundRecord) -> set[str]:
 def _refuse_unverified(path: Path, verification: VerificationRecord) -> None:
     if not verification.passed:
         listed = "; ".join(f"{check.name}: {check.detail}" for check in verification.failed)
-        raise RecordError(f"{path}: not what it claims ({listed})")
+        raise RecordError(f"{path}: verification failed ({listed})")
     if not any(check.name == "attacked again" for check in verification.checks):
         raise RecordError(
             f"{path}: cannot be verified with its model ({'; '.join(verification.not_checked[:1])}); "

@@ -63,7 +63,7 @@ class ModelSpec(Spec):
     """A backbone by name, where its weights come from, and what adapts it.
 
     ``weights``: ``null`` for a random start, ``pretrained`` for a network's own (``temper models``), a URL, a
-    ``.safetensors`` or state-dict file, or the folder or ``record.json`` of a former run.
+    ``.safetensors`` or state-dict file, or the folder or ``record.json`` of an earlier run.
     """
 
     backbone: str
@@ -75,8 +75,8 @@ class ModelSpec(Spec):
     is_binary: bool = False
     """Gives a target of two classes one logit and the binary cross-entropy."""
     head: Literal["probe", "start"] | None = None
-    """What the target head starts as. ``probe``: the linear probe, at its optimum on the frozen start.
-    ``start``: what the weights bring (a former run for the same classes its head), or else a random one.
+    """The initial target head. ``probe``: the linear probe, at its optimum on the frozen start.
+    ``start``: the weights' own head (of an earlier run for the same classes), else a random one.
     ``null``: ``probe`` where ``weights`` are given, else ``start``.
     """
 

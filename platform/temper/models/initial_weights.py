@@ -1,4 +1,4 @@
-"""Where a model starts from: a weights file, a URL, or a former run."""
+"""Where a model starts from: a weights file, a URL, or an earlier run."""
 
 import logging
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def load_start(
     backbone: str | None = None,
     image_size: int = 0,
 ) -> None:
-    """Start ``model`` from a URL, a weights file, a former run's folder, or its ``record.json``.
+    """Start ``model`` from a URL, a weights file, an earlier run's folder, or its ``record.json``.
 
     From a file the backbone is taken, its normalization if it has one, and its classifier as the source
     head if it has as many classes. From a run the backbone and normalization are taken, and each head whose

@@ -1,4 +1,4 @@
-"""The model of a former run, from its folder or from its record."""
+"""The model of an earlier run, from its folder or from its record."""
 
 import copy
 from collections.abc import Mapping

@@ -186,7 +186,7 @@ def _width(network: nn.Module, name: str, image_size: int, config: Any) -> int:
         network.train(mode)
     if features.ndim != 2:
         raise ModelError(
-            f"model.backbone: '{name}' answers features {tuple(features.shape)}, not (images, features)"
+            f"model.backbone: '{name}' returns features {tuple(features.shape)}, not (images, features)"
         )
     return features.shape[1]
 

@@ -184,7 +184,7 @@ def _averaged_entries(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tenso
 @cache
 def _say(message: str) -> None:
     """Once in a process, which may read a file several times."""
-    logger.warning("%s; to take others, save them in a file of their own", message)
+    logger.warning("%s; to use others, save them in a file of their own", message)
 
 
 def _described(value: Any) -> str:

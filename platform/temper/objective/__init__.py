@@ -35,8 +35,8 @@ __all__ = [
 class Objective(Spec):
     """The joint transfer objective, and the adversary that hardens it.
 
-    ``alpha`` weighs the source term and nothing else; at 0 the source is not read at all. ``adversary`` puts
-    adversarial examples instead of the images, or beside them; ``null`` trains on clean images.
+    ``alpha`` weights only the source term; at 0 the source is not read. ``adversary`` replaces the images by
+    adversarial examples, or adds these; ``null`` trains on clean images.
     """
 
     alpha: float = Field(default=0.0, ge=0, le=100)
@@ -48,12 +48,12 @@ class Objective(Spec):
 
     @property
     def term(self) -> SourceTerm:
-        """The source term that takes part: none where alpha is 0."""
+        """The source term in use: none if alpha is 0."""
         return self.source_term if self.alpha > 0 else NoSource()
 
     @property
     def uses_source(self) -> bool:
-        """Whether source images take part."""
+        """Whether source images are used."""
         return self.term.reads_source
 
     @property

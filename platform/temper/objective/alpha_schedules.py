@@ -1,4 +1,4 @@
-"""How much the source counts in the course of a run."""
+"""The weight of the source over a run."""
 
 import math
 from typing import Annotated, Literal, Self

@@ -1,4 +1,4 @@
-"""What alpha weighs: how a run holds on to its source task.
+"""The term that alpha weights: how a run retains its source task.
 
 Add one: a subclass of ``SourceTerm``, and its name in ``AnySourceTerm``.
 """
@@ -36,12 +36,12 @@ class SourceTerm(Spec):
         raise AssertionError(f"{type(self).__name__} reads source images, or nothing")
 
     def penalty(self, model: TaskModel) -> Tensor | None:
-        """What stands beside it in the loss, whatever alpha."""
+        """What is added to the loss, independent of alpha."""
         return None
 
 
 class Replay(SourceTerm):
-    """The mean cross-entropy of source images, replayed beside the target's: the reference form."""
+    """The mean cross-entropy of source images, replayed with the target's: the reference form."""
 
     kind: Literal["replay"] = "replay"
 
@@ -52,12 +52,12 @@ class Replay(SourceTerm):
 class L2SP(SourceTerm):
     """Half the squared distance of the backbone from its start. Li et al. 2018, arXiv:1802.01483.
 
-    No source images are read. ``optim.weight_decay`` must be 0, which pulls to the origin instead.
+    No source images are read. ``optim.weight_decay`` must be 0, because it pulls to the origin instead.
     """
 
     kind: Literal["l2sp"] = "l2sp"
     head_decay: float = Field(default=0.01, ge=0, le=100)
-    """Times half the squared norm of the target head, beside the source term."""
+    """Weight of half the squared norm of the target head, added to the source term."""
 
     needs_start: ClassVar[bool] = True
 
@@ -81,8 +81,8 @@ class L2SP(SourceTerm):
 class LwF(SourceTerm):
     """Learning without forgetting. Li and Hoiem 2016, arXiv:1606.09282.
 
-    The source head keeps answering to target images as the start model answers to them clean: no source
-    images are read. ``temperature`` softens both answers.
+    The source head keeps the start model's outputs for clean target images: no source images are read.
+    ``temperature`` softens both outputs.
     """
 
     kind: Literal["lwf"] = "lwf"
@@ -109,7 +109,7 @@ class LwF(SourceTerm):
 
 
 class NoSource(SourceTerm):
-    """The target alone, whatever alpha."""
+    """The target alone, for any alpha."""
 
     kind: Literal["none"] = "none"
 

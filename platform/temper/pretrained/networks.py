@@ -102,7 +102,7 @@ def find_network(name: str) -> Network | None:
 
 
 def search_networks(text: str, networks: Iterable[Network]) -> list[Network]:
-    """Those whose name contains ``text``, be it in capitals or not."""
+    """Networks whose name contains ``text``, ignoring case."""
     return [network for network in networks if text.lower() in network.name.lower()]
 
 

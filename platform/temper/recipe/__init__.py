@@ -1,4 +1,4 @@
-"""A recipe: one experiment, complete. The only description of a run that exists."""
+"""A recipe: the complete and only description of one experiment."""
 
 from temper.recipe.derived import pretrain_recipe, probe_recipe
 from temper.recipe.parts import (

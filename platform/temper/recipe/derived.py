@@ -43,7 +43,7 @@ def pretrain_recipe(recipe: Recipe) -> Recipe:
 def probe_recipe(recipe: Recipe) -> Recipe:
     """The recipe of the linear probe on the start of ``recipe``, for the same images and threat model.
 
-    It says nothing of how ``recipe`` trains, so that runs with the same start share it. Where the start is
+    It leaves out how ``recipe`` trains, so that runs with the same start share it. Where the start is
     pretrained, all that the pretraining goes by stays.
     """
     is_balanced = recipe.is_balanced

@@ -16,11 +16,11 @@ Metric = Literal[
 
 
 class PretrainSpec(Spec):
-    """Training of the backbone on the source task first, where no pretrained weights are at hand."""
+    """Trains the backbone on the source task first, if there are no pretrained weights."""
 
     epochs: int = Field(ge=1, le=10_000)
     lr: float | None = Field(default=None, gt=0)
-    """``null``: the rate of ``optim``."""
+    """``null``: as in ``optim``."""
     adversary: AnyAdversary | None = None
     """Hardens the start itself: a robust start transfers robustness."""
 
@@ -30,28 +30,28 @@ class ValidationSpec(Spec):
 
     every_epochs: int = Field(default=1, ge=1)
     steps: int = Field(default=10, ge=0, le=1000)
-    """Of PGD; 0 leaves robust accuracy out."""
+    """Steps of PGD; 0 skips robust accuracy."""
     max_images: int | None = Field(default=None, ge=1)
     """A fixed stratified subset of the validation split; ``null``: all of it."""
     metric: Metric | None = None
     """Chooses the best epoch. ``null``: ``robust_acc`` of a hardened run, else ``clean_acc``."""
     patience: int | None = Field(default=None, ge=1)
-    """Ends the run after so many validations without a better one: robust overfitting (Rice et al. 2020,
+    """Stops the run after this many validations without improvement: robust overfitting (Rice et al. 2020,
     arXiv:2002.11569) only gets worse. ``null``: never.
     """
     is_asynchronous: bool = False
-    """Validates in a task beside the workers of Ray Train, who go on training meanwhile. The answers, and so
-    the best epoch, are the same; they only come later.
+    """Validates in a separate task while the Ray Train workers keep training. The results, and so the best
+    epoch, are the same; they only arrive later.
     """
 
 
 class CheckpointSpec(Spec):
-    """How often a run is saved within an epoch; after each epoch it always is. No number depends on it."""
+    """How often a run is saved within an epoch, besides after each epoch. No result depends on it."""
 
     every_minutes: float | None = Field(default=10.0, gt=0, le=100_000)
-    """``null``: not by the clock."""
+    """``null``: not by time."""
     every_steps: int | None = Field(default=None, ge=1)
-    """Counted anew in each epoch; ``null``: not by the step."""
+    """Counted from the start of each epoch; ``null``: not by steps."""
 
 
 NumWorkers = Annotated[int, Field(ge=0, le=4096)]
@@ -61,16 +61,16 @@ class WorkersSpec(Spec):
     """Where a run computes. 0 workers: in the calling process, without Ray Train."""
 
     num_workers: NumWorkers | tuple[NumWorkers, NumWorkers] = 0
-    """A number, or the smallest and the largest: as many workers of Ray Train as the cluster has room for,
-    more or fewer as nodes come and go. They share out ``data.batch_size``, cut for the largest number.
+    """A number, or the smallest and the largest: as many Ray Train workers as fit on the cluster, more or
+    fewer as nodes join and leave. They share ``data.batch_size``, which is split for the largest number.
     """
     cpus_per_worker: int = Field(default=1, ge=1, le=256)
-    """Also the number of torch threads: other numbers add in another order, so it is no machine's own and the
-    same seed gives the same result everywhere. More than 1 pays only on cores that are idle.
+    """Also the number of torch threads. It is fixed, not taken from the machine, because another number adds
+    in another order and changes the result. More than 1 helps only on idle cores.
     """
     use_gpu: bool | Literal["auto"] = "auto"
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
-    """Below 1, several trials of a sweep share a GPU; they must fit into its memory together."""
+    """Below 1, several trials of a sweep share a GPU, and must fit into its memory together."""
 
     @field_validator("num_workers")
     @classmethod
@@ -81,7 +81,7 @@ class WorkersSpec(Spec):
 
     @property
     def is_elastic(self) -> bool:
-        """Whether workers may come and go."""
+        """Whether workers may join and leave."""
         return isinstance(self.num_workers, tuple)
 
     @property
@@ -99,11 +99,11 @@ class WorkersSpec(Spec):
 
 
 class ComputeSpec(Spec):
-    """How the arithmetic is done. What is ``auto`` and not decided by the device is measured at the start."""
+    """How the arithmetic is done. ``auto`` is decided by the device, or else measured at the start."""
 
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """Of training; ``auto``: bf16 on a GPU that has it, fp32 elsewhere. ``tf32``: convolutions and products
-    of an fp32 network with 10 bits, on GPUs that can (elsewhere it is fp32). Evaluation is always in fp32.
+    """Precision of training. ``auto``: bf16 on a GPU that supports it, fp32 elsewhere. ``tf32``: fp32 with
+    10-bit convolutions and products on GPUs that support it (elsewhere fp32). Evaluation always uses fp32.
     """
     compile: bool | Literal["auto"] = False
     """torch.compile of the backbone: half a minute at the start, for faster steps."""

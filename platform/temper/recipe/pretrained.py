@@ -1,20 +1,20 @@
-"""What a recipe leaves out, where it starts from pretrained weights (measured: docs/adaptation.md)."""
+"""Defaults of a recipe that starts from pretrained weights (measured: docs/adaptation.md)."""
 
 from collections.abc import Mapping
 from typing import Any
 
 OPTIM = {"kind": "adamw", "lr": "auto", "warmup_frac": 0.1, "max_grad_norm": 1.0, "ema_decay": "auto"}
-"""A rate that fits these images, reached slowly; weights that are averaged."""
+"""A measured learning rate with warm-up, and averaged weights."""
 BATCH_NORM = "frozen"
-"""Statistics of a few hundred images are worse than those of the weights: with them EfficientNet-Lite0
+"""The statistics of a few hundred images are worse than the pretrained ones: with them EfficientNet-Lite0
 forgets in one epoch what the probe knew."""
 
 
 def with_pretrained_defaults(document: Mapping[str, Any]) -> dict[str, Any]:
-    """``document``, a recipe as plain data, with the defaults of a pretrained start where it has one.
+    """``document``, a recipe as plain data, with the defaults of a pretrained start if it has one.
 
-    What it says itself stays. They belong together, so a recipe that names a rate of its own gets none of
-    them; one that names an optimizer alone keeps that one's other settings.
+    Fields that it sets are kept. The defaults belong together, so a recipe that sets a learning rate gets
+    none of them; one that sets only an optimizer keeps that optimizer's other settings.
     """
     filled = dict(document)
     model, optim = filled.get("model"), filled.get("optim", {})

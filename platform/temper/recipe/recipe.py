@@ -1,4 +1,4 @@
-"""The recipe, whole: what it holds, what cannot be meant together, and how it is read."""
+"""The whole recipe: its fields, its contradictions, and how it is read."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ from temper.tracking import TrackingSpec
 
 
 class Recipe(Spec):
-    """One experiment. Every field that is left out has the default that is written into the run folder."""
+    """One experiment. Fields that are left out get defaults, which are written into the run folder."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -66,12 +66,12 @@ class Recipe(Spec):
 
     @property
     def has_start(self) -> bool:
-        """Whether the run starts from something that has learned, and not from random weights."""
+        """Whether the run starts from trained weights, not random ones."""
         return self.model.weights is not None or self.pretrain is not None
 
     @property
     def is_probe(self) -> bool:
-        """Whether the run is a linear probe itself: a head alone, and nobody attacks."""
+        """Whether the run is a linear probe itself: only a head trains, without attacks."""
         adversary = self.objective.adversary
         return self.schedule.kind == "head_only" and (adversary is None or adversary.eps == 0)
 
@@ -102,12 +102,12 @@ class Recipe(Spec):
 
     @property
     def hash(self) -> str:
-        """16 hex digits that tell this experiment from others."""
+        """16 hex digits that identify this experiment."""
         return hash_of_recipe(self.resolved())
 
 
 def contradictions(recipe: Recipe) -> Iterator[str]:
-    """What in ``recipe`` cannot be meant together: what is wrong, and what to do."""
+    """Fields of ``recipe`` that contradict each other: what is wrong, and what to do."""
     objective, data = recipe.objective, recipe.data
     if data.source is None and objective.uses_source:
         yield "objective.alpha > 0 needs data.source; set alpha: 0 or name the source shards"
@@ -128,7 +128,7 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
     if adversary is not None and adversary.needs_classes and data.mixing is not None:
         yield f"objective.adversary: {adversary.kind} needs one class per image; set data.mixing: null"
     if data.sampling == "balanced" and data.resident is False:
-        yield "data.sampling: balanced needs data.resident: true; for streams take objective.class_weights"
+        yield "data.sampling: balanced needs data.resident: true; for streams use objective.class_weights"
 
 
 def _contradictions_of_validation(recipe: Recipe) -> Iterator[str]:

@@ -59,7 +59,7 @@ def read_saved_images(path: Path) -> SavedImages:
     """
     try:
         if path.exists() and not path.is_file():
-            raise ValueError("no regular file")
+            raise ValueError("not a regular file")
         with safe_open(path, "np") as file:
             described = parse_json((file.metadata() or {})["temper"])
             arrays = {name: file.get_tensor(name) for name in ("images", *NUMBERS)}
@@ -83,4 +83,4 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
             found = f"{arrays[name].dtype} {arrays[name].shape}"
             raise RecordError(f"{path}: {name} are {found}, expected int64 ({len(images)},)")
     if len(np.unique(arrays["rows"])) != len(images):
-        raise RecordError(f"{path}: an image stands there twice")
+        raise RecordError(f"{path}: an image occurs twice")

@@ -59,4 +59,4 @@ def read_export(path: Path) -> ExportRecord:
     Raises:
         RecordError: missing, damaged, or of another version.
     """
-    return read_document(ExportRecord, path, "no such file; `temper export RUN --out DIR` makes it")
+    return read_document(ExportRecord, path, "no such file; `temper export RUN --out DIR` creates it")

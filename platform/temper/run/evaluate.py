@@ -134,10 +134,10 @@ def _check_classes(target: EvaluationTarget, image: Tensor) -> None:
         found = held.model.check_gradient(few).shape[1]
     classes = target.claim.data.classes
     told = (
-        f"{target.claim.name}: the model answers with {found} logits, the images have {len(classes)} "
+        f"{target.claim.name}: the model returns {found} logits, the images have {len(classes)} "
         f"classes ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
     )
     if found < len(classes):
         raise ModelError(f"{told}; it needs one for each")
     if found > len(classes):
-        logger.warning("%s; images that get one of the others count as wrong", told)
+        logger.warning("%s; predictions of any other class count as wrong", told)

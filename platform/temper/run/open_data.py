@@ -50,8 +50,8 @@ def open_data_of_run(recipe: Recipe, folder: Path, fingerprints: Mapping[str, st
     missing = [path for path in asked if not (path.is_absolute() or is_remote(path) or path.exists())]
     if missing:
         raise ShardError(
-            f"{missing[0]}: no shards here, nor from any folder around the run {named(folder)}; put them "
-            "back, or work in the folder that the run was trained from"
+            f"{missing[0]}: no shards here, nor in any folder around the run {named(folder)}; put them "
+            "back, or run the command in the folder where the run was trained"
         )
     found = open_data(recipe, beside_run, tests)
     if found.fingerprints != fingerprints and beside_run != places and all(map(exists, places)):
@@ -123,6 +123,6 @@ def _classes_of_start(recipe: Recipe) -> list[str] | None:
     if found is None:
         raise RecipeError(
             f"objective.source_term: {recipe.objective.term.kind} needs the start's own head, and "
-            f"model.weights {spec.weights} has none; name data.source, or take weights with a classifier"
+            f"model.weights {spec.weights} has none; name data.source, or use weights with a classifier"
         )
     return found

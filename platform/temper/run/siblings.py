@@ -32,7 +32,7 @@ def _answers_of(
     recipe = recipe_of(run, state)
     if state.classes["target"] != classes or recipe.data.image_size != image_size:
         raise CheckpointError(
-            f"{named(path)}: no sibling: its classes or its image size ({recipe.data.image_size}) differ"
+            f"{named(path)}: not a sibling: its classes or its image size ({recipe.data.image_size}) differ"
         )
     model = build_start(recipe, state.classes, None)
     load_best(run, state, model)

@@ -96,7 +96,7 @@ class EvaluationTarget:
         """
         if self.settings.rejection is not None and "target" not in self.shards:
             raise RecipeError(
-                "evaluation.rejection: it is fitted to validation images, which arrays in memory have not; "
+                "evaluation.rejection: it needs validation images, which arrays in memory do not have; "
                 "give shards, or leave it out"
             )
 

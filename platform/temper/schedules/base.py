@@ -1,4 +1,4 @@
-"""Phases, and what yields them."""
+"""Phases, and the schedules that yield them."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -17,8 +17,8 @@ class LPFT(Schedule):
 
     kind: Literal["lp_ft"] = "lp_ft"
     head_frac: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the run that belongs to the probe; ``null``: one epoch. Of a probe that is solved exactly, the
-    epochs after its first pass without a step, as recipes of earlier versions need them.
+    """Share of the run that belongs to the probe; ``null``: one epoch. A probe that is solved exactly takes
+    one epoch and skips the others, which recipes of earlier versions ask for.
     """
     full_lr_factor: float = Field(default=0.1, gt=0, le=1)
 
@@ -52,8 +52,8 @@ class RoLI(LPFT):
 
     kind: Literal["roli"] = "roli"  # type: ignore[assignment]
     head_frac: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the run that belongs to the probe, which is trained by steps; without an adversary, as in
-    ``lp_ft``.
+    """Share of the run that belongs to the probe, which is trained by steps; without an adversary it is
+    solved as in ``lp_ft``.
     """
 
     @property

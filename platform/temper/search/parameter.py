@@ -17,9 +17,9 @@ class Parameter(Spec):
     """Exactly one of ``choice``, ``grid``, ``uniform``, ``loguniform`` and ``integers``."""
 
     choice: list[Any] | None = Field(default=None, min_length=1)
-    """Drawn with equal chances; a grid search walks through them."""
+    """Drawn with equal probability; enumerated by a grid search."""
     grid: list[Any] | None = Field(default=None, min_length=1)
-    """Walked through whatever the search: each sample is tried with every one of them."""
+    """Always enumerated: each sample is tried with all of them."""
     uniform: tuple[Ratio, Ratio] | None = None
     loguniform: tuple[Ratio, Ratio] | None = None
     integers: tuple[int, int] | None = None
@@ -102,7 +102,7 @@ def in_order(parameters: Mapping[str, Parameter]) -> list[str]:
     """The names so that each stands after those that its ``when`` asks for.
 
     Raises:
-        ValueError: a ``when`` names what is no parameter, or two wait for each other.
+        ValueError: a ``when`` names an unknown parameter, or two depend on each other.
     """
     for name, parameter in parameters.items():
         for other in parameter.when:
@@ -119,6 +119,6 @@ def in_order(parameters: Mapping[str, Parameter]) -> list[str]:
         ]
         if not ready:
             waiting = ", ".join(name for name in parameters if name not in placed)
-            raise ValueError(f"parameters: the 'when' of {waiting} wait for each other")
+            raise ValueError(f"parameters: the 'when' of {waiting} depend on each other")
         placed += ready
     return placed

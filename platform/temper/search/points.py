@@ -22,7 +22,7 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """How a trial ended, for whoever chooses the next."""
+    """How a trial ended; the search reads it to choose the next."""
 
     status: Literal["finished", "stopped", "failed"]
     values: tuple[float, ...] | None

@@ -93,28 +93,28 @@ MUTABLE = ("objective.alpha", "objective.adversary.eps")
 
 
 class SearchSpace(Spec):
-    """What a sweep varies, how it searches, when it stops a trial, and who is evaluated in the end."""
+    """What a sweep varies, how it searches, when it stops a trial, and which trials are evaluated."""
 
     search: Literal["random", "grid", "tpe", "nsga2"] = "random"
     """``tpe``: tree-structured Parzen estimator (Bergstra et al. 2011); ``nsga2``: evolution towards the
     front of several objectives (Deb et al. 2002). Both by Optuna.
     """
     samples: int = Field(default=12, ge=1, le=100_000)
-    """Trials; a grid has as many as it has points, and ``grid`` parameters multiply them."""
+    """Number of trials; a grid has one for each point, and ``grid`` parameters multiply them."""
     seed: int = Field(default=0, ge=0)
     metric: Objective = "val/target/robust_acc"
     """Maximised; trials are compared by it while they run."""
     objectives: list[Objective] = Field(default_factory=list, max_length=4)
-    """Maximised together, ``metric`` first: their front is searched, and evaluated. Empty: ``metric``."""
+    """Maximised together, ``metric`` first: their front is searched and evaluated. Empty: ``metric``."""
     scheduler: AnyScheduler | None = Asha()
     finalists: int = Field(default=3, ge=1)
-    """Finished trials of the front, and then the best by ``metric``, which get the full evaluation."""
+    """Finished trials that get the full evaluation: those of the front, then the best by ``metric``."""
     max_minutes: float | None = Field(default=None, gt=0)
     """No trial continues after this; what is finished is evaluated, the rest can be resumed."""
     baseline: dict[str, Any] | None = None
     """Overrides of one more run that is always trained and evaluated, for comparison."""
     constraints: list[str] = Field(default_factory=list)
-    """Comparisons of recipe paths and numbers; points that break one are not tried."""
+    """Comparisons of recipe paths and numbers; points that violate one are not tried."""
     parameters: dict[str, Parameter] = Field(min_length=1)
 
     @model_validator(mode="before")
@@ -130,7 +130,7 @@ class SearchSpace(Spec):
         if self.objectives and self.objectives[0] != self.metric:
             raise ValueError(f"objectives: the first is the metric, {self.metric}, got {self.objectives[0]}")
         if len(set(self.objectives)) < len(self.objectives):
-            raise ValueError("objectives: each only once")
+            raise ValueError("objectives: list each only once")
         if self.search == "nsga2" and len(self.objectives) < 2:
             raise ValueError("search: nsga2 needs two objectives or more; list them, or use tpe")
         self._check_grids()
@@ -146,7 +146,7 @@ class SearchSpace(Spec):
             if self.search == "grid" and parameter.levels() is None:
                 raise ValueError(
                     f"parameters.{name}: a grid needs values that can be counted: 'choice', 'integers', or "
-                    "'uniform' with a 'step'; random search takes the rest"
+                    "'uniform' with a 'step'; random search takes any range"
                 )
             if self.search in ("tpe", "nsga2") and parameter.grid is not None:
                 raise ValueError(f"parameters.{name}: {self.search} chooses values itself; write choice")

@@ -45,7 +45,7 @@ def pairwise_unpaired_p(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
 def shared_ranks(p: np.ndarray, level: float = 0.05) -> list[int]:
     """Ranks of M models in the order of their scores, best first, from p-values (M,M) of their pairs.
 
-    A model's rank is 1 + how many of those ahead are surely better, where its tests against all of them
+    A model's rank is 1 + how many ahead are significantly better, where its tests against all of them
     are corrected together (Holm 1979). It is never better than the rank of a model ahead.
     """
     ranks: list[int] = []

@@ -1,4 +1,4 @@
-"""Copies of what lies in S3, for whoever reads it."""
+"""Local copies of what is in S3."""
 
 import os
 import time
@@ -21,7 +21,7 @@ SMALL = frozenset(
 UNREAD = frozenset({"last", "waiting", "evaluation", "pretrain", "probe", "wandb", "tensorboard"})
 """Folders of a run that only its training or its evaluation reads."""
 RUNS_WITHIN = frozenset({"trials", "pretrain", "probe"})
-"""Folders of a run or a sweep that hold runs of their own: whoever trains those writes them."""
+"""Folders of a run or a sweep that hold runs of their own; the processes that train those write them."""
 NUM_AT_ONCE = 8
 YOUNG_S = 5.0
 """Storage counts in seconds: what was changed shortly before it was fetched may have been changed again."""

@@ -115,12 +115,12 @@ def read_bytes(address: Address) -> bytes | None:
 
 def _whole(content: bytes, size: int) -> bytes:
     if len(content) != size:
-        raise OSError(f"{len(content)} bytes of {size} came")
+        raise OSError(f"{len(content)} bytes of {size} arrived")
     return content
 
 
 def write_bytes(address: Address, content: bytes) -> None:
-    """Put a whole file; a reader sees the former one or this one.
+    """Put a whole file; a reader sees the previous one or this one.
 
     Raises:
         StorageError: it cannot be written.

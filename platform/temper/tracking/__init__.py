@@ -28,7 +28,7 @@ __all__ = [
 
 
 class TrackingSpec(Spec):
-    """What is tracked beside ``metrics.jsonl``. Keys come from the environment, never from here."""
+    """Tracking besides ``metrics.jsonl``. API keys come from the environment, never from a recipe."""
 
     wandb: bool = True
     """Offline unless WANDB_API_KEY or WANDB_MODE is set."""

@@ -25,7 +25,7 @@ def publish_board(
 
     mode = choose_mode()
     if mode == DISABLED:
-        return "nothing, for WANDB_MODE is disabled"
+        return "nothing, because WANDB_MODE is disabled"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         run = wandb.init(
@@ -44,5 +44,5 @@ def publish_board(
         place = str(run.url or run.dir)
         run.finish()
     except Exception as problem:  # whatever wandb raises
-        raise TemperError(f"W&B did not take the leaderboard: {problem}") from None
+        raise TemperError(f"W&B rejected the leaderboard: {problem}") from None
     return f"{mode}, {place}"

@@ -1,4 +1,4 @@
-"""Weights & Biases runs that can fail without anybody losing anything."""
+"""Weights & Biases runs that can fail without losing anything."""
 
 import json
 import logging

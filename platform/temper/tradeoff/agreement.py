@@ -40,7 +40,7 @@ def _warning(a: np.ndarray, b: np.ndarray, kendall: float) -> str | None:
     if len(a) < LEAST_MODELS:
         met = "1 model" if len(a) == 1 else f"{len(a) or 'no'} models"
         return (
-            f"{met} evaluated with the suite: too few to judge the cheap metric by; raise the space's "
+            f"{met} evaluated with the suite: too few to judge the cheap metric; raise the space's "
             f"finalists to {LEAST_MODELS} or more"
         )
     for values, name in ((a, "validation metric"), (b, "robust accuracy under the suite")):

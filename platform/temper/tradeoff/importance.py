@@ -15,7 +15,7 @@ from temper.spec import Spec
 LEAST_TRIALS: Final = 8
 NUM_TREES: Final = 300
 NUM_DONORS: Final = 24
-"""Other trials whose value is put in the place of a trial's own, at most."""
+"""Maximum number of other trials whose value replaces a trial's own."""
 
 
 class ParameterImportance(Spec):
@@ -34,7 +34,7 @@ class Importance(Spec):
 
     num_trials: int
     explained: float | None = None
-    """R² out of bag: the share of the metric's variance that the forest foretells, at most 1."""
+    """R² out of bag: the share of the metric's variance that the forest predicts, at most 1."""
     parameters: list[ParameterImportance] = Field(default_factory=list)
     reason: str | None = None
     """Why nothing is shown."""
@@ -160,7 +160,7 @@ def _errors(
     unseen = np.ones((NUM_TREES, len(target)), dtype=bool)
     for tree, seen in enumerate(forest.estimators_samples_):
         unseen[tree, seen] = False
-    base = (_foretell(forest, table, unseen) - target) ** 2
+    base = (_predict(forest, table, unseen) - target) ** 2
     exchanged = np.tile(base[:, None], (1, len(parameters)))
     for index, parameter in enumerate(parameters):
         moved, pool = _moved(parameters, index)
@@ -169,7 +169,7 @@ def _errors(
             order, donors = _donors(pool, generator)
             rows = np.tile(table[order], (len(donors), 1))
             rows[:, moved] = table[donors.reshape(-1)][:, moved]
-            answers = _foretell(forest, rows, np.tile(unseen[:, order], len(donors)))
+            answers = _predict(forest, rows, np.tile(unseen[:, order], len(donors)))
             errors = (answers.reshape(donors.shape) - target[order]) ** 2
             exchanged[order, index] = errors.mean(axis=0)
     return base, exchanged, np.asarray(unseen.any(axis=0))
@@ -205,7 +205,7 @@ def _donors(pool: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarra
     return order, np.stack([np.roll(order, -shift) for shift in shifts])
 
 
-def _foretell(forest: Any, rows: np.ndarray, judges: np.ndarray) -> np.ndarray:
+def _predict(forest: Any, rows: np.ndarray, judges: np.ndarray) -> np.ndarray:
     """Mean answer (rows,) of the trees that may judge each row; ``judges`` is (trees, rows)."""
     # Trees take single precision, and say so faster when it is given to them.
     single = rows.astype(np.float32)

@@ -80,7 +80,7 @@ def _plan(recipe: Recipe, model: TaskModel, phase: Phase) -> PhasePlan:
         if not batch_norms(model):
             raise RecipeError(
                 f"schedule: batch_norm 'twin' in phase '{phase.name}' needs BatchNorm, which "
-                f"{recipe.model.backbone} has not; use 'train'"
+                f"{recipe.model.backbone} does not have; use 'train'"
             )
         if is_attacked and adversary is not None and adversary.kind == "free":
             raise RecipeError("schedule: batch_norm 'twin' does not go with the adversary 'free'; use 'pgd'")

@@ -179,7 +179,7 @@ def _read_part(run: RunFolder, state: TrainState, name: str) -> dict[str, Tensor
     path = _part_of(run, state, name)
     try:
         if not path.is_file():
-            raise SafetensorError("no such file" if not path.exists() else "no regular file")
+            raise SafetensorError("no such file" if not path.exists() else "not a regular file")
         content = path.read_bytes()
         if state.sha256.get(name, digest := hashlib.sha256(content).hexdigest()) != digest:
             raise SafetensorError("other bytes than were saved")

@@ -60,7 +60,7 @@ class Cascade:
             where = f"{self.prefix}{member}"
             attacked, fooled = self.column(member, "attacked"), self.column(member, "fooled")
             if (attacked & ~standing).any():
-                yield f"{where} attacked images that had fallen already"
+                yield f"{where} attacked images that had already fallen"
             if (fooled & ~attacked).any():
                 yield f"{where} fooled images that it did not attack"
             yield from self._contradictions(member, fooled)

@@ -36,8 +36,8 @@ NUMBERS: Final[tuple[Callable[[Evidence], Check], ...]] = (
 )
 
 NOT_CHECKED = (
-    "created, cost and environment, and the seconds of the attacks: nothing that was kept tells them",
-    "advice: words about numbers that are checked, and about a log of training that is not kept with it",
+    "created, cost and environment, and the seconds of the attacks: no kept file shows them",
+    "advice: it follows from numbers that are checked, and from a training log that is not kept with it",
     "metrics.robust.auroc and metrics.robust.ece: logits under attack are not kept",
     "rejection.under_attack, where it was measured: logits under attack are not kept",
 )
@@ -80,7 +80,10 @@ def verify_shallow(path: Path) -> VerificationRecord:
         name=read_record(file).name,
         depth="shallow",
         checks=check_record(file),
-        not_checked=["the model, the images and new attacks: a shallow check loads none", *unknown_of(file)],
+        not_checked=[
+            "the model, the images and new attacks: a shallow check does not load them",
+            *unknown_of(file),
+        ],
     )
 
 
@@ -129,7 +132,7 @@ def check_columns(evidence: Evidence) -> Check:
     elif not evidence.columns["correct"].any():
         found.discard("minimum_norm")  # nothing was there to be found
     problems = [f"no column '{name}'" for name in sorted(expected - found)]
-    problems += [f"the record says nothing of the column '{name}'" for name in sorted(found - expected)]
+    problems += [f"the record does not mention the column '{name}'" for name in sorted(found - expected)]
     return check_of("columns", problems, f"{len(found)} columns of {evidence.num_images} images")
 
 

@@ -12,8 +12,8 @@ from temper.verification.recipe import is_run
 from temper.verification.record import Check, check_of, differences
 
 UNKNOWN = (
-    "that one model answered for all images: this record, of an earlier temper or of no file, does not say "
-    "which model each chunk is of"
+    "that one model answered for all images: this record, by an earlier temper or without files, does not "
+    "say which model each chunk is of"
 )
 
 

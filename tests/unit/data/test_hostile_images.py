@@ -131,8 +131,8 @@ def test_links_out_of_the_folder_are_skipped_and_named(tmp_path: Path) -> None:
     (source / "dog/loop").symlink_to(source / "dog")
     manifest = write_shards(source, tmp_path / "out", max_bad_frac=0.5)
     assert {bad.path: bad.reason for bad in manifest.skipped} == {
-        "cat/file.png": "a link that leads out of the source folder (--follow-links reads it)",
-        "cat/folder": "a link that leads out of the source folder (--follow-links reads it)",
+        "cat/file.png": "a link to outside of the source folder (--follow-links reads it)",
+        "cat/folder": "a link to outside of the source folder (--follow-links reads it)",
         "dog/loop": "a link to a folder (--follow-links reads it)",
     }
     (source / "eel").symlink_to(outside / "x")

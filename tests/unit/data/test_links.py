@@ -34,7 +34,7 @@ def test_links_are_followed_on_request_alone(tmp_path: Path) -> None:
     (source / "cat/around").symlink_to(source)
     (source / "cat/gone.png").symlink_to(outside / "nothing.png")
     with pytest.raises(
-        ShardError, match=r"a link that leads out of the source folder \(--follow-links reads it\)"
+        ShardError, match=r"a link to outside of the source folder \(--follow-links reads it\)"
     ):
         write_shards(source, tmp_path / "out")
     manifest = write_shards(source, tmp_path / "out", follow_links=True, max_bad_frac=0.1)

@@ -157,7 +157,7 @@ WRONG: Mapping[str, tuple[list[str], str]] = {
     ),
     "a row of a note": (
         ["file_name,group", *ROWS, "metadata.csv,p"],
-        r"line 26: .*which is no image of a class",
+        r"line 26: .*which is not an image of a class",
     ),
     "files without a row": (
         ["file_name,group", *ROWS[2:]],

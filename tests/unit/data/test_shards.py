@@ -59,7 +59,7 @@ def test_bad_images_are_listed_or_stop_the_job(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
     manifest = write_shards(source, tmp_path / "out", max_bad_frac=0.1)
     assert [bad.path for bad in manifest.skipped] == ["a/0.png", "b/note.jpg"]
-    assert manifest.skipped[1].reason.startswith("not an image of a known format: read are JPEG, PNG, ")
+    assert manifest.skipped[1].reason.startswith("not an image of a known format: supported are JPEG, PNG, ")
 
 
 def test_a_class_too_small_to_split(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_zero_percent_cannot_be_too_high() -> None:
     evaluation = on_waves((Oracle(),), height=0.0, eps=0.2)
     assert evaluation.robust_acc.count == 0
     assert failed(evaluation) == []
-    assert "next to nothing stands" in detail(evaluation, "planted adversarial")
+    assert "almost no image is left standing" in detail(evaluation, "planted adversarial")
 
 
 def test_a_number_at_a_smaller_eps_can() -> None:
@@ -228,12 +228,12 @@ def test_a_model_of_temper_has_it_inside() -> None:
     with torch.no_grad():
         labels = model(torch.from_numpy(images).float() / 255 * 2 - 1).argmax(1).numpy()
     evaluation = evaluate(model, images, labels, (STRONG,), 0.005)
-    assert "a model of temper" in detail(evaluation, "normalization inside")
+    assert "a temper model" in detail(evaluation, "normalization inside")
     model.mean.zero_(), model.std.fill_(1)
     with torch.no_grad():
         labels = model(torch.from_numpy(images).float() / 255 * 255).argmax(1).numpy()
     evaluation = evaluate(model, images, labels, (STRONG,), 0.005)
-    assert "a model of temper" not in detail(evaluation, "normalization inside")
+    assert "a temper model" not in detail(evaluation, "normalization inside")
 
 
 # --- a few of bench/honest_models.py ------------------------------------------------------------

@@ -228,7 +228,7 @@ def test_a_copy_of_model_and_controller_is_on_its_own() -> None:
 
 def test_refuses_the_state_of_another() -> None:
     controller = ADALORA.controller(attached(ADALORA, Mlp()))
-    with pytest.raises(ModelError, match="of another adapter or backbone"):
+    with pytest.raises(ModelError, match="belongs to another adapter or backbone"):
         controller.load_state_dict({"kept/body.9": torch.ones(4, 1, dtype=torch.bool)})
-    with pytest.raises(ModelError, match="the state is of another one"):
+    with pytest.raises(ModelError, match="the state belongs to another one"):
         AdapterController().load_state_dict(controller.state_dict())

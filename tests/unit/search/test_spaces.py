@@ -106,7 +106,7 @@ def test_values_that_cannot_be_meant_are_refused(
                     "epochs": {"choice": [1], "when": {"optim.lr": 1}},
                 }
             },
-            "wait for each other",
+            "depend on each other",
         ),
         ({"samplse": 3}, "did you mean 'samples'"),
     ],

@@ -82,7 +82,7 @@ class ManySteps(GateMember):
 
 
 class StandIn(GateMember):
-    """Attacks another function of the images in the place of the model."""
+    """Attacks another function of the images instead of the model."""
 
     _logits_fn: LogitsFn = PrivateAttr()
 

@@ -110,7 +110,7 @@ def doubt(scene: Scene, name: str, holds: bool, seen: str, bad: str) -> GateReco
     It blocks only if images stand: an attack that succeeded is proof, and 0 % cannot be too high.
     """
     if not holds and not scene.stands:
-        return gate(name, True, f"{seen}; but next to nothing stands, so no number is too high", "")
+        return gate(name, True, f"{seen}; but almost no image is left standing, so no number is too high", "")
     return gate(name, holds, seen, f"{seen}{bad}")
 
 

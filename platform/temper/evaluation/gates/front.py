@@ -147,9 +147,9 @@ def without_front(scene: Scene) -> GateRecord:
     model = scene.held.model.model
     front = Front.of(model, in_colour((images + shaken).clamp(0, 1)))
     if front is None:
-        return gate(name, True, "no operation of torch in the model sees images: nothing was tried", "")
+        return gate(name, True, "no torch operation in the model sees images: nothing was tried", "")
     if front.left <= SCALE_ALONE:
-        return gate(name, True, "nothing but a scale stands before the first layer", "")
+        return gate(name, True, "only a scale comes before the first layer", "")
     chosen = scene.some(standing, scene.affordable(2 * STEPS, PART, most=len(standing)))
     num_standing = int(standing.sum())
     going_back = CountedModel(WithoutFront(model, front, off=False)).eval()
@@ -167,6 +167,6 @@ def without_front(scene: Scene) -> GateRecord:
         int(chosen.sum()),
         num_standing,
         len(standing),
-        "attacks that take what stands before the first layer for a mere scale (BPDA), or leave it out",
+        "attacks that treat what comes before the first layer as a scale (BPDA), or skip it",
         "What the model does to its images hides their gradient; attack it by hand (arXiv:2002.08347)",
     )

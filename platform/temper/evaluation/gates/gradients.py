@@ -24,7 +24,7 @@ def zero_gradients(scene: Scene) -> GateRecord:
         scene.some(scene.found.clean.correct, min(NUM_IMAGES, scene.batching.batch_size))
     )
     if len(labels) == 0:
-        return gate(name, True, "no image is classified correctly, so none was looked at", "")
+        return gate(name, True, "no image is classified correctly, so none was checked", "")
     model = scene.held.folded
 
     margin = AttackLoss(model, lambda logits, rows: margins(logits, labels[rows]).sum())

@@ -23,7 +23,7 @@ def normalization_inside(scene: Scene) -> GateRecord:
     """Images as they are must suit the model best."""
     name = "normalization inside"
     if _normalizes(scene.held.model.model):
-        return gate(name, True, "a model of temper, which normalises images itself and was trained so", "")
+        return gate(name, True, "a temper model, which normalises images itself and was trained that way", "")
     chosen = scene.some(torch.ones_like(scene.main.standing), NUM_IMAGES)
     labels, plain = scene.data.labels[chosen], scene.found.clean.correct[chosen]
     accuracy = float(plain.double().mean())

@@ -109,7 +109,7 @@ def _like_fresh_copies(scene: Scene, fresh: Fresh) -> GateRecord:
         name,
         apart <= SAME_ANSWER,
         f"{len(images)} perturbed images get the answers that fresh copies give; {fallen} fooled those",
-        f"what the model answers depends on what it was asked before: on {len(images)} perturbed images a "
+        f"the model's answers depend on earlier queries: on {len(images)} perturbed images a "
         f"fresh copy's logits differ by up to {100 * apart:.0f} %, and {fallen} fool fresh copies alone. "
         "Remove from forward whatever it keeps between calls",
     )
@@ -124,7 +124,7 @@ def _in_any_order(scene: Scene) -> GateRecord:
     """
     images, labels = scene.pixels(scene.some(scene.main.standing, NUM_ORDERED))
     if len(images) < FEWEST_ORDERED:
-        few = f"fewer than {FEWEST_ORDERED} images stand, so the order of questions was not looked at"
+        few = f"fewer than {FEWEST_ORDERED} images are left, so the order of queries was not tested"
         return gate("memory", True, few, "")
     generator = scene.generator("order")
     ascent = torch.zeros_like(images)
@@ -142,15 +142,15 @@ def _in_any_order(scene: Scene) -> GateRecord:
     before, after = int(first.sum()), int(second.sum())
     chance = fisher_exact(wilson(before, half), wilson(after, len(second)), is_greater=True)
     seen = (
-        f"of new images {before} of {half} fool it when they are asked perturbed first, {after} of "
-        f"{len(second)} when they are asked clean first"
+        f"of new images {before} of {half} fool it when queried perturbed first, {after} of "
+        f"{len(second)} when queried clean first"
     )
     return gate(
         "memory",
         chance > MAX_CHANCE,
         seen,
-        f"what the model answers depends on what it was asked before: {seen}. Remove from forward whatever "
-        "it keeps between calls, be it in its module, in a closure or in a file",
+        f"the model's answers depend on earlier queries: {seen}. Remove from forward whatever "
+        "it keeps between calls, in its module, in a closure or in a file",
     )
 
 

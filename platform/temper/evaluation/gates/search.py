@@ -92,14 +92,16 @@ def random_noise(scene: Scene) -> GateRecord:
 def black_box(scene: Scene) -> GateRecord:
     """Attacks that see no gradients find nothing where those that do found nothing."""
     name, by = "black box", "attacks that see no gradients"
-    bad = "They cannot be better where gradients are honest: look for what hides them in forward"
+    bad = "With honest gradients they cannot be better: look for what hides gradients in forward"
     after = _after_gradients(scene.main.members)
     if after:
         stood, fallen = int(after[0].attacked.sum()), sum(int(member.fooled.sum()) for member in after)
         return judge(name, fallen, stood, stood, len(scene.data.labels), by, bad)
     square = Queries()
     if scene.norm not in square.geometries:
-        return gate(name, True, f"no such attack is known here for {scene.norm}: only noise was tried", "")
+        return gate(
+            name, True, f"no attack without gradients is known for {scene.norm}: only noise was tried", ""
+        )
     return outdone(scene, name, square, by, bad, scene.affordable(square.num_queries, QUERIES_PART))
 
 
@@ -126,7 +128,7 @@ def more_steps(scene: Scene) -> GateRecord:
         "more steps",
         ManySteps(steps=steps),
         f"APGD with {steps} steps",
-        "The suite has not converged on this model: take a stronger one (standard, full)",
+        "The suite has not converged on this model: use a stronger one (standard, full)",
         scene.affordable(2 * steps, STEPS_PART),
         allowed=max(MAX_MISSED, OPTIMISM.get((scene.suite.name, scene.suite.version), 0.0)),
     )

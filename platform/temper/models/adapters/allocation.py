@@ -118,7 +118,9 @@ class RankController(AdapterController):
             if key == "is_final":
                 continue
             if key not in shapes or shapes[key].shape != tensor.shape:
-                raise ModelError(f"the state of AdaLoRA's ranks is of another adapter or backbone ({key})")
+                raise ModelError(
+                    f"the state of AdaLoRA's ranks belongs to another adapter or backbone ({key})"
+                )
             part, _, name = key.partition("/")
             parts[part][name] = tensor.to(shapes[key].device, copy=True)
         self._sensitivity, self._uncertainty = parts["sensitivity"], parts["uncertainty"]

@@ -40,7 +40,7 @@ class AdapterController:
             ModelError: the state is of another adapter or backbone.
         """
         if state:
-            raise ModelError("this adapter keeps no state between steps, so the state is of another one")
+            raise ModelError("this adapter keeps no state between steps, so the state belongs to another one")
 
     def ranks(self) -> dict[str, int]:
         """Adapted layer -> rank that it has now; empty for adapters without ranks."""

@@ -83,7 +83,7 @@ class Prefix(Adapter):
         }
 
     def fold(self, backbone: nn.Module) -> nn.Module:
-        self.refuse_to_fold("its keys and values are no weights of the attention")
+        self.refuse_to_fold("its keys and values are not weights of the attention")
 
 
 def _query(attention: nn.Module) -> tuple[Tensor, Tensor | None]:

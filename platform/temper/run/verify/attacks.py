@@ -62,7 +62,7 @@ class Reexamined:
         flipped = int((self.clean.prediction.numpy() != claimed).sum())
         problems = []
         if flipped > MAX_FLIPPED_FRAC * len(claimed):
-            problems.append(f"{flipped} of {len(claimed)} clean predictions are others than in the outcomes")
+            problems.append(f"{flipped} of {len(claimed)} clean predictions differ from the outcomes")
         metrics, found = self.evidence.record.metrics, measure(self.clean.logits, self.clean.labels)
         if metrics is not None:
             for name in ("auroc", "ece"):
@@ -82,9 +82,7 @@ class Reexamined:
         expected = columns["row"][fallen]
         problems = []
         if not np.array_equal(np.sort(expected), np.sort(saved.rows)):
-            problems.append(
-                f"{len(saved.rows)} images are saved, not the {len(expected)} that were to be kept"
-            )
+            problems.append(f"{len(saved.rows)} images are saved, expected {len(expected)}")
         places = np.flatnonzero(np.isin(columns["row"], saved.rows))
         if not np.array_equal(columns["row"][places], saved.rows):
             return check_of("adversarial images", [*problems, "not in the order of the outcomes"], "")
@@ -95,7 +93,7 @@ class Reexamined:
         returned = int((self._answer(images) != saved.predictions).sum())
         if returned > max(1, MAX_RETURNED_FRAC * len(images)):
             problems.append(f"{returned} of {len(images)} images do not fool the model as claimed")
-        good = f"{len(images)} images within {record.threat.label}, {returned} answered otherwise"
+        good = f"{len(images)} images within {record.threat.label}, {returned} predicted differently"
         return check_of("adversarial images", problems, good)
 
     def _answer(self, images: Tensor) -> np.ndarray:

@@ -24,7 +24,7 @@ def reopen(evidence: Evidence, model: str | None) -> tuple[EvaluationTarget, Che
         return _reopen_run(evidence)
     recipe = evidence.record.recipe
     if "shards" not in recipe:
-        return "the model was evaluated on arrays in memory; nothing names them"
+        return "the model was evaluated on arrays in memory, which cannot be loaded again"
     if model is None:
         return "the model was trained elsewhere; give --model module:function"
     return _reopen_external(evidence, model)

@@ -145,24 +145,14 @@ def _run_all(
 def _row(folder: CrossvalFolder, planned: PlannedRun, error: str | None) -> FoldRun:
     """What the run's record says, or why there is none."""
     target, fold, seed = planned.key
+    which: dict[str, Any] = {"target": target, "fold": fold, "site": planned.site, "seed": seed}
     if error is not None:
-        return FoldRun(
-            target=target,
-            fold=fold,
-            site=planned.site,
-            seed=seed,
-            fingerprint=planned.images.fingerprint,
-            status="failed",
-            error=error,
-        )
+        return FoldRun(**which, fingerprint=planned.images.fingerprint, status="failed", error=error)
     path = RunFolder(fetched_state(planned.folder(folder).path)).record
     record = read_record(path)
     relative = Path(os.path.relpath(path.resolve(), folder.path.resolve()))
     return FoldRun(
-        target=target,
-        fold=fold,
-        site=planned.site,
-        seed=seed,
+        **which,
         fingerprint=record.data.fingerprint,
         status=record.status,
         clean_acc=record.clean_acc.value,

@@ -19,7 +19,7 @@ from temper.evaluation.settings import EvaluationSpec
 from temper.evaluation.statistics import wilson
 from temper.evaluation.store import ChunkStore
 from temper.evaluation.suite import Suite, suite_for
-from temper.records import read_outcomes, write_outcomes
+from temper.records import write_outcomes
 
 __all__ = [
     "CascadePlan",
@@ -36,7 +36,6 @@ __all__ = [
     "evaluate_images",
     "predict_logits",
     "prepare",
-    "read_outcomes",
     "suite_for",
     "wilson",
     "write_outcomes",

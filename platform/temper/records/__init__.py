@@ -15,7 +15,6 @@ from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
 from temper.records.depth import Depth
 from temper.records.evaluation import (
-    SCHEMA_VERSION,
     AttackRecord,
     Cost,
     CurvePoint,
@@ -70,7 +69,6 @@ __all__ = [
     "LINK",
     "OF_EVALUATION",
     "OF_EVALUATION_DATA",
-    "SCHEMA_VERSION",
     "AdviceKind",
     "AdviceRecord",
     "AttackRecord",

@@ -3,7 +3,6 @@ import itertools
 import numpy as np
 import pytest
 
-from temper.evaluation import wilson
 from temper.statistics import (
     Cells,
     bootstrap_difference,
@@ -13,6 +12,7 @@ from temper.statistics import (
     newcombe,
     sign_flip_test,
     t_interval,
+    wilson,
 )
 
 

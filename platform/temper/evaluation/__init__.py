@@ -16,10 +16,8 @@ from temper.evaluation.probe import LinearProbe
 from temper.evaluation.result import Evaluation
 from temper.evaluation.resuming import drop_outdated
 from temper.evaluation.settings import EvaluationSpec
-from temper.evaluation.statistics import wilson
 from temper.evaluation.store import ChunkStore
 from temper.evaluation.suite import Suite, suite_for
-from temper.records import write_outcomes
 
 __all__ = [
     "CascadePlan",
@@ -37,6 +35,4 @@ __all__ = [
     "predict_logits",
     "prepare",
     "suite_for",
-    "wilson",
-    "write_outcomes",
 ]

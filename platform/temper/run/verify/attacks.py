@@ -9,7 +9,7 @@ from scipy.special import bdtrc
 from torch import Tensor
 
 from temper.data import stratified_subset
-from temper.evaluation import CascadePlan, EvaluationPlan, suite_for, wilson
+from temper.evaluation import CascadePlan, EvaluationPlan, suite_for
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import answer_clean, evaluate_chunk
 from temper.evaluation.chunk_outcome import CleanOutcome
@@ -22,6 +22,7 @@ from temper.evaluation.threats import is_valid
 from temper.records import GateRecord
 from temper.run.target import EvaluationTarget
 from temper.seeds import derive_seed
+from temper.statistics import wilson
 from temper.verification import Check, Evidence, check_of, differences
 
 MAX_FLIPPED_FRAC: Final = 0.005

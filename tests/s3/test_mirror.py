@@ -12,7 +12,16 @@ import pytest
 
 from temper.errors import CheckpointError, StorageError
 from temper.records import append_line, write_atomic
-from temper.storage import Address, fetched, list_objects, mirrored, publish, read_bytes, write_bytes
+from temper.storage import (
+    Address,
+    fetched,
+    fetched_state,
+    list_objects,
+    mirrored,
+    publish,
+    read_bytes,
+    write_bytes,
+)
 from temper.storage.objects import delete
 
 Machine = Callable[[str], Path]
@@ -54,6 +63,21 @@ def test_what_is_written_arrives_meanwhile_and_at_the_end(bucket: str, machine: 
     assert (there / "last/epoch-3.safetensors").read_bytes() == b"\3" * 1000
     assert len((there / "metrics.jsonl").read_text().splitlines()) == 3
     assert not (fetched(run, names=frozenset({"metrics.jsonl"})) / "pretrain").exists()
+
+
+def test_a_run_s_state_is_its_small_files(bucket: str, machine: Machine) -> None:
+    """A mirror leaves the runs within to others."""
+    run = Path(f"{bucket}/runs/a")
+    with mirrored(run) as folder:
+        epoch(folder, 1)
+        epoch(folder / "pretrain", 3)
+    small = {"last/state.json", "metrics.jsonl"}
+    assert names(str(Address.parse(run))) == {*small, "last/epoch-1.safetensors"}
+    machine("b")
+    there = fetched_state(run)
+    found = {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()}
+    assert {name for name in found if not name.startswith(".")} == small
+    assert fetched_state(Path("runs/here")) == Path("runs/here")
 
 
 def test_a_path_of_this_machine_stays_what_it_is(tmp_path: Path) -> None:
@@ -172,7 +196,7 @@ def test_a_run_that_could_not_be_copied_is_taken_up_here(
 
 def test_a_reader_leaves_what_this_machine_writes(bucket: str, machine: Machine) -> None:
     tree, trial = Path(f"{bucket}/sweep"), Path(f"{bucket}/sweep/trials/1")
-    with mirrored(tree, without={"trials"}) as root, mirrored(trial) as folder:
+    with mirrored(tree, without=frozenset({"trials"})) as root, mirrored(trial) as folder:
         epoch(folder, 1)
         publish(folder)
         write_atomic(root / "ledger.jsonl", "{}\n")

@@ -47,18 +47,18 @@ def test_a_picture_alone_needs_no_script() -> None:
 
 
 def test_the_script_is_kept_for_the_next_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TEMPER_CACHE", str(tmp_path))
     first = chart_script()
     assert "vegaEmbed" in first
     assert "</script" not in first
-    assert len(list((tmp_path / "temper").iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 1
     assert chart_script() == first
 
 
 def test_an_altered_script_is_not_embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TEMPER_CACHE", str(tmp_path))
     first = chart_script()
-    (kept,) = (tmp_path / "temper").iterdir()
+    (kept,) = tmp_path.iterdir()
     kept.write_text(kept.read_text() + "\nalert(1)")
     assert chart_script() == first
     assert "alert(1)" not in kept.read_text()
@@ -69,5 +69,5 @@ def test_a_home_that_cannot_be_written_costs_only_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
 ) -> None:
     (tmp_path / "a file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
+    monkeypatch.setenv("TEMPER_CACHE", str(tmp_path / home))
     assert "vegaEmbed" in chart_script()

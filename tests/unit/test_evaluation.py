@@ -16,17 +16,16 @@ from temper.evaluation import (
     LinearProbe,
     evaluate_images,
     suite_for,
-    wilson,
 )
 from temper.evaluation.cascade import Batching, LabelledImages, run_cascade
 from temper.evaluation.chunk_outcome import CascadeOutcome, CleanOutcome
 from temper.evaluation.counted_model import HeldModel
 from temper.evaluation.members import EADMember, FMNMember
-from temper.evaluation.statistics import fold_spread
 from temper.evaluation.suite import Suite
 from temper.evaluation.suites import SuiteName
 from temper.evaluation.threats import is_valid, margins
 from temper.spec import Geometry, Threat
+from temper.statistics import fold_spread, wilson
 
 THREAT = Threat(eps=0.1)
 MEMBERS = (FullFGSM(), LastPGD(steps=5, rel_stepsize=0.3, restarts=2))

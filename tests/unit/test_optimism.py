@@ -9,7 +9,7 @@ import pytest
 from temper.evaluation import suite_for
 from temper.leaderboard import leaderboard
 from temper.records import caution_about
-from temper.records.optimism import OPTIMISM
+from temper.records.suite import OPTIMISM
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from temper.cluster.workers import OnEpoch
 from temper.evaluation.cascade import OnProgress
 from temper.recipe import Recipe, build_recipe, load_recipe
 from temper.records import EvaluationRecord, RunFolder, read_record
-from temper.storage import SMALL, fetched
+from temper.storage import fetched_state
 from temper.training import TrainState, read_last
 
 
@@ -94,7 +94,7 @@ def evaluate_run(
 
 def _probe(folder: Path) -> EvaluationRecord | None:
     """The record of the run's own linear probe, created if missing; ``None`` without a probe."""
-    run = RunFolder(fetched(RunFolder(folder).probe, names=SMALL))
+    run = RunFolder(fetched_state(RunFolder(folder).probe))
     if run.record.exists():
         return read_record(run.record)
     return evaluate_run(RunFolder(folder).probe) if run.recipe.exists() else None

@@ -14,7 +14,7 @@ from temper.recipe import Recipe, build_recipe, load_recipe
 from temper.records import SweepFolder, SweepRecord, read_ledger
 from temper.search import SearchSpace, group_of, load_space, refuse_samples_of_a_grid
 from temper.spec import apply_overrides, read_yaml, validate
-from temper.storage import RUNS_WITHIN, mirrored
+from temper.storage import mirrored
 from temper.tracking import track_sweep
 
 
@@ -98,7 +98,7 @@ def _changes(samples: int | None, max_minutes: float | None) -> dict[str, Any]:
 
 def _conclude(record: SweepRecord, folder: Path) -> SweepResult:
     """Both pages, and the sweep as a run of its own in W&B, where its trials have theirs."""
-    with mirrored(folder, without=RUNS_WITHIN) as place:
+    with mirrored(folder) as place:
         paths = SweepFolder(place)
         board = build_leaderboard(paths.boarded, paths.leaderboard)
         report = build_report(place)

@@ -5,7 +5,6 @@ suite: it is given a threat model with the images.
 """
 
 from temper.attacks.apgd import APGD, GoalAPGD, apgd
-from temper.attacks.ascent import Found
 from temper.attacks.base import Attack, LogitsFn, attack_mode, kept_statistics
 from temper.attacks.channels import attacked_channels, in_colour, is_grey, perturb_channels
 from temper.attacks.deepfool import DeepFool
@@ -13,7 +12,6 @@ from temper.attacks.draws import PartGenerator, draw_rows
 from temper.attacks.fgsm import FGSM, FullFGSM
 from temper.attacks.goal_pgd import GoalPGD, MarginPGD
 from temper.attacks.last_pgd import LastPGD
-from temper.attacks.losses import LossName, check_loss
 from temper.attacks.member import Member, SearchMember, Sees
 from temper.attacks.minimum_norm import minimum_norm
 from temper.attacks.near_pgd import NearPGD
@@ -31,13 +29,11 @@ __all__ = [
     "PGD",
     "Attack",
     "DeepFool",
-    "Found",
     "FullFGSM",
     "GoalAPGD",
     "GoalPGD",
     "LastPGD",
     "LogitsFn",
-    "LossName",
     "MarginPGD",
     "Member",
     "NearPGD",
@@ -52,7 +48,6 @@ __all__ = [
     "apgd",
     "attack_mode",
     "attacked_channels",
-    "check_loss",
     "cut",
     "draw_rows",
     "fitting",

@@ -1,6 +1,6 @@
 """Charts that stand inside a page: a picture without JavaScript, tooltips with it, never a request."""
 
-from temper.charts.chart import BLUE, COLORS, GREEN, ORANGE, PURPLE, RED, Chart, draw_svg
+from temper.charts.chart import BLUE, COLORS, GREEN, ORANGE, PURPLE, RED, Chart
 from temper.charts.embed import chart_script, embed_chart
 
 __all__ = [
@@ -12,6 +12,5 @@ __all__ = [
     "RED",
     "Chart",
     "chart_script",
-    "draw_svg",
     "embed_chart",
 ]

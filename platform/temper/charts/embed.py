@@ -4,11 +4,10 @@ import contextlib
 import hashlib
 import html
 import json
-import os
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 
+from temper.addresses import cache_folder
 from temper.charts.chart import Chart, draw_svg
 from temper.errors import StorageError
 from temper.records import write_atomic
@@ -44,7 +43,7 @@ def _vega() -> str:
     import vl_convert
 
     stem = f"vega-{version('vl-convert-python')}"
-    cache = _cache()
+    cache = cache_folder()
     # A home that cannot be read or written costs seconds, no more; an altered file is not embedded.
     with contextlib.suppress(OSError):
         for kept in cache.glob(f"{stem}-*.js"):
@@ -56,7 +55,3 @@ def _vega() -> str:
     with contextlib.suppress(StorageError):
         write_atomic(cache / f"{stem}-{hashlib.sha256(text.encode()).hexdigest()}.js", text)
     return text
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "temper"

@@ -4,7 +4,7 @@ import ast
 import functools
 import inspect
 import sys
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -16,11 +16,6 @@ from temper.spec import parse_ratio
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 LIMITS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 """pydantic 2.14 leaves the limits of a number with a validator before it (a ratio) under their own names."""
-
-
-def schema_names() -> tuple[str, ...]:
-    """What there is a schema of."""
-    return get_args(SchemaName)
 
 
 def build_schema(name: SchemaName) -> dict[str, Any]:

@@ -208,10 +208,10 @@ def show(
     """Explain a sweep from its ledger: front, importance, cost, best recipes. Works while it runs."""
     from temper.cli.watch import settings
     from temper.explain import build_report, diverged
-    from temper.storage import SMALL, fetched, mirrored
+    from temper.storage import fetched, fetched_state, mirrored
 
     place = fetched(folder)  # whoever runs the sweep goes on writing there
-    fetched(place / "trials", names=SMALL)
+    fetched_state(place / "trials")
     with mirrored(place / "report"):
         report = build_report(place)
     rows = [

@@ -19,7 +19,7 @@ from temper.host import choose_device
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.run.open_data import OpenData
-from temper.storage import RUNS_WITHIN, SMALL, fetched, local_path, mirrored
+from temper.storage import fetched_state, local_path, mirrored
 from temper.tracking import JsonlTracker
 from temper.training import TrainState, finish_validation, read_state, validate_waiting
 from temper.training.deferred_validation import read_answer
@@ -41,7 +41,7 @@ class AsyncValidation:
         """
         quiet_ray()
         if epoch is None:  # nobody else writes the run folder
-            with mirrored(self.run, without=RUNS_WITHIN) as folder:
+            with mirrored(self.run) as folder:
                 self._validate(RunFolder(folder), None)
             return {}
         # Of a run in S3, the copy that the chief writes: on another host there is none, and what waits is
@@ -108,11 +108,11 @@ def validate_rest(validation: AsyncValidation, is_shared: bool) -> TrainState:
     import ray
 
     recipe = Recipe.model_validate(validation.recipe)
-    run = RunFolder(fetched(validation.run, names=SMALL, without=RUNS_WITHIN))
+    run = RunFolder(fetched_state(validation.run))
     state = read_state(run.last)
     if state.waiting:
         result_of(ray.remote(_call).options(**resources(recipe, is_shared)).remote(validation))
-        with mirrored(validation.run, without=RUNS_WITHIN):
+        with mirrored(validation.run):
             state = finish_validation(recipe, run, state, JsonlTracker(run.metrics, state.num_epochs))
     if state.waiting:
         epochs = ", ".join(str(one.epoch) for one in state.waiting)

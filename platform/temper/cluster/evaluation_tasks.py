@@ -9,7 +9,7 @@ from temper.cluster.resources import Share
 from temper.cluster.runtime import result_of, start_ray
 from temper.recipe import Recipe, load_recipe
 from temper.records import EvaluationRecord, RunFolder
-from temper.storage import SMALL, fetched, portable
+from temper.storage import fetched_state, portable
 
 
 def evaluate_all(
@@ -19,7 +19,7 @@ def evaluate_all(
     import ray
 
     for run in runs:
-        fetched(run.path, names=SMALL)
+        fetched_state(run.path)
     to_do = [run for run in runs if not run.record.exists()]
     waiting = [_evaluation_task(recipe).remote(portable(run.path)) for run in to_do]
     while waiting:
@@ -35,7 +35,7 @@ def evaluate_on_cluster(
 ) -> EvaluationRecord:
     """Evaluate one run as a task, on any node with the resources that its recipe asks for."""
     start_ray(verbose=verbose)
-    recipe = load_recipe(RunFolder(fetched(run, names=SMALL)).recipe, overrides)
+    recipe = load_recipe(RunFolder(fetched_state(run)).recipe, overrides)
     task = _evaluation_task(recipe).remote(portable(run), overrides, out=out)
     record: EvaluationRecord = result_of(task)
     return record

@@ -17,7 +17,7 @@ from temper.recipe import Recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, write_atomic
 from temper.run.open_data import OpenData, open_data
 from temper.spec import dump_yaml
-from temper.storage import RUNS_WITHIN, SMALL, fetched, mirrored, named, portable
+from temper.storage import fetched_state, mirrored, named, portable
 from temper.training import (
     Origin,
     PhasePlan,
@@ -53,7 +53,7 @@ def launch(
 def _launch(
     recipe: Recipe, out: Path, pretrain: Path | None, on_epoch: OnEpoch | None, verbose: bool
 ) -> TrainState:
-    with mirrored(out, without=RUNS_WITHIN) as folder:
+    with mirrored(out) as folder:
         run = RunFolder(folder)
         claim(run, recipe)
         data = open_data(recipe)
@@ -145,7 +145,7 @@ def start_probe(
     folder, first = portable(folder), probe_recipe(recipe)
     if not is_trained(folder, first):
         report = _labelled(on_epoch, "probe", first)
-        with mirrored(folder, without=RUNS_WITHIN) as place:
+        with mirrored(folder) as place:
             run = RunFolder(place)
             claim(run, first)
             write_atomic(run.recipe, dump_yaml(first.resolved()))
@@ -162,7 +162,7 @@ def is_trained(folder: Path, recipe: Recipe) -> bool:
     Raises:
         CheckpointError: of a version that had other batches.
     """
-    state = read_last(RunFolder(fetched(folder, names=SMALL, without=RUNS_WITHIN)))
+    state = read_last(RunFolder(fetched_state(folder)))
     if state is None or not state.is_settled or state.recipe_hash != recipe.hash:
         return False
     refuse_former_batches(folder, state, recipe)

@@ -16,7 +16,7 @@ from temper.errors import TemperError, TrainingError
 from temper.recipe import Recipe
 from temper.records import RunFolder
 from temper.run.open_data import OpenData
-from temper.storage import RUNS_WITHIN, SMALL, fetched, local_path, mirrored, portable, publish
+from temper.storage import RUNS_WITHIN, fetched, fetched_state, local_path, mirrored, portable, publish
 from temper.tracking import build_tracker
 from temper.training import (
     DeferredValidation,
@@ -119,7 +119,7 @@ def run_on_workers(
 
 def _is_trained(run: RunFolder) -> bool:
     """Whether only validation is left."""
-    fetched(run.path, names=SMALL, without=RUNS_WITHIN)
+    fetched_state(run.path)
     state = read_last(run)
     return state is not None and state.is_finished
 
@@ -142,7 +142,7 @@ def _fit(recipe: Recipe, validation: AsyncValidation, origin: Origin, callbacks:
 
 def _position(path: Path) -> tuple[int, int] | None:
     """Epochs and steps whose weights are saved."""
-    run = RunFolder(fetched(path, names=SMALL, without=RUNS_WITHIN))
+    run = RunFolder(fetched_state(path))
     state = read_last(run)
     if state is None:
         return None
@@ -212,7 +212,7 @@ def _shared_folder(path: Path, worker: Worker) -> Iterator[Path]:
         worker.barrier()
         yield fetched(path, without=RUNS_WITHIN)
         return
-    with mirrored(path, without=RUNS_WITHIN) as folder:
+    with mirrored(path) as folder:
         publish(folder)
         worker.barrier()
         yield folder

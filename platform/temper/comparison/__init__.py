@@ -2,14 +2,11 @@
 
 from temper.comparison.analysis import compare
 from temper.comparison.page import to_markdown
-from temper.comparison.record import ComparisonRecord, PairedDifference, PairRecord, SeedSpread, SideRecord
+from temper.comparison.record import ComparisonRecord, PairedDifference
 
 __all__ = [
     "ComparisonRecord",
-    "PairRecord",
     "PairedDifference",
-    "SeedSpread",
-    "SideRecord",
     "compare",
     "to_markdown",
 ]

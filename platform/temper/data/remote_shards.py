@@ -13,10 +13,17 @@ from typing import Any, TypeVar
 from temper.data.integrity import AGAIN, check_unchanged
 from temper.data.manifest import Manifest, ShardFile
 from temper.errors import ShardError, StorageError
-from temper.storage import Address, cache_folder, download, is_remote, list_objects, read_bytes, upload
-from temper.storage.objects import system
-from temper.storage.retry import persist
-from temper.storage.scope import process_lock
+from temper.storage import (
+    Address,
+    cache_folder,
+    download,
+    is_remote,
+    list_objects,
+    process_lock,
+    read_bytes,
+    read_opened,
+    upload,
+)
 
 Result = TypeVar("Result")
 
@@ -94,13 +101,7 @@ def read_in_place(path: Path, shard: ShardFile, read: Callable[[Any], Result]) -
     """
     if not is_remote(path) or _cached(shard).exists():
         return read(copy_of(path, shard))
-    address = Address.parse(path) / shard.file
-
-    def work() -> Result:
-        with system().open_input_file(address.place) as file:
-            return read(file)
-
-    return persist(work, address, "read")
+    return read_opened(Address.parse(path) / shard.file, read)
 
 
 @contextmanager

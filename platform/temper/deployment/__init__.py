@@ -2,7 +2,7 @@
 
 from temper.deployment.calibrate import calibrate
 from temper.deployment.classifier import Classifier
-from temper.deployment.export import Exported, export
+from temper.deployment.export import export
 from temper.deployment.predict import Prediction, Predictions, predict
 
-__all__ = ["Classifier", "Exported", "Prediction", "Predictions", "calibrate", "export", "predict"]
+__all__ = ["Classifier", "Prediction", "Predictions", "calibrate", "export", "predict"]

@@ -16,10 +16,8 @@ from temper.evaluation.probe import LinearProbe
 from temper.evaluation.result import Evaluation
 from temper.evaluation.resuming import drop_outdated
 from temper.evaluation.settings import EvaluationSpec
-from temper.evaluation.statistics import wilson
 from temper.evaluation.store import ChunkStore
 from temper.evaluation.suite import Suite, suite_for
-from temper.records import read_outcomes, write_outcomes
 
 __all__ = [
     "CascadePlan",
@@ -36,8 +34,5 @@ __all__ = [
     "evaluate_images",
     "predict_logits",
     "prepare",
-    "read_outcomes",
     "suite_for",
-    "wilson",
-    "write_outcomes",
 ]

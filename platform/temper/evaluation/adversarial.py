@@ -6,12 +6,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from temper.records import SavedImages, read_saved_images, write_saved_images
+from temper.records import SavedImages, write_saved_images
 from temper.spec import Threat
-
-__all__ = ["Adversarial", "SavedImages", "read_adversarial", "write_adversarial"]
-
-read_adversarial = read_saved_images
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from temper.evaluation.fresh import Fresh, copies_of
 from temper.evaluation.gates import run_gates
 from temper.evaluation.plan import EvaluationPlan
 from temper.evaluation.result import Evaluation, main_cascade, summarise
-from temper.evaluation.statistics import wilson
 from temper.evaluation.store import ChunkStore
 from temper.records import ModelSource, Proportion
+from temper.statistics import wilson
 
 NUM_KEPT = 48
 """Images whose adversarial examples are kept, for pictures and for checking a record."""

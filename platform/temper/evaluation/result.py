@@ -15,7 +15,6 @@ from temper.evaluation.corruptions import GROUPS, SEVERITIES, CorruptionResult
 from temper.evaluation.metrics import balanced, measure, recalls
 from temper.evaluation.outcomes import outcomes_table
 from temper.evaluation.plan import EvaluationPlan
-from temper.evaluation.statistics import fold_spread, wilson
 from temper.evaluation.suite import Suite
 from temper.records import (
     AttackRecord,
@@ -30,6 +29,7 @@ from temper.records import (
     ThreatRecord,
 )
 from temper.records.evaluation import Consistency, CurvePoint, Robustness
+from temper.statistics import fold_spread, wilson
 
 
 @dataclass(frozen=True)

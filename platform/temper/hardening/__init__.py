@@ -15,8 +15,8 @@ from temper.hardening.adversarial import (
     PatchTraining,
     PGDTraining,
 )
-from temper.hardening.base import AWP, Adversary, CrossEntropy
-from temper.hardening.eps_schedules import ConstantEps, RampEps
+from temper.hardening.base import Adversary, CrossEntropy
+from temper.hardening.eps_schedules import RampEps
 from temper.hardening.trades import MART, TRADES
 
 AnyAdversary = Annotated[
@@ -25,12 +25,10 @@ AnyAdversary = Annotated[
 ]
 
 __all__ = [
-    "AWP",
     "MART",
     "TRADES",
     "Adversary",
     "AnyAdversary",
-    "ConstantEps",
     "CrossEntropy",
     "FGSMTraining",
     "FastTraining",

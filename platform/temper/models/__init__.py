@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from temper.errors import ModelError
 from temper.models.adapters import AnyAdapter
-from temper.models.backbones import backbone_names, build_backbone, explain_unknown, is_known_backbone
+from temper.models.backbones import build_backbone, explain_unknown, is_known_backbone
 from temper.models.folding import FoldedModel, folded_copy, folded_model
 from temper.models.graphed_model import ReplayedFeatures, ReplayedModel, replayed_features, replayed_model
 from temper.models.heads import BinaryHead
@@ -39,7 +39,6 @@ __all__ = [
     "StartStatistics",
     "TaskModel",
     "WholeBatch",
-    "backbone_names",
     "batch_norms",
     "build_model",
     "count_params",

@@ -6,12 +6,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from temper.errors import CheckpointError, ModelError
-from temper.models.initial_weights import load_start
 from temper.models.task_model import TaskModel
 from temper.models.weight_entries import load_exactly
 from temper.records import write_atomic
-
-__all__ = ["load_model_state", "load_start", "save_model"]
 
 
 def save_model(model: TaskModel, path: Path) -> None:

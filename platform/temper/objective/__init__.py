@@ -27,8 +27,6 @@ __all__ = [
     "NoSource",
     "Objective",
     "ProgressAlpha",
-    "Replay",
-    "SourceTerm",
 ]
 
 

@@ -19,11 +19,23 @@ from temper.recipe.parts import (
     ValidationSpec,
     WorkersSpec,
 )
-from temper.recipe.pretrained import with_pretrained_defaults
 from temper.records import hash_of_recipe
 from temper.schedules import AnySchedule, Full
 from temper.spec import BallThreat, Spec, apply_overrides, read_yaml, refuse_secrets, validate
 from temper.tracking import TrackingSpec
+
+PRETRAINED_OPTIM = {
+    "kind": "adamw",
+    "lr": "auto",
+    "warmup_frac": 0.1,
+    "max_grad_norm": 1.0,
+    "ema_decay": "auto",
+}
+"""What a recipe that starts from pretrained weights leaves out (measured: docs/adaptation.md): a rate that
+fits these images, reached slowly, and weights that are averaged."""
+PRETRAINED_BATCH_NORM = "frozen"
+"""Statistics of a few hundred images are worse than those of the weights: with them EfficientNet-Lite0
+forgets in one epoch what the probe knew."""
 
 
 class Recipe(Spec):
@@ -145,6 +157,25 @@ def _contradictions_of_validation(recipe: Recipe) -> Iterator[str]:
             "validation.patience needs results at once, is_asynchronous: true delivers them later; "
             "keep one of them"
         )
+
+
+def with_pretrained_defaults(document: Mapping[str, Any]) -> dict[str, Any]:
+    """``document``, a recipe as plain data, with the defaults of a pretrained start if it has one.
+
+    Fields that it sets are kept. The defaults belong together, so a recipe that sets a learning rate gets
+    none of them; one that sets only an optimizer keeps that optimizer's other settings.
+    """
+    filled = dict(document)
+    model, optim = filled.get("model"), filled.get("optim", {})
+    if not isinstance(model, Mapping) or model.get("weights") is None or not isinstance(optim, Mapping):
+        return filled
+    if optim.get("lr", "auto") != "auto":
+        return filled
+    filled["optim"] = {**({"lr": "auto"} if "kind" in optim else PRETRAINED_OPTIM), **optim}
+    schedule = filled.get("schedule", {"kind": "full"})
+    if isinstance(schedule, Mapping) and schedule.get("kind") != "twins":
+        filled["schedule"] = {"batch_norm": PRETRAINED_BATCH_NORM, **schedule}
+    return filled
 
 
 def build_recipe(

@@ -15,7 +15,6 @@ from temper.records.corruptions import CorruptionRecord
 from temper.records.crossval import CrossvalRecord, FoldRun, OverTargets, Spread, TargetSummary, read_crossval
 from temper.records.depth import Depth
 from temper.records.evaluation import (
-    SCHEMA_VERSION,
     AttackRecord,
     Cost,
     CurvePoint,
@@ -44,7 +43,6 @@ from temper.records.folders import (
 )
 from temper.records.further_tests import Drop, FurtherTestRecord
 from temper.records.ledger import LedgerRow, ProxyAgreement, SweepRecord, read_ledger
-from temper.records.optimism import caution_about
 from temper.records.outcomes import read_columns, read_outcomes, write_outcomes
 from temper.records.recipe_hash import (
     OF_EVALUATION,
@@ -63,14 +61,13 @@ from temper.records.rejection import (
 )
 from temper.records.slices import Gap, SliceRecord, worst_slice
 from temper.records.sources import ChunkSource, ModelSource, SourcesRecord, read_sources
-from temper.records.suite import SuiteRecord
+from temper.records.suite import SuiteRecord, caution_about
 
 __all__ = [
     "EXTERNAL",
     "LINK",
     "OF_EVALUATION",
     "OF_EVALUATION_DATA",
-    "SCHEMA_VERSION",
     "AdviceKind",
     "AdviceRecord",
     "AttackRecord",

@@ -3,12 +3,19 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from temper.evaluation import Evaluation, write_outcomes
+from temper.evaluation import Evaluation
 from temper.evaluation.adversarial import write_adversarial
 from temper.evaluation.examples import choose_examples
 from temper.evaluation.figure import MAX_EXAMPLES, draw_figure
 from temper.evaluation.mistakes import draw_mistakes
-from temper.records import MistakeRecord, RunFolder, SourcesRecord, discard_leftovers, write_once
+from temper.records import (
+    MistakeRecord,
+    RunFolder,
+    SourcesRecord,
+    discard_leftovers,
+    write_once,
+    write_outcomes,
+)
 from temper.run.target import EvaluationTarget
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from temper.schedules.base import BatchNormPolicy, Phase, Schedule
+from temper.schedules.base import Phase
 from temper.schedules.explicit import Phases, PhaseSpec
 from temper.schedules.gradual import Gradual
 from temper.schedules.lp_ft import LPFT, RoLI
@@ -20,7 +20,6 @@ AnySchedule = Annotated[
 __all__ = [
     "LPFT",
     "AnySchedule",
-    "BatchNormPolicy",
     "Full",
     "Gradual",
     "HeadOnly",
@@ -29,6 +28,5 @@ __all__ = [
     "PhaseSpec",
     "Phases",
     "RoLI",
-    "Schedule",
     "Twins",
 ]

@@ -6,28 +6,18 @@ from temper.search.parameter import Parameter
 from temper.search.points import BASELINE, Answer, GivenPoints, Point, Points
 from temper.search.space import (
     MUTABLE,
-    Asha,
     MedianStopping,
     PopulationTraining,
     SearchSpace,
     load_space,
     refuse_samples_of_a_grid,
 )
-from temper.search.trials import (
-    Trial,
-    baseline_trial,
-    build_trial,
-    build_trials,
-    check_space,
-    check_trial,
-    group_of,
-)
+from temper.search.trials import Trial, baseline_trial, build_trial, build_trials, check_space, group_of
 
 __all__ = [
     "BASELINE",
     "MUTABLE",
     "Answer",
-    "Asha",
     "GivenPoints",
     "Known",
     "MedianStopping",
@@ -43,7 +33,6 @@ __all__ = [
     "build_trial",
     "build_trials",
     "check_space",
-    "check_trial",
     "choose_finalists",
     "front_of",
     "group_of",

@@ -9,7 +9,7 @@ from temper.spec.documents import (
     read_yaml,
     refuse_secrets,
 )
-from temper.spec.problems import explain, first_problem, validate
+from temper.spec.problems import first_problem, validate
 from temper.spec.threats import BallThreat, Channels, Geometry, Norm, Threat, TrainedNorm, check_eps
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "check_eps",
     "content_hash",
     "dump_yaml",
-    "explain",
     "first_problem",
     "format_ratio",
     "parse_assignments",

@@ -14,12 +14,10 @@ from temper.statistics.classification import (
     roc_curve,
     validation_beside,
 )
-from temper.statistics.folds import fold_spread
 from temper.statistics.further_tests import numbers_of_test
 from temper.statistics.paired import (
     NUM_RESAMPLES,
     Cells,
-    PValues,
     bootstrap_difference,
     count_cells,
     holm,
@@ -28,17 +26,15 @@ from temper.statistics.paired import (
     sign_flip_test,
 )
 from temper.statistics.pairwise import pairwise_mid_p, pairwise_unpaired_p, shared_ranks
-from temper.statistics.proportions import binomial_tail, drop_between, fisher_exact, wilson
+from temper.statistics.proportions import drop_between, fisher_exact, wilson
 from temper.statistics.slices import slices_of
-from temper.statistics.spread import corrected_interval, student_t_quantile, t_interval
+from temper.statistics.spread import corrected_interval, fold_spread, t_interval
 
 __all__ = [
     "NUM_RESAMPLES",
     "Cells",
-    "PValues",
     "balanced_proportion",
     "baselines",
-    "binomial_tail",
     "bootstrap_difference",
     "choose_threshold",
     "confusion",
@@ -61,7 +57,6 @@ __all__ = [
     "shared_ranks",
     "sign_flip_test",
     "slices_of",
-    "student_t_quantile",
     "t_interval",
     "validation_beside",
     "wilson",

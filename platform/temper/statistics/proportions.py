@@ -34,14 +34,6 @@ def drop_between(main: Proportion, other: Proportion) -> Drop:
     return Drop(value=value, low=max(-1.0, value - down), high=min(1.0, value + up))
 
 
-def binomial_tail(count: int, total: int, share: float) -> float:
-    """How likely ``count`` or more of ``total`` independent events are, each of probability ``share``."""
-    return sum(
-        math.comb(total, number) * share**number * (1 - share) ** (total - number)
-        for number in range(count, total + 1)
-    )
-
-
 def fisher_exact(one: Proportion, other: Proportion, *, is_greater: bool = False) -> float:
     """Two-sided p-value that two independent proportions are the same (Fisher 1935).
 

@@ -1,17 +1,23 @@
-"""A mean over few trainings and its interval."""
+"""A mean over few trainings and its interval, and how far numbers differ between folds of test images."""
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from temper.records import Interval
+from temper.records.evaluation import Consistency
+from temper.seeds import derive_seed
 
 
 def t_interval(values: Sequence[float]) -> Interval:
     """Student's interval at 95 % for the mean of two or more ``values``."""
+    from scipy.special import stdtrit  # a command that has no use for it starts faster
+
     count = len(values)
     mean = sum(values) / count
     variance = sum((value - mean) ** 2 for value in values) / (count - 1)
-    half = student_t_quantile(count - 1) * math.sqrt(variance / count)
+    half = float(stdtrit(count - 1, 0.975)) * math.sqrt(variance / count)
     return Interval(low=mean - half, high=mean + half)
 
 
@@ -29,23 +35,25 @@ def corrected_interval(values: Sequence[float], test_to_train: float) -> Interva
     return Interval(low=max(0.0, mean - half), high=min(1.0, mean + half))
 
 
-def student_t_quantile(dof: int, level: float = 0.95) -> float:
-    """The t that a share ``level`` of Student's distribution stays below in size; ``dof`` whole, >= 1."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _central_share(middle, dof) < level else (low, middle)
-    return math.sqrt(dof) * math.tan((low + high) / 2)
+def fold_spread(
+    correct: np.ndarray, robust: np.ndarray, labels: np.ndarray, seed: int, num_folds: int = 5
+) -> Consistency | None:
+    """Mean and sample standard deviation of clean and robust accuracy over stratified folds.
 
-
-def _central_share(theta: float, dof: int) -> float:
-    """P(|T| < sqrt(dof) tan(theta)), Abramowitz and Stegun 1964, 26.7.3 and 26.7.4."""
-    cosine = math.cos(theta)
-    is_odd = dof % 2 == 1
-    term, total = (cosine if is_odd else 1.0), 0.0
-    for index in range(1, dof // 2 + 1):
-        total += term
-        factor = 2 * index / (2 * index + 1) if is_odd else (2 * index - 1) / (2 * index)
-        term *= factor * cosine**2
-    series = math.sin(theta) * total
-    return 2 / math.pi * (theta + series) if is_odd else series
+    ``correct``, ``robust`` (N,) bool, ``labels`` (N,). The folds are of test images, for one trained
+    model: they show how far its numbers depend on which images it meets. ``None`` under two images a fold.
+    """
+    if len(labels) < 2 * num_folds:
+        return None
+    shuffled = np.random.default_rng(derive_seed(seed, "folds")).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    folds = [by_class[start::num_folds] for start in range(num_folds)]
+    clean = [float(correct[fold].mean()) for fold in folds]
+    hard = [float(robust[fold].mean()) for fold in folds]
+    return Consistency(
+        num_folds=num_folds,
+        clean_acc_mean=float(np.mean(clean)),
+        clean_acc_std=float(np.std(clean, ddof=1)),
+        robust_acc_mean=float(np.mean(hard)),
+        robust_acc_std=float(np.std(hard, ddof=1)),
+    )

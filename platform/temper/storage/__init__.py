@@ -15,23 +15,33 @@ from temper.addresses import (
     named,
     portable,
 )
-from temper.storage.fetch import RUNS_WITHIN, SMALL, UNREAD, beside, exists, fetched
+from temper.storage.fetch import RUNS_WITHIN, UNREAD, beside, exists, fetched, fetched_state
 from temper.storage.mirror import mirrored, publish
-from temper.storage.objects import download, list_objects, read_bytes, upload, write_bytes
+from temper.storage.objects import (
+    delete,
+    download,
+    list_objects,
+    read_bytes,
+    read_opened,
+    upload,
+    write_bytes,
+)
 from temper.storage.place import Place, from_run
+from temper.storage.scope import process_lock
 
 __all__ = [
     "RUNS_WITHIN",
-    "SMALL",
     "UNREAD",
     "Address",
     "Place",
     "address_of",
     "beside",
     "cache_folder",
+    "delete",
     "download",
     "exists",
     "fetched",
+    "fetched_state",
     "from_run",
     "in_words",
     "is_remote",
@@ -40,8 +50,10 @@ __all__ = [
     "mirrored",
     "named",
     "portable",
+    "process_lock",
     "publish",
     "read_bytes",
+    "read_opened",
     "upload",
     "write_bytes",
 ]

@@ -55,6 +55,11 @@ def fetched(path: Path, *, names: frozenset[str] | None = None, without: frozens
     return folder
 
 
+def fetched_state(path: Path) -> Path:
+    """As ``fetched``, but only what says how far the runs at ``path`` are, and what came of them."""
+    return fetched(path, names=SMALL, without=RUNS_WITHIN)
+
+
 def _is_written_here(folder: Path) -> bool:
     return any(
         folder == written

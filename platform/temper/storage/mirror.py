@@ -11,14 +11,14 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from temper.addresses import Address, address_of, in_words, stage_root
 from temper.errors import StorageError, TemperError
 from temper.records import write_atomic
-from temper.storage.fetch import WRITTEN_HERE, copy_down, heed_hands, remove_others
+from temper.storage.fetch import RUNS_WITHIN, WRITTEN_HERE, copy_down, heed_hands, remove_others
 from temper.storage.objects import delete, list_objects, read_bytes, upload, write_bytes
 from temper.storage.scope import MARKER, SYNCED, Marker, Scope, Stamp, process_lock, read_synced, scan
 
@@ -38,7 +38,7 @@ _ACTIVE: dict[Path, "Mirror"] = {}
 
 
 @contextmanager
-def mirrored(path: Path, *, without: Iterable[str] = (), is_flat: bool = False) -> Iterator[Path]:
+def mirrored(path: Path, *, without: frozenset[str] = RUNS_WITHIN, is_flat: bool = False) -> Iterator[Path]:
     """The local folder for what is written at ``path``; it is copied to its address meanwhile and at the end.
 
     A path of this machine comes back as it is. ``without``: folders that others write; ``is_flat``: all are.
@@ -54,7 +54,7 @@ def mirrored(path: Path, *, without: Iterable[str] = (), is_flat: bool = False) 
     if folder in _ACTIVE:
         yield folder
         return
-    mirror = Mirror(folder, address, Scope(frozenset(without), is_flat))
+    mirror = Mirror(folder, address, Scope(without, is_flat))
     mirror.open()
     try:
         yield folder

@@ -12,7 +12,7 @@ from typing import Any
 
 from temper.addresses import Address, endpoint
 from temper.errors import StorageError
-from temper.storage.retry import Retry, persist
+from temper.storage.retry import Result, Retry, persist
 
 PART_BYTES = 16 * 2**20
 """Of a file: asked for, or sent, at once; each part of a download is tried again by itself."""
@@ -102,15 +102,25 @@ def read_bytes(address: Address) -> bytes | None:
     Raises:
         StorageError: it cannot be read.
     """
-
-    def work() -> bytes:
-        with system().open_input_file(address.place) as file:
-            return _whole(file.read(), file.size())
-
     try:
-        return persist(work, address, "read")
+        return read_opened(address, lambda file: _whole(file.read(), file.size()))
     except FileNotFoundError:
         return None
+
+
+def read_opened(address: Address, read: Callable[[Any], Result]) -> Result:
+    """What ``read`` makes of the opened file; it is called again where the storage fails.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StorageError: it cannot be read.
+    """
+
+    def work() -> Result:
+        with system().open_input_file(address.place) as file:
+            return read(file)
+
+    return persist(work, address, "read")
 
 
 def _whole(content: bytes, size: int) -> bytes:
@@ -169,7 +179,7 @@ def download(address: Address, path: Path, found: Object | None = None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if found.size <= PART_BYTES:
-            temporary.write_bytes(persist(lambda: _part(address, found.size, 0), address, "read"))
+            temporary.write_bytes(_part(address, found.size, 0))
         else:
             _download_parts(address, found, temporary)
         os.utime(temporary, ns=(found.changed_ns, found.changed_ns))
@@ -189,7 +199,7 @@ def download(address: Address, path: Path, found: Object | None = None) -> None:
 def _download_parts(address: Address, found: Object, path: Path) -> None:
     with path.open("wb") as target:
         for start in range(0, found.size, PART_BYTES):
-            target.write(persist(functools.partial(_part, address, found.size, start), address, "read"))
+            target.write(_part(address, found.size, start))
     now = find(address)
     if now is None or (now.size, now.changed_ns) != (found.size, found.changed_ns):
         raise StorageError(f"{address}: changed while it was read; run the same command again")
@@ -197,8 +207,7 @@ def _download_parts(address: Address, found: Object, path: Path) -> None:
 
 def _part(address: Address, size: int, start: int) -> bytes:
     count = min(PART_BYTES, size - start)
-    with system().open_input_file(address.place) as file:
-        return _whole(file.read_at(count, start) if count else b"", count)
+    return read_opened(address, lambda file: _whole(file.read_at(count, start) if count else b"", count))
 
 
 def delete(address: Address) -> None:

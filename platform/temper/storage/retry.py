@@ -6,7 +6,7 @@ import random
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from pydantic import Field
@@ -68,22 +68,14 @@ class Retry(Spec):
                 "expected seconds, such as 180"
             ) from None
 
-    def waits(self, what: str) -> "Waits":
-        return Waits(self, what)
-
-
-class Waits:
-    """The waits between the tries of one request; random, but the same again in the same process."""
-
-    def __init__(self, retry: Retry, what: str) -> None:
-        self._retry, self._next_s = retry, retry.first_s
+    def waits(self, what: str) -> Iterator[float]:
+        """Seconds between the tries of one request; random, but the same again in the same process."""
         # Each process has its own, so that those that failed together do not come back together.
-        self._random = random.Random(derive_seed(0, "backoff", what, socket.gethostname(), os.getpid()))  # noqa: S311
-
-    def next_s(self) -> float:
-        wait = self._next_s * self._random.uniform(0.5, 1.0)
-        self._next_s = min(2 * self._next_s, self._retry.longest_s)
-        return wait
+        chance = random.Random(derive_seed(0, "backoff", what, socket.gethostname(), os.getpid()))  # noqa: S311
+        longest = self.first_s
+        while True:
+            yield longest * chance.uniform(0.5, 1.0)
+            longest = min(2 * longest, self.longest_s)
 
 
 def persist(work: Callable[[], Result], where: object, verb: str, retry: Retry | None = None) -> Result:
@@ -108,7 +100,7 @@ def persist(work: Callable[[], Result], where: object, verb: str, retry: Retry |
             refusal = refusal_of(str(problem))
             if refusal is not None:
                 raise StorageError(f"{where}: cannot be {verb}: {refusal}") from None
-            wait = waits.next_s()
+            wait = next(waits)
             seconds = time.monotonic() - started
             if seconds + wait > retry.limit_s:
                 raise StorageError(

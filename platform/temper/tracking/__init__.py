@@ -15,11 +15,8 @@ from temper.tracking.wandb_runs import Resumed, WandbTracker, known_id
 __all__ = [
     "JsonlTracker",
     "NullTracker",
-    "TensorBoardTracker",
     "Tracker",
-    "Trackers",
     "TrackingSpec",
-    "WandbTracker",
     "build_evaluation_tracker",
     "build_tracker",
     "publish_board",

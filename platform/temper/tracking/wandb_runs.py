@@ -56,20 +56,21 @@ class WandbTracker:
         self._run: Any = None
         self._is_on = True
         self._step = None if resumed is None else resumed.num_logged
-        run_id = None if resumed is None else resumed.run_id
-        self._attempt(lambda: self._start(folder, project, group, tags, name, config, job_type, run_id))
+        settings = {
+            # W&B itself reads the environment once in a process, and may have done so before.
+            "project": choose_project(project),
+            "entity": os.environ.get("WANDB_ENTITY") or None,
+            "group": group or os.environ.get("WANDB_RUN_GROUP") or None,
+            "tags": list(tags) or [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag],
+            "id": None if resumed is None else resumed.run_id,
+            "resume": None if resumed is None else "allow",
+            "name": name,
+            "job_type": job_type,
+            "config": dict(config),
+        }
+        self._attempt(lambda: self._start(folder, settings))
 
-    def _start(
-        self,
-        folder: Path,
-        project: str | None,
-        group: str | None,
-        tags: Sequence[str],
-        name: str,
-        config: Mapping[str, Any],
-        job_type: str | None,
-        run_id: str | None,
-    ) -> None:
+    def _start(self, folder: Path, settings: Mapping[str, Any]) -> None:
         import wandb
 
         mode = choose_mode()
@@ -78,17 +79,8 @@ class WandbTracker:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
+            **settings,
             dir=str(folder),
-            # W&B itself reads the environment once in a process, and may have done so before.
-            project=choose_project(project),
-            entity=os.environ.get("WANDB_ENTITY") or None,
-            group=group or os.environ.get("WANDB_RUN_GROUP") or None,
-            tags=list(tags) or [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag],
-            id=run_id,
-            resume=None if run_id is None else "allow",
-            name=name,
-            job_type=job_type,
-            config=dict(config),
             mode=mode,  # type: ignore[arg-type]  # whatever the environment says; wandb judges it
             settings=quiet_settings(),
             reinit="create_new",
@@ -103,30 +95,26 @@ class WandbTracker:
         self._step = None if step is None else step + 1
 
     def image(self, name: str, path: Path) -> None:
-        self._attempt(lambda: self._log_image(name, path))
-
-    def _log_image(self, name: str, path: Path) -> None:
-        import wandb
-
-        self._run.log({name: wandb.Image(str(path))})
+        self._log_media(name, lambda wandb: wandb.Image(str(path)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Keep a table; a column holds one type."""
-        self._attempt(lambda: self._log_table(name, columns, rows))
-
-    def _log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        import wandb
-
-        self._run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        data = [list(row) for row in rows]
+        self._log_media(name, lambda wandb: wandb.Table(columns=list(columns), data=data))
 
     def page(self, name: str, path: Path) -> None:
         """Keep an HTML page."""
-        self._attempt(lambda: self._log_page(name, path))
+        self._log_media(name, lambda wandb: wandb.Html(path.read_text(encoding="utf-8"), inject=False))
 
-    def _log_page(self, name: str, path: Path) -> None:
-        import wandb
+    def _log_media(self, name: str, make: Callable[[Any], Any]) -> None:
+        """Log what ``make`` makes of the module ``wandb``."""
 
-        self._run.log({name: wandb.Html(path.read_text(encoding="utf-8"), inject=False)})
+        def log() -> None:
+            import wandb
+
+            self._run.log({name: make(wandb)})
+
+        self._attempt(log)
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         self._attempt(lambda: self._run.summary.update(dict(metrics)))

@@ -8,12 +8,11 @@ from temper.verification.evidence import Evidence, read_evidence, record_of
 from temper.verification.further_tests import outcomes_of_test
 from temper.verification.recipe import is_run
 from temper.verification.record import Check, VerificationRecord, check_of, differences
-from temper.verification.verdict import Verdict, leave_verdict, verdict_beside
+from temper.verification.verdict import leave_verdict, verdict_beside
 
 __all__ = [
     "Check",
     "Evidence",
-    "Verdict",
     "VerificationRecord",
     "check_of",
     "check_record",

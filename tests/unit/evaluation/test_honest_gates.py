@@ -13,7 +13,7 @@ from temper.attacks import APGD, FullFGSM, LastPGD, Member, Square
 from temper.evaluation import CascadePlan, Evaluation, EvaluationPlan, Suite, evaluate_images
 from temper.evaluation.metrics import auroc
 from temper.models import ModelSpec, build_model
-from temper.records.optimism import OPTIMISM
+from temper.records.suite import OPTIMISM
 from temper.spec import Threat
 
 models, zoo = (importlib.import_module(name) for name in ("honest_models", "honest_zoo"))

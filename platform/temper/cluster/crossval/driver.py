@@ -28,7 +28,7 @@ from temper.records import (
 )
 from temper.run.environment import describe_environment
 from temper.spec import dump_yaml
-from temper.storage import SMALL, fetched, mirrored, portable
+from temper.storage import fetched_state, mirrored, portable
 
 NUM_REASONS = 3
 """Errors named where no run finished."""
@@ -55,7 +55,7 @@ def crossval(
         TemperError: what is no recipe, images that cannot be dealt into folds, a folder that is taken, a
             pretraining that failed, or no run that finished.
     """
-    fetched(out, names=SMALL)
+    fetched_state(out)
     with mirrored(out, is_flat=True) as place:
         say = on_stage or (lambda _stage: None)
         return _crossval(CrossvalFolder(place), document, spec, where, on_run, say, verbose)
@@ -145,24 +145,14 @@ def _run_all(
 def _row(folder: CrossvalFolder, planned: PlannedRun, error: str | None) -> FoldRun:
     """What the run's record says, or why there is none."""
     target, fold, seed = planned.key
+    which: dict[str, Any] = {"target": target, "fold": fold, "site": planned.site, "seed": seed}
     if error is not None:
-        return FoldRun(
-            target=target,
-            fold=fold,
-            site=planned.site,
-            seed=seed,
-            fingerprint=planned.images.fingerprint,
-            status="failed",
-            error=error,
-        )
-    path = RunFolder(fetched(planned.folder(folder).path, names=SMALL)).record
+        return FoldRun(**which, fingerprint=planned.images.fingerprint, status="failed", error=error)
+    path = RunFolder(fetched_state(planned.folder(folder).path)).record
     record = read_record(path)
     relative = Path(os.path.relpath(path.resolve(), folder.path.resolve()))
     return FoldRun(
-        target=target,
-        fold=fold,
-        site=planned.site,
-        seed=seed,
+        **which,
         fingerprint=record.data.fingerprint,
         status=record.status,
         clean_acc=record.clean_acc.value,

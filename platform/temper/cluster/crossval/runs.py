@@ -13,7 +13,7 @@ from temper.cluster.workers import MAX_RESTARTS
 from temper.credentials import mask
 from temper.recipe import Recipe
 from temper.records import RunFolder, write_atomic
-from temper.storage import RUNS_WITHIN, SMALL, fetched, local_path, mirrored
+from temper.storage import fetched_state, local_path, mirrored
 from temper.training import read_last
 
 
@@ -77,7 +77,7 @@ def train_and_evaluate(document: dict[str, Any], folder: Path, pretrain: Path | 
 
 
 def _keep_error(folder: Path, error: str) -> None:
-    with mirrored(folder, without=RUNS_WITHIN) as place:
+    with mirrored(folder) as place:
         write_atomic(RunFolder(place).error, f"{error}\n")
 
 
@@ -91,7 +91,7 @@ def _attempt(work: Callable[[], object]) -> str | None:
 
 
 def _finish(recipe: Recipe, folder: Path, pretrain: Path | None) -> None:
-    run = RunFolder(fetched(folder, names=SMALL, without=RUNS_WITHIN))
+    run = RunFolder(fetched_state(folder))
     if run.record.exists():  # of a task that died after it had written it
         return
     state = read_last(run)

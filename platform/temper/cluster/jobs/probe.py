@@ -15,8 +15,7 @@ from typing import Any
 
 from temper.cluster.jobs.request import PROBE_ANSWER
 from temper.errors import TemperError
-from temper.storage import Address, exists, is_remote, write_bytes
-from temper.storage.objects import delete
+from temper.storage import Address, delete, exists, is_remote, write_bytes
 
 MARK = b"temper looks whether it can write here\n"
 

@@ -1,6 +1,5 @@
 """A job before it is sent: a command of temper, the folder it runs in, and the place of its result."""
 
-import re
 import shlex
 from pathlib import Path
 from typing import Any, Self
@@ -78,8 +77,3 @@ def next_free(name: str, used: set[str]) -> str:
     while f"{name}-{number}" in used:
         number += 1
     return f"{name}-{number}"
-
-
-def is_attempt(submission_id: str, name: str) -> bool:
-    """Whether ``next_free`` would give this id to an attempt of ``name``."""
-    return re.fullmatch(rf"{re.escape(name)}(-[0-9]+)?", submission_id) is not None

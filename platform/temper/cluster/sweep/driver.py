@@ -21,7 +21,7 @@ from temper.records import LedgerRow, RunFolder, SweepFolder, SweepRecord, disca
 from temper.run.open_data import OpenData, check_batch_sizes, open_data
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
-from temper.storage import RUNS_WITHIN, SMALL, fetched, mirrored
+from temper.storage import fetched_state, mirrored
 from temper.training import Origin, read_last
 
 NUM_REASONS = 3
@@ -44,7 +44,7 @@ def sweep(
             cluster, a folder that is taken, or no trial that finished.
         Interrupted: by Ctrl-C; ``resume`` continues.
     """
-    with mirrored(out, without=RUNS_WITHIN) as place:
+    with mirrored(out) as place:
         return _sweep(SweepFolder(place), document, space, where, watch or Watch(), verbose)
 
 
@@ -88,8 +88,8 @@ def resume(
         CheckpointError: no sweep here, or another process is running it.
         TemperError: as ``sweep``.
     """
-    with mirrored(out, without=RUNS_WITHIN) as place:
-        fetched(SweepFolder(place).trials, names=SMALL)
+    with mirrored(out) as place:
+        fetched_state(SweepFolder(place).trials)
         return _resume(SweepFolder(place), changes, watch or Watch(), verbose)
 
 
@@ -218,12 +218,12 @@ def _origins(
 def _probes(book: TrialStore, names: list[str]) -> list[RunFolder]:
     """The linear probes that trials share, of those trials alone."""
     hashes = sorted({probe_recipe(book.trial(name).recipe).hash for name in names})
-    found = [RunFolder(fetched(book.folder.probe / one, names=SMALL)) for one in hashes]
+    found = [RunFolder(fetched_state(book.folder.probe / one)) for one in hashes]
     return [run for run in found if run.recipe.exists()]
 
 
 def _evaluate(runs: list[RunFolder], recipe: Recipe, watch: Watch) -> None:
-    to_do = [run for run in runs if not RunFolder(fetched(run.path, names=SMALL)).record.exists()]
+    to_do = [run for run in runs if not RunFolder(fetched_state(run.path)).record.exists()]
     if not to_do:
         return
     watch.on_stage(f"evaluating {len(to_do)} models")
@@ -231,4 +231,4 @@ def _evaluate(runs: list[RunFolder], recipe: Recipe, watch: Watch) -> None:
         discard_leftovers(run)
     evaluate_all(to_do, recipe, lambda done: watch.on_stage(f"evaluated {done} of {len(to_do)} models"))
     for run in to_do:
-        fetched(run.path, names=SMALL)
+        fetched_state(run.path)

@@ -21,7 +21,7 @@ from temper.cluster.sweep.trial_store import TrialStore, Watch
 from temper.recipe import Recipe
 from temper.records import LedgerRow
 from temper.search import PopulationTraining, Trial
-from temper.storage import SMALL, fetched, named, portable
+from temper.storage import fetched_state, named, portable
 
 NESTED = {"cpu": 0, "memory": 1}
 """What a trial asks for beside its workers: Tune does not accept zero resources."""
@@ -189,7 +189,7 @@ class Rows(tune.Callback):  # type: ignore[misc]
 
     def _write(self, trial: Any, result: dict[str, Any]) -> None:
         ended = self._book.trial(trial.config["trial"])
-        fetched(self._book.folder.trial(ended.trial).path, names=SMALL)
+        fetched_state(self._book.folder.trial(ended.trial).path)
         numbers = {name: float(v) for name, v in result.items() if isinstance(v, int | float)}
         kept = ("train/", "val/", "best/", "epoch")
         is_stopped = FAILED not in numbers and numbers.get("finished") != 1.0

@@ -21,7 +21,7 @@ from temper.recipe import Recipe, pretrain_recipe, probe_recipe
 from temper.records import RunFolder, SweepFolder, write_atomic
 from temper.run.open_data import OpenData
 from temper.spec import dump_yaml
-from temper.storage import RUNS_WITHIN, local_path, mirrored, publish
+from temper.storage import local_path, mirrored, publish
 from temper.training import Origin, TrainState
 from temper.training.progress import reported
 
@@ -70,13 +70,13 @@ def run_trial(config: dict[str, Any], *, folder: str, shared: Shared) -> None:
     path = SweepFolder(Path(folder)).trial(config["trial"]).path
     # Workers of its own write the run folder themselves, perhaps elsewhere.
     is_nested = config["recipe"]["workers"]["num_workers"] > 0
-    with nullcontext() if is_nested else mirrored(path, without=RUNS_WITHIN):
+    with nullcontext() if is_nested else mirrored(path):
         _report_trial(config, path, shared)
 
 
 def _report_trial(config: dict[str, Any], path: Path, shared: Shared) -> None:
     run, is_population = RunFolder(local_path(path)), "point" in config
-    with mirrored(path, without=RUNS_WITHIN):
+    with mirrored(path):
         run.error.unlink(missing_ok=True)
         recipe = take_over(config, run) if is_population else Recipe.model_validate(config["recipe"])
 
@@ -85,7 +85,7 @@ def _report_trial(config: dict[str, Any], path: Path, shared: Shared) -> None:
         return {**metrics, RUNG: metrics.get(config["metric"], best)}
 
     try:
-        with mirrored(path, without=RUNS_WITHIN):
+        with mirrored(path):
             write_atomic(run.recipe, dump_yaml(recipe.resolved()))
         _run(recipe, run, shared, with_rung, is_population)
     except Exception as problem:
@@ -98,7 +98,7 @@ def _report_trial(config: dict[str, Any], path: Path, shared: Shared) -> None:
 
 def _keep_error(path: Path, text: str) -> None:
     try:
-        with mirrored(path, without=RUNS_WITHIN) as folder:
+        with mirrored(path) as folder:
             write_atomic(RunFolder(folder).error, text)
             publish(folder)
     except StorageError:

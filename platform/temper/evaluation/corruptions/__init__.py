@@ -4,32 +4,18 @@ Not attacks: nobody chooses the worst case. Add a kind: a function in the file o
 in ``catalogue.py``.
 """
 
-from temper.evaluation.corruptions.catalogue import (
-    CORRUPTIONS,
-    DOMAINS,
-    GROUPS,
-    KINDS,
-    MEDICAL,
-    corrupt,
-    find_corruption,
-)
-from temper.evaluation.corruptions.contact_sheet import write_sheet
-from temper.evaluation.corruptions.evaluate import CorruptionResult, OnCorruption, evaluate_corruptions
-from temper.evaluation.corruptions.kind import SEVERITIES, Corruption, Group
+from temper.evaluation.corruptions.catalogue import CORRUPTIONS, GROUPS, KINDS, MEDICAL, corrupt
+from temper.evaluation.corruptions.evaluate import CorruptionResult, evaluate_corruptions
+from temper.evaluation.corruptions.kind import SEVERITIES, Group
 
 __all__ = [
     "CORRUPTIONS",
-    "DOMAINS",
     "GROUPS",
     "KINDS",
     "MEDICAL",
     "SEVERITIES",
-    "Corruption",
     "CorruptionResult",
     "Group",
-    "OnCorruption",
     "corrupt",
     "evaluate_corruptions",
-    "find_corruption",
-    "write_sheet",
 ]

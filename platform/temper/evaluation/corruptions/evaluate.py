@@ -46,10 +46,6 @@ class CorruptionResult:
         return dict(zip(self.kinds, means.tolist(), strict=True))
 
     @property
-    def mean_by_kind(self) -> dict[str, float]:
-        return {kind: float(np.mean(values)) for kind, values in self.table.items()}
-
-    @property
     def clean_acc(self) -> float:
         return float(self.correct_clean.mean())
 

@@ -17,7 +17,7 @@ from temper.evaluation.gates.base import (
     outdone,
 )
 from temper.records import GateRecord
-from temper.records.optimism import OPTIMISM
+from temper.records.suite import OPTIMISM
 from temper.statistics import wilson
 
 MANY_STEPS = (40, 200)

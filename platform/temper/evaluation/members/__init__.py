@@ -21,19 +21,11 @@ from temper.attacks import (
     Square,
 )
 from temper.evaluation.members.custom import CustomMember
-from temper.evaluation.members.foolbox_ball import DDNMember
-from temper.evaluation.members.foolbox_base import FoolboxMember
 from temper.evaluation.members.foolbox_l0 import PointwiseMember, SaltPepperMember
 from temper.evaluation.members.foolbox_l1 import EADMember, SLIDEMember
-from temper.evaluation.members.foolbox_minimum import CWMember, FMNMember
+from temper.evaluation.members.foolbox_minimum import CWMember, DDNMember, FMNMember
 from temper.evaluation.members.hop_skip_jump import HopSkipJumpMember
-from temper.evaluation.members.semantic import (
-    BlurMember,
-    BrightnessMember,
-    ContrastMember,
-    SemanticMember,
-    SpatialMember,
-)
+from temper.evaluation.members.semantic import BlurMember, BrightnessMember, ContrastMember, SpatialMember
 from temper.evaluation.members.sparse import PGDL0Member, SparseRSMember
 
 AnyMember = Annotated[
@@ -72,17 +64,14 @@ __all__ = [
     "BrightnessMember",
     "CWMember",
     "ContrastMember",
-    "CustomMember",
     "DDNMember",
     "EADMember",
     "FMNMember",
-    "FoolboxMember",
     "HopSkipJumpMember",
     "PGDL0Member",
     "PointwiseMember",
     "SLIDEMember",
     "SaltPepperMember",
-    "SemanticMember",
     "SparseRSMember",
     "SpatialMember",
 ]

@@ -107,3 +107,20 @@ class CWMember(FoolboxSearchMember):
             initial_const=self.first_weight,
             abort_early=False,
         )
+
+
+class DDNMember(FoolboxSearchMember):
+    """Decoupled direction and norm, L2 only. Rony et al. 2019, arXiv:1811.09600."""
+
+    kind: Literal["ddn"] = "ddn"
+    geometries: ClassVar[tuple[Geometry, ...]] = ("l2",)
+    steps: int = Field(default=100, ge=1)
+
+    @property
+    def name(self) -> str:
+        return f"ddn-{self.steps}{self.suffix}"
+
+    def build(self, norm: Geometry) -> Any:
+        import foolbox.attacks as fa
+
+        return fa.DDNAttack(steps=self.steps)

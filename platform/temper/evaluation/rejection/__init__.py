@@ -6,11 +6,10 @@ arXiv:1705.07263). Robust accuracy never counts a rejected image as won.
 
 from temper.evaluation.rejection.calibrate import calibrate_model, fit_temperature, judge_scores
 from temper.evaluation.rejection.measure import Unlike, measure_rejection
-from temper.evaluation.rejection.scores import SCORES, Scores, score_images
+from temper.evaluation.rejection.scores import Scores, score_images
 from temper.evaluation.rejection.settings import RejectionSpec
 
 __all__ = [
-    "SCORES",
     "RejectionSpec",
     "Scores",
     "Unlike",

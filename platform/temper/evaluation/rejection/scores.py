@@ -12,7 +12,6 @@ from torch import Tensor
 from temper.attacks import in_portions
 from temper.errors import ModelError
 
-SCORES: Final = ("confidence", "energy", "squeezing")
 SQUEEZED_LEVELS: Final = 32
 """5 bits, as Xu et al. take for colour images."""
 
@@ -34,7 +33,7 @@ class Scores:
         return -self.logits.logsumexp(1)
 
     def suspicion(self, temperature: float) -> dict[str, Tensor]:
-        """Each of ``SCORES`` as (N,), the higher the less the answer should be trusted."""
+        """Each score as (N,), the higher the less the answer should be trusted."""
         return {
             "confidence": -self.confidence(temperature),
             "energy": self.energy,

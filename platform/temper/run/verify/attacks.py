@@ -5,10 +5,11 @@ from typing import Final
 
 import numpy as np
 import torch
+from scipy.special import bdtrc
 from torch import Tensor
 
 from temper.data import stratified_subset
-from temper.evaluation import CascadePlan, EvaluationPlan, suite_for, wilson
+from temper.evaluation import CascadePlan, EvaluationPlan, suite_for
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import answer_clean, evaluate_chunk
 from temper.evaluation.chunk_outcome import CleanOutcome
@@ -21,7 +22,7 @@ from temper.evaluation.threats import is_valid
 from temper.records import GateRecord
 from temper.run.target import EvaluationTarget
 from temper.seeds import derive_seed
-from temper.statistics import binomial_tail
+from temper.statistics import wilson
 from temper.verification import Check, Evidence, check_of, differences
 
 MAX_FLIPPED_FRAC: Final = 0.005
@@ -162,7 +163,7 @@ def judge_search(num_fallen: int, num_apart: int, num_sampled: int) -> Check:
     search and another new one. Were the record's search as good as each of these, an image that falls by
     chance would be among the former as often as among either half of the latter: one time in three.
     """
-    surprise = binomial_tail(num_fallen, num_fallen + num_apart, 1 / 3)
+    surprise = float(bdtrc(num_fallen - 1, num_fallen + num_apart, 1 / 3))
     seen = f"{num_fallen} of {num_sampled} images count as robust but fell to new attacks"
     luck = f"two new searches with other seeds differ in {num_apart}"
     problems = [f"{seen}, and {luck}: chance {surprise:.2g}"] if surprise < MAX_SURPRISE else []

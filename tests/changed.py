@@ -20,8 +20,12 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "tests/cluster/test_ray.py": ("cluster", *RUNS),
     "tests/cluster/test_sweep.py": ("cluster", "search"),
     "tests/cluster/test_sweep_survives.py": ("cluster", "search", "records"),
+    "tests/system/test_against_torchattacks.py": ("attacks", "evaluation"),
+    "tests/unit/evaluation/test_masked_models.py": ("attacks", "evaluation", "models"),
     "tests/unit/test_exactly_once.py": RUNS,
+    "tests/unit/test_resumed_evaluations.py": ("evaluation", "run", "records", "storage"),
     "tests/unit/test_two_ranks.py": RUNS,
+    "tests/unit/test_whole_batch.py": ("attacks", *RUNS),
 }
 """File of tests -> what its long ones test, under platform/temper. Others run by `make test-long` alone."""
 

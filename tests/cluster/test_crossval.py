@@ -40,6 +40,7 @@ def times(out: Path) -> dict[str, int]:
     return {str(file.relative_to(out)): file.stat().st_mtime_ns for file in files}
 
 
+@pytest.mark.long
 def test_the_record_says_what_the_runs_records_say(finished: Any) -> None:
     out, record, seen = finished
     assert read_crossval(out / "crossval.json") == record
@@ -69,6 +70,7 @@ def test_the_record_says_what_the_runs_records_say(finished: Any) -> None:
     assert summary.num_images == 896
 
 
+@pytest.mark.long
 def test_seeds_share_their_folds_and_folds_their_pretraining(finished: Any) -> None:
     out, record, _ = finished
     assert len({run.fingerprint for run in record.runs}) == 2
@@ -80,6 +82,7 @@ def test_seeds_share_their_folds_and_folds_their_pretraining(finished: Any) -> N
     assert len(starts) == 1
 
 
+@pytest.mark.long
 def test_the_leaderboard_never_ranks_two_folds_together(finished: Any, tmp_path: Path) -> None:
     out, _, _ = finished
     boards = build_leaderboard([out], tmp_path / "board").boards
@@ -88,6 +91,7 @@ def test_the_leaderboard_never_ranks_two_folds_together(finished: Any, tmp_path:
     assert len({board.fingerprint for board in boards}) == 2
 
 
+@pytest.mark.long
 def test_only_what_is_missing_is_repeated_with_the_same_result(
     recipe: Any, finished: Any, tmp_path: Path
 ) -> None:

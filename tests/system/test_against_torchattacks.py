@@ -88,6 +88,7 @@ def compare(
     return ours_stand, theirs_stand
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("norm", list(EPS))
 @pytest.mark.parametrize("loss", ["cross_entropy", "dlr", "goal dlr"])
 def test_apgd(norm: Any, loss: Any, hardened_signs: Any) -> None:
@@ -107,6 +108,7 @@ def test_apgd(norm: Any, loss: Any, hardened_signs: Any) -> None:
     assert abs(mine - wanted) <= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("norm", list(EPS))
 def test_square(norm: Any, hardened_signs: Any) -> None:
     """On the images that gradients can fool, a third of all: elsewhere a search costs most and finds nothing.

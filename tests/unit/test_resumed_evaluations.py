@@ -214,6 +214,7 @@ def killer(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) ->
     found.process.stdout.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hidden", [False, True], ids=["in its code", "hidden"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_evaluation_that_ends_early_goes_on_as_a_fresh_one(

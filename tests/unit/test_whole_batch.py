@@ -166,6 +166,7 @@ def trained(recipes: dict[str, Recipe], tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world_size", [2, MOST_WORKERS])
 @pytest.mark.parametrize("name", METHODS)
 def test_the_gradient_is_that_of_one_process(trained: Path, name: str, world_size: int) -> None:
@@ -178,6 +179,7 @@ def test_the_gradient_is_that_of_one_process(trained: Path, name: str, world_siz
         assert_near(own, one)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_the_gradient_of_one_worker_that_stands_for_four(trained: Path, name: str) -> None:
     one = torch.load(trained / name / "1/gradients-0.pt", weights_only=True)
@@ -190,6 +192,7 @@ def assert_near(own: dict[str, torch.Tensor], expected: dict[str, torch.Tensor])
     assert max(far.values()) < 1e-3, far
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_comes_to_the_same(trained: Path, name: str) -> None:
     folders = [RunFolder(trained / name / str(number)) for number in (1, MOST_WORKERS)]

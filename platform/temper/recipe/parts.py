@@ -85,6 +85,10 @@ class WorkersSpec(Spec):
         return isinstance(self.num_workers, tuple)
 
     @property
+    def min_workers(self) -> int:
+        return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
     def max_workers(self) -> int:
         return self.num_workers[1] if isinstance(self.num_workers, tuple) else self.num_workers
 

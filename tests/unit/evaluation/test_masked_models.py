@@ -91,6 +91,7 @@ def test_every_mask_is_expected_somewhere() -> None:
     assert set(CAUGHT_BY) == set(masked.MASKS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(CAUGHT_BY))
 def test_a_mask_is_caught_or_broken(bare: Any, honest: Evaluation, name: str) -> None:
     torch.manual_seed(0)

@@ -41,6 +41,7 @@ def lines(place: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (read_bytes(Address.parse(place)) or b"").splitlines()]
 
 
+@pytest.mark.long
 def test_workers_elsewhere_train_a_run_in_s3(
     ray_cluster: None, tiny_recipe: Any, bucket: str, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def rows_of(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_fast_training_collapses_without_the_guard_and_is_caught_with_it(
     faint_digits: Path, robust_start: Path, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ for command in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.long
 def test_a_run_a_sweep_and_all_that_follows_hold_no_secret(planted: Planted, digits: dict[str, Path]) -> None:
     """One process for all, because each would import PyTorch anew. Ray's own folder is searched too."""
     (planted.folder / "space.yaml").write_text(SPACE)

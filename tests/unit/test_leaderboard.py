@@ -270,3 +270,21 @@ def test_boards_of_one_title_differ_in_their_headings(evaluated_run: Path, tmp_p
     markdown = (tmp_path / "out/leaderboard.md").read_text()
     titles = [line for line in markdown.splitlines() if line.startswith("## ")]
     assert len(set(titles)) == len(titles) == 4
+
+
+def test_the_points_of_the_front_are_named_in_the_picture_and_in_the_live_chart(
+    vary: Any, tmp_path: Path
+) -> None:
+    """Those whose names would cover one another share a name; what is behind the front has a tooltip."""
+    stands = {"behind": (60, 90), "robust": (140, 150), "clean": (20, 180), "like clean": (20, 180)}
+    for name, (robust, correct) in stands.items():
+        vary(tmp_path, name, [i < robust for i in range(200)], [i < correct for i in range(200)])
+    build_leaderboard([tmp_path], tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text()
+    specs = [json.loads(s) for s in re.findall(r'class="chart-spec">(.*?)</script>', page, re.DOTALL)]
+    points = next(spec for spec in specs if "is_right" in json.dumps(spec))["data"]["values"]
+    named = {point["label"]: point["is_right"] for point in points if "label" in point}
+    assert len(named) == 2
+    assert named["robust"] is False
+    assert named.get("clean", named.get("like clean")) is True
+    assert set(re.findall(r'<text class="label".*?>(.*?)</text>', page)) == set(named)

@@ -12,6 +12,8 @@ from temper.leaderboard.page.environment import environment, short
 from temper.leaderboard.page.frame import Frame, floor_of
 
 MAX_LINES = len(COLORS)
+TURNS = 390
+"""From here on, in pixels of a picture, names stand to the left of their points."""
 MAX_INTERVALS = 150
 """Of a picture with more models, the intervals would cover the points."""
 
@@ -28,18 +30,21 @@ def scatter(board: Board) -> Markup | None:
         y_low=floor_of([entry.robust_low for entry in entries]),
     )
     has_intervals = len(entries) <= MAX_INTERVALS
+    labelled = _labelled(front, frame) if has_intervals else []
     picture = draw(
         "scatter",
         entries=entries,
         front=front,
         frame=frame,
         has_intervals=has_intervals,
-        labelled=_labelled(front, frame) if has_intervals else [],
+        labelled=labelled,
+        turns=TURNS,
     )
     description = f"{len(entries)} models on {short(board.data_name, 60)}. On the Pareto front: " + ", ".join(
         f"{short(e.name)} ({100 * e.clean_acc:.1f} clean, {100 * e.robust_acc:.1f} robust)" for e in front[:6]
     )
-    chart = Chart(_scatter_spec(entries, frame, has_intervals), "Robust against clean accuracy", description)
+    spec = _scatter_spec(entries, frame, has_intervals, labelled)
+    chart = Chart(spec, "Robust against clean accuracy", description)
     return Markup(embed_chart(chart, picture=picture))  # noqa: S704  # every word is escaped in there
 
 
@@ -53,8 +58,13 @@ def _labelled(front: Sequence[Entry], frame: Frame) -> list[str]:
     return [entry.slug for entry in kept]
 
 
-def _scatter_spec(entries: Sequence[Entry], frame: Frame, has_intervals: bool) -> dict[str, Any]:
+def _scatter_spec(
+    entries: Sequence[Entry], frame: Frame, has_intervals: bool, labelled: Sequence[str]
+) -> dict[str, Any]:
     values = [_point(entry, has_intervals) for entry in reversed(entries)]
+    for value, entry in zip(values, reversed(entries), strict=True):
+        if entry.slug in labelled:
+            value |= {"label": short(entry.name, 24), "is_right": frame.x(entry.clean_acc) >= TURNS}
     x = axis("clean", "clean accuracy, %", frame.x_low)
     y = axis("robust", "robust accuracy, %", frame.y_low)
     quiet = {"type": "rule", "opacity": 0.35, "color": BLUE}
@@ -88,7 +98,18 @@ def _scatter_spec(entries: Sequence[Entry], frame: Frame, has_intervals: bool) -
             {"mark": quiet, "encoding": {"x": {**x, "field": "x1"}, "x2": {"field": "x2"}, "y": y}},
             {"mark": quiet, "encoding": {"x": x, "y": {**y, "field": "y1"}, "y2": {"field": "y2"}}},
         ]
+    layers += [_names(x, y, is_right) for is_right in (False, True)]
     return {"data": {"values": values}, "layer": layers, "height": 360}
+
+
+def _names(x: dict[str, Any], y: dict[str, Any], is_right: bool) -> dict[str, Any]:
+    """Names beside their points, towards the middle of the chart."""
+    side = {"align": "right", "dx": -9} if is_right else {"align": "left", "dx": 9}
+    return {
+        "transform": [{"filter": f"datum.label && datum.is_right === {str(is_right).lower()}"}],
+        "mark": {"type": "text", "dy": -8, **side},
+        "encoding": {"x": x, "y": y, "text": {"field": "label"}},
+    }
 
 
 def _point(entry: Entry, has_intervals: bool) -> dict[str, Any]:

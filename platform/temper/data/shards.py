@@ -1,5 +1,6 @@
 """Writing shards: from images to Parquet files and a manifest."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from temper.records import Depth, write_atomic
 from temper.seeds import derive_seed
 
 Progress = Callable[[int, int], None]
+
+logger = logging.getLogger(__name__)
 
 
 def write_shards(
@@ -63,6 +66,8 @@ def write_shards(
     check_limit(max_pixels, is_reduced=size is not None)
     with published(destination) as folder, opened_source(source, folder) as given:
         scan = given.scan(labels, group, follow_links=follow_links)
+        if scan.doubt:
+            logger.warning("%s: %s", source, scan.doubt)
         with whole_folder(folder) as writing:
             writer = Writer(writing, scan.classes, scan.attributes, images_per_shard, group_near_duplicates)
             own_depth = SetDepth(depth, [file.path for file in scan.files])

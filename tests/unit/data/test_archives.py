@@ -280,10 +280,13 @@ def test_samples_of_one_name_and_files_apart_from_their_labels_are_named(tmp_pat
         write_shards(tmp_path / "b.tar", tmp_path / "out2")
 
 
-def test_tars_of_one_name_in_several_folders_do_not_replace_each_other(tmp_path: Path) -> None:
+def test_tars_of_one_name_in_several_folders_do_not_replace_each_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for place, name in enumerate(("part1", "part2")):
         (tmp_path / "wds" / name).mkdir(parents=True)
         webdataset(tmp_path / "wds" / name / "0.tar", ["cat", "dog"] * 8, start=100 * place)
     manifest = write_shards(tmp_path / "wds", tmp_path / "out")
     assert manifest.files == "files seen: 32 = 32 images + 0 skipped + 0 refused"
     assert len({path for _, path in rows_of(tmp_path / "out")}) == 32
+    assert "topmost folders" not in caplog.text, "tars are no folders of theirs"

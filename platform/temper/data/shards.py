@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from temper.records import Depth, write_atomic
 from temper.seeds import derive_seed
 
 Progress = Callable[[int, int], None]
+NUM_NAMED = 10
+"""Classes of a warning."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ def write_shards(
                 warnings.filterwarnings("ignore", module="PIL|pydicom")
                 remarks = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
             own_depth.check_used()
+            remarks.warn_of_windows(source, scan.classes)
             manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, remarks.skipped)
             refused = [*given.refused, *(_stray(path) for path in scan.strays)]
             update = {"refused": refused, "num_notes": scan.num_notes, "depth": own_depth.found}
@@ -119,7 +123,7 @@ def _write_images(
                 on_progress(done, len(files))
             if isinstance(result, Encoded):
                 writer.add(file, result)
-                remarks.add(file.relative, result)
+                remarks.add(file, result)
                 continue
             bad.append(BadImage(path=printable(file.relative), reason=result))
             if len(bad) > max_bad_frac * len(files):
@@ -137,12 +141,33 @@ class _Remarks:
     skipped: list[BadImage] = field(default_factory=list)
     partly: list[BadImage] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
+    windows: dict[int, Counter[bool]] = field(default_factory=lambda: defaultdict(Counter))
+    """Of each class, how many DICOM files have a window of their own and how many have none."""
 
-    def add(self, path: str, image: Encoded) -> None:
+    def add(self, file: ImageFile, image: Encoded) -> None:
+        path = file.relative
+        if image.has_window is not None:
+            self.windows[file.label][image.has_window] += 1
         if image.note is not None:
             self.partly.append(BadImage(path=path, reason=image.note))
         if image.patient or image.study:
             self.origins.append(Origin(path=path, patient=image.patient, study=image.study))
+
+    def warn_of_windows(self, source: Path, classes: Sequence[str]) -> None:
+        """Where some DICOM files have a window and others none: how an image is scaled may tell its class."""
+        totals = sum(self.windows.values(), Counter())
+        if not (totals[True] and totals[False]):
+            return
+        counts = [
+            f"'{classes[label]}' {own[True]} with and {own[False]} without"
+            for label, own in sorted(self.windows.items())
+        ]
+        more = [f"{len(counts) - NUM_NAMED} more classes"] if len(counts) > NUM_NAMED else []
+        logger.warning(
+            "%s: only some DICOM files have a window, and those without are scaled by their stored bits: %s; "
+            "a model may tell classes apart by it: --window LOW HIGH scales all alike",
+            *(source, ", ".join([*counts[:NUM_NAMED], *more])),
+        )
 
 
 def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:

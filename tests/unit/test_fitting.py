@@ -549,9 +549,7 @@ def test_a_halted_fit_is_resumed_as_a_fit(
     halt, stages = Halt(deadline=0.0), list[str]()
     assert halt.stop_all()
     tell_halt(halt, book, replace(watch, on_stage=stages.append))
-    assert stages == [
-        f"time is up after 2 minutes: 0 of 2 trials ended; run the rest with `{runs_the_rest}`"
-    ]
+    assert stages == [f"time is up after 2 minutes: 0 of 2 trials ended; run the rest with `{runs_the_rest}`"]
     halt.is_interrupted = True
     with pytest.raises(Interrupted, match=rf"0 of 2 trials ended, nothing is lost; resume with `{resumes}`$"):
         tell_halt(halt, book, watch)

@@ -253,10 +253,29 @@ def test_tars_without_labels_and_labels_that_are_none(tmp_path: Path) -> None:
             add(tar, f"{index}.json", b'{"label": 1}')
     with pytest.raises(DataError, match=r"expected KEY\.cls beside each KEY\.png, found \.jpg, \.json"):
         write_shards(tmp_path / "a.tar", tmp_path / "out")
-    for label in ("../up", ".hidden", "", "x" * 300, "a\0b"):
+    for label in ("../up", ".hidden", "", "x" * 300, "a\0b", "[" * 1000):
         tar_of = webdataset(tmp_path / "b.tar", ["cat", label])
         with pytest.raises(DataError, match=r"'s0001\.cls': the class '.*' cannot be the name of a folder"):
             write_shards(tar_of, tmp_path / "out")
+
+
+@pytest.mark.parametrize("label", ['{"label": 0}', "{'label': 'cat'}", "[0, 1]", '"cat"', '{"label": 0'])
+def test_labels_that_hold_json_are_refused_in_a_line(tmp_path: Path, label: str) -> None:
+    tar = webdataset(tmp_path / "a.tar", ["cat", label] * 8)
+    with pytest.raises(DataError) as caught:
+        write_shards(tar, tmp_path / "out")
+    assert str(caught.value) == (
+        f"{tar}: 's0001.cls': holds {label!a}; expected the class's name or number as plain text, such as "
+        "cat or 0, without JSON around it"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("labels", [["0", "1"], ["true", "null"], ["[unknown]", "-1.5"], ["it's", "e{1}"]])
+def test_labels_that_are_words_or_numbers_are_kept(tmp_path: Path, labels: list[str]) -> None:
+    assert set(write_shards(webdataset(tmp_path / "a.tar", labels * 8), tmp_path / "out").classes) == set(
+        labels
+    )
 
 
 def test_samples_of_one_name_and_files_apart_from_their_labels_are_named(tmp_path: Path) -> None:

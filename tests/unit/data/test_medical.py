@@ -103,7 +103,11 @@ def test_patients_and_studies_are_in_the_manifest(tmp_path: Path) -> None:
     ("windowed", "depth", "said"),
     [
         ({"sick": 9, "well": 2}, None, "'sick' 9 with and 3 without, 'well' 2 with and 10 without; a model"),
-        ({"sick": 12, "well": 0}, None, "'sick' 12 with and 0 without, 'well' 0 with and 12 without; a model"),
+        (
+            {"sick": 12, "well": 0},
+            None,
+            "'sick' 12 with and 0 without, 'well' 0 with and 12 without; a model",
+        ),
         ({"sick": 9, "well": 2}, Depth(window=(0, 4095)), None),
         ({"sick": 12, "well": 12}, None, None),
         ({"sick": 0, "well": 0}, None, None),

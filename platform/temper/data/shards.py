@@ -23,6 +23,8 @@ from temper.records import Depth, write_atomic
 from temper.seeds import derive_seed
 
 Progress = Callable[[int, int], None]
+STRAY_FRAC = 0.1
+"""A larger share of files beside the classes than this counts as a mistake."""
 NUM_NAMED = 10
 """Classes of a warning."""
 
@@ -63,7 +65,8 @@ def write_shards(
         DataError: a setting out of range, folders that are not class folders, a table that does not fit
             the files, or a class too small for the splits.
         ShardError: ``destination`` exists or cannot be written, or more than ``max_bad_frac`` of the
-            images are unusable.
+            images are unusable: skipped, or refused as entries of an archive. Files beside the classes may
+            be a tenth of all.
     """
     _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
     check_limit(max_pixels, is_reduced=size is not None)
@@ -71,6 +74,9 @@ def write_shards(
         scan = given.scan(labels, group, follow_links=follow_links)
         if scan.doubt:
             logger.warning("%s: %s", source, scan.doubt)
+        strays = [BadImage(path=printable(path), reason="lies in no class folder") for path in scan.strays]
+        limit = _Limit(max_bad_frac, len(scan.files), given.refused, strays)
+        limit.check([])
         with whole_folder(folder) as writing:
             writer = Writer(writing, scan.classes, scan.attributes, images_per_shard, group_near_duplicates)
             own_depth = SetDepth(depth, [file.path for file in scan.files])
@@ -78,13 +84,12 @@ def write_shards(
             # Not per image: filters are global, and threads that set and restore them leave them changed.
             with warnings.catch_warnings(), pixel_limit(max_pixels):
                 warnings.filterwarnings("ignore", module="PIL|pydicom")
-                remarks = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
+                remarks = _write_images(reader, scan.files, writer, seed, limit, on_progress)
             own_depth.check_used()
             remarks.warn_of_windows(source, scan.classes)
             manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, remarks.skipped)
-            refused = [*given.refused, *(_stray(path) for path in scan.strays)]
-            update = {"refused": refused, "num_notes": scan.num_notes, "depth": own_depth.found}
-            update |= {"partly": remarks.partly, "origins": remarks.origins}
+            update = {"refused": [*given.refused, *strays], "num_notes": scan.num_notes}
+            update |= {"depth": own_depth.found, "partly": remarks.partly, "origins": remarks.origins}
             manifest = manifest.model_copy(update=update)
             write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
     return manifest
@@ -108,7 +113,7 @@ def _write_images(
     files: list[ImageFile],
     writer: Writer,
     seed: int,
-    max_bad_frac: float,
+    limit: "_Limit",
     on_progress: Progress | None,
 ) -> "_Remarks":
     remarks = _Remarks()
@@ -126,8 +131,7 @@ def _write_images(
                 remarks.add(file, result)
                 continue
             bad.append(BadImage(path=printable(file.relative), reason=result))
-            if len(bad) > max_bad_frac * len(files):
-                raise ShardError(_too_many_bad(bad, len(files), max_bad_frac))
+            limit.check(bad)
         writer.end_split(split)
     for listed in (remarks.skipped, remarks.partly):
         listed.sort(key=lambda image: image.path)
@@ -170,13 +174,28 @@ class _Remarks:
         )
 
 
-def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:
-    listed = "\n".join(f"  {image.path}: {image.reason}" for image in bad[:10])
-    return (
-        f"more than {max_bad_frac:.1%} of {total} images cannot be used (--max-bad raises the limit); "
-        f"the first of them:\n{listed}"
-    )
+class _Limit:
+    """How many files may be of no use: of the classes, and with a wider limit, of those beside them too."""
 
+    def __init__(self, frac: float, num_files: int, refused: list[BadImage], strays: list[BadImage]) -> None:
+        """``num_files`` of the classes; ``refused`` are entries of an archive."""
+        self._num_files = num_files
+        self._rules = (
+            (frac, "images", refused),
+            (max(frac, STRAY_FRAC), "files", [*refused, *strays]),
+        )
 
-def _stray(path: str) -> BadImage:
-    return BadImage(path=printable(path), reason="lies in no class folder")
+    def check(self, skipped: list[BadImage]) -> None:
+        """Count what was skipped and what was refused.
+
+        Raises:
+            ShardError: there are too many.
+        """
+        for frac, what, refused in self._rules:
+            total = self._num_files + len(refused)
+            if len(skipped) + len(refused) > frac * total:
+                listed = "\n".join(f"  {image.path}: {image.reason}" for image in [*skipped, *refused][:10])
+                raise ShardError(
+                    f"{len(skipped)} skipped so far, {len(refused)} refused: more than {frac:.1%} of {total} "
+                    f"{what} cannot be used (--max-bad raises the limit); the first of them:\n{listed}"
+                )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from temper.data import Manifest, ShardSet, write_shards
-from temper.errors import DataError
+from temper.errors import DataError, ShardError
 
 GZIP = "photos.tar.gz"
 
@@ -92,7 +92,9 @@ def test_what_an_archive_holds_beside_files_is_refused_and_named(tmp_path: Path)
         tar.add(source, ".")
         add(tar, "cat/0.png", picture(999))
         add(tar, "cat/1.png/2.png", picture(998))
-    manifest = write_shards(archive, tmp_path / "out")
+    with pytest.raises(ShardError, match=r"0 skipped so far, 4 refused: more than 1\.0% of 28 images cannot"):
+        write_shards(archive, tmp_path / "out")
+    manifest = write_shards(archive, tmp_path / "out", max_bad_frac=4 / 28)
     assert {bad.path: bad.reason for bad in manifest.refused} == {
         "./cat/link.png": "a link or a device in an archive",
         "./dog/pipe.png": "a link or a device in an archive",
@@ -239,7 +241,9 @@ def test_what_a_webdataset_has_beside_images_is_named(
     with tarfile.open(tar, "a") as opened:
         add(opened, "lost.png", picture(77))
         add(opened, "._s0000.png", b"x")
-    manifest = write_shards(tar, tmp_path / "out")
+    with pytest.raises(ShardError, match=r"0 skipped so far, 1 refused: .*\n  a\.tar/lost\.png: no KEY\.cls"):
+        write_shards(tar, tmp_path / "out")
+    manifest = write_shards(tar, tmp_path / "out", max_bad_frac=0.05)
     assert "a.tar: not used: 20 .json, 20 .txt files; only KEY.cls says the class" in caplog.text
     assert [(bad.path, bad.reason) for bad in manifest.refused] == [
         ("a.tar/lost.png", "no KEY.cls beside it")
@@ -283,7 +287,9 @@ def test_samples_of_one_name_and_files_apart_from_their_labels_are_named(tmp_pat
     with tarfile.open(tar, "a") as opened:
         add(opened, "s0000.png", picture(99))
         add(opened, "s0000.cls", b"0")
-    manifest = write_shards(tar, tmp_path / "out")
+    with pytest.raises(ShardError, match=r"1 refused: .*\n  a\.tar/s0000\.png: its name is in the archive"):
+        write_shards(tar, tmp_path / "out")
+    manifest = write_shards(tar, tmp_path / "out", max_bad_frac=0.05)
     assert [(bad.path, bad.reason) for bad in manifest.refused] == [
         ("a.tar/s0000.png", "its name is in the archive already")
     ]

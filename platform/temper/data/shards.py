@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from temper.credentials import on_a_line
 from temper.data.encode import Encoded
 from temper.data.folders import ImageFile
 from temper.data.manifest import SPLITS, BadImage, Manifest, Origin
@@ -194,7 +195,9 @@ class _Limit:
         for frac, what, refused in self._rules:
             total = self._num_files + len(refused)
             if len(skipped) + len(refused) > frac * total:
-                listed = "\n".join(f"  {image.path}: {image.reason}" for image in [*skipped, *refused][:10])
+                listed = "\n".join(
+                    f"  {on_a_line(one.path)}: {one.reason}" for one in [*skipped, *refused][:10]
+                )
                 raise ShardError(
                     f"{len(skipped)} skipped so far, {len(refused)} refused: more than {frac:.1%} of {total} "
                     f"{what} cannot be used (--max-bad raises the limit); the first of them:\n{listed}"

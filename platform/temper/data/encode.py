@@ -60,9 +60,9 @@ def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own 
     try:
         if is_dicom(content):
             found = read_dicom(content)
-            deep, chosen = found.deep, depth(found.deep)
-            plain = _encode_loaded(deep.to_8_bit(chosen), content, size, found.note)
-            has_window = deep.has_window if chosen is deep.own else None
+            chosen = depth(found.deep)
+            plain = _encode_loaded(found.deep.to_8_bit(chosen), content, size, found.note)
+            has_window = found.deep.has_window if chosen is found.deep.own else None
             return replace(plain, patient=found.patient, study=found.study, has_window=has_window)
         with open_image(content) as image:
             check_pixels(image.width, image.height)

@@ -11,7 +11,7 @@ import numpy as np
 
 from temper.credentials import on_a_line
 from temper.data.encode import Encoded
-from temper.data.folders import ImageFile
+from temper.data.folders import ImageFile, Scan
 from temper.data.manifest import SPLITS, BadImage, Manifest, Origin
 from temper.data.opening import check_limit, pixel_limit
 from temper.data.reading import Reader, SetDepth, printable
@@ -73,11 +73,7 @@ def write_shards(
     check_limit(max_pixels, is_reduced=size is not None)
     with published(destination) as folder, opened_source(source, folder) as given:
         scan = given.scan(labels, group, follow_links=follow_links)
-        if scan.doubt:
-            logger.warning("%s: %s", source, scan.doubt)
-        strays = [BadImage(path=printable(path), reason="lies in no class folder") for path in scan.strays]
-        limit = _Limit(max_bad_frac, len(scan.files), given.refused, strays)
-        limit.check([])
+        limit = _Limit(max_bad_frac, scan, given.refused)
         with whole_folder(folder) as writing:
             writer = Writer(writing, scan.classes, scan.attributes, images_per_shard, group_near_duplicates)
             own_depth = SetDepth(depth, [file.path for file in scan.files])
@@ -89,7 +85,7 @@ def write_shards(
             own_depth.check_used()
             remarks.warn_of_windows(source, scan.classes)
             manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, remarks.skipped)
-            update = {"refused": [*given.refused, *strays], "num_notes": scan.num_notes}
+            update = {"refused": limit.refused, "num_notes": scan.num_notes}
             update |= {"depth": own_depth.found, "partly": remarks.partly, "origins": remarks.origins}
             manifest = manifest.model_copy(update=update)
             write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
@@ -178,13 +174,17 @@ class _Remarks:
 class _Limit:
     """How many files may be of no use: of the classes, and with a wider limit, of those beside them too."""
 
-    def __init__(self, frac: float, num_files: int, refused: list[BadImage], strays: list[BadImage]) -> None:
-        """``num_files`` of the classes; ``refused`` are entries of an archive."""
-        self._num_files = num_files
-        self._rules = (
-            (frac, "images", refused),
-            (max(frac, STRAY_FRAC), "files", [*refused, *strays]),
-        )
+    def __init__(self, frac: float, scan: Scan, entries: list[BadImage]) -> None:
+        """``entries`` of an archive that were refused.
+
+        Raises:
+            ShardError: there are too many before any image is read.
+        """
+        strays = [BadImage(path=printable(path), reason="lies in no class folder") for path in scan.strays]
+        self.refused = [*entries, *strays]
+        self._num_files = len(scan.files)
+        self._rules = ((frac, "images", entries), (max(frac, STRAY_FRAC), "files", self.refused))
+        self.check([])
 
     def check(self, skipped: list[BadImage]) -> None:
         """Count what was skipped and what was refused.

@@ -1,6 +1,7 @@
 """What images are read from: class folders, an archive of them, WebDataset tars, or the hub's Parquet."""
 
 import itertools
+import logging
 import os
 import re
 from collections import Counter
@@ -18,6 +19,8 @@ from temper.data.walk import is_junk, is_note
 from temper.data.webdataset import Samples
 from temper.data.whole import scratch_folder
 from temper.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 LAYOUTS = (
     f"class folders (<class>/* or train/<class>/*), an archive of them ({', '.join(SUFFIXES)}), "
@@ -55,10 +58,13 @@ class Source:
             raise DataError(f"{labels}: would be ignored, because {self.path} has labels; omit --labels")
         try:
             scan = scan_source(self.folder, labels or self.table, group, follow_links=follow_links)
-            return with_patients(scan, None if follow_links else self.folder.resolve())
+            scan = with_patients(scan, None if follow_links else self.folder.resolve())
         except DataError as problem:
             said = str(problem).replace(str(self.table or self.folder), str(self.path))
             raise DataError(said.replace(str(self.folder), str(self.path))) from None
+        if scan.doubt:
+            logger.warning("%s: %s", self.path, scan.doubt)
+        return scan
 
 
 @contextmanager

@@ -70,12 +70,17 @@ def _find(document: Any, path: str, secrets: Sequence[str]) -> Iterator[tuple[st
         yield path, masked
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, kept: str = "\n\t") -> str:
     """``text`` with escapes for what can't be seen, moves a cursor, or turns the direction of text.
 
-    Line ends, tabs and the letters of every script stay.
+    The letters of every script stay, and so do line ends and tabs, but for ``kept=""``.
     """
-    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() or char in kept else ascii(char)[1:-1] for char in text)
+
+
+def on_a_line(name: object) -> str:
+    """A name of a file as it may stand within a line or a cell: line ends and tabs are escapes too."""
+    return printable(str(name), kept="")
 
 
 def shown(text: str, secrets: Sequence[str] | None = None) -> str:

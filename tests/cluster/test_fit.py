@@ -103,7 +103,8 @@ def test_a_machine_that_becomes_slower_still_ends_in_a_page(
     plan = json.loads((out / "plan.json").read_text())
     (out / "plan.json").write_text(json.dumps({**plan, "max_sweep_s": 1.0}))
     fit = run_fit(request, out, watch=FitWatch(Watch(on_stage=stages.append)))
-    assert any(stage.startswith("time is up after ") for stage in stages)
+    (late,) = (stage for stage in stages if stage.startswith("time is up after "))
+    assert late.endswith(f"run the rest with `temper fit --resume {out}`")
     assert any("1 minutes were too short for a hardened model: training on" in stage for stage in stages)
     assert "hardened" in [model.kind for model in fit.outcome.models]
     assert fit.page.exists()

@@ -243,6 +243,25 @@ def test_a_corrupt_photo_is_listed_or_stops_the_job(command: Any, tmp_path: Path
     assert manifest["num_notes"] == 1
 
 
+def test_names_of_files_do_not_break_lines(command: Any, tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", {"a": 20, "b": 20})
+    (source / "a/two\nlines.jpg").write_bytes(b"no image")
+    (source / "b/twice\tnamed.jpg").write_bytes((source / "a/0.jpg").read_bytes())
+    Image.new("L", (8, 8)).save(source / "stray\n.png")
+    code, _, err = command("shards", source, tmp_path / "strict")
+    assert code == 1
+    assert r"  a/two\nlines.jpg: not an image" in err
+    code, _, err = command("shards", source, tmp_path / "shards", "--max-bad", "0.1")
+    assert code == 0, err
+    for line in (
+        r"skipped a/two\nlines.jpg: ",
+        r"refused stray\n.png: ",
+        r"the same picture in several classes: ",
+    ):
+        assert any(one.startswith(line) for one in err.splitlines()), line
+    assert r"b/twice\tnamed.jpg" in err
+
+
 def test_a_flat_folder_with_a_table_of_labels(command: Any, tmp_path: Path) -> None:
     flat = photos(tmp_path, {"flat": 60}) / "flat"
     rows = [f"{index}.jpg,{'ill' if index % 4 < 2 else 'well'},p{index // 5}" for index in range(60)]

@@ -16,6 +16,7 @@ from PIL import Image
 import temper
 from temper.cli import main
 from temper.cluster.launch import launch
+from temper.credentials import on_a_line
 from temper.data import ShardSet, load_images, write_shards
 from temper.deployment import Classifier, calibrate, export, predict
 from temper.deployment.onnx_files import missing_packages, run_onnx
@@ -280,6 +281,44 @@ def test_bad_images_are_told_and_counted_and_nothing_is_lost(
     assert [float(row["probability"]) for row in rows[:12]] == [
         one["probability"] for one in document["images"]
     ]
+
+
+def test_names_that_break_lines_are_shown_on_one(
+    command: Command, copied: Path, photos: Path, tmp_path: Path
+) -> None:
+    images, answers = tmp_path / "new", tmp_path / "answers.csv"
+    images.mkdir()
+    names = ["two\nlines.png", "a\ttab.png", "red\x1b[31m.png", "back\rwards.png", "turned\u202e.png"]
+    for name in names:
+        shutil.copy(next(photos.rglob("*.png")), images / name)
+    (images / "bad\nname.png").write_bytes(b"no image")
+    code, out, err = command("predict", copied, images, "--csv", answers)
+    assert code == 1
+    for shown in (r"two\nlines", r"a\ttab", r"red\x1b[31m", r"back\rwards", r"turned\u202e", r"bad\nname"):
+        assert f"│ {shown}.png " in out
+    assert not set("\t\r\x1b\u202e").intersection(out + err)
+    assert r"not read: " in err
+    assert r"bad\nname.png: not an image" in err
+    with answers.open(encoding="utf-8", newline="") as file:
+        found = {Path(row["image"]).name for row in csv.DictReader(file)}
+    assert found == {on_a_line(name) for name in [*names, "bad\nname.png"]}
+    code, out, _ = command("predict", copied, images, "--json")
+    assert {Path(one["image"]).name for one in json.loads(out)["images"]} == set(names), "as they are"
+
+
+def test_a_table_of_names_ends_in_what_is_read_instead(
+    command: Command, copied: Path, photos: Path, tmp_path: Path
+) -> None:
+    said = "tables and lists of names are not read: give image files, or folders of them"
+    names = tmp_path / "names.csv"
+    names.write_text("\n".join(str(path) for path in photos.rglob("*.png")))
+    code, _, err = command("predict", copied, names)
+    assert code == 1
+    assert err.splitlines()[-1] == said
+    names.write_bytes(next(photos.rglob("*.png")).read_bytes())  # its content counts
+    assert command("predict", copied, names)[0] == 0
+    code, _, err = command("predict", copied, tmp_path / "absent.png")
+    assert (code, said in err) == (1, False)
 
 
 def test_the_commands_one_after_the_other(

@@ -14,8 +14,11 @@ from rich.console import Console
 
 from temper.cli import main
 from temper.cli.fit_watch import _plan_table
+from temper.cluster.sweep.driver import tell_halt
+from temper.cluster.sweep.session import Halt
+from temper.cluster.sweep.trial_store import TrialStore, Watch
 from temper.data import ShardSet
-from temper.errors import CheckpointError, DataError, ShardError, UsageError
+from temper.errors import CheckpointError, DataError, Interrupted, ShardError, UsageError
 from temper.fitting.choose import FITS, Material, best_fit
 from temper.fitting.documents import batch_size, fit_document, fit_space, num_points, planned_document
 from temper.fitting.driver import FitWatch, _material
@@ -40,9 +43,9 @@ from temper.fitting.request import FitFolder, FitRequest, Reading
 from temper.fitting.sizes import size_at_random, sizes_for
 from temper.fitting.starts import Start, find_starts, networks_here
 from temper.recipe import build_recipe
-from temper.records import Depth
+from temper.records import Depth, SweepFolder
 from temper.run.open_data import open_data
-from temper.search import build_trials
+from temper.search import SearchSpace, build_trials
 
 LOAD = Load(num_batches=25, num_val=150, num_test=300, num_classes=6, num_slots=2, max_hardened=4)
 
@@ -523,3 +526,30 @@ def test_a_plan_can_be_read_again() -> None:
     plan = make_plan(network(), LOAD, 1200)
     assert plan is not None
     assert FitPlan.model_validate(json.loads(plan.model_dump_json())) == plan
+
+
+@pytest.mark.parametrize(
+    ("watch", "resumes", "runs_the_rest"),
+    [
+        (
+            FitWatch().resumed_by(FitFolder(Path("out")).resume_command).sweep,
+            "temper fit --resume out",
+            "temper fit --resume out",
+        ),
+        (Watch(), "temper sweep --resume out/sweep", "temper sweep --resume out/sweep --max-minutes MINUTES"),
+    ],
+    ids=["fit", "sweep"],
+)
+def test_a_halted_fit_is_resumed_as_a_fit(
+    watch: Watch, resumes: str, runs_the_rest: str, tiny_recipe: Any
+) -> None:
+    grid = {"search": "grid", "max_minutes": 2, "parameters": {"optim.lr": {"grid": [0.1, 0.2]}}}
+    space = SearchSpace.model_validate({**grid, "scheduler": None})
+    book = TrialStore(SweepFolder(Path("out/sweep")), space, tiny_recipe().resolved(), "space")
+    halt, stages = Halt(deadline=0.0), list[str]()
+    assert halt.stop_all()
+    tell_halt(halt, book, replace(watch, on_stage=stages.append))
+    assert stages == [f"time is up after 2 minutes: 0 of 2 trials ended; run the rest with `{runs_the_rest}`"]
+    halt.is_interrupted = True
+    with pytest.raises(Interrupted, match=rf"0 of 2 trials ended, nothing is lost; resume with `{resumes}`$"):
+        tell_halt(halt, book, watch)

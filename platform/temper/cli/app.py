@@ -23,6 +23,7 @@ from temper.cli.options import (
 )
 from temper.cli.results import board_table
 from temper.cli.show import finish, progress_bar, say, table_of
+from temper.credentials import on_a_line
 
 if TYPE_CHECKING:
     from temper.data import Manifest
@@ -104,10 +105,10 @@ def shards(
 
 def _show_manifest(manifest: "Manifest", destination: Path, as_json: bool) -> None:
     for image in manifest.skipped:
-        say(f"skipped {image.path}: {image.reason}")
+        say(f"skipped {on_a_line(image.path)}: {image.reason}")
     for what, listed in (("refused", manifest.refused), ("read in part:", manifest.partly)):
         for image in listed[:NUM_NAMED]:
-            say(f"{what} {image.path}: {image.reason}")
+            say(f"{what} {on_a_line(image.path)}: {image.reason}")
         if len(listed) > NUM_NAMED:
             say(f"{what} {len(listed) - NUM_NAMED} more; manifest.json names all")
     if manifest.attributes:
@@ -131,7 +132,7 @@ def _show_copies(manifest: "Manifest") -> None:
     twice = [one for one in manifest.copies or () if len(one.classes) > 1]
     for where, found in (("splits", leaks), ("classes", twice)):
         for one in found[:NUM_NAMED]:
-            say(f"the same picture in several {where}: {one}")
+            say(f"the same picture in several {where}: {on_a_line(one)}")
         if len(found) > NUM_NAMED:
             say(f"{len(found) - NUM_NAMED} more pictures in several {where}; manifest.json names all")
     if manifest.copies:
@@ -140,7 +141,7 @@ def _show_copies(manifest: "Manifest") -> None:
         pictures = f"{num_pictures} picture{'' if num_pictures == 1 else 's'}"
         say(f"copies: {num_rows} images show {pictures}; {inside}")
     for group in manifest.straddling[:NUM_NAMED]:
-        say(f"a group in several splits: {group}")
+        say(f"a group in several splits: {on_a_line(group)}")
     if len(manifest.straddling) > NUM_NAMED:
         say(f"{len(manifest.straddling) - NUM_NAMED} more groups in several splits; manifest.json names all")
     _show_near(manifest)
@@ -160,7 +161,7 @@ def _show_near(manifest: "Manifest") -> None:
     across = manifest.near_across_splits
     near = [*across, *(one for one in manifest.near_duplicates or () if one not in across)]
     for one in near[:NUM_NEAR]:
-        say(f"nearly the same{' in several splits' if one in across else ''}: {one.joined(' ~ ')}")
+        say(f"nearly the same{' in several splits' if one in across else ''}: {on_a_line(one.joined(' ~ '))}")
     if near:
         todo = "; --group-near-duplicates keeps them together" if not manifest.near_are_grouped else ""
         num_rows = sum(len(one.rows) for one in near)

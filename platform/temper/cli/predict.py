@@ -12,6 +12,7 @@ import typer
 from temper.addresses import is_remote
 from temper.cli.options import Json, Verbose, app, here
 from temper.cli.show import finish, percent, progress_bar, say, table_of
+from temper.credentials import on_a_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,12 +84,16 @@ def _tell(found: "Predictions") -> None:
     if not found.is_calibrated:
         say("not calibrated: probabilities are raw and nothing is flagged; run `temper calibrate RUN`")
     for image in found.bad:
-        say(f"not read: {image.path}: {image.reason}")
+        say(f"not read: {on_a_line(image.path)}: {on_a_line(image.reason)}")
     rejected = f", {found.num_rejected} of them rejected" if found.min_confidence is not None else ""
     unread = f"; {len(found.bad)} could not be read" if found.bad else ""
     folder = _shared_folder(found)
-    where = f" in {folder}" if folder else ""
+    where = f" in {on_a_line(folder)}" if folder else ""
     say(f"{len(found.images)} images{where}{rejected}{unread}")
+    from temper.data.walk import NOTE_SUFFIXES
+
+    if any(Path(image.path).suffix.lower() in NOTE_SUFFIXES for image in found.bad):
+        say("tables and lists of names are not read: give image files, or folders of them")
 
 
 def _table(found: "Predictions") -> "Table":
@@ -97,7 +102,7 @@ def _table(found: "Predictions") -> "Table":
         [_within(one.image, folder), one.label, percent(one.probability), ", ".join(_words(one))]
         for one in found.images
     ]
-    rows += [[_within(bad.path, folder), "NOT READ", "", bad.reason] for bad in found.bad]
+    rows += [[_within(bad.path, folder), "NOT READ", "", on_a_line(bad.reason)] for bad in found.bad]
     table = table_of(found.model, ["image", "label", "probability", "flags"], rows)
     table.columns[0].no_wrap = False
     for column in (table.columns[1], table.columns[3]):
@@ -116,7 +121,7 @@ def _shared_folder(found: "Predictions") -> str:
 
 
 def _within(path: str, folder: str) -> str:
-    return os.path.relpath(path, folder) if folder else path
+    return on_a_line(os.path.relpath(path, folder) if folder else path)
 
 
 def _words(one: "Prediction") -> list[str]:
@@ -135,12 +140,13 @@ def _csv(found: "Predictions") -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*COLUMNS, *(f"probability of {name}" for name in found.classes)])
     for one in found.images:
-        row = [getattr(one, name) for name in COLUMNS[:-1]]
+        row = [on_a_line(one.image), *(getattr(one, name) for name in COLUMNS[1:-1])]
         shares = [one.probabilities[name] for name in found.classes]
         writer.writerow([*map(spreadsheet_cell, row), "", *shares])
     for bad in found.bad:
         gaps, none = [""] * (len(COLUMNS) - 2), [""] * len(found.classes)
-        writer.writerow([spreadsheet_cell(bad.path), *gaps, spreadsheet_cell(bad.reason), *none])
+        cells = spreadsheet_cell(on_a_line(bad.path)), spreadsheet_cell(on_a_line(bad.reason))
+        writer.writerow([cells[0], *gaps, cells[1], *none])
     return buffer.getvalue().encode("utf-8", "backslashreplace")
 
 

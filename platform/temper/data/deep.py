@@ -34,6 +34,8 @@ class Deep:
     """The smallest value is white."""
     own: Depth | None = None
     """How the file itself says that it is shown."""
+    has_window: bool | None = None
+    """Whether ``own`` is a window that a DICOM file names; ``False``: all that may be stored."""
 
     def depth(self, given: Depth | None) -> Depth | None:
         """How it is scaled where its set is by ``given``: a window is for every file."""

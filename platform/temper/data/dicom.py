@@ -86,11 +86,12 @@ def read_dicom(content: bytes) -> DicomImage:
 def _grey(dataset: "Dataset", pixels: np.ndarray) -> Deep:
     slope = float(dataset.get("RescaleSlope", 1) or 1)
     intercept = float(dataset.get("RescaleIntercept", 0) or 0)
-    window = _window(dataset) or _range(dataset, slope, intercept)
+    window = _window(dataset)
     return Deep(
         pixels.astype(np.float64) * slope + intercept,
         is_inverted=dataset.PhotometricInterpretation == "MONOCHROME1",
-        own=Depth(window=window),
+        own=Depth(window=window or _range(dataset, slope, intercept)),
+        has_window=window is not None,
     )
 
 

@@ -36,6 +36,8 @@ class Encoded:
     patient: str = ""
     study: str = ""
     """Whom it shows, where the file says so."""
+    has_window: bool | None = None
+    """Whether a DICOM file was scaled by its own window; ``None``: by a rule of the set, or it has none."""
 
 
 def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own or FULL) -> Encoded:
@@ -58,9 +60,10 @@ def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own 
     try:
         if is_dicom(content):
             found = read_dicom(content)
-            scaled = found.deep.to_8_bit(depth(found.deep))
-            plain = _encode_loaded(scaled, content, size, found.note)
-            return replace(plain, patient=found.patient, study=found.study)
+            chosen = depth(found.deep)
+            plain = _encode_loaded(found.deep.to_8_bit(chosen), content, size, found.note)
+            has_window = found.deep.has_window if chosen is found.deep.own else None
+            return replace(plain, patient=found.patient, study=found.study, has_window=has_window)
         with open_image(content) as image:
             check_pixels(image.width, image.height)
             note = partly_read(image)

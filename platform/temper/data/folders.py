@@ -53,6 +53,8 @@ class Scan(NamedTuple):
     """Notes beside images and files that operating systems leave behind."""
     attributes: tuple[str, ...] = ()
     """What is known of each file beside its class, such as ``group`` and ``site``."""
+    doubt: str = ""
+    """Why folders other than these may be meant as classes."""
 
 
 def scan_folders(source: Path, *, follow_links: bool = False) -> Scan:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from temper.data.archives import is_tar
 from temper.data.dicom import patient_of
 from temper.data.folders import (
     KNOWN,
@@ -21,8 +22,10 @@ from temper.data.metadata import Table, key, read_tables
 from temper.data.reading import printable
 from temper.data.walk import check_names, is_note, nfc, walk
 from temper.errors import DataError
+from temper.formats import one_line
 
 LABEL, SPLIT = "label", "split"
+NUM_NAMED = 5
 OTHER_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".avif", ".heic"
 )  # fmt: skip
@@ -48,6 +51,7 @@ def scan_source(
     else:
         try:
             scan = scan_folders(source, follow_links=follow_links)
+            scan = scan._replace(doubt=_doubt(scan))
         except DataError as problem:
             if table is None:
                 raise
@@ -57,6 +61,35 @@ def scan_source(
         _check_rows(source, table, scan)
         scan = _with_table(scan, table)
     return scan if group is None else _with_groups(scan, group)
+
+
+def _doubt(scan: Scan) -> str:
+    """What to say where every class is made of the same sub-folders, such as one for each site.
+
+    A WebDataset's tars, which are folders once they are unpacked, do not count.
+    """
+    parts = [file.relative.split("/") for file in scan.files]
+    pairs = list(zip(parts, (scan.classes[file.label] for file in scan.files), strict=True))
+    top = int(any(path[0] != name for path, name in pairs))  # below the folders of splits
+    inside: dict[str, set[str]] = {name: set() for name in scan.classes}
+    for path, name in pairs:
+        below = path[top + 1 : -1]
+        if not below or any(is_tar(Path(part)) for part in below):
+            return ""
+        inside[name].add(below[0])
+    common, *others = inside.values()
+    if len(common) < 2 or any(own != common for own in others):
+        return ""
+    return (
+        f"the classes are the topmost folders ({_listed(scan.classes)}), and each is made of the same "
+        f"folders ({_listed(sorted(common))}); if these are the classes, give a table with a column "
+        f"'{LABEL}': metadata.csv beside them, or --labels CSV"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = [f"{len(names) - NUM_NAMED} more"] if len(names) > NUM_NAMED else []
+    return ", ".join([*(f"'{one_line(name)}'" for name in names[:NUM_NAMED]), *more])
 
 
 def _scan_labelled(source: Path, table: Table, follow: bool) -> Scan:

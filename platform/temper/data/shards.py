@@ -1,14 +1,17 @@
 """Writing shards: from images to Parquet files and a manifest."""
 
+import logging
 import warnings
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from temper.credentials import on_a_line
 from temper.data.encode import Encoded
-from temper.data.folders import ImageFile
+from temper.data.folders import ImageFile, Scan
 from temper.data.manifest import SPLITS, BadImage, Manifest, Origin
 from temper.data.opening import check_limit, pixel_limit
 from temper.data.reading import Reader, SetDepth, printable
@@ -21,6 +24,12 @@ from temper.records import Depth, write_atomic
 from temper.seeds import derive_seed
 
 Progress = Callable[[int, int], None]
+STRAY_FRAC = 0.1
+"""A larger share of files beside the classes than this counts as a mistake."""
+NUM_NAMED = 10
+"""Classes of a warning."""
+
+logger = logging.getLogger(__name__)
 
 
 def write_shards(
@@ -57,12 +66,14 @@ def write_shards(
         DataError: a setting out of range, folders that are not class folders, a table that does not fit
             the files, or a class too small for the splits.
         ShardError: ``destination`` exists or cannot be written, or more than ``max_bad_frac`` of the
-            images are unusable.
+            images are unusable: skipped, or refused as entries of an archive. Files beside the classes may
+            be a tenth of all.
     """
     _check_settings(size, val_frac, test_frac, max_bad_frac, images_per_shard)
     check_limit(max_pixels, is_reduced=size is not None)
     with published(destination) as folder, opened_source(source, folder) as given:
         scan = given.scan(labels, group, follow_links=follow_links)
+        limit = _Limit(max_bad_frac, scan, given.refused)
         with whole_folder(folder) as writing:
             writer = Writer(writing, scan.classes, scan.attributes, images_per_shard, group_near_duplicates)
             own_depth = SetDepth(depth, [file.path for file in scan.files])
@@ -70,12 +81,12 @@ def write_shards(
             # Not per image: filters are global, and threads that set and restore them leave them changed.
             with warnings.catch_warnings(), pixel_limit(max_pixels):
                 warnings.filterwarnings("ignore", module="PIL|pydicom")
-                remarks = _write_images(reader, scan.files, writer, seed, max_bad_frac, on_progress)
+                remarks = _write_images(reader, scan.files, writer, seed, limit, on_progress)
             own_depth.check_used()
+            remarks.warn_of_windows(source, scan.classes)
             manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, remarks.skipped)
-            refused = [*given.refused, *(_stray(path) for path in scan.strays)]
-            update = {"refused": refused, "num_notes": scan.num_notes, "depth": own_depth.found}
-            update |= {"partly": remarks.partly, "origins": remarks.origins}
+            update = {"refused": limit.refused, "num_notes": scan.num_notes}
+            update |= {"depth": own_depth.found, "partly": remarks.partly, "origins": remarks.origins}
             manifest = manifest.model_copy(update=update)
             write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
     return manifest
@@ -99,7 +110,7 @@ def _write_images(
     files: list[ImageFile],
     writer: Writer,
     seed: int,
-    max_bad_frac: float,
+    limit: "_Limit",
     on_progress: Progress | None,
 ) -> "_Remarks":
     remarks = _Remarks()
@@ -114,11 +125,10 @@ def _write_images(
                 on_progress(done, len(files))
             if isinstance(result, Encoded):
                 writer.add(file, result)
-                remarks.add(file.relative, result)
+                remarks.add(file, result)
                 continue
             bad.append(BadImage(path=printable(file.relative), reason=result))
-            if len(bad) > max_bad_frac * len(files):
-                raise ShardError(_too_many_bad(bad, len(files), max_bad_frac))
+            limit.check(bad)
         writer.end_split(split)
     for listed in (remarks.skipped, remarks.partly):
         listed.sort(key=lambda image: image.path)
@@ -132,21 +142,63 @@ class _Remarks:
     skipped: list[BadImage] = field(default_factory=list)
     partly: list[BadImage] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
+    windows: dict[int, Counter[bool]] = field(default_factory=lambda: defaultdict(Counter))
+    """Of each class, how many DICOM files have a window of their own and how many have none."""
 
-    def add(self, path: str, image: Encoded) -> None:
+    def add(self, file: ImageFile, image: Encoded) -> None:
+        path = file.relative
+        if image.has_window is not None:
+            self.windows[file.label][image.has_window] += 1
         if image.note is not None:
             self.partly.append(BadImage(path=path, reason=image.note))
         if image.patient or image.study:
             self.origins.append(Origin(path=path, patient=image.patient, study=image.study))
 
+    def warn_of_windows(self, source: Path, classes: Sequence[str]) -> None:
+        """Where some DICOM files have a window and others none: how an image is scaled may tell its class."""
+        totals = sum(self.windows.values(), Counter())
+        if not (totals[True] and totals[False]):
+            return
+        counts = [
+            f"'{classes[label]}' {own[True]} with and {own[False]} without"
+            for label, own in sorted(self.windows.items())
+        ]
+        more = [f"{len(counts) - NUM_NAMED} more classes"] if len(counts) > NUM_NAMED else []
+        logger.warning(
+            "%s: only some DICOM files have a window, and those without are scaled by their stored bits: %s; "
+            "a model may tell classes apart by it: --window LOW HIGH scales all alike",
+            *(source, ", ".join([*counts[:NUM_NAMED], *more])),
+        )
 
-def _too_many_bad(bad: list[BadImage], total: int, max_bad_frac: float) -> str:
-    listed = "\n".join(f"  {image.path}: {image.reason}" for image in bad[:10])
-    return (
-        f"more than {max_bad_frac:.1%} of {total} images cannot be used (--max-bad raises the limit); "
-        f"the first of them:\n{listed}"
-    )
 
+class _Limit:
+    """How many files may be of no use: of the classes, and with a wider limit, of those beside them too."""
 
-def _stray(path: str) -> BadImage:
-    return BadImage(path=printable(path), reason="lies in no class folder")
+    def __init__(self, frac: float, scan: Scan, entries: list[BadImage]) -> None:
+        """``entries`` of an archive that were refused.
+
+        Raises:
+            ShardError: there are too many before any image is read.
+        """
+        strays = [BadImage(path=printable(path), reason="lies in no class folder") for path in scan.strays]
+        self.refused = [*entries, *strays]
+        self._num_files = len(scan.files)
+        self._rules = ((frac, "images", entries), (max(frac, STRAY_FRAC), "files", self.refused))
+        self.check([])
+
+    def check(self, skipped: list[BadImage]) -> None:
+        """Count what was skipped and what was refused.
+
+        Raises:
+            ShardError: there are too many.
+        """
+        for frac, what, refused in self._rules:
+            total = self._num_files + len(refused)
+            if len(skipped) + len(refused) > frac * total:
+                listed = "\n".join(
+                    f"  {on_a_line(one.path)}: {one.reason}" for one in [*skipped, *refused][:10]
+                )
+                raise ShardError(
+                    f"{len(skipped)} skipped so far, {len(refused)} refused: more than {frac:.1%} of {total} "
+                    f"{what} cannot be used (--max-bad raises the limit); the first of them:\n{listed}"
+                )

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from temper.data.archives import SUFFIXES, Entry, Unpacking, entries_of, is_archive, is_tar, stem_of
+from temper.data.archives import SUFFIXES, Unpacking, entries_of, is_archive, is_tar, stem_of
 from temper.data.folders import SPLIT_FOLDERS, Scan
 from temper.data.hub_parquet import hub_files, unpack_parquet
 from temper.data.layout import scan_source, with_patients
 from temper.data.manifest import BadImage
-from temper.data.walk import NOTE_SUFFIXES, is_junk, is_note, nfc
+from temper.data.walk import is_junk, is_note
+from temper.data.webdataset import Samples
 from temper.data.whole import scratch_folder
 from temper.errors import DataError
 
@@ -25,11 +26,8 @@ LAYOUTS = (
     f"class folders (<class>/* or train/<class>/*), an archive of them ({', '.join(SUFFIXES)}), "
     "WebDataset tars (KEY.png beside KEY.cls), or Parquet of the Hugging Face hub"
 )
-MAX_LABEL_BYTES = 1024
 NUM_LOOKED_AT = 64
 """Entries of a tar that tell a WebDataset from an archive of folders."""
-PENDING = ".pending"
-"""Where images lie until their class is known."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,13 @@ class Source:
             raise DataError(f"{labels}: would be ignored, because {self.path} has labels; omit --labels")
         try:
             scan = scan_source(self.folder, labels or self.table, group, follow_links=follow_links)
-            return with_patients(scan, None if follow_links else self.folder.resolve())
+            scan = with_patients(scan, None if follow_links else self.folder.resolve())
         except DataError as problem:
             said = str(problem).replace(str(self.table or self.folder), str(self.path))
             raise DataError(said.replace(str(self.folder), str(self.path))) from None
+        if scan.doubt:
+            logger.warning("%s: %s", self.path, scan.doubt)
+        return scan
 
 
 @contextmanager
@@ -143,7 +144,7 @@ def _of_tars(path: Path, tars: Sequence[Path], scratch: Path) -> Source:
     names = Counter(tar.name for tar in tars)
     for tar, folder in folders.items():
         place = tar.name if names[tar.name] == 1 else _below(tar, path).as_posix()
-        refused += _Samples(Unpacking(tar, scratch), folder, place).unpack()
+        refused += Samples(Unpacking(tar, scratch), folder, place).unpack()
     _pad_numbers({scratch / folder for folder in folders.values()})
     return Source(path, scratch, refused)
 
@@ -162,88 +163,3 @@ def _pad_numbers(roots: Iterable[Path]) -> None:
         width = max((len(folder.name) for folder in folders), default=0)
         for folder in folders:
             folder.rename(folder.with_name(folder.name.zfill(width)))
-
-
-@dataclass
-class _Samples:
-    """The samples of one tar: files of the same key, one of which, ``.cls``, is the class."""
-
-    unpacking: Unpacking
-    folder: str
-    place: str
-    key: str = ""
-    label: str | None = None
-    pending: list[str] = field(default_factory=list)
-    unused: Counter[str] = field(default_factory=Counter)
-    num_labels: int = 0
-    num_images: int = 0
-
-    def unpack(self) -> list[BadImage]:
-        """Write every image into the folder of its class; returns what was not.
-
-        Raises:
-            DataError: no labels at all, or one that cannot be a folder.
-        """
-        tar, seen = self.unpacking.archive, Counter[str]()
-        with entries_of(tar) as entries:
-            for entry in entries:
-                head, _, name = entry.name.rpartition("/")
-                stem, _, suffix = name.partition(".")
-                if is_junk(name):
-                    continue
-                seen["." + suffix] += 1
-                if f"{head}/{stem}" != self.key:
-                    self._flush()
-                    self.key = f"{head}/{stem}"
-                self._take(entry, suffix)
-            self._flush()
-        if not self.num_labels:
-            found = ", ".join(sorted(seen)) or "nothing"
-            raise DataError(
-                f"{tar}: a tar without labels: expected KEY.cls beside each KEY.png, found {found}"
-            )
-        if not self.num_images and self.unpacking.refused:
-            raise DataError(f"{tar}: no image has a label: KEY.png and KEY.cls must follow one another")
-        if self.unused:
-            listed = ", ".join(f"{count} .{suffix}" for suffix, count in sorted(self.unused.items()))
-            logger.warning("%s: not used: %s files; only KEY.cls says the class", tar, listed)
-        return self.unpacking.refused
-
-    def _take(self, entry: Entry, suffix: str) -> None:
-        if suffix == "cls" and entry.opened is not None:
-            self.label = nfc(entry.opened.read(MAX_LABEL_BYTES).decode(errors="surrogateescape").strip())
-            self.num_labels += 1
-        elif f".{suffix.rpartition('.')[2].lower()}" in NOTE_SUFFIXES:
-            self.unused[suffix] += 1
-        else:
-            name = f"{PENDING}/{self.place}/{entry.name}"
-            if self.unpacking.write(entry, name):
-                self.pending.append(name)
-
-    def _flush(self) -> None:
-        """The images of a key go to their class."""
-        root, label = self.unpacking.folder, self.label
-        for name in self.pending:
-            if label is None:
-                self._refuse(name, "no KEY.cls beside it")
-                continue
-            if (
-                any(char in label for char in "/\0")
-                or is_junk(label)
-                or not 0 < len(os.fsencode(label)) < 256
-            ):
-                where = f"{self.unpacking.archive}: '{self.key.strip('/')}.cls'"
-                raise DataError(f"{where}: the class {label[:60]!a} cannot be the name of a folder")
-            target = root / self.folder / label / name.removeprefix(f"{PENDING}/")
-            if target.exists():
-                self._refuse(name, "its name is in the archive already")
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (root / name).rename(target)
-            self.num_images += 1
-        self.pending, self.label = [], None
-
-    def _refuse(self, name: str, reason: str) -> None:
-        (self.unpacking.folder / name).unlink()
-        path = ascii(name.removeprefix(f"{PENDING}/"))[1:-1]
-        self.unpacking.refused.append(BadImage(path=path, reason=reason))

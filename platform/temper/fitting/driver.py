@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +35,10 @@ class FitWatch:
     on_plan: Callable[[Look, FitPlan], None] = lambda _look, _plan: None
     """What is going to be trained; from here on it takes minutes."""
 
+    def resumed_by(self, command: str) -> "FitWatch":
+        """The same callbacks; a halted sweep names ``command``, since its own leaves out the fit's pages."""
+        return replace(self, sweep=replace(self.sweep, resume_command=command))
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -62,7 +66,8 @@ def run_fit(
         Interrupted: by Ctrl-C; the same call resumes.
     """
     started = time.monotonic()
-    folder, watch = FitFolder(out), watch or FitWatch()
+    folder = FitFolder(out)
+    watch = (watch or FitWatch()).resumed_by(folder.resume_command)
     for path in (request.images, request.source):
         if path is not None and not Path(path).is_dir():
             what = "no folder; `temper shards` reads archives" if Path(path).exists() else "no such folder"
@@ -131,7 +136,7 @@ def _sweep(
     # A page that comes late is worth more than none in time.
     watch.sweep.on_stage(
         f"the machine became slower, and {material.request.minutes:g} minutes were too short for a hardened "
-        f"model: training on until there is one; after Ctrl-C `temper fit --resume {folder.path}` resumes"
+        f"model: training on until there is one; after Ctrl-C `{folder.resume_command}` resumes"
     )
     return resume(path, {"max_minutes": None}, watch=watch.sweep, verbose=verbose)
 

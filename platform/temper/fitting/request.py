@@ -110,6 +110,10 @@ class FitFolder:
     def sweep(self) -> SweepFolder:
         return SweepFolder(self.path / "sweep")
 
+    @property
+    def resume_command(self) -> str:
+        return f"temper fit --resume {self.path}"
+
     def claim(self, request: FitRequest) -> None:
         """Write the request down, or see that this very one was begun here.
 
@@ -124,7 +128,7 @@ class FitFolder:
             if before != request and (self.plan.exists() or is_other):
                 raise CheckpointError(
                     f"{self.path}: holds another fit (see {self.request.name}); "
-                    f"resume it with `temper fit --resume {self.path}`, or start this one with another --out"
+                    f"resume it with `{self.resume_command}`, or start this one with another --out"
                 )
         elif self.path.exists() and any(self.path.iterdir()):
             raise CheckpointError(f"{self.path}: already exists; remove it, or choose another --out")

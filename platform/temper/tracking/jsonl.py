@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: one JSON line per epoch, always there.
+"""``metrics.jsonl``: one JSON line per epoch, counted from 0, always there.
 
 With ``validation.is_asynchronous`` that line has no ``val/...``; they follow in a second line of the same
 ``epoch``, ``{"epoch": 3, "val/target/clean_acc": ...}``, some epochs later.

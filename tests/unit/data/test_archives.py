@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from temper.data import Manifest, ShardSet, write_shards
-from temper.errors import DataError
+from temper.errors import DataError, ShardError
 
 GZIP = "photos.tar.gz"
 
@@ -92,7 +92,9 @@ def test_what_an_archive_holds_beside_files_is_refused_and_named(tmp_path: Path)
         tar.add(source, ".")
         add(tar, "cat/0.png", picture(999))
         add(tar, "cat/1.png/2.png", picture(998))
-    manifest = write_shards(archive, tmp_path / "out")
+    with pytest.raises(ShardError, match=r"0 skipped so far, 4 refused: more than 1\.0% of 28 images cannot"):
+        write_shards(archive, tmp_path / "out")
+    manifest = write_shards(archive, tmp_path / "out", max_bad_frac=4 / 28)
     assert {bad.path: bad.reason for bad in manifest.refused} == {
         "./cat/link.png": "a link or a device in an archive",
         "./dog/pipe.png": "a link or a device in an archive",
@@ -239,7 +241,9 @@ def test_what_a_webdataset_has_beside_images_is_named(
     with tarfile.open(tar, "a") as opened:
         add(opened, "lost.png", picture(77))
         add(opened, "._s0000.png", b"x")
-    manifest = write_shards(tar, tmp_path / "out")
+    with pytest.raises(ShardError, match=r"0 skipped so far, 1 refused: .*\n  a\.tar/lost\.png: no KEY\.cls"):
+        write_shards(tar, tmp_path / "out")
+    manifest = write_shards(tar, tmp_path / "out", max_bad_frac=0.05)
     assert "a.tar: not used: 20 .json, 20 .txt files; only KEY.cls says the class" in caplog.text
     assert [(bad.path, bad.reason) for bad in manifest.refused] == [
         ("a.tar/lost.png", "no KEY.cls beside it")
@@ -253,10 +257,29 @@ def test_tars_without_labels_and_labels_that_are_none(tmp_path: Path) -> None:
             add(tar, f"{index}.json", b'{"label": 1}')
     with pytest.raises(DataError, match=r"expected KEY\.cls beside each KEY\.png, found \.jpg, \.json"):
         write_shards(tmp_path / "a.tar", tmp_path / "out")
-    for label in ("../up", ".hidden", "", "x" * 300, "a\0b"):
+    for label in ("../up", ".hidden", "", "x" * 300, "a\0b", "[" * 1000):
         tar_of = webdataset(tmp_path / "b.tar", ["cat", label])
         with pytest.raises(DataError, match=r"'s0001\.cls': the class '.*' cannot be the name of a folder"):
             write_shards(tar_of, tmp_path / "out")
+
+
+@pytest.mark.parametrize("label", ['{"label": 0}', "{'label': 'cat'}", "[0, 1]", '"cat"', '{"label": 0'])
+def test_labels_that_hold_json_are_refused_in_a_line(tmp_path: Path, label: str) -> None:
+    tar = webdataset(tmp_path / "a.tar", ["cat", label] * 8)
+    with pytest.raises(DataError) as caught:
+        write_shards(tar, tmp_path / "out")
+    assert str(caught.value) == (
+        f"{tar}: 's0001.cls': holds {label!a}; expected the class's name or number as plain text, such as "
+        "cat or 0, without JSON around it"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("labels", [["0", "1"], ["true", "null"], ["[unknown]", "-1.5"], ["it's", "e{1}"]])
+def test_labels_that_are_words_or_numbers_are_kept(tmp_path: Path, labels: list[str]) -> None:
+    assert set(write_shards(webdataset(tmp_path / "a.tar", labels * 8), tmp_path / "out").classes) == set(
+        labels
+    )
 
 
 def test_samples_of_one_name_and_files_apart_from_their_labels_are_named(tmp_path: Path) -> None:
@@ -264,7 +287,9 @@ def test_samples_of_one_name_and_files_apart_from_their_labels_are_named(tmp_pat
     with tarfile.open(tar, "a") as opened:
         add(opened, "s0000.png", picture(99))
         add(opened, "s0000.cls", b"0")
-    manifest = write_shards(tar, tmp_path / "out")
+    with pytest.raises(ShardError, match=r"1 refused: .*\n  a\.tar/s0000\.png: its name is in the archive"):
+        write_shards(tar, tmp_path / "out")
+    manifest = write_shards(tar, tmp_path / "out", max_bad_frac=0.05)
     assert [(bad.path, bad.reason) for bad in manifest.refused] == [
         ("a.tar/s0000.png", "its name is in the archive already")
     ]
@@ -280,10 +305,13 @@ def test_samples_of_one_name_and_files_apart_from_their_labels_are_named(tmp_pat
         write_shards(tmp_path / "b.tar", tmp_path / "out2")
 
 
-def test_tars_of_one_name_in_several_folders_do_not_replace_each_other(tmp_path: Path) -> None:
+def test_tars_of_one_name_in_several_folders_do_not_replace_each_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for place, name in enumerate(("part1", "part2")):
         (tmp_path / "wds" / name).mkdir(parents=True)
         webdataset(tmp_path / "wds" / name / "0.tar", ["cat", "dog"] * 8, start=100 * place)
     manifest = write_shards(tmp_path / "wds", tmp_path / "out")
     assert manifest.files == "files seen: 32 = 32 images + 0 skipped + 0 refused"
     assert len({path for _, path in rows_of(tmp_path / "out")}) == 32
+    assert "topmost folders" not in caplog.text, "tars are no folders of theirs"

@@ -1,5 +1,6 @@
 """Reading class folders: what is found, what is left out, what is refused."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -288,3 +289,55 @@ def test_what_systems_leave_behind_is_no_image_and_no_class(tmp_path: Path) -> N
     scan = scan_folders(tmp_path)
     assert [file.relative for file in scan.files] == ["a/1.png", "b/1.png"]
     assert (scan.strays, scan.num_notes) == ([], 8)
+
+
+SITES = ("a/ill", "a/well", "b/ill", "b/well")
+
+
+@pytest.mark.parametrize(
+    ("folders", "is_said"),
+    [
+        (SITES, True),
+        ([f"train/{name}" for name in SITES] + [f"test/{name}" for name in SITES], True),
+        ([f"{name}/deeper" for name in SITES], True),
+        (("a/ill", "a/well", "b/ill", "b/fine"), False),
+        (("a/ill", "b/ill"), False),
+        ((*SITES, "a"), False),
+        (("a", "b"), False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folders", "zip"])
+def test_classes_of_the_same_sub_folders_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, folders: list[str], is_said: bool, kind: str
+) -> None:
+    for number, name in enumerate(folders):
+        (tmp_path / "src" / name).mkdir(parents=True, exist_ok=True)
+        for index in range(4):
+            pixels = np.random.default_rng([number, index]).integers(0, 256, (6, 6)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "src" / name / f"{index}.png")
+    source = tmp_path / "src"
+    if kind == "zip":
+        source = Path(shutil.make_archive(str(tmp_path / "set"), "zip", source))
+    assert write_shards(source, tmp_path / "out").classes == ["a", "b"], "it is no refusal"
+    expected = (
+        f"{source}: the classes are the topmost folders ('a', 'b'), and each is made of the same folders "
+        "('ill', 'well'); if these are the classes, give a table with a column 'label': metadata.csv beside "
+        "them, or --labels CSV"
+    )
+    assert [record.message for record in caplog.records if "topmost" in record.message] == (
+        [expected] if is_said else []
+    )
+
+
+def test_labels_in_a_table_leave_no_doubt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"{folder}/{index}.png" for folder in SITES for index in range(4)]
+    for number, name in enumerate(names):
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 6)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "src" / name)
+    for place in (0, 1):  # the topmost folders, or those below
+        rows = [f"{name},{name.split('/')[place]}" for name in names]
+        (tmp_path / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
+        manifest = write_shards(tmp_path / "src", tmp_path / f"{place}", labels=tmp_path / "labels.csv")
+        assert manifest.classes == [["a", "b"], ["ill", "well"]][place]
+    assert "topmost" not in caplog.text

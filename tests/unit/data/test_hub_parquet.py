@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from temper.data import ShardSet, hub_parquet, write_shards
-from temper.errors import DataError
+from temper.errors import DataError, ShardError
 
 CLASSES = ["dog", "cat"]
 
@@ -83,7 +83,9 @@ def test_images_without_bytes_are_refused_and_no_path_is_opened(tmp_path: Path) 
     (tmp_path / "secret.png").write_bytes(picture(99))
     rows = [*images(0, 20), {"bytes": None, "path": str(tmp_path / "secret.png")}]
     path = write(tmp_path / "a.parquet", image=rows, label=[*[0, 1] * 10, 0])
-    manifest = write_shards(path, tmp_path / "out")
+    with pytest.raises(ShardError, match=r"0 skipped so far, 1 refused: more than 1\.0% of 21 images cannot"):
+        write_shards(path, tmp_path / "out")
+    manifest = write_shards(path, tmp_path / "out", max_bad_frac=0.05)
     assert sum(sum(counts.values()) for counts in manifest.counts.values()) == 20
     assert [one.reason for one in manifest.refused] == ["no bytes in row 20 of a.parquet"]
     alone = write(tmp_path / "b.parquet", image=rows[-1:] * 2, label=[0, 1])

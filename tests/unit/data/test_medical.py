@@ -100,6 +100,45 @@ def test_patients_and_studies_are_in_the_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("windowed", "depth", "said"),
+    [
+        ({"sick": 9, "well": 2}, None, "'sick' 9 with and 3 without, 'well' 2 with and 10 without; a model"),
+        (
+            {"sick": 12, "well": 0},
+            None,
+            "'sick' 12 with and 0 without, 'well' 0 with and 12 without; a model",
+        ),
+        ({"sick": 9, "well": 2}, Depth(window=(0, 4095)), None),
+        ({"sick": 12, "well": 12}, None, None),
+        ({"sick": 0, "well": 0}, None, None),
+    ],
+)
+def test_windows_that_only_some_files_have_are_said(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    windowed: dict[str, int],
+    depth: Depth | None,
+    said: str | None,
+) -> None:
+    generator = np.random.default_rng(0)
+    for name, count in windowed.items():
+        (tmp_path / "src" / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = generator.integers(0, 4096, (6, 6)).astype(np.uint16)
+            window = {"WindowCenter": 2000, "WindowWidth": 500 + index} if index < count else {}
+            dicom(tmp_path / "src" / name / f"{index}.dcm", pixels, PatientID=f"{name}{index}", **window)
+    write_shards(tmp_path / "src", tmp_path / "out", depth=depth)
+    lines = [record.message for record in caplog.records if "window" in record.message]
+    if said is None:
+        assert not lines
+        return
+    (line,) = lines
+    assert line.startswith(f"{tmp_path / 'src'}: only some DICOM files have a window, and those without")
+    assert said in line
+    assert line.endswith("--window LOW HIGH scales all alike")
+
+
+@pytest.mark.parametrize(
     ("elements", "reason"),
     [
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "DICOM with a lookup table"),

@@ -62,6 +62,26 @@ def test_bad_images_are_listed_or_stop_the_job(tmp_path: Path) -> None:
     assert manifest.skipped[1].reason.startswith("not an image of a known format: supported are JPEG, PNG, ")
 
 
+def test_files_beside_the_classes_may_be_few(tmp_path: Path) -> None:
+    source = folders(tmp_path / "src", {"a": 12, "b": 12})
+    for number in range(24):
+        shutil.copy(source / "a/0.png", source / f"{number}.png")
+    (source / "a/note.txt").write_text("does not count")
+    with pytest.raises(
+        ShardError,
+        match=r"0 skipped so far, 24 refused: more than 10\.0% of 48 files .*\n  0\.png: lies in no",
+    ):
+        write_shards(source, tmp_path / "out", max_bad_frac=0)
+    assert not (tmp_path / "out").exists()
+    assert len(write_shards(source, tmp_path / "all", max_bad_frac=0.5).refused) == 24
+    for number in range(2, 24):
+        (source / f"{number}.png").unlink()
+    assert len(write_shards(source, tmp_path / "few").refused) == 2
+    (source / "b/0.png").write_bytes(b"no image")  # skipped, and with the others more than a tenth
+    with pytest.raises(ShardError, match=r"1 skipped so far, 2 refused: more than 10\.0% of 26 files cannot"):
+        write_shards(source, tmp_path / "out", max_bad_frac=0.05)
+
+
 def test_a_class_too_small_to_split(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"class 'b' has 1 image.*too few; add images"):
         write_shards(folders(tmp_path / "src", {"a": 20, "b": 2}), tmp_path / "out")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from temper.cluster.claim import refuse_former_batches
 from temper.cluster.datasets import decode_splits
@@ -22,6 +22,9 @@ from temper.run.open_data import OpenData, check_batch_sizes, open_data
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
 from temper.storage import fetched_state, mirrored
+
+if TYPE_CHECKING:
+    from temper.cluster.sweep.session import Halt
 from temper.training import Origin, read_last
 
 NUM_REASONS = 3
@@ -179,16 +182,25 @@ def _run_trials(
     num_ended = len(book.rows)
     again = f", {num_ended} already ended" if num_ended else ""
     watch.on_stage(f"running {book.total} trials{again}")
-    halt = run_session(book, recipe, shared, deadline, watch)
+    tell_halt(run_session(book, recipe, shared, deadline, watch), book, watch)
+
+
+def tell_halt(halt: "Halt", book: TrialStore, watch: Watch) -> None:
+    """Where trials are left, say how many ended and what runs the rest.
+
+    Raises:
+        Interrupted: by Ctrl-C.
+    """
+    command = f"temper sweep --resume {book.folder.path}"
+    ended = f"{len(book.rows)} of {book.total} trials ended"
     if halt.is_interrupted:
         raise Interrupted(
-            f"interrupted: {len(book.rows)} of {book.total} trials ended, nothing is lost; "
-            f"resume with `temper sweep --resume {book.folder.path}`"
+            f"interrupted: {ended}, nothing is lost; resume with `{watch.resume_command or command}`"
         )
     if halt.is_late:
+        rest = watch.resume_command or f"{command} --max-minutes MINUTES"
         watch.on_stage(
-            f"time is up after {minutes:g} minutes: {len(book.rows)} of {book.total} trials ended; "
-            f"run the rest with `temper sweep --resume {book.folder.path} --max-minutes MINUTES`"
+            f"time is up after {book.space.max_minutes:g} minutes: {ended}; run the rest with `{rest}`"
         )
 
 

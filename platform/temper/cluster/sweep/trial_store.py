@@ -31,7 +31,7 @@ from temper.storage import publish
 
 @dataclass(frozen=True)
 class Watch:
-    """Callbacks that report progress."""
+    """Callbacks that report progress, and the command that resumes."""
 
     on_stage: Callable[[str], None] = lambda _stage: None
     """A new stage begins."""
@@ -41,6 +41,8 @@ class Watch:
     """An epoch of a trial has ended."""
     on_trial: Callable[[LedgerRow, int], None] = lambda _row, _total: None
     """A trial has ended; the number of all trials."""
+    resume_command: str | None = None
+    """What users are told to resume with; ``None``: `temper sweep --resume`."""
 
 
 class Begun(Spec):

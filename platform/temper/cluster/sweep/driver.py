@@ -22,10 +22,10 @@ from temper.run.open_data import OpenData, check_batch_sizes, open_data
 from temper.search import BASELINE, SearchSpace, Trial, check_space, choose_finalists, load_space
 from temper.spec import dump_yaml, read_yaml
 from temper.storage import fetched_state, mirrored
+from temper.training import Origin, read_last
 
 if TYPE_CHECKING:
     from temper.cluster.sweep.session import Halt
-from temper.training import Origin, read_last
 
 NUM_REASONS = 3
 """Errors named where no trial finished; the ledger has all."""

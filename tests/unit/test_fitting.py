@@ -480,6 +480,17 @@ def test_links_and_huge_files_are_read_on_request(tmp_path: Path) -> None:
     assert Reading(group="x", depth=Depth(window=(0, 9)), labels="a").of_source == Reading()
 
 
+def test_bad_images_are_allowed_on_request(tmp_path: Path) -> None:
+    images = grey(tmp_path / "images")
+    (images / "cup" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ShardError, match="--max-bad"):
+        make_shards(images, tmp_path / "a", size=None, seed=0)
+    lenient = Reading(max_bad=0.1)
+    assert lenient.options == {"--max-bad": ["0.1"]}
+    shards = make_shards(images, tmp_path / "a", size=None, seed=0, reading=lenient)
+    assert len(ShardSet.open(shards).manifest.skipped) == 1
+
+
 def test_a_wrong_label_file_can_be_mended_in_the_same_folder(tmp_path: Path) -> None:
     request, folder = FitRequest(images="photos"), FitFolder(tmp_path / "fit")
     other = FitRequest(images="photos", reading=Reading(group="^(p[0-9]+)_"))

@@ -13,6 +13,7 @@ from temper.cli.options import (
     GroupNear,
     Json,
     Labels,
+    MaxBad,
     MaxPixels,
     Set,
     Verbose,
@@ -41,7 +42,6 @@ Source = Annotated[
 Size = Annotated[int | None, typer.Option(min=8, help="Downscale the long side to this, in pixels.")]
 ValFrac = Annotated[float, typer.Option("--val", min=0.01, max=0.9, help="Fraction for validation.")]
 TestFrac = Annotated[float, typer.Option("--test", min=0.01, max=0.9, help="Fraction for the test split.")]
-MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")]
 
 
 def _version(wanted: bool) -> None:

@@ -69,6 +69,7 @@ Window = Annotated[
 MaxPixels = Annotated[
     int | None, typer.Option(min=1, help="Largest width x height of a file; above 89478485 with --size.")
 ]
+MaxBad = Annotated[float, typer.Option(min=0, max=1, help="Fail above this fraction of bad images.")]
 FollowLinks = Annotated[
     bool, typer.Option("--follow-links", help="Follow links, also outside of the folder.")
 ]

@@ -83,6 +83,7 @@ def make_shards(
             size=max(LARGEST, size or 0),
             depth=reading.depth,
             max_pixels=reading.max_pixels,
+            max_bad_frac=reading.max_bad,
             follow_links=reading.follow_links,
             seed=seed,
             labels=reading.table,

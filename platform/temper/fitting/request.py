@@ -17,6 +17,8 @@ class Reading(Spec):
     depth: Depth | None = None
     """How images of more than 8 bits are scaled; ``None``: as the set's largest value asks for."""
     max_pixels: int | None = Field(default=None, ge=1)
+    max_bad: float = Field(default=0.01, ge=0, le=1)
+    """The largest fraction of images that may be unusable."""
     follow_links: bool = False
     labels: str | None = None
     """A table elsewhere than ``metadata.csv``."""
@@ -37,7 +39,7 @@ class Reading(Spec):
     @property
     def of_source(self) -> "Reading":
         """What of it holds for the images of a source task too, which are labelled in their own way."""
-        return Reading(max_pixels=self.max_pixels, follow_links=self.follow_links)
+        return Reading(max_pixels=self.max_pixels, max_bad=self.max_bad, follow_links=self.follow_links)
 
     @property
     def options(self) -> dict[str, list[str]]:
@@ -47,6 +49,7 @@ class Reading(Spec):
             "--bit-depth": None if bits is None else [str(bits)],
             "--window": None if window is None else [f"{value:.17g}" for value in window],
             "--max-pixels": None if self.max_pixels is None else [str(self.max_pixels)],
+            "--max-bad": None if self.max_bad == Reading().max_bad else [f"{self.max_bad:g}"],
             "--follow-links": [] if self.follow_links else None,
             "--labels": None if self.labels is None else [self.labels],
             "--group": None if self.group is None else [self.group],

@@ -61,10 +61,7 @@ def _labelled(front: Sequence[Entry], frame: Frame) -> list[str]:
 def _scatter_spec(
     entries: Sequence[Entry], frame: Frame, has_intervals: bool, labelled: Sequence[str]
 ) -> dict[str, Any]:
-    values = [_point(entry, has_intervals) for entry in reversed(entries)]
-    for value, entry in zip(values, reversed(entries), strict=True):
-        if entry.slug in labelled:
-            value |= {"label": short(entry.name, 24), "is_right": frame.x(entry.clean_acc) >= TURNS}
+    values = [_point(one, has_intervals) | _name_of(one, frame, labelled) for one in reversed(entries)]
     x = axis("clean", "clean accuracy, %", frame.x_low)
     y = axis("robust", "robust accuracy, %", frame.y_low)
     quiet = {"type": "rule", "opacity": 0.35, "color": BLUE}
@@ -100,6 +97,12 @@ def _scatter_spec(
         ]
     layers += [_names(x, y, is_right) for is_right in (False, True)]
     return {"data": {"values": values}, "layer": layers, "height": 360}
+
+
+def _name_of(entry: Entry, frame: Frame, labelled: Sequence[str]) -> dict[str, Any]:
+    if entry.slug not in labelled:
+        return {}
+    return {"label": short(entry.name, 24), "is_right": frame.x(entry.clean_acc) >= TURNS}
 
 
 def _names(x: dict[str, Any], y: dict[str, Any], is_right: bool) -> dict[str, Any]:

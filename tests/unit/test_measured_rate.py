@@ -40,6 +40,17 @@ def test_a_start_whose_loss_falls_first_has_not_risen() -> None:
     assert limit_of(rates, falling + rising, 6) == pytest.approx(6e-4, rel=0.02)
 
 
+def test_a_rise_that_is_made_good_at_higher_rates_is_none() -> None:
+    """Chest X-rays with seed 0: a fit trained at a tenth of what other seeds got, and hardened nothing."""
+    rates = [1e-5 * 1.2278829**step for step in range(29)]
+    still = [0.22, 0.13, 0.22, 0.3, 0.23, 0.21, 0.28, 0.24, 0.25, 0.29, 0.25, 0.27, 0.33, 0.26]
+    hump = [0.43, 0.85, 0.9, 0.69, 0.76, 1.32, 1.27, 1.05, 0.86, 0.72, 0.54, 0.46]
+    assert limit_of(rates, [*still, *hump, 1.27, 1.0, 1.05], 2) == pytest.approx(1.7e-3, rel=0.03)
+    assert limit_of(rates, [*still, *hump[:-1]], 2) == pytest.approx(1.8e-4, rel=0.03)
+    assert limit_of(rates, [*still, *hump], 2) is None
+    assert limit_of(rates, [math.nan], 2) == rates[0]
+
+
 def found(recipe: Recipe) -> Any:
     data = open_data(recipe)
     feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False), rank=0, world_size=1)

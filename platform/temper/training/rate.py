@@ -1,5 +1,6 @@
 """A learning rate that was measured."""
 
+import itertools
 import math
 
 from pydantic import Field
@@ -20,8 +21,8 @@ class RateTest(Spec):
     lr: float
     """The rate that was chosen."""
     limit: float | None
-    """The rate at which the loss had risen by half of that of guessing; ``null``: none did, or nothing was
-    measured.
+    """The rate at which the loss rose for good by half of that of guessing; ``null``: none did, or nothing
+    was measured.
     """
     rates: list[float] = Field(default_factory=list)
     losses: list[float] = Field(default_factory=list)
@@ -33,21 +34,20 @@ class RateTest(Spec):
 
 
 def limit_of(rates: list[float], losses: list[float], num_classes: int) -> float | None:
-    """The rate, between two of ``rates``, where ``losses`` have risen by ``RISE`` * ln(``num_classes``).
+    """The rate, between two of ``rates``, where ``losses`` rise for good by ``RISE`` * ln(``num_classes``).
 
     They rise from their least in the first quarter: a loss that is high at the very first rates, and falls,
-    is that of the start.
+    is that of the start. The last time counts: Adam's first steps may raise the loss of a start that soon
+    learns at much higher rates what it had lost.
     """
     quarter = losses[: max(1, len(losses) // 4)]
     first = quarter.index(min(quarter)) if quarter else 0
-    before: tuple[float, float] | None = None
     allowed = RISE * math.log(num_classes)
-    for rate, loss in zip(rates[first:], losses[first:], strict=False):
-        rise = loss - losses[first]
-        if not math.isfinite(rise) or rise > allowed:
-            if before is None or not math.isfinite(rise):
-                return before[0] if before else rate
-            share = (allowed - before[1]) / (rise - before[1])
-            return float(before[0] * (rate / before[0]) ** share)
-        before = rate, rise
-    return None
+    points = [(rate, loss - losses[first]) for rate, loss in zip(rates, losses, strict=False)][first:]
+    if not points or points[-1][1] <= allowed:
+        return None
+    for (rate, rise), (next_rate, next_rise) in reversed(list(itertools.pairwise(points))):
+        if rise <= allowed:
+            share = (allowed - rise) / (next_rise - rise) if math.isfinite(next_rise) else 0.0
+            return float(rate * (next_rate / rate) ** share)
+    return points[0][0]

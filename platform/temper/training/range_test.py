@@ -58,9 +58,9 @@ def find_lr(
     """Choose the rate of ``plan``, a phase of ``recipe``, for ``model``, which stays as it is.
 
     A copy trains on clean batches at rates that rise geometrically (Smith 2017, arXiv:1506.01186) until its
-    loss rises for good by half of that of guessing, ln(number of classes): there it forgets what it knew. The rate
-    is a fixed share of that. It takes at most a tenth of the run's steps, whose passes are counted; the same
-    seed gives the same rate.
+    loss rises for good by half of that of guessing, ln(number of classes): there it forgets what it knew. The
+    rate is a fixed share of that. It takes at most a tenth of the run's steps, whose passes are counted; the
+    same seed gives the same rate.
     """
     optim = recipe.optim
     num_steps = min(MAX_STEPS, int(BUDGET * plan.num_stepped * feed.target.num_batches))

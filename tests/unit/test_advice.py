@@ -331,6 +331,12 @@ def test_validation_above_test() -> None:
     assert found.option == "temper crossval RECIPE --folds 5"
 
 
+def test_more_epochs_do_not_cure_a_test_that_is_unlike_validation() -> None:
+    facts = facts_of(PLAIN, *GOOD, course=Course(losses=FALLING, best_epoch=9))
+    assert only(facts, "loss_still_falling")
+    assert only(replace(facts, validation=validated(facts, 190, 200)), "validation_above_test")
+
+
 def validated(facts: Facts, count: int, total: int, balanced_acc: float | None = None) -> ValidationRecord:
     assert facts.clean is not None
     balanced_acc = count / total if balanced_acc is None else balanced_acc

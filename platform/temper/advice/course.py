@@ -1,13 +1,9 @@
 """Advice about how training went."""
 
 from temper.advice.facts import Facts
-from temper.advice.remedies import Remedy, advise, longer, too_few_epochs
+from temper.advice.remedies import Remedy, advise, is_above_test, longer, too_few_epochs
 from temper.advice.words import p_value, percent, points
 from temper.records import AdviceRecord
-
-LEVEL = 0.01
-"""The best of many epochs flatters validation a little, so this asks for more than the usual 5 %."""
-MIN_GAP = 0.03
 
 
 def loss_still_falling(facts: Facts) -> AdviceRecord | None:
@@ -27,16 +23,9 @@ def loss_still_falling(facts: Facts) -> AdviceRecord | None:
 
 
 def validation_above_test(facts: Facts) -> AdviceRecord | None:
-    """Validation accuracy of the kept epoch above that on the test images, by more than chance explains.
-
-    Balanced accuracy must fall as well, so that it is not only that the splits share out the classes
-    differently.
-    """
+    """Validation accuracy of the kept epoch above that on the test images, by more than chance explains."""
     found, clean = facts.validation, facts.clean
-    if clean is None or found is None:
-        return None
-    gap_balanced = found.gap if facts.balanced_acc is None else found.balanced_acc - facts.balanced_acc
-    if found.gap < MIN_GAP or gap_balanced < MIN_GAP or found.p >= LEVEL:
+    if clean is None or found is None or not is_above_test(facts):
         return None
     seen = (
         f"Validation accuracy ({percent(found.acc.value)} of {found.acc.total} images) is "

@@ -18,6 +18,10 @@ FEW_STEPS, ENOUGH_STEPS = (100, 300), (300, 1000)
 EARLY_FRAC = 2 / 3
 """Of the epochs: where the best one is among them, more are not what is missing."""
 
+LEVEL = 0.01
+"""The best of many epochs flatters validation a little, so its gap asks for more than the usual 5 %."""
+MIN_GAP = 0.03
+
 
 @dataclass(frozen=True)
 class Remedy:
@@ -35,15 +39,29 @@ def advise(kind: AdviceKind, seen: str, remedy: Remedy, values: Mapping[str, flo
 def too_few_epochs(facts: Facts) -> Fall | None:
     """The fall of the training loss, where more epochs are likely to help.
 
-    They are not where the run was ended early, where its best epoch came before its last third, or where
-    the loss is close to the least there is.
+    They are not where the run was ended early, where its best epoch came before its last third, where the
+    loss is close to the least there is, or where validation is far above the test: what is learned then does
+    not carry over (X-rays in twice as many epochs lost five points, docs/log.md).
     """
     course = facts.course
-    fall = find_fall(course.losses)
+    fall = None if is_above_test(facts) else find_fall(course.losses)
     if fall is None or course.stopped is not None or _height(facts, fall.after) < HIGH_FRAC:
         return None
     is_late = course.best_epoch is None or course.best_epoch + 1 > EARLY_FRAC * course.num_epochs
     return fall if is_late else None
+
+
+def is_above_test(facts: Facts) -> bool:
+    """Whether validation accuracy is above that on the test images, by more than chance explains.
+
+    Balanced accuracy must fall as well, so that it is not only that the splits share out the classes
+    differently.
+    """
+    found = facts.validation
+    if facts.clean is None or found is None:
+        return False
+    gap_balanced = found.gap if facts.balanced_acc is None else found.balanced_acc - facts.balanced_acc
+    return min(found.gap, gap_balanced) >= MIN_GAP and found.p < LEVEL
 
 
 def longer(facts: Facts) -> Remedy:

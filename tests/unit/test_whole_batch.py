@@ -189,7 +189,7 @@ def test_the_gradient_of_one_worker_that_stands_for_four(trained: Path, name: st
 def assert_near(own: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert own.keys() == expected.keys()
     far = {key: float((own[key] - value).norm() / (value.norm() + 1e-3)) for key, value in expected.items()}
-    assert max(far.values()) < 1e-4, far
+    assert max(far.values()) < 1e-3, far
 
 
 @pytest.mark.long

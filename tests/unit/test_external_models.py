@@ -362,14 +362,14 @@ def test_a_forward_that_fails_is_one_line(
             r"\(1, 3, 8, 8\) of float32 \(Runtime.*; its weights are float64: give it",
         ),
         ("self.forward = lambda images: self.layer(images.view(16, 192))", "in batches of any size"),
-        ("self.forward = lambda images: (self.layer(images.flatten(1)), 0)", "answered 1 images with tuple"),
+        ("self.forward = lambda images: (self.layer(images.flatten(1)), 0)", "returned tuple for 1 images"),
         (
             "self.forward = lambda images: self.layer(images.flatten(1)).to(torch.complex64)",
-            r"answered 1 images with \(1, 5\) of complex64; expected logits \(1, classes\)",
+            r"returned \(1, 5\) of complex64 for 1 images; expected logits \(1, classes\)",
         ),
         (
             "self.forward = lambda images: self.layer(images.flatten(1)).to_sparse()",
-            r"answered 1 images with \(1, 5\) of float32, sparse_coo; expected logits",
+            r"returned \(1, 5\) of float32, sparse_coo for 1 images; expected logits",
         ),
         (
             "self.forward = lambda images: NoWay.apply(self.layer(images.flatten(1)))",

@@ -203,7 +203,7 @@ def test_an_answer_that_is_no_number_is_wrong_and_blocks(model: Any) -> None:
 
 
 def test_what_is_no_model_is_refused(model: Any) -> None:
-    answer = r"answered 40 images with \(30720,\) of float32; expected logits \(40, classes\)"
+    answer = r"returned \(30720,\) of float32 for 40 images; expected logits \(40, classes\)"
     with pytest.raises(ModelError, match=answer):
         evaluate(nn.Flatten(start_dim=0), plan(), labeller=model)
 

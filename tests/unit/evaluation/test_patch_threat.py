@@ -229,5 +229,5 @@ def test_a_patch_stands_beside_a_norm_and_its_curve_is_nested() -> None:
 
 def test_there_are_no_minimum_norms_of_a_patch() -> None:
     spec = validate(EvaluationSpec, {"minimum_norms": True}, "test")
-    with pytest.raises(RecipeError, match="none in patch"):
+    with pytest.raises(RecipeError, match="not defined for patch"):
         spec.plan(THREAT, seed=0)

@@ -1,5 +1,6 @@
 """Class folders: ``SRC/train/<class>/*`` (with ``val`` and ``test`` beside it), or ``SRC/<class>/*``."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from temper.data.manifest import Split
-from temper.data.walk import check_names, is_junk, is_note, nfc, walk, walk_names
+from temper.data.walk import below, check_names, is_junk, is_note, nfc, quoted, walk, walk_names
 from temper.errors import DataError
 
 SPLIT_FOLDERS: dict[str, Split] = {
@@ -118,11 +119,9 @@ def left_out(
 ) -> tuple[list[str], int]:
     """Strays, and the number of notes: what of ``source`` is not in ``files``, those of the ``classes``."""
     known = {str(one) for one in (*(file.path for file in files), *roots, *classes)}  # some are links
-    left = [Path(name).relative_to(source) for name in walk_names(source, follow) if name not in known]
+    left = [below(Path(name), source) for name in walk_names(source, follow) if name not in known]
     strays = [
-        path.as_posix()
-        for path in left
-        if not is_note(path) and not any(map((source / path).is_relative_to, classes))
+        name for name in left if not is_note(name) and not any(map((source / name).is_relative_to, classes))
     ]
     return sorted(strays), len(left) - len(strays)
 
@@ -206,8 +205,7 @@ def split_in(name: str) -> Split | None:
 
 
 def _quoted(folders: Sequence[Path]) -> str:
-    names = [f"'{folder.name}'" for folder in folders]
-    return ", ".join([*names[:5], *([f"{len(names) - 5} more"] if len(names) > 5 else [])])
+    return quoted([folder.name for folder in folders])
 
 
 def _is_split(folder: Path) -> bool:
@@ -216,7 +214,9 @@ def _is_split(folder: Path) -> bool:
 
 def _folders(root: Path) -> list[Path]:
     """Sorted; without those that hold shards, whose files are strays."""
-    found = (path for path in root.iterdir() if path.is_dir() and not is_junk(path.name))
+    with os.scandir(root) as entries:  # which tell links and folders from files without a look at each
+        named = [(entry, Path(root, entry.name)) for entry in entries if not is_junk(entry.name)]
+        found = [path for entry, path in named if (path if entry.is_symlink() else entry).is_dir()]
     return sorted(path for path in found if not _holds_shards(path))
 
 
@@ -229,7 +229,7 @@ def _holds_shards(folder: Path) -> bool:
 
 def _images_in(folder: Path) -> Iterator[Path]:
     """Files that are meant to be images, at any depth."""
-    return (path for path in walk(folder) if not is_note(path.relative_to(folder)))
+    return (path for path in walk(folder) if not is_note(below(path, folder)))
 
 
 def _has_images(folder: Path) -> bool:
@@ -240,7 +240,7 @@ def _images(source: Path, folder: Path, label: int, split: Split, follow: bool) 
     # Broken links, links to folders and special files are kept: reading them says what is wrong, and
     # nothing goes unseen.
     return [
-        ImageFile(path, nfc(path.relative_to(source).as_posix()), label, split)
+        ImageFile(path, nfc(below(path, source)), label, split)
         for path in sorted(walk(folder, follow), key=lambda path: nfc(path.as_posix()).split("/"))
-        if not is_note(path.relative_to(folder))
+        if not is_note(below(path, folder))
     ]

@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from temper.data.archives import Entry, Unpacking
 from temper.data.layout import LABEL, SPLIT
 from temper.data.manifest import BadImage
 from temper.data.metadata import KEY
-from temper.data.walk import NOTE_SUFFIXES, is_note
+from temper.data.walk import NOTE_SUFFIXES, files_of_kind
 from temper.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -55,15 +54,11 @@ def hub_files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path] if path.suffix.lower() == SUFFIX and path.exists() else []
-    found: list[Path] = []
-    for folder, _, names in os.walk(path):
-        files = [Path(folder, name) for name in names if not is_note(Path(name))]
-        if any(file.suffix.lower() != SUFFIX for file in files):
-            return []
-        if files and "manifest.json" in names:
+    found = files_of_kind(path, lambda file: file.suffix.lower() == SUFFIX)
+    for folder in sorted({file.parent for file in found}):
+        if (folder / "manifest.json").exists():
             raise DataError(f"{folder}: these are shards already; give the images they were made from")
-        found += files
-    return sorted(found)
+    return found
 
 
 def unpack_parquet(files: Sequence[tuple[Path, str]], folder: Path, table_file: Path) -> list[BadImage]:

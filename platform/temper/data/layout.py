@@ -20,12 +20,10 @@ from temper.data.groups import GROUP
 from temper.data.manifest import Split
 from temper.data.metadata import Table, key, read_tables
 from temper.data.reading import printable
-from temper.data.walk import check_names, is_note, nfc, walk
+from temper.data.walk import below, check_names, is_note, nfc, quoted, walk
 from temper.errors import DataError
-from temper.formats import one_line
 
 LABEL, SPLIT = "label", "split"
-NUM_NAMED = 5
 OTHER_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".avif", ".heic"
 )  # fmt: skip
@@ -81,15 +79,10 @@ def _doubt(scan: Scan) -> str:
     if len(common) < 2 or any(own != common for own in others):
         return ""
     return (
-        f"the classes are the topmost folders ({_listed(scan.classes)}), and each is made of the same "
-        f"folders ({_listed(sorted(common))}); if these are the classes, give a table with a column "
+        f"the classes are the topmost folders ({quoted(scan.classes)}), and each is made of the same "
+        f"folders ({quoted(sorted(common))}); if these are the classes, give a table with a column "
         f"'{LABEL}': metadata.csv beside them, or --labels CSV"
     )
-
-
-def _listed(names: list[str]) -> str:
-    more = [f"{len(names) - NUM_NAMED} more"] if len(names) > NUM_NAMED else []
-    return ", ".join([*(f"'{one_line(name)}'" for name in names[:NUM_NAMED]), *more])
 
 
 def _scan_labelled(source: Path, table: Table, follow: bool) -> Scan:
@@ -100,8 +93,8 @@ def _scan_labelled(source: Path, table: Table, follow: bool) -> Scan:
     if len(classes) < 2:
         raise DataError(f"{table.place}: expected at least two labels, found {', '.join(classes) or 'none'}")
     number = {name: label for label, name in enumerate(classes)}
-    paths = [path for path in sorted(walk(source, follow)) if not is_note(path.relative_to(source))]
-    names = [path.relative_to(source).as_posix() for path in paths]
+    paths = [path for path in sorted(walk(source, follow)) if not is_note(below(path, source))]
+    names = [below(path, source) for path in paths]
     splits = _splits_of(source, names)
     if not splits and not table.has(SPLIT):
         _refuse_other_splits(source, names, set(classes))

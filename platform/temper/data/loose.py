@@ -9,7 +9,7 @@ import numpy as np
 from temper.data.decode import Fit, decode
 from temper.data.deep import FULL
 from temper.data.encode import encode
-from temper.data.walk import is_note, walk
+from temper.data.walk import below, is_note, walk
 from temper.records import Depth
 
 
@@ -27,7 +27,7 @@ def _files_of(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    yield from (file for file in sorted(walk(path)) if not is_note(file.relative_to(path)))
+    yield from (file for file in sorted(walk(path)) if not is_note(below(file, path)))
 
 
 def as_spelled(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from temper.data.folders import SPLIT_FOLDERS, Scan
 from temper.data.hub_parquet import hub_files, unpack_parquet
 from temper.data.layout import scan_source, with_patients
 from temper.data.manifest import BadImage
-from temper.data.walk import is_junk, is_note
+from temper.data.walk import files_of_kind, is_junk, is_note
 from temper.data.webdataset import Samples
 from temper.data.whole import scratch_folder
 from temper.errors import DataError
@@ -99,16 +98,8 @@ def _below(file: Path, path: Path) -> Path:
 
 def webdataset_tars(path: Path) -> list[Path]:
     """The tars of a WebDataset, which hold files and no folders; sorted, empty where it is none."""
-    if path.is_file():
-        tars = [path] if is_tar(path) else []
-    else:
-        tars = []
-        for folder, _, names in os.walk(path):
-            files = [Path(folder, name) for name in names if not is_note(Path(name))]
-            if not all(map(is_tar, files)):
-                return []
-            tars += files
-    return sorted(tars) if tars and _is_flat(tars[0]) else []
+    tars = [path] if path.is_file() else files_of_kind(path, is_tar)
+    return tars if tars and is_tar(tars[0]) and _is_flat(tars[0]) else []
 
 
 def _is_flat(tar: Path) -> bool:
@@ -128,8 +119,7 @@ def _of_archive(path: Path, scratch: Path) -> Source:
     folder = scratch
     # Most archives hold one folder, with all the others in it.
     while (
-        len(inside := [one for one in folder.iterdir() if not is_note(Path(one.name))]) == 1
-        and inside[0].is_dir()
+        len(inside := [one for one in folder.iterdir() if not is_note(one.name)]) == 1 and inside[0].is_dir()
     ):
         if inside[0].name.lower() in SPLIT_FOLDERS:
             break

@@ -2,18 +2,19 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from temper.credentials import BIDI
 from temper.errors import DataError
+from temper.formats import one_line
 
 JUNK = {
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin",
     "system volume information", "lost+found",
 }  # fmt: skip
 """Names that operating systems leave behind, in lower case."""
-NOTE_SUFFIXES = {".txt", ".md", ".csv", ".json", ".xml"}
+NOTE_SUFFIXES = (".txt", ".md", ".csv", ".json", ".xml")
 """Notes beside images; any other file is meant to be one, and is reported where it is not."""
 
 
@@ -46,9 +47,27 @@ def _is_below(link: Path) -> bool:
     return not any(parent.resolve().is_relative_to(target) for parent in link.parents)
 
 
-def is_note(path: Path) -> bool:
+def below(path: Path, folder: Path) -> str:
+    """``path`` relative to a ``folder`` that it lies in; `relative_to` also checks that, file by file."""
+    return "/".join(path.parts[len(folder.parts) :])
+
+
+def is_note(relative: str) -> bool:
     """Whether the file, relative to the source, is a note, or was left behind by an operating system."""
-    return path.suffix.lower() in NOTE_SUFFIXES or any(map(is_junk, path.parts))
+    return relative.lower().endswith(NOTE_SUFFIXES) or any(map(is_junk, relative.split("/")))
+
+
+def files_of_kind(folder: Path, is_of_kind: Callable[[Path], bool]) -> list[Path]:
+    """All files of ``folder`` but notes, sorted; empty where one of them is not of the kind."""
+    found: list[Path] = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if is_note(name):
+                continue
+            found.append(Path(root, name))
+            if not is_of_kind(found[-1]):
+                return []
+    return sorted(found)
 
 
 def is_junk(name: str) -> bool:
@@ -59,6 +78,12 @@ def is_junk(name: str) -> bool:
 def nfc(name: str) -> str:
     """``name`` with each accent and its letter as one character, where there is such a one."""
     return unicodedata.normalize("NFC", name)
+
+
+def quoted(names: Sequence[str]) -> str:
+    """The first five of them, for a message."""
+    more = [f"{len(names) - 5} more"] if len(names) > 5 else []
+    return ", ".join([*(f"'{one_line(name)}'" for name in names[:5]), *more])
 
 
 def check_names(root: Path, classes: list[str]) -> None:

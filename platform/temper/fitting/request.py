@@ -49,7 +49,7 @@ class Reading(Spec):
             "--bit-depth": None if bits is None else [str(bits)],
             "--window": None if window is None else [f"{value:.17g}" for value in window],
             "--max-pixels": None if self.max_pixels is None else [str(self.max_pixels)],
-            "--max-bad": None if self.max_bad == Reading().max_bad else [f"{self.max_bad:g}"],
+            "--max-bad": None if self.max_bad == AS_THEY_ARE.max_bad else [f"{self.max_bad:g}"],
             "--follow-links": [] if self.follow_links else None,
             "--labels": None if self.labels is None else [self.labels],
             "--group": None if self.group is None else [self.group],

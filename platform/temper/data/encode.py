@@ -24,6 +24,8 @@ class Encoded:
     """An image as it goes into a shard."""
 
     content: bytes
+    sha256: str
+    """Of ``content``."""
     is_grey: bool
     """Its channels are equal, whatever the mode of the file."""
     long_side: int
@@ -133,7 +135,8 @@ def _encoded(image: Image.Image, content: bytes, note: str | None) -> Encoded:
     width = image.width.to_bytes(8, "little")
     digest = hashlib.blake2b(pixels, digest_size=16, salt=width).digest()
     is_grey = image.mode == "L" or _is_grey(pixels)
-    return Encoded(content, is_grey, max(image.size), digest, thumbnail(image), note)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Encoded(content, sha256, is_grey, max(image.size), digest, thumbnail(image), note)
 
 
 def _is_grey(pixels: bytes) -> bool:

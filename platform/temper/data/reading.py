@@ -15,6 +15,10 @@ from temper.errors import DataError
 from temper.records import Depth
 
 NUM_THREADS = min(8, os.cpu_count() or 1)
+AHEAD = 512
+"""Files that are read before what was read of them is asked for."""
+BATCH = 16
+"""Files that a thread takes at a time: of small images, handing over costs as much as decoding."""
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras and scanners have."""
 FAR_BITS = 4
@@ -93,9 +97,14 @@ class Reader:
     def read_all(self, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Encoded | str]]:
         """Each file with its encoded image, or with the reason why there is none, in order."""
         with ThreadPoolExecutor(max_workers=NUM_THREADS) as pool:
-            for start in range(0, len(files), 512):
-                chunk = files[start : start + 512]
-                yield from zip(chunk, pool.map(self._read, chunk), strict=True)
+            for start in range(0, len(files), AHEAD):
+                chunk = files[start : start + AHEAD]
+                batches = [chunk[first : first + BATCH] for first in range(0, len(chunk), BATCH)]
+                for batch, results in zip(batches, pool.map(self._read_batch, batches), strict=True):
+                    yield from zip(batch, results, strict=True)
+
+    def _read_batch(self, files: Sequence[ImageFile]) -> list[Encoded | str]:
+        return [self._read(file) for file in files]
 
     def _read(self, file: ImageFile) -> Encoded | str:
         if printable(file.relative) != file.relative:

@@ -1,6 +1,5 @@
 """The Parquet files of new shards, in the layout that the Hugging Face hub uses for images."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,7 +52,7 @@ class Writer:
         self._pending.append((image.content, file))
         self.labels.append(file.label)
         self.stored.append(file.split)
-        self.digests.append(hashlib.sha256(image.content).hexdigest())
+        self.digests.append(image.sha256)
         self.pictures.append(self._known.setdefault(image.pixels, len(self._known)))
         if len(self._known) > len(self.thumbnails):
             self.thumbnails.append(image.thumbnail)

@@ -19,7 +19,7 @@ from typing import Any
 from clock import ProcessorTime, all_processes
 from photos import write_photos
 from row import Row
-from temper.data import ShardSet, write_shards
+from temper.data import ImageView, ShardSet, write_shards
 from temper.recipe import load_recipe
 from train_speed import write_recipe
 
@@ -101,7 +101,7 @@ def decode(num_raylets: int, path: Path) -> tuple[float, float]:
     for _ in range(1 + PASSES):
         started = time.perf_counter()
         with ProcessorTime(all_processes) as processors:
-            load_images_with_ray(shards, "train", SHARD_PX, "pad")
+            load_images_with_ray(shards, "train", ImageView(SHARD_PX))
         spent.append((time.perf_counter() - started, processors.seconds))
     ray.shutdown()
     cluster.shutdown()

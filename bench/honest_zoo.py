@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from masked_models import load_digits
 from temper.attacks import PGD, PatchPGD, attack_mode
-from temper.data import find_images, read_image
+from temper.data import ImageView, find_images, read_image
 from temper.models import ModelSpec, TaskModel, build_model, set_trainable, train_modes
 from temper.models.adapters import AnyAdapter
 from temper.models.backbone import Backbone
@@ -63,7 +63,7 @@ def real(name: str, size: int, num_train: int, num_test: int) -> Task:
 def _read(root: Path, classes: list[str], size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     files = [(file, label) for label, name in enumerate(classes) for file in find_images([root / name])]
     order = np.random.default_rng(0).permutation(len(files))[:count]
-    images = np.stack([read_image(files[index][0], size, "stretch", None) for index in order])
+    images = np.stack([read_image(files[index][0], ImageView(size, "stretch"), None) for index in order])
     return images, np.array([files[index][1] for index in order], dtype=np.int64)
 
 

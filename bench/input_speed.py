@@ -27,7 +27,7 @@ from row import Row
 from temper.batches import Batch, ResidentBatches, warp
 from temper.cluster.runtime import start_ray
 from temper.cluster.streaming import StreamedBatches
-from temper.data import AugmentSpec, ShardSet, load_images, write_shards
+from temper.data import AugmentSpec, ImageView, ShardSet, load_images, write_shards
 from temper.host import use_cpu
 from temper.training.data import to_device
 
@@ -65,7 +65,7 @@ class Ours:
         self._resident = self._load()
 
     def _load(self) -> ResidentBatches:
-        images = load_images(self.shards, "train", self._size, "pad")
+        images = load_images(self.shards, "train", ImageView(self._size))
         return ResidentBatches(images, batch_size=BATCH_SIZE, seed=0)
 
     def decoding(self) -> float:
@@ -175,7 +175,7 @@ def _check_augmentation() -> None:
 
 def _check_images(ours: Ours, photos: Path, size: int) -> None:
     """Our training split is what the peer decodes, without the few images of the other splits."""
-    images = load_images(ours.shards, "train", size, "pad")
+    images = load_images(ours.shards, "train", ImageView(size))
     theirs = {(label, np.asarray(photo).tobytes()) for photo, label in ImageFolder(str(photos))}
     mine = {
         (int(label), image.transpose(1, 2, 0).tobytes())

@@ -68,7 +68,7 @@ def recipe_of(name: str, shards: Path, seed: int, changes: dict[str, Any]) -> Re
 def plain_script(recipe: Recipe) -> float:
     """Balanced test accuracy of the last epoch of a plain loop of the same steps."""
     shards = ShardSet.open(Path(recipe.data.target))
-    splits = {name: load_images(shards, name, SIZE, recipe.data.fit) for name in ("train", "test")}
+    splits = {name: load_images(shards, name, recipe.data.view) for name in ("train", "test")}
     torch.manual_seed(recipe.seed)
     classes = {"target": shards.classes}
     model = build_model(recipe.model, classes, image_size=SIZE, seed=recipe.seed)

@@ -22,7 +22,7 @@ import psutil
 from bare_loop import peak_mb
 from photos import write_photos
 from row import Difference, Measure, Row
-from temper.data import ShardSet, load_images, write_shards
+from temper.data import ImageView, ShardSet, load_images, write_shards
 from temper.spec import dump_yaml
 
 NUM_IMAGES, SIZE = 2000, 32
@@ -57,7 +57,7 @@ def rows(folder: Path) -> Iterator[Row]:
 
 def save_images(shards: Path, size: int, file: Path) -> None:
     """The training images, decoded, for the bare loop."""
-    train = load_images(ShardSet.open(shards), "train", size, "pad")
+    train = load_images(ShardSet.open(shards), "train", ImageView(size))
     np.savez(file, images=train.images, labels=train.labels)
 
 

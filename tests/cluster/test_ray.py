@@ -21,7 +21,7 @@ from temper.cluster.launch import launch
 from temper.cluster.resources import check_room
 from temper.cluster.streaming import STEP_S, StreamedBatches, load_images_with_ray
 from temper.cluster.sweep import sweep
-from temper.data import ShardSet, load_images
+from temper.data import ImageView, ShardSet, load_images
 from temper.errors import CheckpointError, ModelError, SearchSpaceError, UsageError
 from temper.recipe import WorkersSpec
 from temper.records import RunFolder, SweepFolder, read_ledger
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 def test_ray_data_decodes_what_we_decode(digits: dict[str, Path]) -> None:
     shards = ShardSet.open(digits["target"])
-    ours, theirs = load_images(shards, "val", 8, "pad"), load_images_with_ray(shards, "val", 8, "pad")
+    ours, theirs = load_images(shards, "val", ImageView(8)), load_images_with_ray(shards, "val", ImageView(8))
     assert np.array_equal(ours.images, theirs.images)
     assert np.array_equal(ours.labels, theirs.labels)
     assert np.array_equal(ours.rows, theirs.rows)
@@ -43,13 +43,11 @@ def test_ray_data_decodes_what_we_decode(digits: dict[str, Path]) -> None:
 
 def test_streamed_batches_hold_every_image_once_over_two_ranks(digits: dict[str, Path]) -> None:
     shards = ShardSet.open(digits["target"])
-    resident = load_images(shards, "train", 8, "pad")
+    resident = load_images(shards, "train", ImageView(8))
     pixels = dict(zip(resident.rows.tolist(), resident.images, strict=True))
     seen: list[int] = []
     for rank in (0, 1):
-        batches = StreamedBatches(
-            shards, image_size=8, fit="pad", batch_size=64, seed=0, rank=rank, world_size=2
-        )
+        batches = StreamedBatches(shards, view=ImageView(8), batch_size=64, seed=0, rank=rank, world_size=2)
         epoch = list(batches.epoch(0))
         assert len(epoch) == batches.num_batches
         for batch in epoch:
@@ -64,14 +62,14 @@ def test_streamed_batches_hold_every_image_once_over_two_ranks(digits: dict[str,
 def test_a_stream_shows_every_image_once_to_whoever_solves_a_head(digits: dict[str, Path]) -> None:
     """Over ranks of which the last has nothing to read, and of a subset the same images for any number."""
     shards = ShardSet.open(digits["target"])
-    resident = load_images(shards, "train", 8, "pad")
+    resident = load_images(shards, "train", ImageView(8))
     pixels = dict(zip(resident.rows.tolist(), resident.images, strict=True))
 
     def rows(world_size: int, limit: int) -> list[int]:
         seen: list[int] = []
         for rank in range(world_size):
             batches = StreamedBatches(
-                shards, image_size=8, fit="pad", batch_size=64, seed=0, rank=rank, world_size=world_size
+                shards, view=ImageView(8), batch_size=64, seed=0, rank=rank, world_size=world_size
             )
             for batch in batches.once(limit, 0):
                 seen += batch.rows.tolist()
@@ -106,8 +104,8 @@ def test_what_ray_s_processes_decode_with_imports_no_torch(
 
     monkeypatch.setattr(ray.data.Dataset, "map", recorded)
     shards = ShardSet.open(digits["target"])
-    load_images_with_ray(shards, "val", 8, "pad")
-    batches = StreamedBatches(shards, image_size=8, fit="pad", batch_size=64, seed=0)
+    load_images_with_ray(shards, "val", ImageView(8))
+    batches = StreamedBatches(shards, view=ImageView(8), batch_size=64, seed=0)
     next(batches.epoch(0))
     batches.close()
     calls = list(zip(functions, [{"id": 0}, {"position": 0}], strict=True))
@@ -138,7 +136,7 @@ def test_a_stream_that_has_to_wait_leaves_the_processor_to_training(digits: dict
     context = ray.data.DataContext.get_current().copy()
     context.custom_execution_callback_classes = [Counted]
     context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=1e5)
-    batches = StreamedBatches(ShardSet.open(digits["target"]), image_size=8, fit="pad", batch_size=64, seed=0)
+    batches = StreamedBatches(ShardSet.open(digits["target"]), view=ImageView(8), batch_size=64, seed=0)
     with ray.data.DataContext.current(context):
         next(batches.epoch(0))
         before = Counted.num_steps

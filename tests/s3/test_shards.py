@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from temper.data import FoldSpec, ShardSet, integrity, load_images, write_shards
+from temper.data import FoldSpec, ImageView, ShardSet, integrity, load_images, write_shards
 from temper.errors import ShardError, StorageError
 from temper.storage import Address, read_bytes, upload, write_bytes
 
@@ -37,7 +37,7 @@ def test_shards_in_s3_are_those_of_a_folder(
     assert there.manifest == here.manifest
     for one, other in ((here, there), (here.few_shot(3, 0), there.few_shot(3, 0))):
         for split in ("train", "val", "test"):
-            expected, found = load_images(one, split, 16, "pad"), load_images(other, split, 16, "pad")
+            expected, found = load_images(one, split, ImageView(16)), load_images(other, split, ImageView(16))
             np.testing.assert_array_equal(found.images, expected.images)
             np.testing.assert_array_equal(found.labels, expected.labels)
     fold = FoldSpec(index=0, count=3, seed=0)
@@ -66,7 +66,7 @@ def test_processes_that_need_a_shard_at_once_fetch_it_once(
 ) -> None:
     def read(_: int) -> int:
         forget()  # each looks anew
-        return len(load_images(ShardSet.open(Path(str(shards))), "train", 16, "pad").labels)
+        return len(load_images(ShardSet.open(Path(str(shards))), "train", ImageView(16)).labels)
 
     with ThreadPoolExecutor(6) as pool:
         assert len(set(pool.map(read, range(6)))) == 1
@@ -79,9 +79,9 @@ def test_storage_that_fails_now_and_then_changes_nothing(
 ) -> None:
     for kind in ("503", "cut", "drop"):
         proxy.fail(kind, 2, "GET")
-    found = load_images(ShardSet.open(Path(str(shards))), "train", 16, "pad")
+    found = load_images(ShardSet.open(Path(str(shards))), "train", ImageView(16))
     np.testing.assert_array_equal(
-        found.images, load_images(ShardSet.open(digits["target"]), "train", 16, "pad").images
+        found.images, load_images(ShardSet.open(digits["target"]), "train", ImageView(16)).images
     )
     assert proxy.faults == []
 
@@ -104,12 +104,12 @@ def test_a_shard_that_changed_in_s3_is_refused(
 
 
 def test_a_copy_that_was_damaged_is_fetched_again(shards: Address, tmp_path: Path) -> None:
-    load_images(ShardSet.open(Path(str(shards))), "train", 16, "pad")
+    load_images(ShardSet.open(Path(str(shards))), "train", ImageView(16))
     copies = list((tmp_path / "cache-a/shards").iterdir())
     assert copies
     for path in copies:
         path.write_bytes(path.read_bytes()[:-100] + bytes(100))
-    assert len(load_images(ShardSet.open(Path(str(shards))), "train", 16, "pad").labels)
+    assert len(load_images(ShardSet.open(Path(str(shards))), "train", ImageView(16)).labels)
 
 
 def test_large_shards_are_copied_only_where_their_images_are_read(
@@ -120,7 +120,7 @@ def test_large_shards_are_copied_only_where_their_images_are_read(
     opened = ShardSet.open(Path(str(shards)))
     assert len(opened.labels) == sum(shard.num_rows for shard in opened.manifest.shards)
     assert not (tmp_path / "cache-a/shards").exists()
-    load_images(opened, "val", 16, "pad")
+    load_images(opened, "val", ImageView(16))
     copies = {path.stem for path in (tmp_path / "cache-a/shards").iterdir()}
     assert 0 < len(copies) <= len(opened.manifest.shards)
 

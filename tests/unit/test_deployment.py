@@ -17,7 +17,7 @@ import temper
 from temper.cli import main
 from temper.cluster.launch import launch
 from temper.credentials import on_a_line
-from temper.data import ShardSet, load_images, write_shards
+from temper.data import ImageView, ShardSet, load_images, write_shards
 from temper.deployment import Classifier, calibrate, export, predict
 from temper.deployment.onnx_files import missing_packages, run_onnx
 from temper.errors import CheckpointError, DataError, RecordError, UsageError
@@ -86,7 +86,7 @@ def test_a_photo_is_prepared_as_its_shard_would_be(
 ) -> None:
     """Test images as they come out of shards, and from their files, get the same answers."""
     shards = ShardSet.open(digits["target"])
-    images = load_images(shards, "test", 8, "pad")
+    images = load_images(shards, "test", ImageView(8))
     parts = [shards.read(group)["image"].combine_chunks().field("path") for group in shards.row_groups]
     names = [name for part in parts for name in part.to_pylist()]
     chosen = range(0, len(images.rows), 20)
@@ -153,7 +153,7 @@ def test_an_export_stands_alone_and_answers_as_the_run(
 def test_the_exported_program_has_the_run_s_logits_for_any_batch(
     run: Path, exported: Path, digits: dict[str, Path]
 ) -> None:
-    pixels = load_images(ShardSet.open(digits["target"]), "test", 8, "pad").images[:40]
+    pixels = load_images(ShardSet.open(digits["target"]), "test", ImageView(8)).images[:40]
     expected = own_logits(run, pixels)
     # Loading is safe here alone: this test has just made the file.
     program = torch.export.load(exported / "model.pt2").module()
@@ -167,7 +167,7 @@ def test_the_exported_program_has_the_run_s_logits_for_any_batch(
 @pytest.mark.skipif(bool(missing_packages()), reason=f"not installed: {', '.join(missing_packages())}")
 def test_the_onnx_model_has_the_run_s_logits(run: Path, exported: Path, digits: dict[str, Path]) -> None:
     answer = run_onnx((exported / "model.onnx").read_bytes())
-    images = load_images(ShardSet.open(digits["target"]), "test", 8, "pad").images
+    images = load_images(ShardSet.open(digits["target"]), "test", ImageView(8)).images
     for size in (1, 7):
         answered = answer(torch.from_numpy(images[:size]).float() / 255)
         assert (answered - own_logits(run, images[:size])).abs().max() < 1e-4
@@ -386,7 +386,7 @@ def test_12_bit_images_are_scaled_as_those_of_the_training_were(
     assert manifest.depth == Depth(bits=12, largest=4080)
     launch(tiny_recipe(data__target=str(tmp_path / "shards"), epochs=1), tmp_path / "run")
     shards = ShardSet.open(tmp_path / "shards")
-    images = load_images(shards, "test", 8, "pad")
+    images = load_images(shards, "test", ImageView(8))
     parts = [shards.read(group)["image"].combine_chunks().field("path") for group in shards.row_groups]
     names = [name for part in parts for name in part.to_pylist()]
     files = [tmp_path / "images" / names[row] for row in images.rows[:12]]

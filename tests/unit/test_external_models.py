@@ -12,7 +12,7 @@ from torch import nn
 
 import temper
 from temper.cluster.evaluate import evaluate_external
-from temper.data import Images, ShardSet, load_images
+from temper.data import Images, ImageView, ShardSet, load_images
 from temper.errors import CheckpointError, DataError, ModelError, RecipeError, RecordError, UsageError
 from temper.evaluation import EvaluationSpec
 from temper.leaderboard import build_leaderboard
@@ -71,7 +71,7 @@ def test_a_function_s_model_gets_a_record_that_the_leaderboard_ranks(
     record = evaluate_external(spec(zoo, digits), tmp_path / "run")
     assert read_record(tmp_path / "run/record.json") == record
     table = read_outcomes(RunFolder(tmp_path / "run").outcomes)
-    images = load_images(ShardSet.open(digits["target"]), "test", 8, "pad")
+    images = load_images(ShardSet.open(digits["target"]), "test", ImageView(8))
     place = {int(row): index for index, row in enumerate(images.rows)}
     chosen = [place[row] for row in table["row"].to_pylist()]
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_a_weights_file_with_its_classifier_is_a_model(digits: dict[str, Path], 
     document = spec(tmp_path, digits, model=str(tmp_path / "w.pth"), backbone="resnet8", image_size=8)
     record = evaluate_external(document, tmp_path / "run")
     table = read_outcomes(RunFolder(tmp_path / "run").outcomes)
-    images = load_images(ShardSet.open(digits["target"]), "test", 8, "pad")
+    images = load_images(ShardSet.open(digits["target"]), "test", ImageView(8))
     place = {int(row): index for index, row in enumerate(images.rows)}
     chosen = [place[row] for row in table["row"].to_pylist()]
     with torch.no_grad():
@@ -280,6 +280,7 @@ def test_relatives_do_not_travel_to_workers() -> None:
         torch.device("cpu"),
         Claim(name="x", seed=0, recipe={}, data=data, threat=Threat(eps=0.1)),
         EvaluationSpec(),
+        ImageView(8),
         kin={"sibling": lambda pixels: pixels.flatten(1)[:, : 2 if lock else 3]},
     )
     other = ray.cloudpickle.loads(ray.cloudpickle.dumps(target.opener))()

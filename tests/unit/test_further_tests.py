@@ -15,7 +15,7 @@ from temper.cli import main
 from temper.cli.evaluation import _further_tests
 from temper.cluster.evaluate import evaluate_external, evaluate_run
 from temper.cluster.launch import launch, plan_run
-from temper.data import ShardSet, write_shards
+from temper.data import ImageView, ShardSet, write_shards
 from temper.errors import RecipeError, TemperError, UsageError
 from temper.formats import percent
 from temper.leaderboard import build_leaderboard
@@ -180,8 +180,8 @@ def test_labels_follow_the_names_of_the_classes(folder: Path, tmp_path: Path) ->
     shutil.copytree(folder / "alike/shards", shards)
     opened = ShardSet.open(shards)
     turned = ShardSet(shards, opened.manifest.model_copy(update={"classes": opened.classes[::-1]}))
-    labels = load_test(opened, opened.classes, 8, "pad").labels
-    assert np.array_equal(load_test(turned, opened.classes, 8, "pad").labels, 1 - labels)
+    labels = load_test(opened, opened.classes, ImageView(8)).labels
+    assert np.array_equal(load_test(turned, opened.classes, ImageView(8)).labels, 1 - labels)
 
 
 def test_without_further_sets_hashes_and_records_stay(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from temper.api.runs import evaluate_run
 from temper.cluster.evaluate import evaluate as evaluate_opened
-from temper.data import Images, ShardSet, load_images, stratified_subset
+from temper.data import Images, ImageView, ShardSet, load_images, stratified_subset
 from temper.errors import DataError, UsageError
 from temper.evaluation import EvaluationSpec
 from temper.evaluation.cascade import OnProgress
@@ -120,6 +120,7 @@ def _evaluate_module(
         device=device,
         claim=Claim(name, seed, {"model": type(model).__name__}, described, threat),
         settings=spec,
+        view=ImageView(described.image_size),
         shards={"target": ShardSet.open(Path(data))} if isinstance(data, str | Path) else {},
         kin=relatives or {},
         use_gpu=use_gpu,
@@ -134,7 +135,7 @@ def _open(
         shards = ShardSet.open(Path(data))
         if image_size is None:
             raise UsageError("image_size: shards need one, the height and width that the model sees")
-        images = load_images(shards, "test", image_size, "pad")
+        images = load_images(shards, "test", ImageView(image_size))
         name, fingerprint, named = shards.manifest.name, shards.fingerprint, shards.classes
     else:
         images = _from_arrays(data)

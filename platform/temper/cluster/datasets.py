@@ -19,7 +19,7 @@ def is_resident(recipe: Recipe, data: OpenData) -> bool:
     """Whether the training splits are decoded once and kept, or streamed."""
     if recipe.data.resident != "auto":
         return recipe.data.resident
-    total = sum(decoded_bytes(shards, recipe.data.image_size) for shards in data.shards.values())
+    total = sum(decoded_bytes(shards, recipe.data.view) for shards in data.shards.values())
     return total <= RESIDENT_LIMIT_BYTES or recipe.data.sampling == "balanced"
 
 
@@ -30,13 +30,12 @@ def decode_splits(recipe: Recipe, data: OpenData, *, with_ray: bool) -> dict[str
     a large set is decoded by the whole cluster, a small one here, before Ray Data would have started.
     """
     wanted: list[Split] = ["train", "val"] if is_resident(recipe, data) else ["val"]
-    size, fit = recipe.data.image_size, recipe.data.fit
     decoded: dict[str, Any] = {}
     for task, shards in data.shards.items():
         is_large = shards.manifest.bytes > LARGE_BYTES
         load = load_images_with_ray if with_ray and is_large else load_images
         for split in wanted:
-            decoded[f"{task}/{split}"] = load(shards, split, size, fit)
+            decoded[f"{task}/{split}"] = load(shards, split, recipe.data.view)
     if with_ray:
         import ray
 
@@ -65,8 +64,7 @@ def build_train_data(
             )
         return StreamedBatches(
             shards,
-            image_size=recipe.data.image_size,
-            fit=recipe.data.fit,
+            view=recipe.data.view,
             batch_size=batch_size,
             seed=seed,
             **ours,

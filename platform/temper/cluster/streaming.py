@@ -10,7 +10,18 @@ import torch
 
 from temper.batches import Batch, cycle
 from temper.cluster.resources import num_cpus
-from temper.data import Fit, Images, Part, Plan, ShardSet, Split, Windows, decode_rows, join, rows_within
+from temper.data import (
+    Images,
+    ImageView,
+    Part,
+    Plan,
+    ShardSet,
+    Split,
+    Windows,
+    decode_rows,
+    join,
+    rows_within,
+)
 
 EPOCHS_PER_PIPELINE = 200
 """As many as most runs have; a pipeline produces only as fast as it is read."""
@@ -19,7 +30,7 @@ MAX_DECODERS = 8
 """Tasks at once of each pipeline, at most."""
 
 
-def load_images_with_ray(shards: ShardSet, split: Split, image_size: int, fit: Fit) -> Images:
+def load_images_with_ray(shards: ShardSet, split: Split, view: ImageView) -> Images:
     """``load_images``, decoded in parallel by the whole cluster; the same result."""
     import ray
 
@@ -28,11 +39,11 @@ def load_images_with_ray(shards: ShardSet, split: Split, image_size: int, fit: F
 
     def decode_group(item: dict[str, Any]) -> dict[str, Any]:
         group = groups[item["id"]]
-        part = decode_rows(shards, group, rows_within(rows, group), image_size, fit)
+        part = decode_rows(shards, group, rows_within(rows, group), view)
         return {"id": item["id"], "images": part.images, "labels": part.labels}
 
     # Each part goes to its place as it comes: all of them beside the whole would be twice its memory.
-    images = np.empty((len(rows), 3, image_size, image_size), np.uint8)
+    images = view.empty(len(rows))
     labels = np.empty(len(rows), np.int64)
     decoded = ray.data.range(len(groups), override_num_blocks=len(groups)).map(decode_group)
     for item in decoded.iter_rows():
@@ -54,21 +65,20 @@ class StreamedBatches:
         self,
         shards: ShardSet,
         *,
-        image_size: int,
-        fit: Fit,
+        view: ImageView,
         batch_size: int,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
         num_shares: int | None = None,
     ) -> None:
-        self._shards, self._image_size, self._fit = shards, image_size, fit
+        self._shards, self._view = shards, view
         self._batch_size, self._rank = batch_size, rank
         rows = len(shards.rows("train"))
         plan = Plan(rows, batch_size, seed, rank, world_size, shares=num_shares)
         self._parts = plan.parts()
         self._sizes = [sum(map(len, parts)) for parts in self._parts]
-        self._windows = Windows(shards, plan, image_size, fit)
+        self._windows = Windows(shards, plan, view)
         self._world_size = world_size
         self._pipeline: Iterator[Images] | None = None
         self._next_epoch = -1
@@ -105,7 +115,7 @@ class StreamedBatches:
         """Each rank decodes every ``world_size``-th window whole, so that no image is left out."""
         shards = self._shards.training_subset(limit, seed)
         plan = Plan(len(shards.rows("train")), batch_size=1, seed=seed)
-        windows = Windows(shards, plan, self._image_size, self._fit)
+        windows = Windows(shards, plan, self._view)
         mine = range(self._rank, len(windows), self._world_size)
         for images in _pipeline(windows, self._world_size, mine, num_blocks=len(mine)):
             for start in range(0, len(images.labels), self._batch_size):
@@ -113,8 +123,8 @@ class StreamedBatches:
 
     def _nothing(self) -> Images:
         """What is this rank's of a batch of fewer images than shares."""
-        size, nobody = self._image_size, np.empty(0, np.int64)
-        return Images(np.empty((0, 3, size, size), np.uint8), nobody, nobody)
+        nobody = np.empty(0, np.int64)
+        return Images(self._view.empty(0), nobody, nobody)
 
     def close(self) -> None:
         self._stop_reading()

@@ -1,7 +1,6 @@
 """Images: class folders to shards, shards to decoded images, and their order. None of it needs torch."""
 
 from temper.data.decode import (
-    Fit,
     Images,
     decode_rows,
     decoded_bytes,
@@ -12,6 +11,7 @@ from temper.data.decode import (
 )
 from temper.data.folds import FoldSpec, sites_of
 from temper.data.groups import GROUP
+from temper.data.image_view import Fit, ImageView
 from temper.data.leaks import shared_groups, shared_pictures
 from temper.data.loose import find_images, read_image
 from temper.data.manifest import SPLITS, BadImage, Manifest, Split
@@ -32,6 +32,7 @@ __all__ = [
     "Fit",
     "FoldSpec",
     "FurtherTests",
+    "ImageView",
     "Images",
     "Manifest",
     "MixSpec",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from temper.data.decode import Fit, decode
 from temper.data.deep import FULL
 from temper.data.encode import encode
+from temper.data.image_view import ImageView
 from temper.data.walk import below, is_note, walk
 from temper.records import Depth
 
@@ -38,9 +38,7 @@ def as_spelled(path: Path) -> Path:
     return next((one for one in spellings if one.exists()), path)
 
 
-def read_image(
-    path: Path, image_size: int, fit: Fit, long_side: int | None, depth: Depth | None = None
-) -> np.ndarray:
+def read_image(path: Path, view: ImageView, long_side: int | None, depth: Depth | None = None) -> np.ndarray:
     """An image file as a model sees it, uint8 (3,S,S): as it would come out of shards.
 
     Images with a longer side than ``long_side`` are first reduced to it, as those in the shards were, and
@@ -52,4 +50,4 @@ def read_image(
     """
     if not path.exists() and not path.is_symlink():
         raise ValueError("no such file")
-    return decode(encode(path, long_side, lambda deep: deep.depth(depth) or FULL).content, image_size, fit)
+    return view.decode(encode(path, long_side, lambda deep: deep.depth(depth) or FULL).content)

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from temper.data.decode import Fit
 from temper.data.folds import FoldSpec
+from temper.data.image_view import Fit, ImageView
 from temper.spec import Spec
 from temper.storage import Place
 
@@ -85,3 +85,8 @@ class DataSpec(Spec):
     """Further test sets, such as another site's: name -> shards of the same classes. After the target's test
     split, their test splits are attacked alike.
     """
+
+    @property
+    def view(self) -> ImageView:
+        """What the model sees of an image."""
+        return ImageView(self.image_size, self.fit)

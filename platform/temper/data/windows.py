@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from temper.data.decode import Fit, Images, decode_rows, rows_within
+from temper.data.decode import Images, decode_rows, rows_within
+from temper.data.image_view import ImageView
 from temper.data.plan import Plan
 from temper.data.shard_set import RowGroup, ShardSet
 
@@ -32,8 +33,8 @@ def window_sizes(shards: ShardSet) -> tuple[int, ...]:
 class Windows:
     """The windows of a training split: which rows each holds for this rank, and their images."""
 
-    def __init__(self, shards: ShardSet, plan: Plan, image_size: int, fit: Fit) -> None:
-        self._shards, self._image_size, self._fit = shards, image_size, fit
+    def __init__(self, shards: ShardSet, plan: Plan, view: ImageView) -> None:
+        self._shards, self._view = shards, view
         self._windows, self._window_rows = windows_of(shards)
         self._plan = replace(plan, windows=tuple(len(rows) for rows in self._window_rows))
         # Positions in an epoch's global order that are this rank's, ascending.
@@ -52,7 +53,7 @@ class Windows:
     def decode(self, epoch: int, position: int) -> Images:
         """The images of this rank in the window at ``position`` of ``epoch``, in their order."""
         window, rows = self.order(epoch, position)
-        images = np.empty((len(rows), 3, self._image_size, self._image_size), np.uint8)
+        images = self._view.empty(len(rows))
         labels = np.empty(len(rows), np.int64)
         by_row = np.argsort(rows)
         for group in self._windows[window]:
@@ -63,8 +64,7 @@ class Windows:
                     self._shards,
                     group,
                     rows[places],
-                    self._image_size,
-                    self._fit,
+                    self._view,
                     into=images,
                     places=places,
                 ).labels

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from temper.data import Fit, Manifest
+from temper.data import ImageView, Manifest
 from temper.data.remote_shards import read_manifest
 from temper.errors import CheckpointError, RecordError, TemperError, UsageError
 from temper.host import choose_device
@@ -39,10 +39,9 @@ class Classifier:
     where: str
     name: str
     model: TaskModel
-    """Images (B,3,S,S) in [0,1] to logits (B,C) of ``classes``; S is ``image_size``."""
+    """Images (B,3,S,S) in [0,1] to logits (B,C) of ``classes``; S is that of ``view``."""
     classes: list[str]
-    image_size: int
-    fit: Fit
+    view: ImageView
     long_side: int | None
     """A longer side of an image is first reduced to this; ``None``: unknown."""
     depth: Depth | None
@@ -88,8 +87,7 @@ class Classifier:
             name=recipe.name,
             model=model.to(device).eval().requires_grad_(False),
             classes=run.state.classes["target"],
-            image_size=recipe.data.image_size,
-            fit=recipe.data.fit,
+            view=recipe.data.view,
             long_side=None if manifest is None else manifest.long_side[1],
             depth=run.state.depth or (None if manifest is None else manifest.depth),
             calibration=_fitting(calibration, run.weights),
@@ -131,8 +129,7 @@ class Classifier:
             name=record.name,
             model=model.to(device).eval().requires_grad_(False),
             classes=record.classes,
-            image_size=size,
-            fit=record.preprocessing.fit,
+            view=ImageView(size, record.preprocessing.fit),
             long_side=record.preprocessing.long_side,
             depth=record.preprocessing.depth,
             calibration=_fitting(record.calibration, weights),

@@ -91,7 +91,7 @@ def _models(opened: Classifier, *, with_onnx: bool) -> tuple[dict[str, bytes], d
     """File -> content, and file -> the largest change of a logit."""
     model = Answers(opened.model.cpu()).eval()
     generator = torch.Generator().manual_seed(derive_seed(0, "export"))
-    images = torch.rand(NUM_COMPARED, 3, opened.image_size, opened.image_size, generator=generator)
+    images = torch.rand(NUM_COMPARED, *opened.view.shape, generator=generator)
     with torch.no_grad():
         expected = model(images)
     program = to_program(model, images[:2])
@@ -130,13 +130,13 @@ def _describe(opened: Classifier, files: dict[str, bytes], changes: dict[str, fl
     if calibration is not None:  # it was checked to be of the run's weights, and is of the same ones here
         calibration = calibration.model_copy(update={"checkpoint": digests[WEIGHTS]})
     packages = ("temper", "torch", *(("onnx",) if "model.onnx" in files else ()))
-    recipe = opened.run.recipe
+    recipe, view = opened.run.recipe, opened.view
     return ExportRecord(
         name=opened.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         classes=opened.classes,
         preprocessing=Preprocessing(
-            image_size=opened.image_size, fit=opened.fit, long_side=opened.long_side, depth=opened.depth
+            image_size=view.image_size, fit=view.fit, long_side=opened.long_side, depth=opened.depth
         ),
         model=recipe.model.model_copy(update={"weights": None, "sha256": None}).model_dump(mode="json"),
         calibration=calibration,

@@ -115,7 +115,7 @@ def _batches(
         part = files[start : start + batch_size]
         for file in part:
             try:
-                pixels.append(read_image(file, opened.image_size, opened.fit, opened.long_side, opened.depth))
+                pixels.append(read_image(file, opened.view, opened.long_side, opened.depth))
                 names.append(named(file))
             except (OSError, ValueError) as problem:
                 bad.append(BadImage(path=named(file), reason=_reason(problem)))

@@ -72,7 +72,7 @@ def _validation_images(target: EvaluationTarget) -> Images | None:
     data, shards = target.claim.data, target.shards.get("target")
     if shards is None or data.split == "val":
         return None
-    val = load_images(shards, "val", data.image_size, target.fit)
+    val = load_images(shards, "val", target.view)
     return chosen_from(val, target.settings.max_images, target.claim.seed)
 
 

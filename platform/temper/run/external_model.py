@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from temper.data import Fit, FurtherTests, ShardSet, Split, load_images
+from temper.data import Fit, FurtherTests, ImageView, ShardSet, Split, load_images
 from temper.errors import ModelError, RecipeError
 from temper.evaluation import EvaluationSpec
 from temper.evaluation.fresh import Fresh
@@ -81,8 +81,8 @@ class ExternalTarget(EvaluationTarget):
         device = choose_device(spec.use_gpu)
         shards = ShardSet.open(spec.shards)
         tests = open_tests(spec.tests, shards, "tests")
-        model = build_external(spec, shards.classes)
-        images = load_images(shards, spec.split, spec.image_size, spec.fit)
+        model, view = build_external(spec, shards.classes), ImageView(spec.image_size, spec.fit)
+        images = load_images(shards, spec.split, view)
         test = chosen_from(images, spec.evaluation.max_images, spec.seed)
         claim = Claim(
             name=spec.name,
@@ -99,7 +99,7 @@ class ExternalTarget(EvaluationTarget):
             settings=spec.evaluation,
             shards={"target": shards},
             tests=tests,
-            fit=spec.fit,
+            view=view,
             num_threads=spec.cpus_per_worker,
             use_gpu=spec.use_gpu,
             code=digest_of_code(spec.model) if spec.backbone is None else "",

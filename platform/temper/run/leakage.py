@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from temper.data import (
-    Fit,
     Images,
+    ImageView,
     ShardSet,
     Split,
     decode_rows,
@@ -57,7 +57,7 @@ def _leaking(name: str, seen: str, todo: str, allowed: bool) -> GateRecord:
 
 
 def leakage_gates_of_tests(
-    shards: ShardSet, tests: Mapping[str, Images], image_size: int, fit: Fit, allowed: bool
+    shards: ShardSet, tests: Mapping[str, Images], view: ImageView, allowed: bool
 ) -> list[GateRecord]:
     """Whether each of ``tests`` is apart from the training and validation images of ``shards``.
 
@@ -71,7 +71,7 @@ def leakage_gates_of_tests(
         detail = f"not looked for: {len(rows)} training and validation images, more than {MAX_COMPARED}"
         return [GateRecord(name=f"{NAME}, {name}", passed=True, detail=detail) for name in tests]
     wanted = {name: _digests(images.images) for name, images in tests.items()}
-    found = _rows_of(shards, rows, {digest for own in wanted.values() for digest in own}, image_size, fit)
+    found = _rows_of(shards, rows, {digest for own in wanted.values() for digest in own}, view)
     return [_gate_of_test(shards, name, own, found, allowed) for name, own in wanted.items()]
 
 
@@ -89,15 +89,13 @@ def _gate_of_test(
     return _leaking(f"{NAME}, {name}", seen, "remove the copies", allowed)
 
 
-def _rows_of(
-    shards: ShardSet, rows: np.ndarray, wanted: set[bytes], image_size: int, fit: Fit
-) -> dict[bytes, int]:
+def _rows_of(shards: ShardSet, rows: np.ndarray, wanted: set[bytes], view: ImageView) -> dict[bytes, int]:
     """Digest of ``wanted`` -> the first of the ascending ``rows`` (N,) with these pixels."""
     found: dict[bytes, int] = {}
     for group in shards.row_groups:
         mine = rows_within(rows, group)
         if len(mine):
-            images = decode_rows(shards, group, mine, image_size, fit).images
+            images = decode_rows(shards, group, mine, view).images
             for digest, row in zip(_digests(images), mine.tolist(), strict=True):
                 if digest in wanted:
                     found.setdefault(digest, row)

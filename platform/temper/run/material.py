@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from temper.data import Fit, Images, Manifest, ShardSet, find_images, load_images, read_image
+from temper.data import Images, ImageView, Manifest, ShardSet, find_images, load_images, read_image
 from temper.errors import DataError
 from temper.evaluation.rejection import RejectionSpec, Unlike
 from temper.storage import exists, fetched, named
@@ -22,32 +22,30 @@ class Material:
     batch_size: int
 
 
-def material_from(
-    asked: RejectionSpec, shards: ShardSet, image_size: int, fit: Fit, batch_size: int
-) -> Material:
+def material_from(asked: RejectionSpec, shards: ShardSet, view: ImageView, batch_size: int) -> Material:
     """Of a model on ``shards``; read before hours of attacks.
 
     Raises:
         DataError: images of ``evaluation.rejection.ood`` that cannot be read.
     """
-    unlike = [] if asked.ood is None else [_unlike(asked.ood, shards, image_size, fit)]
-    return Material(asked.coverage, load_images(shards, "val", image_size, fit), unlike, batch_size)
+    unlike = [] if asked.ood is None else [_unlike(asked.ood, shards, view)]
+    return Material(asked.coverage, load_images(shards, "val", view), unlike, batch_size)
 
 
-def _unlike(place: Path, shards: ShardSet, image_size: int, fit: Fit) -> Unlike:
+def _unlike(place: Path, shards: ShardSet, view: ImageView) -> Unlike:
     folder = fetched(place)
     if exists(place / "manifest.json"):
-        images = load_images(ShardSet.open(place), "test", image_size, fit).images
+        images = load_images(ShardSet.open(place), "test", view).images
     else:
-        images = _loose(find_images([folder]), image_size, fit, shards.manifest)
+        images = _loose(find_images([folder]), view, shards.manifest)
     return Unlike("out of distribution", folder.name, images)
 
 
-def _loose(files: Sequence[Path], image_size: int, fit: Fit, manifest: Manifest) -> np.ndarray:
+def _loose(files: Sequence[Path], view: ImageView, manifest: Manifest) -> np.ndarray:
     pixels = []
     for file in files:
         try:
-            pixels.append(read_image(file, image_size, fit, manifest.long_side[1], manifest.depth))
+            pixels.append(read_image(file, view, manifest.long_side[1], manifest.depth))
         except (OSError, ValueError) as problem:
             raise DataError(f"evaluation.rejection.ood: {named(file)}: {problem}") from None
     if not pixels:

@@ -90,7 +90,7 @@ class RunTarget(EvaluationTarget):
             settings=_beside(run, recipe.evaluation),
             shards=data.shards,
             tests=data.tests,
-            fit=recipe.data.fit,
+            view=recipe.data.view,
             num_threads=recipe.workers.cpus_per_worker,
             use_gpu=recipe.workers.use_gpu,
             run=run,

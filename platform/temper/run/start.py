@@ -122,7 +122,7 @@ def build_start(recipe: Recipe, classes: dict[str, list[str]], weights: str | No
 
 def images_of(recipe: Recipe, shards: Mapping[str, ShardSet], task: str, split: Split) -> Images:
     """A split as the model sees it."""
-    return load_images(shards[task], split, recipe.data.image_size, recipe.data.fit)
+    return load_images(shards[task], split, recipe.data.view)
 
 
 def _probe_of(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from temper.advice import Facts
-from temper.data import SPLITS, Fit, Images, ShardSet, Split
+from temper.data import SPLITS, Images, ImageView, ShardSet, Split
 from temper.errors import RecipeError
 from temper.evaluation import Evaluation, EvaluationPlan, EvaluationSpec
 from temper.evaluation.evaluate import Relatives
@@ -74,9 +74,10 @@ class EvaluationTarget:
     device: torch.device
     claim: Claim
     settings: EvaluationSpec
+    view: ImageView
+    """What the model sees of an image."""
     shards: Mapping[str, ShardSet] = field(default_factory=dict)
     """By task; none where the images are arrays."""
-    fit: Fit = "pad"
     kin: Relatives = field(default_factory=dict, repr=False)
     """Models whose adversarial examples are tried on this one, by what a gate calls them."""
     num_threads: int = 1
@@ -146,7 +147,7 @@ class EvaluationTarget:
 
     def _opened_on(self, name: str) -> Self:
         shards, data = self.tests[name], self.claim.data
-        images = load_test(shards, data.classes, data.image_size, self.fit)
+        images = load_test(shards, data.classes, self.view)
         test = chosen_from(images, self.settings.max_images, self.claim.seed)
         described = data_record(shards, split_of(shards) or "test", len(test.labels), data.image_size)
         described = described.model_copy(update={"classes": data.classes})
@@ -175,8 +176,8 @@ class EvaluationTarget:
         """
         if self.settings.rejection is None:
             return None
-        size, batch_size = self.claim.data.image_size, self.settings.batch_size
-        return material_from(self.settings.rejection, self.shards["target"], size, self.fit, batch_size)
+        batch_size = self.settings.batch_size
+        return material_from(self.settings.rejection, self.shards["target"], self.view, batch_size)
 
     def origin(self, balanced_acc: float) -> Origin:
         """Where the model comes from; ``balanced_acc`` is what it came to."""
@@ -197,12 +198,12 @@ class EvaluationTarget:
         split = next(name for name in SPLITS if name == self.claim.data.split)
         if shards is None:
             return []
-        size, gates = self.claim.data.image_size, []
+        gates = []
         if split != "train":
             earlier = [name for name in SPLITS[:2] if name != split]
             gates.append(leakage_gate(shards, self.test.rows, split, earlier, allowed))
         tests = {name: self.on(name).test for name in self.tests}
-        return [*gates, *leakage_gates_of_tests(shards, tests, size, self.fit, allowed)]
+        return [*gates, *leakage_gates_of_tests(shards, tests, self.view, allowed)]
 
     def track(self, written: RunFolder, evaluation: Evaluation) -> None:
         """Show the numbers wherever a run is tracked."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from temper.data import SPLITS, Fit, Images, ShardSet, Split, load_images, stratified_subset
+from temper.data import SPLITS, Images, ImageView, ShardSet, Split, load_images, stratified_subset
 from temper.errors import RecipeError, TemperError
 from temper.spec import Threat
 from temper.storage import named, portable
@@ -79,11 +79,11 @@ def split_of(shards: ShardSet) -> Split | None:
     return filled[0] if len(filled) == 1 else None
 
 
-def load_test(shards: ShardSet, classes: list[str], image_size: int, fit: Fit) -> Images:
+def load_test(shards: ShardSet, classes: list[str], view: ImageView) -> Images:
     """The images of a further test set; labels are places in ``classes``, in which they are found by name."""
     split = split_of(shards)
     assert split is not None, "opened by open_tests"
-    images = load_images(shards, split, image_size, fit)
+    images = load_images(shards, split, view)
     places = np.array([classes.index(name) for name in shards.classes], np.int64)
     return Images(images.images, places[images.labels], images.rows)
 

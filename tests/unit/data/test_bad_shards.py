@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from temper.data import RowGroup, ShardSet, integrity, load_images
-from temper.data.decode import decode
+from temper.data import ImageView, RowGroup, ShardSet, integrity, load_images
 from temper.errors import ShardError, TemperError
 from temper.records import sha256_of
 
@@ -188,7 +187,7 @@ def test_an_image_that_cannot_be_decoded_is_named(
     shards = ShardSet.open(folder)
     split = next(name for name in ("train", "val", "test") if 0 in shards.manifest.splits[name])
     with pytest.raises(ShardError, match=rf"parquet: row 0 cannot be decoded \(.*({message})"):
-        load_images(shards, split, 8, "pad")
+        load_images(shards, split, ImageView(8))
 
 
 def test_a_bomb_in_a_shard_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,9 +195,9 @@ def test_a_bomb_in_a_shard_is_refused_unread(monkeypatch: pytest.MonkeyPatch) ->
     for limit in (1500, 700):  # Pillow warns above its limit, and raises above twice its limit
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises((ValueError, Warning, Image.DecompressionBombError)):
-            decode(content, 8, "pad")
+            ImageView(8).decode(content)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1600)
-    assert decode(content, 8, "pad").shape == (3, 8, 8)
+    assert ImageView(8).decode(content).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
@@ -221,19 +220,19 @@ def test_a_shard_that_changes_under_a_run(
     if is_large:
         monkeypatch.setattr(integrity, "WHOLE_BYTES", 0)
     shards = ShardSet.open(folder)
-    before = load_images(shards, "train", 8, "pad")
+    before = load_images(shards, "train", ImageView(8))
     path = shard_of(folder)
     whole = path.read_bytes()
     other = put_image(encoded("PNG", Image.new("L", (8, 8), 128)))(pq.read_table(path))
     pq.write_table(other, path, row_group_size=256)
     with pytest.raises(ShardError, match=rf"{path.name}: changed since it was written .*copy it again"):
-        load_images(shards, "train", 8, "pad")
+        load_images(shards, "train", ImageView(8))
     path.write_bytes(whole)
-    again = load_images(shards, "train", 8, "pad")
+    again = load_images(shards, "train", ImageView(8))
     assert np.array_equal(again.images, before.images)
     path.unlink()
     with pytest.raises(ShardError, match=rf"{path.name}: cannot be read \(No such file"):
-        load_images(shards, "train", 8, "pad")
+        load_images(shards, "train", ImageView(8))
 
 
 def test_a_file_is_hashed_once_while_it_stays_as_it_is(
@@ -249,10 +248,10 @@ def test_a_file_is_hashed_once_while_it_stays_as_it_is(
     shards = ShardSet.open(folder)
     assert not hashed
     for _ in range(3):
-        load_images(shards, "train", 8, "pad")
+        load_images(shards, "train", ImageView(8))
     assert sorted(hashed) == sorted({folder / group.file for group in groups_of(shards, "train")})
     os.utime(hashed[0])
-    load_images(shards, "train", 8, "pad")
+    load_images(shards, "train", ImageView(8))
     assert hashed.count(hashed[0]) == 2
 
 
@@ -295,7 +294,7 @@ def test_a_shard_that_was_changed_with_its_digest_never_ends_in_a_traceback(
         path.write_bytes(content)
         change(folder, lambda d: d["shards"][0].update(bytes=path.stat().st_size, sha256=sha256_of(path)))
         try:
-            load_images(ShardSet.open(folder), "train", 8, "pad")
+            load_images(ShardSet.open(folder), "train", ImageView(8))
             outcomes[True] += 1
         except TemperError:
             outcomes[False] += 1

@@ -6,23 +6,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-import temper.data.decode as decoding
 from temper.cluster.launch import launch
 from temper.cluster.streaming import _take
-from temper.data import Images, Plan, ShardSet, Windows, load_images
+from temper.data import Images, ImageView, Plan, ShardSet, Windows, load_images
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What was decoded so far, in a list that grows."""
     contents: list[bytes] = []
-    decode = decoding.decode
+    decode = ImageView.decode
 
-    def counted(content: bytes, *rest: Any) -> np.ndarray:
+    def counted(view: ImageView, content: bytes, *rest: Any) -> np.ndarray:
         contents.append(content)
-        return decode(content, *rest)
+        return decode(view, content, *rest)
 
-    monkeypatch.setattr(decoding, "decode", counted)
+    monkeypatch.setattr(ImageView, "decode", counted)
     return contents
 
 
@@ -39,11 +38,11 @@ def test_a_stream_decodes_an_image_once_an_epoch_and_into_its_place(
     decoded: list[bytes], digits: dict[str, Path], world_size: int
 ) -> None:
     shards = ShardSet.open(digits["target"])
-    whole = load_images(shards, "train", 8, "pad")
+    whole = load_images(shards, "train", ImageView(8))
     decoded.clear()
     num_rows, seen = len(whole.rows), []
     for rank in range(world_size):
-        windows = Windows(shards, Plan(num_rows, 16, 5, rank, world_size), image_size=8, fit="pad")
+        windows = Windows(shards, Plan(num_rows, 16, 5, rank, world_size), view=ImageView(8))
         for position in range(len(windows)):
             part = windows.decode(1, position)
             place = np.searchsorted(whole.rows, part.rows)

@@ -9,7 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 from tests.unit.data.files import png, tiff
 
-from temper.data import ShardSet, load_images, read_image, write_shards
+from temper.data import ImageView, ShardSet, load_images, read_image, write_shards
 from temper.data.encode import encode
 from temper.errors import DataError, ShardError
 from temper.records import Depth
@@ -50,14 +50,14 @@ def test_the_largest_value_of_the_whole_set_says_how_many_bits(tmp_path: Path, h
     assert manifest.depth == Depth(bits=bits, largest=high)
     shards = ShardSet.open(tmp_path / "out")
     assert shards.manifest.depth == manifest.depth
-    images = load_images(shards, "train", 9, "stretch")
+    images = load_images(shards, "train", ImageView(9, "stretch"))
     names = [name for group in shards.row_groups for name in paths(shards, group.start)]
     files = [source / names[row] for row in images.rows]
     for file, pixels in zip(files, images.images, strict=True):
         scaled = np.round(np.asarray(Image.open(file)) / ((2**bits - 1) / 255)).astype(np.uint8)
         expected = Image.fromarray(scaled).resize((9, 9), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(pixels[0], np.asarray(expected))
-        again = read_image(file, 9, "stretch", manifest.long_side[1], manifest.depth)
+        again = read_image(file, ImageView(9, "stretch"), manifest.long_side[1], manifest.depth)
         np.testing.assert_array_equal(again, pixels)
 
 
@@ -103,7 +103,7 @@ def test_sets_of_8_bits_have_no_depth_and_older_manifests_say_nothing(tmp_path: 
 
 def test_unknown_depth_reads_a_file_as_before(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257, 25700, 65535]], np.uint16)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png", 4, "stretch", None)[0, 0].tolist() == [0, 1, 100, 255]
+    assert read_image(tmp_path / "a.png", ImageView(4, "stretch"), None)[0, 0].tolist() == [0, 1, 100, 255]
 
 
 TWELVE = Depth(bits=12)

@@ -9,7 +9,7 @@ import pytest
 
 from temper.batches import ResidentBatches
 from temper.cluster.datasets import build_train_data, decode_splits
-from temper.data import Images, ShardSet, load_images, stratified_subset, warn_of_absent
+from temper.data import Images, ImageView, ShardSet, load_images, stratified_subset, warn_of_absent
 from temper.data.plan import balanced_order
 from temper.errors import RecipeError
 from temper.run.open_data import open_data
@@ -18,7 +18,7 @@ from temper.run.open_data import open_data
 def test_few_shots_of_each_class_and_everything_else_as_it_was(digits: dict[str, Path]) -> None:
     whole = ShardSet.open(digits["target"])
     few = whole.few_shot(3, seed=0)
-    images = load_images(few, "train", 8, "pad")
+    images = load_images(few, "train", ImageView(8))
     assert Counter(images.labels.tolist()) == dict.fromkeys(range(5), 3)
     assert few.class_counts("train") == [3] * 5
     assert set(few.rows("train")) <= set(whole.rows("train"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper.data import FoldSpec, ShardSet, load_images, write_shards
+from temper.data import FoldSpec, ImageView, ShardSet, load_images, write_shards
 from temper.data.folds import deal, draw_share
 from temper.errors import RecipeError
 from temper.recipe import load_recipe, pretrain_recipe
@@ -35,7 +35,7 @@ def all_folds(shards: ShardSet, count: int, **changes: Any) -> list[ShardSet]:
 
 
 def pixels_of(shards: ShardSet, split: Any) -> set[str]:
-    images = load_images(shards, split, 8, "pad").images
+    images = load_images(shards, split, ImageView(8)).images
     return {hashlib.sha256(image.tobytes()).hexdigest() for image in images}
 
 
@@ -66,7 +66,7 @@ def test_folds_are_disjoint_cover_everything_and_keep_the_classes(shards: ShardS
     folds = all_folds(shards, count)
     tested = np.concatenate([fold.rows("test") for fold in folds])
     assert sorted(tested) == list(range(83)), "each image is tested exactly once"
-    labels = np.concatenate([load_images(shards, split, 8, "pad").labels for split in SPLITS])
+    labels = np.concatenate([load_images(shards, split, ImageView(8)).labels for split in SPLITS])
     rows = np.concatenate([shards.rows(split) for split in SPLITS])
     label_of = dict(zip(rows.tolist(), labels.tolist(), strict=True))
     for fold in folds:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper.data import ShardSet, load_images, write_shards
+from temper.data import ImageView, ShardSet, load_images, write_shards
 from temper.data.encode import encode
 from temper.data.folders import scan_folders
 from temper.errors import DataError, ShardError
@@ -177,4 +177,4 @@ def test_names_of_every_script_and_case_are_kept(tmp_path: Path) -> None:
     manifest = write_shards(tmp_path / "src", tmp_path / "out")
     assert manifest.classes == sorted(name for name in names if not name.startswith("."))
     shards = ShardSet.open(tmp_path / "out")
-    assert len(load_images(shards, "test", 8, "pad").labels) > 0
+    assert len(load_images(shards, "test", ImageView(8)).labels) > 0

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from temper.data.decode import decode
+from temper.data import ImageView
 from temper.data.jpeg import decode_jpeg
 
 PHOTO = Image.fromarray(load_sample_images().images[0])
@@ -68,7 +68,8 @@ def test_another_size_is_made_as_pillow_makes_it(fit: Any, mode: str) -> None:
     lossless = io.BytesIO()
     with Image.open(io.BytesIO(content)) as image:
         image.save(lossless, "PNG")
-    np.testing.assert_array_equal(decode(content, 32, fit), decode(lossless.getvalue(), 32, fit))
+    view = ImageView(32, fit)
+    np.testing.assert_array_equal(view.decode(content), view.decode(lossless.getvalue()))
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "RGB"])
@@ -77,7 +78,7 @@ def test_rare_colours_are_left_to_pillow(mode: str) -> None:
     assert decode_jpeg(content, allowed) is None
     with Image.open(io.BytesIO(content)) as image:
         expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    np.testing.assert_array_equal(decode(content, 16, "pad"), expected)
+    np.testing.assert_array_equal(ImageView(16).decode(content), expected)
 
 
 @pytest.mark.parametrize("what", ["empty", "png", "header", "truncated"])
@@ -94,6 +95,6 @@ def test_nothing_is_decoded_before_its_size_is_allowed() -> None:
     place = content.index(b"\xff\xc0") + 5
     content[place : place + 4] = b"\xff\xdc\xff\xdc"  # 65,500 x 65,500 pixels, 12 GB
     with pytest.raises(ValueError, match="65500 x 65500 pixels, more than the limit"):
-        decode(bytes(content), 8, "pad")
+        ImageView(8).decode(bytes(content))
     with pytest.raises(ValueError, match=r"8 x 8 pixels, the manifest says a long side of 16\.\.32"):
-        decode(encoded(PHOTO.resize((8, 8))), 8, "pad", (16, 32))
+        ImageView(8).decode(encoded(PHOTO.resize((8, 8))), (16, 32))

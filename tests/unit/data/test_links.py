@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper.data import find_images, read_image, write_shards
+from temper.data import ImageView, find_images, read_image, write_shards
 from temper.data.folders import scan_folders
 from temper.errors import DataError, ShardError
 
@@ -136,6 +136,6 @@ def test_folders_and_links_among_images_to_classify_are_named(nobody: Path) -> N
             (folder / "shut", "but a folder that cannot be"),
         ):
             with pytest.raises(ValueError, match=reason):
-                read_image(path, 8, "pad", None)
+                read_image(path, ImageView(8), None)
     finally:
         (folder / "shut").chmod(0o777)

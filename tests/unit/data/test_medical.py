@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.unit.data.files import dicom
 
-from temper.data import FoldSpec, Manifest, ShardSet, read_image, write_shards
+from temper.data import FoldSpec, ImageView, Manifest, ShardSet, read_image, write_shards
 from temper.data.encode import encode
 from temper.errors import DataError
 from temper.records import Depth
@@ -96,7 +96,7 @@ def test_patients_and_studies_are_in_the_manifest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--bit-depth: has no effect: no image of this set"):
         write_shards(tmp_path / "src", tmp_path / "bits", depth=Depth(bits=12))
     file = tmp_path / "src/sick/5.dcm"
-    assert read_image(file, 6, "pad", 6, manifest.depth).shape == (3, 6, 6)
+    assert read_image(file, ImageView(6), 6, manifest.depth).shape == (3, 6, 6)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from temper.data import ShardSet, load_images, write_shards
+from temper.data import ImageView, ShardSet, load_images, write_shards
 from temper.errors import DataError, ShardError
 
 
@@ -117,7 +117,7 @@ def test_damage_is_noticed(digits: dict[str, Path], tmp_path: Path) -> None:
 
 def test_digits_come_back_pixel_by_pixel(digits: dict[str, Path]) -> None:
     shards = ShardSet.open(digits["target"])
-    images = load_images(shards, "test", 8, "pad")
+    images = load_images(shards, "test", ImageView(8))
     assert images.images.shape == (len(shards.rows("test")), 3, 8, 8)
     table = pq.read_table(digits["target"] / shards.manifest.shards[0].file)
     for position in (0, 5, 17):
@@ -137,7 +137,7 @@ def test_real_images(name: str, counts: list[int] | None, real_images: Any, tmp_
     if counts is not None:
         trained = [manifest.counts["train"][c] + manifest.counts["val"][c] for c in manifest.classes]
         assert trained == counts
-    images = load_images(ShardSet.open(tmp_path / "out"), "val", 64, "pad")
+    images = load_images(ShardSet.open(tmp_path / "out"), "val", ImageView(64))
     assert images.images.std() > 10
 
 

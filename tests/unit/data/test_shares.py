@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from temper.batches import ResidentBatches
-from temper.data import Images, Plan, ShardSet, Windows, join, load_images, num_filled, parts_of, window_sizes
+from temper.data import (
+    Images,
+    ImageView,
+    Plan,
+    ShardSet,
+    Windows,
+    join,
+    load_images,
+    num_filled,
+    parts_of,
+    window_sizes,
+)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 64, 65])
@@ -72,7 +83,7 @@ def test_a_stream_goes_on_without_decoding_what_was_used(
     shards = ShardSet.open(digits["target"])
     num_rows = len(shards.rows("train"))
     plan = Plan(num_rows, 64, 5, rank, world_size, shares=4)
-    windows = Windows(shards, plan, image_size=8, fit="pad")
+    windows = Windows(shards, plan, view=ImageView(8))
     assert len(windows) > 2
     whole = rows_of(windows, 1, 0)
     sizes = [sum(map(len, parts)) for parts in plan.parts()]
@@ -93,10 +104,10 @@ def test_a_stream_has_the_order_of_resident_images(
     """However many windows there are: where a split is kept is no matter of results."""
     monkeypatch.setattr("temper.data.windows.GROUPS_PER_WINDOW", groups_per_window)
     shards = ShardSet.open(digits["target"])
-    images = load_images(shards, "train", 8, "pad")
+    images = load_images(shards, "train", ImageView(8))
     used = []
     for rank in range(world_size):
-        windows = Windows(shards, Plan(len(images.rows), 37, 5, rank, world_size), image_size=8, fit="pad")
+        windows = Windows(shards, Plan(len(images.rows), 37, 5, rank, world_size), view=ImageView(8))
         assert (len(windows) == 1) == (groups_per_window == 8)
         resident = ResidentBatches(
             images, batch_size=37, seed=5, rank=rank, world_size=world_size, windows=window_sizes(shards)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from temper.cluster.evaluate import evaluate_run
-from temper.data import Images
+from temper.data import Images, ImageView
 from temper.errors import ModelError
 from temper.evaluation import EvaluationSpec
 from temper.evaluation.rejection import Unlike
@@ -83,7 +83,7 @@ def test_a_model_without_finite_answers_is_told_before_the_attacks() -> None:
     def calibrated(val: np.ndarray, test: np.ndarray, unlike: np.ndarray) -> Calibration | None:
         others = [Unlike("out of distribution", "elsewhere", unlike)]
         material = Material(0.9, Images(val, labels, rows), others, 2)
-        target = EvaluationTarget(Blank(), Images(test, labels, rows), device, CLAIM, settings)
+        target = EvaluationTarget(Blank(), Images(test, labels, rows), device, CLAIM, settings, ImageView(8))
         return calibrate(target, material)
 
     assert calibrated(bright, bright, bright) is not None

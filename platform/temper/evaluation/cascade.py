@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from temper.attacks import Member, SearchMember, attacked_channels, is_grey
+from temper.batches import as_floats
 from temper.errors import DataError
 from temper.evaluation.chunk_outcome import CascadeOutcome, MemberOutcome, wrong_unless
 from temper.evaluation.counted_model import HeldModel
@@ -121,7 +122,7 @@ class _Turn:
 
     def _attack(self, chosen: Tensor, copies: int, seed: int) -> None:
         """One batch of ``copies`` of each image; what comes back is judged copy by copy."""
-        clean = self.data.images[chosen].to(self.batching.device).float() / 255
+        clean = as_floats(self.data.images[chosen], self.batching.device)
         labels = self.data.labels[chosen].to(self.batching.device)
         rows, images, labels = chosen.repeat(copies), clean.repeat(copies, 1, 1, 1), labels.repeat(copies)
         if self.searches is not None and isinstance(self.member, SearchMember):

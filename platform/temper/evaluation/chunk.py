@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.attacks import minimum_norm
+from temper.batches import as_floats
 from temper.evaluation.cascade import Batching, LabelledImages, OnProgress, run_cascade
 from temper.evaluation.chunk_outcome import (
     CascadeOutcome,
@@ -42,7 +43,7 @@ def evaluate_chunk(
     kept. The model is frozen meanwhile and restored exactly.
     """
     started = time.perf_counter()
-    few = data.images[: min(8, plan.batch_size)].to(device).float() / 255
+    few = as_floats(data.images[: min(8, plan.batch_size)], device)
     with held_still(model, few) as held:
         clean = answer_clean(held.model, data, plan.batch_size, device)
         attacked = data.attacked_within(plan.main.threat)
@@ -75,7 +76,7 @@ def _minimum_norms(
     generator = torch.Generator(device).manual_seed(derive_seed(plan.seed, "minimum norm", index))
     for start in range(0, len(data.labels), plan.batch_size):
         part = slice(start, start + plan.batch_size)
-        images, labels = data.images[part].to(device).float() / 255, data.labels[part].to(device)
+        images, labels = as_floats(data.images[part], device), data.labels[part].to(device)
         upper = SEARCHED * threat.eps
         distance, _ = minimum_norm(held.folded, images, labels, norm, upper, generator=generator)
         nearest[part] = torch.minimum(nearest[part], distance.cpu())
@@ -144,7 +145,7 @@ def answer_clean(
     """The model's answers to the clean images."""
     parts = []
     for start in range(0, len(data.images), batch_size):
-        logits, finite = model.answer(data.images[start : start + batch_size].to(device).float() / 255)
+        logits, finite = model.answer(as_floats(data.images[start : start + batch_size], device))
         labels = data.labels[start : start + batch_size]
         parts.append((wrong_unless(finite.cpu(), logits.float().cpu(), labels), finite.cpu()))
     return CleanOutcome(data.labels, *(torch.cat(same) for same in zip(*parts, strict=True)))

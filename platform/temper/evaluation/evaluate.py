@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.attacks import in_portions
+from temper.batches import as_floats
 from temper.data import stratified_subset
 from temper.evaluation.cascade import LabelledImages, OnProgress
 from temper.evaluation.chunk import evaluate_chunk
@@ -128,7 +129,7 @@ def conclude(
 ) -> Evaluation:
     """Run the gates, and put the numbers together. What the gates find counts."""
     started, device = time.perf_counter(), torch.device(device)
-    few = data.images[:8].to(device).float() / 255
+    few = as_floats(data.images[:8], device)
     with held_still(model, few) as held:
         gates = run_gates(held, data, found, plan, device, relatives or {}, fresh)
     evaluation = summarise(found, data.images, rows, classes, plan, gates)
@@ -171,7 +172,7 @@ def predict_logits(
     parts = []
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))
-        parts.append(in_portions(model, batch.to(device).float() / 255).cpu())
+        parts.append(in_portions(model, as_floats(batch, device)).cpu())
     return torch.cat(parts)
 
 

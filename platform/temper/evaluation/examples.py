@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from temper.batches import as_floats
 from temper.evaluation.adversarial import Adversarial
 from temper.evaluation.counted_model import held_still
 
@@ -66,7 +67,7 @@ def choose_examples(
     if not len(chosen):
         return []
     places = torch.from_numpy(chosen)
-    clean, perturbed = adversarial.clean[places].float() / 255, adversarial.images[places]
+    clean, perturbed = as_floats(adversarial.clean[places]), adversarial.images[places]
     with held_still(model, clean[:8].to(device)) as held, torch.no_grad():
         answers = [_answers(*held.model.answer(images.to(device)), classes) for images in (clean, perturbed)]
     return [

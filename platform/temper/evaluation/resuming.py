@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.attacks import attack_mode
+from temper.batches import as_floats
 from temper.evaluation.cascade import LabelledImages
 from temper.evaluation.chunk import answer_clean
 from temper.evaluation.chunk_outcome import CascadeOutcome, CleanOutcome
@@ -71,7 +72,7 @@ def ask(model: nn.Module, data: LabelledImages, device: torch.device) -> dict[st
     """
     counted = CountedModel(model).eval()
     chosen = torch.linspace(0, len(data.labels) - 1, min(NUM_ASKED, len(data.labels))).round().long()
-    images = (data.images[chosen].to(device).float() / 255).requires_grad_()
+    images = as_floats(data.images[chosen], device).requires_grad_()
     with torch.enable_grad():
         logits = counted(images)
         (gradients,) = torch.autograd.grad(logits.amax(1).sum(), images)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from temper.batches import as_floats
 from temper.data import Images, load_images, paths_of
 from temper.evaluation import Evaluation
 from temper.evaluation.cascade import LabelledImages
@@ -55,7 +56,7 @@ def ask_validation(target: EvaluationTarget, test: Proportion) -> ValidationAnsw
     data = LabelledImages(
         torch.from_numpy(np.ascontiguousarray(images.images)), torch.from_numpy(images.labels)
     )
-    few = data.images[:8].to(target.device).float() / 255
+    few = as_floats(data.images[:8], target.device)
     with held_still(target.model, few) as held:
         clean = answer_clean(held.model, data, target.settings.batch_size, target.device)
     acc = wilson(int(clean.correct.sum()), len(images.labels))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from temper.batches import as_floats
 from temper.data import warn_of_absent
 from temper.errors import ModelError
 from temper.evaluation import ChunkStore, Evaluation, conclude, drop_outdated, prepare
@@ -129,7 +130,7 @@ def _check_classes(target: EvaluationTarget, image: Tensor) -> None:
     Raises:
         ModelError: it does not, or does not answer with logits.
     """
-    few = image.to(target.device).float() / 255
+    few = as_floats(image, target.device)
     with held_still(target.model, few) as held:
         found = held.model.check_gradient(few).shape[1]
     classes = target.claim.data.classes

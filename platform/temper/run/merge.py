@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from temper.batches import as_floats
 from temper.errors import CheckpointError
 from temper.models import build_model, count_params
 from temper.records import RunFolder, write_atomic
@@ -58,7 +59,7 @@ def _merge(run: RunFolder, merged: RunFolder) -> Merged:
     plain = build_model(spec, state.classes, image_size=size, seed=recipe.seed).eval()
     plain.backbone.load_state_dict(adapter.fold(adapted.backbone).state_dict())
     plain.heads.load_state_dict(adapted.heads.state_dict())
-    images = torch.from_numpy(target.test.images[:NUM_COMPARED]).float() / 255
+    images = as_floats(torch.from_numpy(target.test.images[:NUM_COMPARED]))
     change = float((plain(images) - adapted(images)).abs().max())
     folded = recipe.model_copy(update={"model": recipe.model.model_copy(update={"adapter": None})})
     digest = save_best(merged, plain)

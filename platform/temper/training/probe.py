@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from temper.batches import Batch
+from temper.batches import Batch, as_floats
 from temper.data import Images, stratified_subset
 from temper.errors import CheckpointError, TrainingError
 from temper.models import BinaryHead, Classifier, TaskModel, load_head
@@ -177,7 +177,7 @@ def _examples(model: TaskModel, worker: Worker, batches: Iterable[Batch]) -> Exa
     width = _linear_of(model.heads["target"]).in_features
     features, labels = [torch.zeros(0, width)], [torch.zeros(0, 2, dtype=torch.int64)]
     for batch in batches:
-        images = batch.images.to(worker.device).float() / 255
+        images = as_floats(batch.images, worker.device)
         features.append(model.features(images).float().cpu())
         labels.append(torch.stack([batch.rows, batch.labels], dim=1))
     whole = _together(worker, {"features": torch.cat(features), "labels": torch.cat(labels)})

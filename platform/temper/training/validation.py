@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from temper.attacks import PGD, PatchPGD, attack_mode, in_portions, perturb_channels
+from temper.batches import as_floats
 from temper.data import Images, Part, stratified_subset
 from temper.models import TaskModel, folded_copy
 from temper.recipe import Recipe
@@ -61,7 +62,7 @@ def count_correct(
     target = _subset(val["target"], recipe)
     counts: Counts = {}
     with attack_mode(model):
-        few = torch.from_numpy(target.images[:4]).to(worker.device).float() / 255
+        few = as_floats(torch.from_numpy(target.images[:4]), worker.device)
         twin = folded_copy(model, few) if recipe.validation.steps else model
 
         def attacked(images: Tensor, labels: Tensor, start: int, part: Part) -> Tensor:
@@ -117,7 +118,7 @@ def _count(
     for start, part in _own_parts(len(images.labels), _batch_size(images, worker.device), worker):
         # By number, which copies: images out of Ray's object store are not writable, and torch warns of that.
         rows = np.arange(start + part.start, start + part.end)
-        batch = torch.from_numpy(images.images[rows]).to(worker.device).float() / 255
+        batch = as_floats(torch.from_numpy(images.images[rows]), worker.device)
         labels = torch.from_numpy(images.labels[rows]).to(worker.device)
         if perturb is not None:
             batch = perturb(batch, labels, start, part)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from temper.batches import as_floats
 from temper.errors import DataError, UsageError
 from temper.evaluation.corruptions import blur, digital, lighting, medical, noise, weather
 from temper.evaluation.corruptions.draws import Draws
@@ -214,5 +215,5 @@ def corrupt(kind: str, severity: int, images: Tensor, rows: Tensor, seed: int) -
         raise DataError(f"expected the number of each of {len(images)} images, got rows {tuple(rows.shape)}")
     settings = corruption.settings_at(severity, min(images.shape[-2:]))
     draws = Draws(rows.to(images.device), seed, kind, severity)
-    corrupted = corruption.apply(images.float() / 255, draws, **settings)
+    corrupted = corruption.apply(as_floats(images), draws, **settings)
     return (corrupted * 255).round().clamp(0, 255).to(torch.uint8).contiguous()

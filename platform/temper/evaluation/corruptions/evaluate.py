@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.attacks import MOST_PIXELS, attack_mode, fitting
+from temper.batches import as_floats
 from temper.errors import DataError, ModelError, UsageError
 from temper.evaluation.corruptions.catalogue import GROUPS, corrupt, find_corruption
 from temper.evaluation.corruptions.draws import Draws
@@ -158,7 +159,7 @@ def _correct(
 
 
 def _predict(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    logits = model(images.float() / 255)
+    logits = model(as_floats(images))
     if not torch.isfinite(logits).all():
         raise ModelError("the model's logits are not finite (NaN or infinity): nothing can be measured on it")
     return logits.argmax(1)

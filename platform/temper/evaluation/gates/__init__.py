@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from temper.batches import as_floats
 from temper.evaluation.cascade import Batching, LabelledImages
 from temper.evaluation.chunk_outcome import ChunkOutcome
 from temper.evaluation.counted_model import HeldModel
@@ -49,7 +50,7 @@ def run_gates(
     main, data = main_cascade(found, plan), data.attacked_within(plan.main.threat)
     batching = Batching(plan.batch_size, device)
     scene = Scene(model, data, found, main, plan.main.suite, batching, plan.seed, relatives, fresh)
-    few = data.images[: min(NUM_IMAGES, plan.batch_size)].to(device).float() / 255
+    few = as_floats(data.images[: min(NUM_IMAGES, plan.batch_size)], device)
     gates = check_model(model.model, few)
     if main.threat.norm not in ("l0", "semantic"):
         gates += [zero_eps(scene), planted_found(scene), zero_gradients(scene), huge_eps(scene)]

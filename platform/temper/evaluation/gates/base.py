@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from temper.attacks import Member
+from temper.batches import as_floats
 from temper.evaluation.cascade import Batching, LabelledImages, run_cascade
 from temper.evaluation.chunk_outcome import CascadeOutcome, ChunkOutcome, MemberOutcome
 from temper.evaluation.counted_model import CountedModel, HeldModel
@@ -67,7 +68,7 @@ class Scene:
     def pixels(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Float images (B,3,H,W) in [0,1] and labels (B,) of ``mask`` (N,), on the device."""
         device = self.batching.device
-        return self.data.images[mask].to(device).float() / 255, self.data.labels[mask].to(device)
+        return as_floats(self.data.images[mask], device), self.data.labels[mask].to(device)
 
     def generator(self, purpose: str, device: torch.device | None = None) -> torch.Generator:
         """For one purpose; the same at each call."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from temper.attacks import in_portions
+from temper.batches import as_floats
 from temper.errors import ModelError
 
 SQUEEZED_LEVELS: Final = 32
@@ -57,7 +58,7 @@ def score_images(
     logits, distances = [], []
     for start in range(0, len(images), batch_size):
         part = torch.as_tensor(np.ascontiguousarray(images[start : start + batch_size])).to(device)
-        batch = part.float() / 255 if part.dtype == torch.uint8 else part.float()
+        batch = as_floats(part) if part.dtype == torch.uint8 else part.float()
         answer = in_portions(model, batch).double()
         if not torch.isfinite(answer).all():
             raise ModelError("the model's logits are not finite (NaN or infinity): they mean nothing")

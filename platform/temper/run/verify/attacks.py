@@ -8,6 +8,7 @@ import torch
 from scipy.special import bdtrc
 from torch import Tensor
 
+from temper.batches import as_floats
 from temper.data import stratified_subset
 from temper.evaluation import CascadePlan, EvaluationPlan, suite_for
 from temper.evaluation.cascade import LabelledImages
@@ -53,7 +54,7 @@ class Reexamined:
         test = target.test
         images = torch.from_numpy(np.ascontiguousarray(test.images))
         data = LabelledImages(images, torch.from_numpy(test.labels.astype(np.int64)))
-        with held_still(target.model, _floats(images[:8], target)) as held:
+        with held_still(target.model, as_floats(images[:8], target.device)) as held:
             clean = answer_clean(held.model, data, target.settings.batch_size, target.device)
         return cls(evidence, target, data, clean, evidence.record.seed)
 
@@ -88,7 +89,7 @@ class Reexamined:
         if not np.array_equal(columns["row"][places], saved.rows):
             return check_of("adversarial images", [*problems, "not in the order of the outcomes"], "")
         images = torch.from_numpy(saved.images)
-        valid = is_valid(self.data.images[torch.from_numpy(places)].float() / 255, images, record.threat)
+        valid = is_valid(as_floats(self.data.images[torch.from_numpy(places)]), images, record.threat)
         if not valid.all():
             problems.append(f"{int((~valid).sum())} images are not within {record.threat.label}")
         returned = int((self._answer(images) != saved.predictions).sum())
@@ -129,7 +130,7 @@ class Reexamined:
         fresh = self.target.fresh()
         found = evaluate_chunk(self.target.model, data, rows, kept, plan, 0, device)
         relatives = self.target.relatives()
-        with held_still(self.target.model, _floats(data.images[:8], self.target)) as held:
+        with held_still(self.target.model, as_floats(data.images[:8], self.target.device)) as held:
             gates = run_gates(held, data, found, plan, device, relatives, fresh)
         return main_cascade(found, plan).standing.numpy(), gates
 
@@ -138,10 +139,6 @@ class Reexamined:
         threat, settings = self.evidence.record.threat, self.target.settings
         main = CascadePlan(threat=threat, suite=suite_for("quick", threat.norm))
         return EvaluationPlan(main=main, seed=seed, batch_size=settings.batch_size)
-
-
-def _floats(images: Tensor, target: EvaluationTarget) -> Tensor:
-    return images.to(target.device).float() / 255
 
 
 def judge_fallen(num_fallen: int, num_sampled: int, num_robust: int) -> Check:

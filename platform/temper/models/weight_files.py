@@ -32,7 +32,6 @@ AVERAGED = (
     "swa_model",
     "ema_state",
     "ema_weights",
-    "averaged_model",
 )
 """The same for weights averaged over steps; they are preferred."""
 AVERAGED_PREFIXES = ("ema_model.", "model_ema.", "ema.", "swa_model.")

@@ -399,6 +399,30 @@ def test_12_bit_images_are_scaled_as_those_of_the_training_were(
         assert [one.energy for one in found.images] == pytest.approx(expected, abs=1e-4)
 
 
+def test_what_is_read_in_part_or_by_a_guess_is_told(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model trained on 8 bits would see a 12-bit image nearly black, and of a film the first frame."""
+    frames = [Image.fromarray(np.full((8, 8), level, np.uint8)) for level in (0, 90, 255)]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    deep = np.random.default_rng(0).integers(0, 4096, (8, 8)).astype(np.uint16)
+    deep[0, 0] = 4095
+    Image.fromarray(deep).save(tmp_path / "scan.png")
+    found = predict(run, [tmp_path, *sorted(photos.rglob("*.png"))[:2]])
+    assert len(found.images) == 4
+    assert {Path(one.path).name: one.reason for one in found.partly} == {
+        "film.gif": "the first of 3 frames",
+        "scan.png": "values up to 4095, scaled by all 16 bits, because the training images have no depth to "
+        "scale them by",
+    }
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(run), str(tmp_path)])
+    assert ended.value.code in (0, None)
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "film.gif: the first of 3 frames" in shown
+    assert "scan.png: values up to 4095" in shown
+
+
 def test_the_limit_of_pixels_is_an_option(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
     found = predict(run, photos)

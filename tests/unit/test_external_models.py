@@ -373,11 +373,41 @@ def test_a_forward_that_fails_is_one_line(
             r"returned \(1, 5\) of float32, sparse_coo for 1 images; expected logits",
         ),
         (
+            "self.forward = lambda images: {'logits': self.layer(images.flatten(1)), 'aux': 0}",
+            r"returned dict for 1 images; .*return one of its entries \(logits, aux\)",
+        ),
+        (
+            "self.forward = lambda images: self.layer(images.flatten(1))[:, :1]",
+            r"returned \(1, 1\) of float32 .*; a logit z, before the sigmoid,",
+        ),
+        (
+            "self.forward = lambda images: self.layer(images.flatten(1)).argmax(1)",
+            r"returned \(1,\) of int64 .*; return what forward takes the largest of",
+        ),
+        (
+            "self.forward = lambda images: self.layer(images.flatten(1))[..., None, None]",
+            r"returned \(1, 5, 1, 1\) of float32 .*; flatten\(1\)",
+        ),
+        ("self.forward = lambda images: self.layer(images.flatten(1)).sum()", r"returned \(\) of float32"),
+        (
             "self.forward = lambda images: NoWay.apply(self.layer(images.flatten(1)))",
             "gradient .*no way",
         ),
     ],
-    ids=["half", "double", "batch", "tuple", "complex", "sparse", "backward"],
+    ids=[
+        "half",
+        "double",
+        "batch",
+        "tuple",
+        "complex",
+        "sparse",
+        "dict",
+        "one",
+        "labels",
+        "map",
+        "sum",
+        "backward",
+    ],
 )
 def test_a_model_that_cannot_be_attacked_is_told_before_any_attack(
     changed: str, message: str, digits: dict[str, Path], tmp_path: Path

@@ -83,8 +83,9 @@ def predict(
 def _tell(found: "Predictions") -> None:
     if not found.is_calibrated:
         say("not calibrated: probabilities are raw and nothing is flagged; run `temper calibrate RUN`")
-    for image in found.bad:
-        say(f"not read: {on_a_line(image.path)}: {on_a_line(image.reason)}")
+    for what, images in (("not read", found.bad), ("read in part", found.partly)):
+        for image in images:
+            say(f"{what}: {on_a_line(image.path)}: {on_a_line(image.reason)}")
     rejected = f", {found.num_rejected} of them rejected" if found.min_confidence is not None else ""
     unread = f"; {len(found.bad)} could not be read" if found.bad else ""
     folder = _shared_folder(found)

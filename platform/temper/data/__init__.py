@@ -13,7 +13,7 @@ from temper.data.folds import FoldSpec, sites_of
 from temper.data.groups import GROUP
 from temper.data.image_view import Fit, ImageView
 from temper.data.leaks import shared_groups, shared_pictures
-from temper.data.loose import find_images, read_image
+from temper.data.loose import find_images, read_image, read_noted
 from temper.data.manifest import SPLITS, BadImage, Manifest, Split
 from temper.data.plan import MIN_SHARE, Part, Plan, num_filled, parts_of
 from temper.data.settings import AugmentSpec, DataSpec, FurtherTests, MixSpec
@@ -51,6 +51,7 @@ __all__ = [
     "parts_of",
     "paths_of",
     "read_image",
+    "read_noted",
     "rows_within",
     "shared_groups",
     "shared_pictures",

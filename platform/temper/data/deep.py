@@ -50,6 +50,25 @@ class Deep:
             return None
         return int(self.values.max())
 
+    @property
+    def wrapped(self) -> str | None:
+        """What is said where some values lie near 0, others near 65535, and none in the half between.
+
+        A single largest value marks pixels without a measurement; several are negative numbers.
+        """
+        values = self.values
+        if values.dtype != np.uint16 or self.largest is None or self.largest < 0xC000:
+            return None
+        high = values[values >= 0xC000]
+        if not (values < 0x4000).any() or len(high) + (values < 0x4000).sum() < values.size:
+            return None
+        if high.min() == high.max():
+            return None
+        return (
+            f"values 0..{values[values < 0x4000].max()} and {high.min()}..{high.max()}, as negative numbers "
+            "become that lose their sign: save them plus 32768"
+        )
+
     def clipped(self, depth: Depth) -> str | None:
         """What is said where values are beyond the bits that were given; a window is meant to cut."""
         largest = self.largest

@@ -2,10 +2,11 @@
 
 import hashlib
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageOps
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from temper.data.deep import FULL, DepthOf, read_deep
 from temper.data.dicom import is_dicom, read_dicom
@@ -38,8 +39,14 @@ class Encoded:
     patient: str = ""
     study: str = ""
     """Whom it shows, where the file says so."""
+    traits: dict[str, str] = field(default_factory=dict)
+    """Properties of the file that have nothing to do with what it shows."""
     has_window: bool | None = None
     """Whether a DICOM file was scaled by its own window; ``None``: by a rule of the set, or it has none."""
+
+    @property
+    def colour(self) -> str:
+        return "grey" if self.is_grey else "in colour"
 
 
 def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own or FULL) -> Encoded:
@@ -61,29 +68,62 @@ def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own 
         raise ValueError("empty file")
     try:
         if is_dicom(content):
-            found = read_dicom(content)
-            chosen = depth(found.deep)
-            plain = _encode_loaded(found.deep.to_8_bit(chosen), content, size, found.note)
-            has_window = found.deep.has_window if chosen is found.deep.own else None
-            return replace(plain, patient=found.patient, study=found.study, has_window=has_window)
+            return _encode_dicom(content, size, depth)
         with open_image(content) as image:
             check_pixels(image.width, image.height)
-            note = partly_read(image)
-            deep = read_deep(image, content)
-            image.load()
-            if deep is None:
-                return _encode_loaded(image, content, size, note)
-            chosen = depth(deep)
-            scaled = deep.to_8_bit(chosen)
-            note = ", ".join(filter(None, (note, deep.clipped(chosen)))) or None
-            scaled.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
-            return _encode_loaded(scaled, content, size, note)
+            return _encode_image(image, content, size, depth)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError(too_many_pixels()) from None
     except UnreadableError as problem:
         raise ValueError(_in_a_line(problem)) from None
     except Exception as problem:  # Pillow and pydicom raise many kinds for a damaged image
         raise ValueError(f"cannot be decoded ({_in_a_line(problem)})") from None
+
+
+def _encode_dicom(content: bytes, size: int | None, depth: DepthOf) -> Encoded:
+    found = read_dicom(content)
+    chosen = depth(found.deep)
+    image = found.deep.to_8_bit(chosen)
+    plain = _encode_loaded(image, content, size, found.note)
+    return replace(
+        plain,
+        patient=found.patient,
+        study=found.study,
+        has_window=found.deep.has_window if chosen is found.deep.own else None,
+        traits={"format": "DICOM", "colour": plain.colour, "size": _size(image)},
+    )
+
+
+def _encode_image(image: ImageFile.ImageFile, content: bytes, size: int | None, depth: DepthOf) -> Encoded:
+    note = partly_read(image)
+    deep = read_deep(image, content)
+    image.load()
+    if deep is None:
+        plain = _encode_loaded(image, content, size, note)
+    else:
+        chosen = depth(deep)
+        scaled = deep.to_8_bit(chosen)
+        note = ", ".join(filter(None, (note, deep.clipped(chosen), deep.wrapped))) or None
+        scaled.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+        plain = _encode_loaded(scaled, content, size, note)
+    traits = {
+        "format": str(image.format),
+        "depth": "of 8 bits" if deep is None else "of more than 8 bits",
+        "colour": plain.colour,
+        "transparency": "transparent" if _is_transparent(image) else "opaque",
+        "size": _size(image),
+    }
+    return replace(plain, traits=traits)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if "A" in image.getbands():
+        return bool(np.asarray(image.getchannel("A")).min() < 255)
+    return "transparency" in image.info
+
+
+def _size(image: Image.Image) -> str:
+    return f"of {image.width} x {image.height} pixels"
 
 
 def _in_a_line(problem: Exception) -> str:
@@ -151,4 +191,7 @@ def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         opaque = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
         return opaque.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-    return image.convert("RGB")
+    converted = image.convert("RGB")
+    if image.mode == "LAB":
+        del converted.info["icc_profile"]  # Pillow's own, which holds the time: the bytes would never repeat
+    return converted

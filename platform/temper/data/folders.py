@@ -50,12 +50,12 @@ class Scan(NamedTuple):
     """Of every class and split, sorted by path."""
     strays: list[str]
     """Relative paths of files that lie in no class folder."""
-    num_notes: int
-    """Notes beside images and files that operating systems leave behind."""
+    notes: list[str]
+    """Relative paths of notes beside images and of files that operating systems leave behind."""
     attributes: tuple[str, ...] = ()
     """What is known of each file beside its class, such as ``group`` and ``site``."""
-    doubt: str = ""
-    """Why folders other than these may be meant as classes."""
+    doubts: tuple[str, ...] = ()
+    """Why something else may be meant than these classes, files and groups."""
 
 
 def scan_folders(source: Path, *, follow_links: bool = False) -> Scan:
@@ -116,14 +116,14 @@ def _files_in(folder: Path) -> str:
 
 def left_out(
     source: Path, files: Sequence[ImageFile], roots: Sequence[Path], classes: Sequence[Path], follow: bool
-) -> tuple[list[str], int]:
-    """Strays, and the number of notes: what of ``source`` is not in ``files``, those of the ``classes``."""
+) -> tuple[list[str], list[str]]:
+    """Strays, and notes: what of ``source`` is not in ``files``, those of the ``classes``."""
     known = {str(one) for one in (*(file.path for file in files), *roots, *classes)}  # some are links
     left = [below(Path(name), source) for name in walk_names(source, follow) if name not in known]
     strays = [
         name for name in left if not is_note(name) and not any(map((source / name).is_relative_to, classes))
     ]
-    return sorted(strays), len(left) - len(strays)
+    return sorted(strays), sorted({*left} - {*strays})
 
 
 def _differing(root: Path, theirs: list[str], train: Path, classes: list[str]) -> str:

@@ -1,12 +1,12 @@
 """What lies in a source folder: class folders, tables beside them, and groups that file names tell."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from temper.data.archives import is_tar
 from temper.data.dicom import patient_of
+from temper.data.doubts import doubts_of
 from temper.data.folders import (
     KNOWN,
     SPLIT_FOLDERS,
@@ -20,14 +20,11 @@ from temper.data.groups import GROUP
 from temper.data.manifest import Split
 from temper.data.metadata import Table, key, read_tables
 from temper.data.reading import printable
-from temper.data.walk import below, check_names, is_note, nfc, quoted, walk
+from temper.data.walk import IMAGE_SUFFIXES, below, check_names, is_note, nfc, walk
 from temper.errors import DataError
+from temper.formats import one_line
 
 LABEL, SPLIT = "label", "split"
-OTHER_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".avif", ".heic"
-)  # fmt: skip
-"""Of files that are not opened in search of a patient."""
 
 
 def scan_source(
@@ -49,7 +46,6 @@ def scan_source(
     else:
         try:
             scan = scan_folders(source, follow_links=follow_links)
-            scan = scan._replace(doubt=_doubt(scan))
         except DataError as problem:
             if table is None:
                 raise
@@ -58,31 +54,9 @@ def scan_source(
     if table is not None:
         _check_rows(source, table, scan)
         scan = _with_table(scan, table)
-    return scan if group is None else _with_groups(scan, group)
-
-
-def _doubt(scan: Scan) -> str:
-    """What to say where every class is made of the same sub-folders, such as one for each site.
-
-    A WebDataset's tars, which are folders once they are unpacked, do not count.
-    """
-    parts = [file.relative.split("/") for file in scan.files]
-    pairs = list(zip(parts, (scan.classes[file.label] for file in scan.files), strict=True))
-    top = int(any(path[0] != name for path, name in pairs))  # below the folders of splits
-    inside: dict[str, set[str]] = {name: set() for name in scan.classes}
-    for path, name in pairs:
-        below = path[top + 1 : -1]
-        if not below or any(is_tar(Path(part)) for part in below):
-            return ""
-        inside[name].add(below[0])
-    common, *others = inside.values()
-    if len(common) < 2 or any(own != common for own in others):
-        return ""
-    return (
-        f"the classes are the topmost folders ({quoted(scan.classes)}), and each is made of the same "
-        f"folders ({quoted(sorted(common))}); if these are the classes, give a table with a column "
-        f"'{LABEL}': metadata.csv beside them, or --labels CSV"
-    )
+    if group is not None:
+        scan = _with_groups(scan, group)
+    return scan._replace(doubts=doubts_of(source, scan, table, labels))
 
 
 def _scan_labelled(source: Path, table: Table, follow: bool) -> Scan:
@@ -164,6 +138,8 @@ def _with_table(scan: Scan, table: Table) -> Scan:
     names = tuple(name for name in table.columns if name not in (LABEL, SPLIT))
     files = []
     has_folders = any(file.split != "train" for file in scan.files)
+    if not table.has(SPLIT) and not has_folders:
+        _refuse_unused_splits(table, names)
     for file in scan.files:
         row = table.rows[key(file.relative)]
         values = tuple(row.values[name] for name in names)
@@ -181,6 +157,17 @@ def _with_table(scan: Scan, table: Table) -> Scan:
     if not any(file.split == "train" for file in files):
         raise DataError(f"{table.place}: no image is in the split 'train'")
     return scan._replace(files=files, attributes=names)
+
+
+def _refuse_unused_splits(table: Table, columns: Sequence[str]) -> None:
+    """Refuse an attribute that names splits and is not called so: other ones would be drawn."""
+    for name in columns:
+        words = {(row.values[name] or "").lower() for row in table.rows.values()}
+        if len({SPLIT_FOLDERS.get(word) for word in words}) > 1 and words <= SPLIT_FOLDERS.keys():
+            raise DataError(
+                f"{table.place}: the column '{one_line(name)}' names splits ({', '.join(sorted(words))}), "
+                f"but would be ignored; call it '{SPLIT}', or remove it to have splits drawn"
+            )
 
 
 def _with_groups(scan: Scan, pattern: str) -> Scan:
@@ -227,7 +214,7 @@ def with_patients(scan: Scan, root: Path | None) -> Scan:
 
 
 def _patient(file: ImageFile, root: Path | None) -> str:
-    if file.path.suffix.lower() in OTHER_SUFFIXES or not file.path.is_file():
+    if file.path.suffix.lower() in IMAGE_SUFFIXES or not file.path.is_file():
         return ""
     if root is not None and not file.path.resolve().is_relative_to(root):
         return ""

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from temper.data.deep import FULL
+from temper.data.deep import FULL, Deep
 from temper.data.encode import encode
 from temper.data.image_view import ImageView
 from temper.data.walk import below, is_note, walk
 from temper.records import Depth
+
+UNKNOWN = "scaled by all 16 bits, because the training images have no depth to scale them by"
+"""What is said of an image of more than 8 bits for a model that was trained on images of 8."""
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -48,6 +51,27 @@ def read_image(path: Path, view: ImageView, long_side: int | None, depth: Depth 
         ValueError: no file, no image, or a damaged one.
         OSError: the file cannot be read.
     """
+    return read_noted(path, view, long_side, depth)[0]
+
+
+def read_noted(
+    path: Path, view: ImageView, long_side: int | None, depth: Depth | None = None
+) -> tuple[np.ndarray, str | None]:
+    """The same, and what is to be said of it, such as that the first of several frames was read.
+
+    Raises:
+        ValueError: no file, no image, or a damaged one.
+        OSError: the file cannot be read.
+    """
     if not path.exists() and not path.is_symlink():
         raise ValueError("no such file")
-    return view.decode(encode(path, long_side, lambda deep: deep.depth(depth) or FULL).content)
+    guessed: list[str] = []
+
+    def depth_of(deep: Deep) -> Depth:
+        if (known := deep.depth(depth)) is None:
+            guessed.append(f"values up to {deep.values.max()}, {UNKNOWN}")
+        return known or FULL
+
+    image = encode(path, long_side, depth_of)
+    note = ", ".join([*guessed, *([image.note] if image.note else [])]) or None
+    return view.decode(image.content), note

@@ -133,12 +133,14 @@ def _column(name: str) -> str:
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     if KEY not in header:
-        hint = "; separate columns by commas" if any(char in "".join(header) for char in ";\t") else ""
+        is_split = any(char in "".join(header) for char in ";\t")
+        hint = "; separate columns by commas" if is_split else "; call the column of paths so"
         raise DataError(f"{path}: expected a column '{KEY}', found {', '.join(header) or 'nothing'}{hint}")
     for name in header:
         if not name or header.count(name) > 1:
             raise DataError(
-                f"{path}: {f'two columns are called {name!r}' if name else 'a column has no name'}"
+                f"{path}: {f'two columns are called {name!r}' if name else 'a column has no name'}; rename "
+                "or remove it (pandas writes one without index=False)"
             )
         if name in TAKEN or not name.isprintable():
             raise DataError(

@@ -1,10 +1,7 @@
 """Writing shards: from images to Parquet files and a manifest."""
 
-import logging
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +9,10 @@ import numpy as np
 from temper.credentials import on_a_line
 from temper.data.encode import Encoded
 from temper.data.folders import ImageFile, Scan
-from temper.data.manifest import SPLITS, BadImage, Manifest, Origin
+from temper.data.manifest import SPLITS, BadImage, Manifest
 from temper.data.opening import check_limit, pixel_limit
 from temper.data.reading import Reader, SetDepth, printable
+from temper.data.remarks import Remarks
 from temper.data.remote_shards import published
 from temper.data.sources import opened_source
 from temper.data.whole import whole_folder
@@ -26,10 +24,6 @@ from temper.seeds import derive_seed
 Progress = Callable[[int, int], None]
 STRAY_FRAC = 0.1
 """A larger share of files beside the classes than this counts as a mistake."""
-NUM_NAMED = 10
-"""Classes of a warning."""
-
-logger = logging.getLogger(__name__)
 
 
 def write_shards(
@@ -83,9 +77,9 @@ def write_shards(
                 warnings.filterwarnings("ignore", module="PIL|pydicom")
                 remarks = _write_images(reader, scan.files, writer, seed, limit, on_progress)
             own_depth.check_used()
-            remarks.warn_of_windows(source, scan.classes)
+            remarks.warn(source, scan.classes, writer.thumbnails)
             manifest = writer.manifest(name or given.name, seed, val_frac, test_frac, remarks.skipped)
-            update = {"refused": limit.refused, "num_notes": scan.num_notes}
+            update = {"refused": limit.refused, "num_notes": len(scan.notes)}
             update |= {"depth": own_depth.found, "partly": remarks.partly, "origins": remarks.origins}
             manifest = manifest.model_copy(update=update)
             write_atomic(writing / "manifest.json", manifest.model_dump_json(indent=1))
@@ -112,8 +106,8 @@ def _write_images(
     seed: int,
     limit: "_Limit",
     on_progress: Progress | None,
-) -> "_Remarks":
-    remarks = _Remarks()
+) -> Remarks:
+    remarks = Remarks()
     bad = remarks.skipped
     done = 0
     for split in SPLITS:
@@ -133,42 +127,6 @@ def _write_images(
     for listed in (remarks.skipped, remarks.partly):
         listed.sort(key=lambda image: image.path)
     return remarks
-
-
-@dataclass(frozen=True)
-class _Remarks:
-    """What is to be said of some files."""
-
-    skipped: list[BadImage] = field(default_factory=list)
-    partly: list[BadImage] = field(default_factory=list)
-    origins: list[Origin] = field(default_factory=list)
-    windows: dict[int, Counter[bool]] = field(default_factory=lambda: defaultdict(Counter))
-    """Of each class, how many DICOM files have a window of their own and how many have none."""
-
-    def add(self, file: ImageFile, image: Encoded) -> None:
-        path = file.relative
-        if image.has_window is not None:
-            self.windows[file.label][image.has_window] += 1
-        if image.note is not None:
-            self.partly.append(BadImage(path=path, reason=image.note))
-        if image.patient or image.study:
-            self.origins.append(Origin(path=path, patient=image.patient, study=image.study))
-
-    def warn_of_windows(self, source: Path, classes: Sequence[str]) -> None:
-        """Where some DICOM files have a window and others none: how an image is scaled may tell its class."""
-        totals = sum(self.windows.values(), Counter())
-        if not (totals[True] and totals[False]):
-            return
-        counts = [
-            f"'{classes[label]}' {own[True]} with and {own[False]} without"
-            for label, own in sorted(self.windows.items())
-        ]
-        more = [f"{len(counts) - NUM_NAMED} more classes"] if len(counts) > NUM_NAMED else []
-        logger.warning(
-            "%s: only some DICOM files have a window, and those without are scaled by their stored bits: %s; "
-            "a model may tell classes apart by it: --window LOW HIGH scales all alike",
-            *(source, ", ".join([*counts[:NUM_NAMED], *more])),
-        )
 
 
 class _Limit:

@@ -61,8 +61,8 @@ class Source:
         except DataError as problem:
             said = str(problem).replace(str(self.table or self.folder), str(self.path))
             raise DataError(said.replace(str(self.folder), str(self.path))) from None
-        if scan.doubt:
-            logger.warning("%s: %s", self.path, scan.doubt)
+        for doubt in scan.doubts:
+            logger.warning("%s: %s", self.path, doubt)
         return scan
 
 

@@ -14,6 +14,10 @@ JUNK = {
     "system volume information", "lost+found",
 }  # fmt: skip
 """Names that operating systems leave behind, in lower case."""
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".avif", ".heic"
+)  # fmt: skip
+"""Of images other than DICOM."""
 NOTE_SUFFIXES = (".txt", ".md", ".csv", ".json", ".xml")
 """Notes beside images; any other file is meant to be one, and is reported where it is not."""
 

@@ -1,14 +1,14 @@
 """Answers for images: a class, how sure, and whether to trust it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from temper.data import BadImage, find_images, read_image
+from temper.data import BadImage, find_images, read_noted
 from temper.data.opening import pixel_limit
 from temper.deployment.classifier import Classifier
 from temper.errors import DataError, UsageError
@@ -51,6 +51,8 @@ class Predictions:
     classes: list[str]
     threshold: float | None = None
     """Of two classes: the probability from which on the second one is answered; ``None``: the larger one."""
+    partly: list[BadImage] = field(default_factory=list)
+    """Images that were read in part, such as the first of several frames, or scaled by a guess."""
 
     @property
     def num_rejected(self) -> int:
@@ -97,7 +99,7 @@ def predict(
     is_calibrated = opened.calibration is not None
     found = Predictions(opened.where, is_calibrated, least, [], [], list(opened.classes), threshold)
     with pixel_limit(max_pixels):
-        for done, names, pixels, bad in _batches(opened, files, batch_size):
+        for done, names, pixels, bad in _batches(opened, files, batch_size, found.partly):
             found.bad.extend(bad)
             if names:
                 found.images.extend(_ask(opened, names, np.stack(pixels), least, threshold))
@@ -107,16 +109,22 @@ def predict(
 
 
 def _batches(
-    opened: Classifier, files: Sequence[Path], batch_size: int
+    opened: Classifier, files: Sequence[Path], batch_size: int, partly: list[BadImage]
 ) -> Iterator[tuple[int, list[str], list[np.ndarray], list[BadImage]]]:
-    """Files done, names and pixels uint8 (3,S,S) of the images among the last of them, and what was none."""
+    """Files done, names and pixels uint8 (3,S,S) of the images among the last of them, and what was none.
+
+    ``partly`` receives those of which something is to be said.
+    """
     for start in range(0, len(files), batch_size):
         names, pixels, bad = [], [], []
         part = files[start : start + batch_size]
         for file in part:
             try:
-                pixels.append(read_image(file, opened.view, opened.long_side, opened.depth))
+                image, note = read_noted(file, opened.view, opened.long_side, opened.depth)
+                pixels.append(image)
                 names.append(named(file))
+                if note is not None:
+                    partly.append(BadImage(path=named(file), reason=note))
             except (OSError, ValueError) as problem:
                 bad.append(BadImage(path=named(file), reason=_reason(problem)))
         yield start + len(part), names, pixels, bad
@@ -180,4 +188,5 @@ def as_document(found: Predictions) -> dict[str, Any]:
         "num_bad": len(found.bad),
         "images": [vars(one) for one in found.images],
         "bad": [one.model_dump() for one in found.bad],
+        "partly": [one.model_dump() for one in found.partly],
     }

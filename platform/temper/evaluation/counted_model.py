@@ -75,7 +75,7 @@ class CountedModel(nn.Module):
             form = _form(logits) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
                 f"the model returned {form} for {len(images)} images; expected logits "
-                f"({len(images)}, classes) with at least 2 classes"
+                f"({len(images)}, classes) with at least 2 classes{_how_to_return(logits)}"
             )
         # Of half or double precision, as under autocast: everything else computes in single precision.
         return cast(Tensor, logits).float()
@@ -157,3 +157,22 @@ def held_still(model: nn.Module, images: Tensor) -> Iterator[HeldModel]:
     """
     with attack_mode(model):
         yield HeldModel(model, folded_copy(model, images))
+
+
+def _how_to_return(answer: object) -> str:
+    """What to change in a forward that returns something else than logits; empty where it does not tell."""
+    if isinstance(answer, dict) or hasattr(answer, "logits"):
+        names = [str(name) for name in answer][:5] if isinstance(answer, dict) else ["logits"]
+        return f"; return one of its entries ({', '.join(names)}), in a module around it"
+    if isinstance(answer, tuple | list):
+        return f"; return the one of its {len(answer)} entries that has the logits, in a module around it"
+    if not isinstance(answer, Tensor) or not answer.numel() or not answer.dim():
+        return ""
+    if not answer.is_floating_point():
+        return "; return what forward takes the largest of"
+    if answer.dim() == 1 or answer.shape[1] == 1:
+        return (
+            "; a logit z, before the sigmoid, for the second of two classes becomes "
+            "torch.cat([torch.zeros_like(z), z], 1) for z of shape (N, 1)"
+        )
+    return "; flatten(1) removes sides of 1" if answer[0].numel() == answer.shape[1] else ""

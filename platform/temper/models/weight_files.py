@@ -1,7 +1,6 @@
 """Weights files: fetched and read without ever running code from them."""
 
 import logging
-import re
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
@@ -14,10 +13,11 @@ from torch import Tensor
 
 from temper.credentials import mask
 from temper.errors import ModelError
+from temper.models.unread_weights import reason_of, what_it_is
 from temper.records import sha256_of
 
 SCHEMES = ("https", "http", "file")
-CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "module", "params")
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "module", "params", "weights")
 """Names under which training scripts keep the state dict in their files."""
 AVERAGED = (
     "state_dict_ema",
@@ -29,14 +29,17 @@ AVERAGED = (
     "ema",
     "params_ema",
     "swa_state_dict",
+    "swa_model",
+    "ema_state",
+    "ema_weights",
 )
 """The same for weights averaged over steps; they are preferred."""
 AVERAGED_PREFIXES = ("ema_model.", "model_ema.", "ema.", "swa_model.")
 """Of averaged entries that lie beside the raw ones in one state dict."""
+LEARNED = (".weight", ".bias", ".running_mean", ".running_var")
+"""Ends of the names of entries that are finite in every model that works."""
 MANY = 4
 """Tensors in a container that may be another state dict; an optimizer keeps fewer for each parameter."""
-GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
-
 logger = logging.getLogger(__name__)
 
 
@@ -105,7 +108,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             weights that are no numbers (NaN).
     """
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or _is_safetensors(path):
             loaded: Any = load_file(path)
         else:  # never a full unpickling, which runs whatever the file says
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -114,18 +117,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as problem:  # torch raises many kinds for a file that is not a plain state dict
         raise ModelError(
             f"model.weights: {path} is not a safetensors file or plain state dict "
-            f"({_what_it_is(path) or _reason(problem)})"
+            f"({what_it_is(path) or reason_of(problem)})"
         ) from None
     found = _state_dict(loaded)
     if found is None:
         raise ModelError(
             f"model.weights: {path} holds no state dict (names to tensors), neither by itself nor under "
-            f"{', '.join((*CONTAINERS, *AVERAGED))}; it holds {_described(loaded)}"
+            f"{', '.join((*CONTAINERS, *AVERAGED))}; it holds {_described(loaded)}; save the state dict to a "
+            "file of its own"
         )
     where, tensors = found
     _say_which(path, where, loaded)
     plain = {str(name): _plain(path, str(name), tensor) for name, tensor in tensors.items()}
-    return _finite(path, _averaged_entries(path, plain))
+    return _usable(path, _averaged_entries(path, plain))
 
 
 def _state_dict(loaded: Any, depth: int = 4) -> tuple[str, dict[Any, Tensor]] | None:
@@ -159,14 +163,11 @@ def _say_which(path: Path, where: str, loaded: Any) -> None:
         _say(f"model.weights: {path}: the weights in {where} are taken, not those in {others[0]}")
 
 
-def _num_tensors(value: Any) -> int:
-    """How many lie directly in a dict or a list, or in one of its values."""
-    parts = [value, *_values(value)]
-    return max(sum(isinstance(one, Tensor) for one in _values(part)) for part in parts)
-
-
-def _values(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+def _num_tensors(value: Any, depth: int = 4) -> int:
+    """The most that lie directly in one dict or list: ``value``, or what it holds."""
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    inside = max((_num_tensors(part, depth - 1) for part in parts), default=0) if depth else 0
+    return max(inside, sum(isinstance(one, Tensor) for one in parts))
 
 
 def _averaged_entries(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -198,34 +199,11 @@ def _kind(value: Any) -> str:
     return f"dict of {len(value)}" if isinstance(value, dict) else type(value).__name__
 
 
-def _what_it_is(path: Path) -> str | None:
-    """What lies there instead of weights, and what to do; ``None`` where its first bytes do not tell."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(1024)
-    except OSError as problem:
-        return problem.strerror
-    if not head:
-        return "the file is empty; download it again"
-    if head.startswith(b"version https://git-lfs.github.com/"):
-        return "a Git LFS pointer; fetch the file that it stands for with `git lfs pull`"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page; download the file itself, not the page that shows it"
-    if head.startswith(b"\x89HDF"):
-        return "an HDF5 file, such as Keras writes; convert it to a PyTorch state dict"
-    return None
-
-
-def _reason(problem: Exception) -> str:
-    """What is wrong, without PyTorch's hints on how to load it unsafely."""
-    text = str(problem)
-    if "TorchScript" in text:
-        return "a TorchScript archive; save the model's state_dict() instead"
-    found = GLOBAL.search(text)
-    if found or "weights_only" in text or "Weights only" in text:
-        objects = f": {found[1][:100]}" if found else ""
-        return f"it holds pickled objects{objects}, which may run code; save the model's state_dict() instead"
-    return text.splitlines()[0][:200] if text else type(problem).__name__
+def _is_safetensors(path: Path) -> bool:
+    """Whether it begins as such a file does, whatever its name: the length of a JSON header, and that."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
 def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
@@ -238,13 +216,22 @@ def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``tensors`` where all are numbers; infinity is one, as masks of attention have it."""
-    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.isnan().any()]
-    if bad:
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise ModelError(
-            f"model.weights: {path} holds NaN in '{bad[0]}'{more}: the training that wrote it diverged; take "
-            "an earlier checkpoint"
-        )
+def _usable(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``tensors`` where all are numbers; infinity is one in buffers, as masks of attention have it."""
+    learned = {name: tensor for name, tensor in tensors.items() if name.endswith(LEARNED)}
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    again = "the training that wrote it diverged; take an earlier checkpoint"
+    unquantized = "as those of a quantized model, which is not read; save the model that it was made from"
+    for what, bad, todo in (
+        ("NaN", [name for name, tensor in floats.items() if tensor.isnan().any()], again),
+        ("infinity", [n for n, tensor in learned.items() if n in floats and tensor.isinf().any()], again),
+        (
+            "integers",
+            [n for n, tensor in learned.items() if n not in floats and not tensor.is_complex()],
+            unquantized,
+        ),
+    ):
+        if bad:
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            raise ModelError(f"model.weights: {path} holds {what} in '{bad[0]}'{more}: {todo}")
     return tensors

@@ -90,8 +90,8 @@ def test_files_outside_of_the_classes_are_named_and_notes_counted(tmp_path: Path
         "stray.jpg",
         "train/stray.png",
     ]
-    assert scan.num_notes == 5
-    assert len(scan.files) + len(scan.strays) + scan.num_notes == sum(
+    assert len(scan.notes) == 5
+    assert len(scan.files) + len(scan.strays) + len(scan.notes) == sum(
         p.is_file() for p in tmp_path.rglob("*")
     )
 
@@ -244,7 +244,7 @@ def test_a_relative_folder_is_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path / "src" if name == "." else tmp_path)
     scan = scan_folders(Path(name.format(tmp_path.name)))
     assert [file.relative for file in scan.files] == ["a/0.png", "b/0.png"]
-    assert (scan.strays, scan.num_notes) == (["stray.png"], 0)
+    assert (scan.strays, len(scan.notes)) == (["stray.png"], 0)
 
 
 def test_accents_are_one_name_however_a_disk_spells_them(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_what_systems_leave_behind_is_no_image_and_no_class(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
     scan = scan_folders(tmp_path)
     assert [file.relative for file in scan.files] == ["a/1.png", "b/1.png"]
-    assert (scan.strays, scan.num_notes) == ([], 8)
+    assert (scan.strays, len(scan.notes)) == ([], 8)
 
 
 SITES = ("a/ill", "a/well", "b/ill", "b/well")

@@ -188,3 +188,11 @@ def test_links_and_special_files_have_their_own_reasons(tmp_path: Path) -> None:
         encode(tmp_path / "gone.png", None)
     with pytest.raises(ValueError, match="not a regular file"):
         encode(tmp_path, None)
+
+
+def test_a_lab_image_gives_the_same_bytes_at_any_time(tmp_path: Path) -> None:
+    """Pillow makes a profile of its own for these, with the time in it, and PNG would keep it."""
+    Image.fromarray(noise(6, 6, 3)).convert("LAB").save(tmp_path / "a.tif")
+    image = decoded(tmp_path / "a.tif")
+    assert image.mode == "RGB"
+    assert "icc_profile" not in image.info

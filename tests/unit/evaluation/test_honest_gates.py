@@ -220,6 +220,19 @@ def test_a_model_on_another_scale_is_told_so_even_a_poor_one(
     assert code in detail(evaluation, "normalization inside")
 
 
+def test_classes_in_another_order_are_not_taken_for_another_scale() -> None:
+    """On [0,255] such a model gives one class for all, and so half of the answers are right: no better."""
+    images, labels = bright_and_dark()
+    network = lambda pixels: torch.stack(  # noqa: E731
+        [pixels.mean((1, 2, 3)) - 0.555, 0.555 - pixels.mean((1, 2, 3))], 1
+    )
+    model = zoo.Function(network, lambda images: images)
+    evaluation = evaluate(model, images, labels, (STRONG,), 0.005)
+    right = model(torch.from_numpy(images).float() / 255).argmax(1) == torch.from_numpy(labels)
+    assert right.double().mean() < 0.2
+    assert "suit the model best" in detail(evaluation, "normalization inside")
+
+
 def test_a_model_of_temper_has_it_inside() -> None:
     """Even if its answers to other images are the labels; one without its own mean and deviation is asked."""
     classes = {"target": ["a", "b", "c"]}

@@ -116,6 +116,7 @@ RAW, AVERAGED = {"a": torch.zeros(1)}, {"a": torch.ones(1)}
         ({"model": RAW, "model_ema": AVERAGED}, "model_ema"),
         ({"model": RAW, "ema": {"module": AVERAGED, "updates": 9}}, r"ema\.module"),
         ({"params": RAW, "params_ema": AVERAGED}, "params_ema"),
+        ({"weights": RAW, "swa_model": AVERAGED}, "swa_model"),
         ({"online_model.a": RAW["a"], "ema_model.a": AVERAGED["a"], "step": RAW["a"]}, r"ema_model\.\*"),
     ],
 )
@@ -149,7 +150,7 @@ def test_averaged_weights_that_are_not_understood_are_named(
 
 def test_keys_that_were_found_are_named(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "student": {"a": torch.ones(1)}}, tmp_path / "w.pt")
-    with pytest.raises(ModelError, match=r"it holds the keys epoch \(int\), student \(dict of 1\)$"):
+    with pytest.raises(ModelError, match=r"it holds the keys epoch \(int\), student \(dict of 1\); save the"):
         read_weights(tmp_path / "w.pt")
 
 
@@ -169,6 +170,7 @@ def test_a_dict_that_holds_itself(tmp_path: Path) -> None:
         (b"\n<!DOCTYPE html><html>404</html>", "a web page; download the file itself"),
         (b"", "the file is empty"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"\x1f\x8b\x08", "a gzip file; unpack it first"),
     ],
 )
 def test_what_lies_there_instead_of_weights(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -207,6 +209,7 @@ def test_an_averaged_model_of_torch_and_a_prefix_that_is_not_understood(tmp_path
     [
         {"averaged_model": {f"module.{index}": torch.ones(1) for index in range(6)}},
         {"ema_callback": {"decay": 0.9, "shadow_params": [torch.ones(1)] * 6}},
+        {"callbacks": {"EMA": {"every": 1, "state": {"ema_weights": [torch.ones(1)] * 6}}}},
     ],
     ids=lambda beside: next(iter(beside)),
 )
@@ -238,3 +241,35 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, dtype: torch.dt
             ModelError, match=rf"{path.name} holds NaN in 'c': the training .* diverged; take"
         ):
             read_weights(path)
+
+
+def test_infinity_and_integers_are_no_weights(tmp_path: Path) -> None:
+    """Those of masks and counters are read."""
+    plain = {"0.weight": torch.ones(2), "mask": torch.tensor([-float("inf")]), "0.steps": torch.arange(2)}
+    torch.save(plain, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt").keys() == plain.keys()
+    for bad, message in (
+        (
+            torch.tensor([1.0, float("inf")]),
+            r"w\.pt holds infinity in '1\.bias': .*diverged; take an",
+        ),
+        (torch.ones(2, dtype=torch.int8), r"w\.pt holds integers in '1\.bias': .*quantized model"),
+    ):
+        torch.save(plain | {"1.bias": bad}, tmp_path / "w.pt")
+        with pytest.raises(ModelError, match=message):
+            read_weights(tmp_path / "w.pt")
+
+
+def test_files_under_another_name_are_read_or_told(tmp_path: Path) -> None:
+    tensors = {"a": torch.ones(2000)}
+    save_file(tensors, tmp_path / "pytorch_model.bin")
+    assert torch.equal(read_weights(tmp_path / "pytorch_model.bin")["a"], tensors["a"])
+    torch.save(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"a file of torch\.save under another name; call it \.pth"):
+        read_weights(tmp_path / "w.safetensors")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "w.safetensors").read_bytes()[:4000])
+    with pytest.raises(ModelError, match="ends too early; copy or download it again"):
+        read_weights(tmp_path / "cut.pth")
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    with pytest.raises(ModelError, match="an ONNX model"):
+        read_weights(tmp_path / "net.onnx")

@@ -106,14 +106,14 @@ def _encode_image(image: ImageFile.ImageFile, content: bytes, size: int | None, 
         note = ", ".join(filter(None, (note, deep.clipped(chosen), deep.wrapped))) or None
         scaled.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
         plain = _encode_loaded(scaled, content, size, note)
-    traits = {
-        "format": str(image.format),
-        "depth": "of 8 bits" if deep is None else "of more than 8 bits",
-        "colour": plain.colour,
-        "transparency": "transparent" if _is_transparent(image) else "opaque",
-        "size": _size(image),
-    }
-    return replace(plain, traits=traits)
+    plain.traits.update(
+        format=str(image.format),
+        depth="of 8 bits" if deep is None else "of more than 8 bits",
+        colour=plain.colour,
+        transparency="transparent" if _is_transparent(image) else "opaque",
+        size=_size(image),
+    )
+    return plain
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -96,18 +96,9 @@ def test_help_names_every_command(command: Any) -> None:
 
 
 def test_the_job_prints_json_alone_on_stdout(tiny: dict[str, Any], tmp_path: Path) -> None:
-    overrides = [part for name, value in tiny.items() for part in ("--set", f"{name}={value}")]
-    result = run(
-        str(ROOT / "jobs/train.py"),
-        TINY,
-        *overrides,
-        "--set",
-        "epochs=1",
-        "--json",
-        "--out",
-        "r",
-        cwd=tmp_path,
-    )
+    few = {"epochs": 1, "data.shots_per_class": 10, "evaluation.max_images": 8}
+    overrides = [f"--set={name}={value}" for name, value in {**tiny, **few}.items()]
+    result = run(str(ROOT / "jobs/train.py"), TINY, *overrides, "--json", "--out", "r", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
     assert summary.pop("record") == "r/record.json"

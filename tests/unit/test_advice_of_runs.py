@@ -63,9 +63,10 @@ def test_a_hardened_run_beside_its_plain_one(
 ) -> None:
     """Trained within an eps of next to nothing, it is as robust as the plain one."""
     plain, hardened = tmp_path / "plain", tmp_path / "hardened"
-    launch(tiny_recipe(objective__adversary=None), plain)
+    few = {"evaluation__max_images": 32}
+    launch(tiny_recipe(**few, objective__adversary=None), plain)
     evaluate_run(plain)
-    launch(tiny_recipe(objective__adversary__eps=1e-4), hardened)
+    launch(tiny_recipe(**few, objective__adversary__eps=1e-4), hardened)
     siblings = {"evaluation.siblings": [str(plain)]}
     record = evaluate_run(hardened, siblings, out=tmp_path / "beside")
     found = {one.kind: one for one in record.advice}

@@ -33,8 +33,8 @@ class StoppedError(Exception):
 
 
 METHODS: dict[str, dict[str, Any]] = {
-    "full": {"schedule": {"kind": "full"}, "data__shots_per_class": None},
-    "gradual": {"data__shots_per_class": None},
+    "full": {"schedule": {"kind": "full"}, "data__shots_per_class": None, "data__batch_size": 96},
+    "gradual": {"data__shots_per_class": None, "data__batch_size": 96},
     "ema": {"optim__ema_decay": 0.9, "optim__kind": "adamw", "optim__lr": 0.003},
     "free": {"objective__adversary": {"kind": "free", "eps": 0.1, "replays": 2}},
     "fast": {
@@ -138,7 +138,7 @@ def test_the_average_by_hand(model: Any) -> None:
 
 
 def test_the_average_is_what_is_kept(tiny_recipe: Any, tmp_path: Path) -> None:
-    launch(tiny_recipe(optim__ema_decay=0.9), tmp_path / "run")
+    launch(tiny_recipe(optim__ema_decay=0.9, data__shots_per_class=30), tmp_path / "run")
     kept = load_file(tmp_path / "run/checkpoint/model.safetensors")
     state = read_state(tmp_path / "run/last")
     stem = f"epoch-{state.next_epoch:05d}"
@@ -166,8 +166,9 @@ def test_a_collapsed_epoch_is_thrown_away(tiny_recipe: Any, tmp_path: Path, acti
     guard = {"max_drop": 1e-9, "action": action}
     adversary = {"kind": "fast", "eps": 0.3, "rel_step": 2.0, "guard": guard}
     recipe = tiny_recipe(
-        epochs=12, objective__adversary=adversary, optim__lr=0.3, optim__lr_schedule="constant"
-    )
+        epochs=12, objective__adversary=adversary, optim__lr=0.3, optim__lr_schedule="constant",
+        data__shots_per_class=40, validation__max_images=16,
+    )  # fmt: skip
     assert Guard(**guard).action == action
     state = launch(recipe, tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]

@@ -81,13 +81,13 @@ def test_a_run_too_short_to_measure(tiny_recipe: Any) -> None:
 
 
 def test_what_was_measured_stays_with_the_run(tiny_recipe: Any, tmp_path: Path) -> None:
-    recipe = tiny_recipe(**MEASURED, epochs=8)
-    launch(recipe, tmp_path / "run")
+    plain = {**MEASURED, "epochs": 8, "objective__adversary": None, "validation__max_images": 16}
+    launch(tiny_recipe(**plain), tmp_path / "run")
     state = read_state(tmp_path / "run/checkpoint")
     assert state.rate is not None
     assert state.rate.was_measured
-    by_hand = tiny_recipe(**{**MEASURED, "optim": {"kind": "adamw", "lr": state.rate.lr}}, epochs=8)
-    launch(by_hand, tmp_path / "by hand")
+    by_hand = {"kind": "adamw", "lr": state.rate.lr}
+    launch(tiny_recipe(**{**plain, "optim": by_hand}), tmp_path / "by hand")
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "by hand"), abs=1e-6)
 
 

@@ -17,6 +17,7 @@ from temper.deployment.classifier import Classifier
 from temper.errors import CheckpointError, ModelError, RecipeError, ShardError
 from temper.models import build_model
 from temper.recipe import build_recipe
+from temper.records import read_outcomes
 from temper.run.merge import merge_run
 from temper.run.open_data import open_data
 from temper.run.verify import check_images
@@ -26,13 +27,15 @@ from temper.training.compute import Compute, apply_compute, choose_compute
 from temper.verification import read_evidence
 
 LWF = {"kind": "lwf"}
+FEW = {"data__shots_per_class": 30, "evaluation__max_images": 16}
 
 
 @pytest.fixture(scope="module")
 def source_run(tiny_recipe: Any, digits: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose target is the digits' source task."""
     folder = tmp_path_factory.mktemp("starts") / "source"
-    launch(tiny_recipe(data__target=str(digits["source"]), data__source=None, objective__alpha=0.0), folder)
+    changes = {"data__target": str(digits["source"]), "data__source": None, "objective__alpha": 0.0}
+    launch(tiny_recipe(**changes, epochs=1), folder)
     return folder
 
 
@@ -40,7 +43,7 @@ def test_lwf_needs_a_start_with_a_head_and_no_source_images(
     tiny_recipe: Any, source_run: Path, tmp_path: Path
 ) -> None:
     changes = {"data__source": None, "objective__source_term": LWF, "objective__alpha": 1.0}
-    recipe = tiny_recipe(**changes, model__weights=str(source_run), epochs=1)
+    recipe = tiny_recipe(**changes, **FEW, model__weights=str(source_run), epochs=1)
     state = launch(recipe, tmp_path / "run")
     assert state.classes == {"target": ["5", "6", "7", "8", "9"], "source": ["0", "1", "2", "3", "4"]}
     assert set(state.fingerprints) == {"target"}
@@ -83,7 +86,9 @@ def test_contradictions_are_named_before_anything_starts(
         build_recipe(tiny_recipe().resolved(), changes)
 
 
-def test_a_plan_finds_wrong_weights_and_says_what_a_run_may_take(tiny_recipe: Any, tmp_path: Path) -> None:
+def test_a_plan_finds_wrong_weights_and_says_what_a_run_may_take(
+    tiny_recipe: Any, source_run: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match="nowhere: no such file or run folder"):
         plan_run(tiny_recipe(model__weights=str(tmp_path / "nowhere")))
     other = build_model(
@@ -94,9 +99,8 @@ def test_a_plan_finds_wrong_weights_and_says_what_a_run_may_take(tiny_recipe: An
         ModelError, match=r"weights of another backbone.*they fit resnet20: set model\.backbone"
     ):
         plan_run(tiny_recipe(model__weights=str(tmp_path / "resnet20.pth")))
-    launch(tiny_recipe(epochs=1), tmp_path / "run")
     with pytest.raises(ModelError, match=r"another backbone.*that run has resnet8: set model\.backbone$"):
-        plan_run(tiny_recipe(model={"backbone": "resnet20", "weights": str(tmp_path / "run")}))
+        plan_run(tiny_recipe(model={"backbone": "resnet20", "weights": str(source_run)}))
     _, one = plan_run(tiny_recipe(epochs=1))
     _, three = plan_run(tiny_recipe(epochs=3))
     assert three.num_passes == pytest.approx(3 * one.num_passes)
@@ -145,8 +149,8 @@ def test_a_merged_run_answers_as_the_adapted_one(
     tiny_recipe: Any, source_run: Path, tmp_path: Path, backbone: str, adapter: dict[str, Any]
 ) -> None:
     model = {"backbone": backbone, "adapter": adapter, "weights": str(source_run)}
-    recipe = tiny_recipe(model=model, optim__lr=0.01)
-    launch(recipe, tmp_path / "run")
+    few = {"data__shots_per_class": 30, "data__batch_size": 32, "evaluation__max_images": 32}
+    launch(tiny_recipe(**few, model=model, optim__lr=0.01), tmp_path / "run")
     before = evaluate_run(tmp_path / "run")
     assert before.model.adapter is not None
     assert before.model.num_trained_params < before.model.num_params
@@ -156,6 +160,8 @@ def test_a_merged_run_answers_as_the_adapted_one(
     after = evaluate_run(tmp_path / "merged")
     assert (after.model.adapter, after.model.adapter_ranks) == (None, {})
     assert after.clean_acc == before.clean_acc
+    one, other = (read_outcomes(tmp_path / name / "outcomes.parquet") for name in ("run", "merged"))
+    assert one["correct"].equals(other["correct"]), "image by image"
     if adapter["kind"] == "adalora":
         ranks = before.model.adapter_ranks
         assert len(ranks) > 4
@@ -164,12 +170,13 @@ def test_a_merged_run_answers_as_the_adapted_one(
         merge_run(tmp_path / "run", tmp_path / "merged")
     with pytest.raises(CheckpointError, match="this run has no adapter"):
         merge_run(tmp_path / "merged", tmp_path / "again")
-    follower = tiny_recipe(model__backbone=backbone, model__weights=str(tmp_path / "merged"), epochs=1)
+    start = {"model__backbone": backbone, "model__weights": str(tmp_path / "merged")}
+    follower = tiny_recipe(**FEW, **start, epochs=1)
     assert launch(follower, tmp_path / "follower").is_finished
 
 
 def test_an_adapter_that_cannot_be_folded_says_why(tiny_recipe: Any, tmp_path: Path) -> None:
-    launch(tiny_recipe(model__adapter={"kind": "bottleneck"}, epochs=1), tmp_path / "run")
+    launch(tiny_recipe(**FEW, model__adapter={"kind": "bottleneck"}, epochs=1), tmp_path / "run")
     with pytest.raises(ModelError, match="bottleneck"):
         merge_run(tmp_path / "run", tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
@@ -221,7 +228,8 @@ def test_a_run_with_relative_paths_is_used_from_another_folder(
     for task in ("source", "target"):
         shutil.copytree(digits[task], work / "shards" / task)
     monkeypatch.chdir(work)
-    launch(tiny_recipe(data__target="shards/target", data__source="shards/source"), Path("runs/t"))
+    relative = {"data__target": "shards/target", "data__source": "shards/source"}
+    launch(tiny_recipe(**FEW, **relative, epochs=1), Path("runs/t"))
     monkeypatch.chdir(other)
     shutil.copytree(digits["source"], other / "shards" / "target")  # other images under the same name
     record = evaluate_run(run, out=Path("out"))

@@ -169,10 +169,9 @@ def _save_gradients(recipe: Recipe, feed: TrainData, worker: DistributedWorker, 
 
 def test_two_ranks_have_equal_gradients_after_every_phase_boundary(tiny_recipe: Any, tmp_path: Path) -> None:
     """With a source, and without one, where its head has no gradient."""
+    few = {"data__shots_per_class": 20, "data__batch_size": 32, "validation__max_images": 16}
     recipes = {
-        f"alpha-{alpha}": tiny_recipe(
-            schedule=GRADUAL, epochs=4, objective__alpha=alpha, data__shots_per_class=40
-        )
+        f"alpha-{alpha}": tiny_recipe(schedule=GRADUAL, epochs=4, objective__alpha=alpha, **few)
         for alpha in (0.3, 0.0)
     }
     mp.spawn(_rank, (recipes, tmp_path), nprocs=2)

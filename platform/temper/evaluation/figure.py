@@ -73,6 +73,24 @@ def axes_at(figure: "Figure", left: float, top: float, width: float, height: flo
     return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
 
+def place_picture(figure: "Figure", left: float, top: float, side: float, image: np.ndarray) -> None:
+    """An image (3,H,W), uint8 or in [0,1], in a frame at a place in inches; axes for each take longer."""
+    from matplotlib.image import BboxImage
+    from matplotlib.patches import Rectangle
+    from matplotlib.transforms import Bbox, TransformedBbox
+
+    across, down = float(figure.get_figwidth()), float(figure.get_figheight())
+    corner, width, height = (left / across, 1 - (top + side) / down), side / across, side / down
+    place = TransformedBbox(Bbox.from_bounds(*corner, width, height), figure.transFigure)
+    is_small = image.shape[-1] < SHARP_BELOW_PX
+    picture = BboxImage(place, origin="upper", interpolation="nearest" if is_small else "antialiased")
+    picture.set_data(image.transpose(1, 2, 0))
+    figure.add_artist(picture)
+    figure.add_artist(
+        Rectangle(corner, width, height, transform=figure.transFigure, fill=False, linewidth=0.8)
+    )
+
+
 def write(figure: "Figure", left: float, top: float, text: str, **style: Any) -> None:
     """A line whose upper left corner is at a place in inches; dollars are no formula."""
     x, y = left / float(figure.get_figwidth()), 1 - top / float(figure.get_figheight())
@@ -133,15 +151,10 @@ def _draw_example(figure: "Figure", row: int, example: Example) -> None:
     }
     mean = ", mean of channels" if example.is_grey and not example.is_changed_alike else ""
     for column, (title, image) in enumerate(pictures.items()):
-        axes = axes_at(figure, MARGIN + column * (SIDE + GAP), top, SIDE, SIDE)
-        is_small = image.shape[-1] < SHARP_BELOW_PX
-        axes.imshow(
-            image.transpose(1, 2, 0).clip(0, 1), interpolation="nearest" if is_small else "antialiased"
-        )
-        axes.set_xticks([])
-        axes.set_yticks([])
+        left = MARGIN + column * (SIDE + GAP)
+        place_picture(figure, left, top, SIDE, image.clip(0, 1))
         if row == 0:
-            axes.set_title(title, size=9, pad=4)
+            write(figure, left + SIDE / 2, top - 0.06, title, ha="center", va="baseline")
     sayings: tuple[tuple[str, dict[str, Any]], ...] = (
         (f"true: {shorten(example.label)}", {"weight": "bold"}),
         (f"clean: {_says(example.before)}", {}),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from temper.evaluation.figure import SHARP_BELOW_PX, WRONG, as_png, axes_at, percent, shorten, write
+from temper.evaluation.figure import WRONG, as_png, percent, place_picture, shorten, write
 from temper.records import MistakeRecord
 
 if TYPE_CHECKING:
@@ -31,11 +31,7 @@ def draw_mistakes(mistakes: Sequence[MistakeRecord], images: np.ndarray) -> byte
 
 
 def _draw(figure: "Figure", left: float, top: float, mistake: MistakeRecord, image: np.ndarray) -> None:
-    axes = axes_at(figure, left, top, SIDE, SIDE)
-    is_small = image.shape[-1] < SHARP_BELOW_PX
-    axes.imshow(image.transpose(1, 2, 0), interpolation="nearest" if is_small else "antialiased")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    place_picture(figure, left, top, SIDE, image)
     said = shorten(mistake.prediction or "another class", 22)
     name = mistake.path or f"image {mistake.row}"
     below = top + SIDE + 0.06

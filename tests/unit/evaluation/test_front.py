@@ -1,6 +1,7 @@
 """What stands between the images and a model's features is found, whatever the model is made of."""
 
 import importlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,40 +92,17 @@ def test_a_model_that_torch_does_not_run_has_none(images: Tensor) -> None:
     assert Front.of(Outside(), images) is None
 
 
-def test_what_a_front_hides_is_looked_for_on_more_than_a_sample() -> None:
+def test_what_a_front_hides_is_looked_for_on_more_than_a_sample(hardened_digits: Any) -> None:
     """Two steps of its own hide a few points of a hardened network."""
-    digits, labels = masked.load_digits()
-    model = masked.AntiAdversary(hardened(digits[:1200], labels[:1200])).eval()
-    plan = EvaluationPlan(main=CascadePlan(threat=Threat(eps=0.15), suite=suite_for("quick", "linf")), seed=0)
+    network, digits, labels = hardened_digits
+    model = masked.AntiAdversary(network).eval()
+    pixels = (255 * digits).round().to(torch.uint8).numpy()
+    plan = EvaluationPlan(main=CascadePlan(threat=Threat(eps=0.1), suite=suite_for("quick", "linf")), seed=0)
     names = [str(digit) for digit in range(10)]
     found = evaluate_images(
-        model, digits[1200:1400], labels[1200:1400], np.arange(200), classes=names, plan=plan
+        model, pixels[:200], labels[:200].numpy(), np.arange(200), classes=names, plan=plan
     )
     (gate,) = (gate for gate in found.gates if gate.name == "without its front")
     assert not gate.passed
     num_attacked = int(gate.detail.split(" of ")[1].split()[0])
     assert num_attacked > 64
-
-
-def hardened(images: np.ndarray, labels: np.ndarray) -> nn.Module:
-    from temper.attacks import PGD
-
-    torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(0)
-    layers = (
-        nn.Conv2d(3, 32, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1),
-        nn.ReLU(),
-    )
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 10))
-    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
-    pixels, targets = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
-    for _ in range(20):
-        for rows in torch.randperm(len(labels), generator=generator).split(64):
-            perturbed = PGD(eps=0.15, steps=3).perturb(model, pixels[rows], targets[rows], generator)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(perturbed), targets[rows]).backward()
-            optimizer.step()
-    return model.eval()

@@ -1,4 +1,4 @@
-"""Epochs count from 1 in the files of a run. Files of earlier versions, which count from 0, are read right."""
+"""Epochs count from 1 in the files of a run. Those of earlier versions count from 0."""
 
 import json
 import time

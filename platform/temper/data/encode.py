@@ -40,6 +40,8 @@ class Encoded:
     """Whom it shows, where the file says so."""
     has_window: bool | None = None
     """Whether a DICOM file was scaled by its own window; ``None``: by a rule of the set, or it has none."""
+    window: tuple[float, float] | None = None
+    """By which it was scaled, its own or the range of its bits."""
 
 
 def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own or FULL) -> Encoded:
@@ -65,7 +67,8 @@ def encode(path: Path, size: int | None, depth: DepthOf = lambda deep: deep.own 
             chosen = depth(found.deep)
             plain = _encode_loaded(found.deep.to_8_bit(chosen), content, size, found.note)
             has_window = found.deep.has_window if chosen is found.deep.own else None
-            return replace(plain, patient=found.patient, study=found.study, has_window=has_window)
+            plain = replace(plain, has_window=has_window, window=chosen.window)
+            return replace(plain, patient=found.patient, study=found.study)
         with open_image(content) as image:
             check_pixels(image.width, image.height)
             note = partly_read(image)

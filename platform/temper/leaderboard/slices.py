@@ -31,12 +31,11 @@ def slice_values(of: Entry | FurtherTestRecord) -> list[object]:
 
 def markdown_slices(entries: Sequence[Entry]) -> list[str]:
     """A table of the models that have slices; nothing where none has."""
-    rows = [
-        [f"{entry.rank}", escape(name), *_cells(of)]
-        for entry in entries
-        for name, of in [(entry.name, entry), *((f"{entry.name} on {one.name}", one) for one in entry.tests)]
-        if has_slices(of)
-    ]
+    rows: list[list[str]] = []
+    for entry in entries:
+        sets: list[tuple[str, Entry | FurtherTestRecord]] = [(entry.name, entry)]
+        sets += [(f"{entry.name} on {one.name}", one) for one in entry.tests]
+        rows += [[f"{entry.rank}", escape(name), *_cells(of)] for name, of in sets if has_slices(of)]
     if not rows:
         return []
     names = ["rank", "model", "worst slice", "images", "robust % (95 %)", "gap", "slices that differ"]

@@ -175,7 +175,7 @@ def test_a_worker_of_ray_train_gives_the_run_of_this_process_even_if_it_is_kille
     assert state.is_finished
     assert len(list((tmp_path / "worker/.ray").iterdir())) == 2
     lines = (tmp_path / "worker/metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == list(range(12))
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 13))
     assert sorted(set(seen)) == list(range(1, 13))
     here, worker = weights(tmp_path / "here"), weights(tmp_path / "worker")
     assert all(torch.allclose(here[name], worker[name], atol=1e-4) for name in here)

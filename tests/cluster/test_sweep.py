@@ -64,7 +64,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(
     # It did not begin again: an epoch that was saved before the kill is not reported a second time.
     assert epochs.count(1.0) == 1
     lines = (tmp_path / "sweep/trials/000/metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == list(range(6))
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 7))
 
 
 @pytest.mark.long
@@ -183,7 +183,7 @@ def test_a_population_hands_weights_and_settings_on(tiny_recipe: Any, tmp_path: 
         assert last["from"] in rows
         assert "lineage.jsonl" in (rows[name].reason or "")
         lines = [json.loads(line)["epoch"] for line in run.metrics.read_text().splitlines()]
-        assert lines == list(range(4))
+        assert lines == list(range(1, 5))
     finalist = next(name for name in record.finalists if name in changed)
     evaluated = read_record(out.trial(finalist).record)
     assert evaluated.status == "ok"

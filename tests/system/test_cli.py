@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -438,3 +440,19 @@ def test_streams_need_no_workers(tmp_path: Path, tiny: dict[str, Any]) -> None:
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     assert (tmp_path / "r/record.json").exists()
+
+
+def test_a_demo_that_is_interrupted_says_how_to_run_it_again(tmp_path: Path) -> None:
+    """It refuses a folder that exists, and resumes nothing."""
+    out = tmp_path / "demo"
+    words = [sys.executable, "-m", "temper.cli", "demo", "--out", str(out)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until = time.monotonic() + 120
+    while not out.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert f"interrupted: remove {out} and run the same command again" in " ".join(said.split())
+    assert "resume" not in said
+    assert "Traceback" not in said

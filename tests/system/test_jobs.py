@@ -125,7 +125,7 @@ def test_whatever_ends_a_job_the_same_words_resume_it(
     assert summary["out"] == str(run)
     assert f"record: {run}/record.json" in "\n".join(summary["last_lines"])
     assert f"epoch {EPOCHS}/{EPOCHS}" in err, "its lines are shown as they come"
-    assert epochs(run) == list(range(EPOCHS)), "every epoch once, in order"
+    assert epochs(run) == list(range(1, EPOCHS + 1)), "every epoch once, in order"
     assert (run / "record.json").exists()
     assert [path.name for path in run.parent.iterdir()] == ["run"], "the probes left nothing"
     code, out, _ = command("job", "status", "--json")

@@ -48,7 +48,8 @@ def test_without_a_log_nothing_is_said_of_the_training(evaluated_run: Path, tmp_
     """A log that lacks the epoch before the last, or is cut short, is no reason to guess, nor to fail."""
     for place, content in {
         "cut": '{"epoch": 0, "train/lo',
-        "gap": '{"epoch": 1, "train/loss": 0.1}\n',
+        "gap": '{"epoch": 2, "train/loss": 0.1, "first_epoch": 1}\n',
+        "gap of an earlier version": '{"epoch": 1, "train/loss": 0.1}\n',
     }.items():
         run = tmp_path / place
         for part in ("checkpoint", "recipe.yaml"):

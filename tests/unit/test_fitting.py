@@ -4,6 +4,7 @@ import io
 import json
 import shlex
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from PIL import Image
 from rich.console import Console
 
 from temper.cli import main
+from temper.cli.app import shards as shards_command
+from temper.cli.fit import fit as fit_command
 from temper.cli.fit_watch import _plan_table
 from temper.cluster.sweep.driver import tell_halt
 from temper.cluster.sweep.session import Halt
 from temper.cluster.sweep.trial_store import TrialStore, Watch
-from temper.data import ShardSet
+from temper.data import ShardSet, write_shards
 from temper.errors import CheckpointError, DataError, Interrupted, ShardError, UsageError
 from temper.fitting.choose import FITS, Material, best_fit
 from temper.fitting.documents import batch_size, fit_document, fit_space, num_points, planned_document
@@ -485,6 +488,8 @@ def test_bad_images_are_allowed_on_request(tmp_path: Path) -> None:
     (images / "cup" / "broken.png").write_bytes(b"no image")
     with pytest.raises(ShardError, match="--max-bad"):
         make_shards(images, tmp_path / "a", size=None, seed=0)
+    defaults = [signature(one).parameters["max_bad"].default for one in (shards_command, fit_command)]
+    assert defaults == [Reading().max_bad, signature(write_shards).parameters["max_bad_frac"].default]
     lenient = Reading(max_bad=0.1)
     assert lenient.options == {"--max-bad": ["0.1"]}
     shards = make_shards(images, tmp_path / "a", size=None, seed=0, reading=lenient)

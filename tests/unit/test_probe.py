@@ -290,7 +290,7 @@ def test_epochs_of_a_solved_phase_pass_at_once(tiny_recipe: Any, tmp_path: Path,
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     first = plan_phases(recipe, build_model(recipe.model, open_data(recipe).classes, image_size=8, seed=0))[0]
     assert first.phase.num_epochs > 1
-    assert [row["epoch"] for row in rows] == [0, *range(first.phase.end_epoch, 5)]
+    assert [row["epoch"] for row in rows] == [1, *range(first.phase.end_epoch + 1, 6)]
     assert rows[0]["train/loss"] == pytest.approx(
         rows[0]["train/target/loss"] + 0.3 * rows[0]["train/source/loss"]
     )

@@ -204,7 +204,7 @@ def test_a_damaged_log_of_epochs_stops_nothing(recipe: Recipe, interrupted: Path
     log = RunFolder(interrupted).metrics
     log.write_bytes(log.read_bytes().splitlines(keepends=True)[0] + content)
     launch(recipe, interrupted)
-    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [0, 1, 2]
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
     assert evaluate_run(interrupted).robust_acc.count > 0
 
 

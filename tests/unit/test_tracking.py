@@ -131,7 +131,7 @@ def test_epochs_that_are_repeated_replace_the_former_ones(tmp_path: Path) -> Non
     tracker.log({"train/loss": 9.0}, epoch=2)
     tracker.finish()
     assert scalars(run.tensorboard) == {1: 1.0, 2: 2.0, 3: 9.0}
-    assert [json.loads(line)["epoch"] for line in run.metrics.read_text().splitlines()] == [0, 1, 2]
+    assert [json.loads(line)["epoch"] for line in run.metrics.read_text().splitlines()] == [1, 2, 3]
 
 
 def test_a_run_that_begins_anew_is_another_run(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_tracker_that_fails_loses_nothing(
     tracker = build_tracker(TrackingSpec(), RunFolder(tmp_path), name="x", config={})
     tracker.log({"a": 1.0}, epoch=0)
     tracker.finish()
-    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"epoch": 0, "a": 1.0}
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"epoch": 1, "a": 1.0, "first_epoch": 1}
     assert "W&B tracking stopped" in caplog.text
 
 

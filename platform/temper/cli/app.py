@@ -25,6 +25,7 @@ from temper.cli.options import (
 from temper.cli.results import board_table
 from temper.cli.show import finish, progress_bar, say, table_of
 from temper.credentials import on_a_line
+from temper.defaults import MAX_BAD_FRAC
 
 if TYPE_CHECKING:
     from temper.data import Manifest
@@ -71,7 +72,7 @@ def shards(
     follow_links: FollowLinks = False,
     val_frac: ValFrac = 0.15,
     test_frac: TestFrac = 0.2,
-    max_bad: MaxBad = 0.01,
+    max_bad: MaxBad = MAX_BAD_FRAC,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits.")] = 0,
     labels: Labels = None,
     group: Group = None,

@@ -22,6 +22,7 @@ from temper.cli.options import (
     here,
 )
 from temper.cli.show import finish, say, table_of
+from temper.defaults import MAX_BAD_FRAC
 from temper.errors import UsageError
 from temper.formats import percent
 
@@ -67,7 +68,7 @@ def fit(
     bit_depth: BitDepth = None,
     window: Window = None,
     max_pixels: MaxPixels = None,
-    max_bad: MaxBad = 0.01,
+    max_bad: MaxBad = MAX_BAD_FRAC,
     follow_links: FollowLinks = False,
     labels: Labels = None,
     group: Group = None,

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from temper.records import count_from_zero
+
 POLL_S = 0.3
 
 
@@ -32,7 +34,7 @@ def _follow(path: Path, on_epoch: Callable[[Mapping[str, Any]], None], stop: thr
         is_last_look = stop.wait(POLL_S)
         lines = _lines(path)
         for line in lines[num_seen:]:
-            metrics = json.loads(line)
+            metrics = count_from_zero(json.loads(line))
             on_epoch({**metrics, "epoch": metrics["epoch"] + 1})
         num_seen = len(lines)
         if is_last_look:

@@ -43,6 +43,8 @@ class Encoded:
     """Properties of the file that have nothing to do with what it shows."""
     has_window: bool | None = None
     """Whether a DICOM file was scaled by its own window; ``None``: by a rule of the set, or it has none."""
+    window: tuple[float, float] | None = None
+    """By which it was scaled, its own or the range of its bits."""
 
     @property
     def colour(self) -> str:
@@ -90,6 +92,7 @@ def _encode_dicom(content: bytes, size: int | None, depth: DepthOf) -> Encoded:
         patient=found.patient,
         study=found.study,
         has_window=found.deep.has_window if chosen is found.deep.own else None,
+        window=chosen.window,
         traits={"format": "DICOM", "colour": plain.colour, "size": _size(image)},
     )
 

@@ -69,6 +69,7 @@ def _scan_labelled(source: Path, table: Table, follow: bool) -> Scan:
     number = {name: label for label, name in enumerate(classes)}
     paths = [path for path in sorted(walk(source, follow)) if not is_note(below(path, source))]
     names = [below(path, source) for path in paths]
+    _check_paths(source, table, names)
     splits = _splits_of(source, names)
     if not splits and not table.has(SPLIT):
         _refuse_other_splits(source, names, set(classes))
@@ -111,6 +112,7 @@ def _refuse_other_splits(source: Path, names: list[str], classes: set[str]) -> N
 
 def _check_rows(source: Path, table: Table, scan: Scan) -> None:
     """Refuse rows without a file, and files without a row."""
+    _check_paths(source, table, [file.relative for file in scan.files])
     known = {key(file.relative) for file in scan.files}
     for file, row in table.rows.items():
         if file not in known:
@@ -120,6 +122,17 @@ def _check_rows(source: Path, table: Table, scan: Scan) -> None:
             raise DataError(f"{row.place}: names {file}, which {why}{more}; remove the row, or add the file")
     if known - table.rows.keys():
         raise DataError(_without_row(source, table, [file.relative for file in scan.files]))
+
+
+def _check_paths(source: Path, table: Table, names: list[str]) -> None:
+    """Refuse a table whose paths all begin in a folder above or below ``source``."""
+    known, first = {key(name) for name in names}, next(iter(table.rows), "")
+    others = [name for name in known if name.endswith(f"/{first}") or first.endswith(f"/{name}")]
+    if others and known.isdisjoint(table.rows):
+        raise DataError(
+            f"{table.place}: no row names a file of {source}; paths begin in the folder of the images: write "
+            f"{min(others)!r} for {first!r}, and the others likewise"
+        )
 
 
 def _without_row(source: Path, table: Table, names: list[str]) -> str:

@@ -31,15 +31,17 @@ class Remarks:
     skipped: list[BadImage] = field(default_factory=list)
     partly: list[BadImage] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
-    windows: dict[int, Counter[bool]] = field(default_factory=lambda: defaultdict(Counter))
-    """Of each class, how many DICOM files have a window of their own and how many have none."""
+    windows: dict[int, Counter[tuple[float, float] | None]] = field(
+        default_factory=lambda: defaultdict(Counter)
+    )
+    """Of each class, how many DICOM files have each window, and how many have none."""
     traits: dict[str, Counter[tuple[str, int]]] = field(default_factory=lambda: defaultdict(Counter))
     """Property of files -> how many files of each of its values and of each class."""
 
     def add(self, file: ImageFile, image: Encoded) -> None:
         path = file.relative
         if image.has_window is not None:
-            self.windows[file.label][image.has_window] += 1
+            self.windows[file.label][image.window if image.has_window else None] += 1
         if image.note is not None:
             self.partly.append(BadImage(path=path, reason=image.note))
         if image.patient or image.study:
@@ -73,20 +75,42 @@ class Remarks:
             )
 
     def _warn_of_windows(self, source: Path, classes: Sequence[str]) -> None:
-        """Where some DICOM files have a window and others none: how an image is scaled may tell its class."""
-        totals = sum(self.windows.values(), Counter())
-        if not (totals[True] and totals[False]):
+        """Where how a DICOM file is scaled may tell its class."""
+        said = self._some_windows() or self._other_windows()
+        if said is None:
             return
-        counts = [
-            f"'{classes[label]}' {own[True]} with and {own[False]} without"
-            for label, own in sorted(self.windows.items())
-        ]
-        more = [f"{len(counts) - NUM_NAMED} more classes"] if len(counts) > NUM_NAMED else []
+        about, counts = said
+        listed = [f"'{classes[label]}' {count}" for label, count in sorted(counts.items())]
+        more = [f"{len(listed) - NUM_NAMED} more classes"] if len(listed) > NUM_NAMED else []
         logger.warning(
-            "%s: only some DICOM files have a window, and those without are scaled by their stored bits: %s; "
-            "a model may tell classes apart by it: --window LOW HIGH scales all alike",
-            *(source, ", ".join([*counts[:NUM_NAMED], *more])),
+            "%s: %s: %s; a model may tell classes apart by it: --window LOW HIGH scales all alike",
+            *(source, about, ", ".join([*listed[:NUM_NAMED], *more])),
         )
+
+    def _some_windows(self) -> tuple[str, dict[int, str]] | None:
+        """Some files have a window and others none: what is said of them, and of each class."""
+        without = {label: own[None] for label, own in self.windows.items()}
+        having = {label: own.total() - own[None] for label, own in self.windows.items()}
+        if not (any(without.values()) and any(having.values())):
+            return None
+        counts = {label: f"{having[label]} with and {without[label]} without" for label in without}
+        return (
+            "only some DICOM files have a window, and those without are scaled by their stored bits",
+            counts,
+        )
+
+    def _other_windows(self) -> tuple[str, dict[int, str]] | None:
+        """No window is one of every class, and they are not all different: the same."""
+        common = {label: own.most_common(1)[0] for label, own in self.windows.items()}
+        is_typical = any(1 < count >= self.windows[label].total() / 2 for label, (_, count) in common.items())
+        if len(common) < 2 or set.intersection(*map(set, self.windows.values())) or not is_typical:
+            return None
+        counts = {
+            label: f"{window[0]:g} to {window[1]:g} in {count} of {self.windows[label].total()}"
+            for label, (window, count) in common.items()
+            if window is not None
+        }
+        return "no window is shared by the DICOM files of all classes; the most common ones", counts
 
 
 def _telling(counts: Counter[tuple[str, int]], classes: Sequence[str]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from temper.data.remote_shards import published
 from temper.data.sources import opened_source
 from temper.data.whole import whole_folder
 from temper.data.writer import Writer
+from temper.defaults import MAX_BAD_FRAC
 from temper.errors import DataError, ShardError
 from temper.records import Depth, write_atomic
 from temper.seeds import derive_seed
@@ -38,7 +39,7 @@ def write_shards(
     seed: int = 0,
     val_frac: float = 0.15,
     test_frac: float = 0.2,
-    max_bad_frac: float = 0.01,
+    max_bad_frac: float = MAX_BAD_FRAC,
     images_per_shard: int = 2048,
     labels: Path | None = None,
     group: str | None = None,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from temper.defaults import MAX_BAD_FRAC
 from temper.errors import CheckpointError
 from temper.records import Depth, SweepFolder, Within, write_atomic
 from temper.safe_load import read_json
@@ -17,7 +18,7 @@ class Reading(Spec):
     depth: Depth | None = None
     """How images of more than 8 bits are scaled; ``None``: as the set's largest value asks for."""
     max_pixels: int | None = Field(default=None, ge=1)
-    max_bad: float = Field(default=0.01, ge=0, le=1)
+    max_bad: float = Field(default=MAX_BAD_FRAC, ge=0, le=1)
     """The largest fraction of images that may be unusable."""
     follow_links: bool = False
     labels: str | None = None

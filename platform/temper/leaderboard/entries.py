@@ -107,6 +107,11 @@ class Entry(Spec):
     path: str
     """The record's file."""
 
+    @property
+    def full_name(self) -> str:
+        """With what kind of baseline it is."""
+        return self.name if self.baseline is None else f"{self.name} ({self.baseline})"
+
 
 def build_entry(found: FoundRecord, status: Status, reasons: list[str]) -> Entry:
     """The line of a record, not ranked yet."""

@@ -10,7 +10,7 @@ from temper.leaderboard.boards import Board, headings
 from temper.leaderboard.changes import Change, Changes
 from temper.leaderboard.entries import Entry
 from temper.leaderboard.external import NOT_MEASURED, ExternalEntry, ExternalTable, rows_of, table_beside
-from temper.leaderboard.further_tests import FurtherColumn, further_columns
+from temper.leaderboard.further_tests import FurtherColumn, further_columns, markdown_further
 from temper.leaderboard.slices import OF_SLICES, has_slices, markdown_slices, slice_values
 from temper.leaderboard.summary import LeaderboardSummary
 
@@ -31,11 +31,6 @@ COLUMNS = (*MEASURED, *PUBLISHED)
 COLUMNS_OF_BOARD = (
     "rank", "model", "clean %", "robust % (95 %)", "corrupted %", "source %", "schedule", "trained against",
 )  # fmt: skip
-OF_FURTHER = (
-    "clean_acc", "clean_drop", "robust_acc", "robust_low", "robust_high", "robust_drop", "robust_drop_low",
-    "robust_drop_high",
-)  # fmt: skip
-"""Of each further test set, where some model has one: ``tests/NAME/clean_acc`` and so on."""
 PLACE = ("data", "fingerprint", "norm", "eps", "channels", "suite", "suite_version")
 
 
@@ -71,7 +66,7 @@ def _md_board(board: Board, apart: str, external: ExternalTable | None) -> list[
         "",
         *markdown_table(COLUMNS_OF_BOARD, rows, "rlrrrrll"),
         "",
-        *_md_further(board),
+        *markdown_further(board.entries),
         *markdown_slices(board.entries),
     ]
     for title, entries in (("Blocked", board.blocked), ("Unverified", board.unverified)):
@@ -80,27 +75,10 @@ def _md_board(board: Board, apart: str, external: ExternalTable | None) -> list[
     return lines
 
 
-def _md_further(board: Board) -> list[str]:
-    """Robust accuracy on each further test set, and the drop from the main one, where some model has one."""
-    columns = further_columns(board.entries)
-    if not columns:
-        return []
-    rows = []
-    for entry in (entry for entry in board.entries if entry.tests):
-        cells = [f"{entry.rank}", _md_name(entry), percent(entry.robust_acc)]
-        cells += [
-            "" if one is None else f"{percent(one.robust_acc.value)} ({percent(one.robust_drop.value)})"
-            for one in (column.of(entry) for column in columns)
-        ]
-        rows.append(cells)
-    names = ["rank", "model", "robust %", *(f"{escape(one.label)} (drop)" for one in columns)]
-    return ["Further test sets, robust %:", "", *markdown_table(names, rows, "rlr" + "r" * len(columns)), ""]
-
-
 def _md_row(entry: Entry) -> list[str]:
     robust = f"{percent(entry.robust_acc)} ({percent(entry.robust_low)} to {percent(entry.robust_high)})"
     return [
-        f"{'=' if entry.is_tied else ''}{entry.rank}", _md_name(entry), percent(entry.clean_acc),
+        f"{'=' if entry.is_tied else ''}{entry.rank}", escape(entry.full_name), percent(entry.clean_acc),
         robust, percent(entry.corruption_acc), percent(entry.source_acc),
         escape(entry.schedule), escape(entry.adversary),
     ]  # fmt: skip
@@ -134,10 +112,6 @@ def _md_published(entry: ExternalEntry) -> list[str]:
         percent(entry.reported_acc), extra, escape(entry.architecture), escape(entry.venue),
         escape(entry.title) + (f" <{entry.link}>" if entry.link else ""), escape(entry.footnote),
     ]  # fmt: skip
-
-
-def _md_name(entry: Entry) -> str:
-    return escape(entry.name if entry.baseline is None else f"{entry.name} ({entry.baseline})")
 
 
 def _md_reason(entry: Entry) -> str:
@@ -183,7 +157,7 @@ def to_csv(summary: LeaderboardSummary) -> str:
 
 def columns_of(summary: LeaderboardSummary) -> list[str]:
     """The names of what ``to_rows`` gives."""
-    further = [f"tests/{one.label}/{name}" for one in _further(summary) for name in OF_FURTHER]
+    further = [name for one in _further(summary) for name in one.names]
     return [*PLACE, *COLUMNS, *further, *_of_slices(summary)]
 
 
@@ -198,18 +172,6 @@ def _of_slices(summary: LeaderboardSummary) -> tuple[str, ...]:
 def _measured(summary: LeaderboardSummary) -> Iterator[Entry]:
     for board in summary.boards:
         yield from (*board.entries, *board.blocked, *board.unverified)
-
-
-def _values_of(column: FurtherColumn, entry: Entry) -> list[object]:
-    """Those of ``OF_FURTHER``."""
-    one = column.of(entry)
-    if one is None:
-        return [None] * len(OF_FURTHER)
-    robust, drop = one.robust_acc, one.robust_drop
-    return [
-        one.clean_acc.value, one.clean_drop.value, robust.value, robust.low, robust.high,
-        drop.value, drop.low, drop.high,
-    ]  # fmt: skip
 
 
 def to_rows(summary: LeaderboardSummary) -> list[list[object]]:
@@ -228,7 +190,7 @@ def to_rows(summary: LeaderboardSummary) -> list[list[object]]:
                 *place,
                 *(getattr(entry, name) for name in MEASURED),
                 *no_more,
-                *(value for one in further for value in _values_of(one, entry)),
+                *(value for one in further for value in one.values(entry)),
                 *(slice_values(entry) if of_slices else ()),
             ]
             for entry in entries
@@ -236,7 +198,7 @@ def to_rows(summary: LeaderboardSummary) -> list[list[object]]:
     for table in summary.external:
         threat = table.threat
         place = [table.data_name, None, threat.norm, threat.eps, threat.channels, None, None]
-        no_further = [None] * (len(further) * len(OF_FURTHER) + len(of_slices))
+        no_further = [None] * (sum(len(one.names) for one in further) + len(of_slices))
         rows += [[*place, *_published(entry), *no_further] for entry in table.entries]
     return rows
 

@@ -6,7 +6,7 @@ from temper.advice.words import p_value
 from temper.formats import escape_markdown as escape
 from temper.formats import markdown_table, percent, points
 from temper.leaderboard.entries import Entry
-from temper.records import SliceRecord
+from temper.records import FurtherTestRecord, SliceRecord
 
 OF_SLICES = (
     "worst_slice", "worst_slice_images", "worst_slice_robust_acc", "worst_slice_robust_low",
@@ -15,13 +15,13 @@ OF_SLICES = (
 """Where some model has slices. ``different_slices``: gaps in points, with p-values (Holm's correction)."""
 
 
-def has_slices(entry: Entry) -> bool:
-    return entry.worst_slice is not None or len(entry.different_slices) > 0
+def has_slices(of: Entry | FurtherTestRecord) -> bool:
+    return of.worst_slice is not None or len(of.different_slices) > 0
 
 
-def slice_values(entry: Entry) -> list[object]:
+def slice_values(of: Entry | FurtherTestRecord) -> list[object]:
     """Those of ``OF_SLICES``."""
-    worst, different = entry.worst_slice, "; ".join(map(_differs, entry.different_slices)) or None
+    worst, different = of.worst_slice, "; ".join(map(_differs, of.different_slices)) or None
     if worst is None:
         return [*[None] * (len(OF_SLICES) - 1), different]
     robust, gap = worst.robust_acc, worst.robust_gap
@@ -31,20 +31,24 @@ def slice_values(entry: Entry) -> list[object]:
 
 def markdown_slices(entries: Sequence[Entry]) -> list[str]:
     """A table of the models that have slices; nothing where none has."""
-    rows = [_row(entry) for entry in entries if has_slices(entry)]
+    rows: list[list[str]] = []
+    for entry in entries:
+        sets: list[tuple[str, Entry | FurtherTestRecord]] = [(entry.name, entry)]
+        sets += [(f"{entry.name} on {one.name}", one) for one in entry.tests]
+        rows += [[f"{entry.rank}", escape(name), *_cells(of)] for name, of in sets if has_slices(of)]
     if not rows:
         return []
     names = ["rank", "model", "worst slice", "images", "robust % (95 %)", "gap", "slices that differ"]
     about = (
-        "Slices: test images of one value of an attribute. Gaps are points above or below all other test "
-        "images, with the p-value of Fisher's exact test after Holm's correction; those that differ have p "
-        "below 0.05."
+        "Slices: test images of one value of an attribute. Gaps are points above or below all other images "
+        "of the test set, with the p-value of Fisher's exact test after Holm's correction; those that differ "
+        "have p below 0.05."
     )
     return [about, "", *markdown_table(names, rows, "rllrrrl"), ""]
 
 
-def _row(entry: Entry) -> list[str]:
-    worst, cells = entry.worst_slice, ["–", "–", "–", "–"]
+def _cells(of: Entry | FurtherTestRecord) -> list[str]:
+    worst, cells = of.worst_slice, ["–", "–", "–", "–"]
     if worst is not None:
         robust, gap = worst.robust_acc, worst.robust_gap
         cells = [
@@ -53,8 +57,7 @@ def _row(entry: Entry) -> list[str]:
             f"{percent(robust.value)} ({percent(robust.low)} to {percent(robust.high)})",
             "–" if gap is None else f"{points(gap.value)} ({p_value(gap.p_adjusted)})",
         ]
-    different = "; ".join(map(_differs, entry.different_slices))
-    return [f"{entry.rank}", escape(entry.name), *cells, escape(different)]
+    return [*cells, escape("; ".join(map(_differs, of.different_slices)))]
 
 
 def _name(one: SliceRecord) -> str:

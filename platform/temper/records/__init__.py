@@ -30,7 +30,16 @@ from temper.records.evaluation import (
 )
 from temper.records.exported import ExportRecord, Preprocessing, read_export
 from temper.records.external import EXTERNAL, LINK, ExternalRecord, read_external
-from temper.records.files import append_line, read_rows, sha256_of, write_atomic, write_once
+from temper.records.files import (
+    append_line,
+    count_from_one,
+    count_from_zero,
+    read_epochs,
+    read_rows,
+    sha256_of,
+    write_atomic,
+    write_once,
+)
 from temper.records.folders import (
     CrossvalFolder,
     RunFolder,
@@ -124,6 +133,8 @@ __all__ = [
     "Within",
     "append_line",
     "caution_about",
+    "count_from_one",
+    "count_from_zero",
     "discard_leftovers",
     "external_files",
     "hash_of_recipe",
@@ -132,6 +143,7 @@ __all__ = [
     "read_calibration",
     "read_columns",
     "read_crossval",
+    "read_epochs",
     "read_export",
     "read_external",
     "read_ledger",

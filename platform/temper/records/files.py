@@ -107,6 +107,29 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def count_from_one(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A line for a log of epochs, where they count from 1; in ``row``, as everywhere in code, from 0.
+
+    ``first_epoch`` tells it from the lines of earlier versions, which count from 0.
+    """
+    return {**row, "epoch": row["epoch"] + 1, "first_epoch": 1}
+
+
+def count_from_zero(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The row that became ``line``, which any version has written."""
+    row = {name: value for name, value in line.items() if name != "first_epoch"}
+    return row | {"epoch": line["epoch"] - (line.get("first_epoch") == 1)}
+
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log of epochs that any version has written, counted from 0.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    return [count_from_zero(line) for line in read_rows(path)]
+
+
 def _write_temporary(path: Path, content: bytes | str) -> Path:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with _telling(path):

@@ -1,6 +1,7 @@
 """A further test set, such as another site's, and how far the model falls there."""
 
 from temper.records.accuracies import Interval, Proportion
+from temper.records.slices import SliceRecord, worst_slice
 from temper.spec import Spec
 
 
@@ -27,3 +28,16 @@ class FurtherTestRecord(Spec):
     robust_balanced_acc: float
     clean_drop: Drop
     robust_drop: Drop
+    slices: list[SliceRecord] | None = None
+    """These images per value of each attribute that their shards know; ``None`` in older records."""
+    unsliced: list[str] | None = None
+    """Their attributes without slices, as groups and those of many values."""
+
+    @property
+    def worst_slice(self) -> SliceRecord | None:
+        return worst_slice(self.slices or [])
+
+    @property
+    def different_slices(self) -> list[SliceRecord]:
+        """Those with a gap that is more than chance."""
+        return [one for one in self.slices or [] if one.is_different]

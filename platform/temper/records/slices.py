@@ -12,14 +12,14 @@ SIGNIFICANT = 0.05
 
 
 class Gap(Spec):
-    """How the accuracy of a slice differs from that of all other test images."""
+    """How the accuracy of a slice differs from that of all other images of its test set."""
 
     value: float
     """Accuracy of the slice minus that of the others."""
     p: float
     """Fisher's exact test, two-sided."""
     p_adjusted: float
-    """``p`` after Holm's correction: clean and robust gaps of all slices of the record are one family."""
+    """``p`` after Holm's correction: clean and robust gaps of all slices of one test set are one family."""
 
     @property
     def is_significant(self) -> bool:

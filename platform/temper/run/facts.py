@@ -13,7 +13,7 @@ from temper.advice import Answers, Course, Facts, give_advice
 from temper.data import ShardSet
 from temper.errors import StorageError, TemperError
 from temper.evaluation import Evaluation
-from temper.records import EvaluationRecord, RunFolder, read_columns, read_record, read_rows
+from temper.records import EvaluationRecord, RunFolder, read_columns, read_epochs, read_record
 from temper.run.target import EvaluationTarget
 from temper.storage import fetched, named
 from temper.training import TrainState
@@ -61,7 +61,7 @@ def _losses_of(run: RunFolder, state: TrainState) -> list[float]:
     """The target's training loss of every epoch up to the last, back to one that the log lacks."""
     found: dict[int, float] = {}
     try:
-        for row in read_rows(run.metrics):
+        for row in read_epochs(run.metrics):
             loss = row.get(TARGET_LOSS, row.get(LOSS))
             if loss is not None and math.isfinite(loss):
                 found[row["epoch"]] = float(loss)

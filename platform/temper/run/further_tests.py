@@ -8,6 +8,7 @@ import numpy as np
 from temper.evaluation import Evaluation
 from temper.records import FurtherTestRecord, GateRecord
 from temper.run.answers import with_paths
+from temper.run.slices import sliced
 from temper.run.target import EvaluationTarget
 from temper.statistics import numbers_of_test
 
@@ -20,7 +21,8 @@ def on_further_tests(
     """``evaluation`` with what ``measure`` finds on each further test set of ``target``."""
     for name in target.tests:
         other = target.on(name)
-        evaluation = _joined(evaluation, name, other, with_paths(measure(other), other))
+        found = sliced(measure(other), other.shards["target"], other.test.rows)
+        evaluation = _joined(evaluation, name, other, with_paths(found, other))
     return evaluation
 
 
@@ -32,6 +34,8 @@ def _joined(main: Evaluation, name: str, other: EvaluationTarget, found: Evaluat
         data_name=data.name,
         fingerprint=data.fingerprint,
         split=data.split,
+        slices=found.slices,
+        unsliced=found.unsliced,
         **numbers_of_test(columns, main.clean_acc, main.robust_acc),
     )
     return replace(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from temper.records import RunFolder, read_rows
+from temper.records import RunFolder, read_epochs
 from temper.spec import Spec
 from temper.tracking.base import NullTracker, Tracker, Trackers
 from temper.tracking.event_files import TensorBoardTracker
@@ -53,7 +53,7 @@ def build_tracker(
     """The trackers of one run; ranks other than the chief get one that keeps nothing."""
     if not is_chief:
         return NullTracker()
-    logged = [row["epoch"] for row in read_rows(run.metrics)]
+    logged = [row["epoch"] for row in read_epochs(run.metrics)]
     trackers: list[Tracker] = [JsonlTracker(run.metrics, start_epoch)]
     if spec.tensorboard:
         trackers.append(TensorBoardTracker(run.tensorboard, start_epoch))

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from temper.batches import Batch
-from temper.records import RunFolder, read_rows, write_atomic
+from temper.records import RunFolder, count_from_one, read_epochs, write_atomic
 from temper.training.worker import Worker
 
 Row = dict[str, Any]
-"""``epoch``, ``step``, ``share``, and task -> rows of its split, in their order."""
+"""``epoch``, ``step``, ``share``, and task -> rows of its split, in order. Files count epochs from 1."""
 
 
 class NoSamples:
@@ -46,7 +46,7 @@ class SampleLog(NoSamples):
             for index, share in enumerate(shares):
                 rows = {task: own[index].rows.tolist() for task, own in parts.items()}
                 if any(rows.values()):
-                    file.write(json.dumps({"epoch": epoch, "step": step, "share": share, **rows}) + "\n")
+                    file.write(_line({"epoch": epoch, "step": step, "share": share, **rows}))
 
     def discard(self, epoch: int) -> None:
         _keep(self._path, lambda row: bool(row["epoch"] != epoch))
@@ -59,10 +59,14 @@ def build_sample_log(is_on: bool, run: RunFolder, worker: Worker) -> NoSamples:
 
 def read_samples(run: RunFolder) -> list[Row]:
     """What every update in the weights has used, in the order of updates and shares."""
-    rows = [row for path in run.samples.glob("rank-*.jsonl") for row in read_rows(path)]
+    rows = [row for path in run.samples.glob("rank-*.jsonl") for row in read_epochs(path)]
     return sorted(rows, key=lambda row: (row["epoch"], row["step"], row["share"]))
 
 
 def _keep(path: Path, wanted: Any) -> None:
-    kept = [row for row in read_rows(path) if wanted(row)]
-    write_atomic(path, "".join(f"{json.dumps(row)}\n" for row in kept))
+    kept = [row for row in read_epochs(path) if wanted(row)]
+    write_atomic(path, "".join(_line(row) for row in kept))
+
+
+def _line(row: Row) -> str:
+    return json.dumps(count_from_one(row)) + "\n"

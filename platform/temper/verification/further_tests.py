@@ -6,7 +6,8 @@ import numpy as np
 
 from temper.errors import RecordError
 from temper.records import FurtherTestRecord
-from temper.statistics import numbers_of_test
+from temper.statistics import numbers_of_test, slices_of
+from temper.statistics.slices import PREFIX
 from temper.storage import beside
 from temper.verification.evidence import Evidence, read_evidence_columns
 from temper.verification.record import Check, check_of, differences
@@ -48,3 +49,5 @@ def _problems(evidence: Evidence, one: FurtherTestRecord, columns: dict[str, np.
     found = numbers_of_test(columns, evidence.record.clean_acc, evidence.record.robust_acc)
     claimed = {name: getattr(one, name) for name in found}
     yield from differences(f"tests.{one.name}", claimed, found)
+    if one.slices is not None or any(name.startswith(PREFIX) for name in columns):  # older records have none
+        yield from differences(f"tests.{one.name}.slices", one.slices, slices_of(columns))

@@ -196,6 +196,33 @@ def test_folders_in_an_archive_are_named_by_the_archive(tmp_path: Path) -> None:
     assert ".tmp" not in str(caught.value)
 
 
+@pytest.mark.parametrize("column", ["label", "site"])
+@pytest.mark.parametrize("kind", ["zip", "folder", "folder above"])
+def test_paths_of_a_table_begin_in_the_folder_of_the_images(tmp_path: Path, column: str, kind: str) -> None:
+    """Also in an archive of one folder that holds all. A table of other paths is told how to write them."""
+    folders(tmp_path / "src/photos", "cat", "dog")
+    source = tmp_path / ("src" if kind == "folder above" and column == "label" else "src/photos")
+    if kind == "zip":
+        source = Path(shutil.make_archive(str(tmp_path / "one"), "zip", tmp_path / "src"))
+    names = [f"{name}/{index}.png" for name in ("cat", "dog") for index in range(12)]
+
+    def table(prefix: str) -> Path:
+        rows = [f"{prefix}{name},{name[:3]}" for name in names]
+        (tmp_path / "t.csv").write_text("\n".join([f"file_name,{column}", *rows]))
+        return tmp_path / "t.csv"
+
+    right, wrong = ("photos/", "") if source.name == "src" else ("", "photos/")
+    with pytest.raises(DataError) as caught:
+        write_shards(source, tmp_path / "out", labels=table(wrong))
+    assert str(caught.value) == (
+        f"{tmp_path / 't.csv'}: no row names a file of {source}; paths begin in the folder of the images: "
+        f"write '{right}cat/0.png' for '{wrong}cat/0.png', and the others likewise"
+    )
+    manifest = write_shards(source, tmp_path / "out", labels=table(right))
+    assert (manifest.classes, manifest.skipped) == (["cat", "dog"], [])
+    assert {path for _, path in rows_of(tmp_path / "out")} == {f"{right}{name}" for name in names}
+
+
 def check(manifest: Manifest, classes: list[str], **counts: int) -> None:
     assert manifest.classes == classes
     assert {split: sum(own.values()) for split, own in manifest.counts.items()} == counts

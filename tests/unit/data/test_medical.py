@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,41 @@ def test_windows_that_only_some_files_have_are_said(
 
 
 @pytest.mark.parametrize(
+    ("widths", "said"),
+    [
+        ({"sick": [401] * 12, "well": [1001] * 9 + [801] * 3}, "'sick' -160.5 to 239.5 in 12 of 12, 'well' "),
+        ({"sick": [401] * 12, "well": range(1001, 1013)}, "'sick' -160.5 to 239.5 in 12 of 12, 'well' "),
+        ({"sick": [401] * 6 + [1001] * 6, "well": [1001] * 12}, None),
+        ({"sick": range(401, 413), "well": range(1001, 1013)}, None),
+    ],
+    ids=["of each class", "of one class", "shared", "of each file"],
+)
+def test_windows_that_tell_classes_apart_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, widths: dict[str, Sequence[int]], said: str | None
+) -> None:
+    """Files with a window each of their own tell nothing, nor does one that all classes have."""
+    generator = np.random.default_rng(0)
+    for name, own in widths.items():
+        (tmp_path / "src" / name).mkdir(parents=True)
+        for index, width in enumerate(own):
+            pixels = generator.integers(0, 4096, (6, 6)).astype(np.uint16)
+            window = {"WindowCenter": 40, "WindowWidth": width}
+            dicom(tmp_path / "src" / name / f"{index}.dcm", pixels, PatientID=f"{name}{index}", **window)
+    write_shards(tmp_path / "src", tmp_path / "out")
+    lines = [record.message for record in caplog.records if "window" in record.message]
+    if said is None:
+        assert not lines
+        return
+    (line,) = lines
+    start = "no window is shared by the DICOM files of all classes; the most common ones: "
+    assert line.startswith(f"{tmp_path / 'src'}: {start}{said}")
+    assert line.endswith("; a model may tell classes apart by it: --window LOW HIGH scales all alike")
+    caplog.clear()
+    write_shards(tmp_path / "src", tmp_path / "alike", depth=Depth(window=(0, 4095)))
+    assert "window" not in caplog.text
+
+
+@pytest.mark.parametrize(
     ("elements", "reason"),
     [
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "DICOM with a lookup table"),
@@ -189,6 +225,7 @@ def test_heic_is_read_with_its_extra(tmp_path: Path) -> None:
 
 WITHOUT = """
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 sys.modules["pydicom"] = sys.modules["pillow_heif"] = None
 from temper.data.encode import encode

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from temper.errors import RecordError
-from temper.records import LedgerRow, SweepFolder, append_line, read_ledger, read_rows, write_atomic
+from temper.records import LedgerRow, SweepFolder, append_line, read_epochs, read_ledger, write_atomic
 from temper.safe_load import parse_json
 from temper.search import (
     BASELINE,
@@ -171,7 +171,8 @@ def is_adaptive(space: SearchSpace) -> bool:
 
 def read_history(folder: SweepFolder, trial: str, metric: str) -> list[tuple[int, float]]:
     path = folder.trial(trial).metrics
-    return [(row["epoch"] + 1, float(row[metric])) for row in read_rows(path) if row.get(metric) is not None]
+    rows = read_epochs(path)
+    return [(row["epoch"] + 1, float(row[metric])) for row in rows if row.get(metric) is not None]
 
 
 def read_begun(folder: SweepFolder) -> list[Begun]:

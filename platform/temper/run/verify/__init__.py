@@ -1,6 +1,6 @@
 """Verifying a record with its model and its images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -110,17 +110,24 @@ def check_images(evidence: Evidence, target: EvaluationTarget) -> Check:
         problems.append("the outcomes are of other images than the recipe chooses")
     elif not np.array_equal(test.labels, evidence.columns["label"]):
         problems.append("the outcomes have other labels than the shards")
-    claimed = {name: values for name, values in evidence.columns.items() if name.startswith(PREFIX)}
-    shards = target.shards.get("target")
-    found = attributes_of(shards, test.rows) if claimed or record.unsliced is not None else {}
-    if record.unsliced is not None:  # as in every record since they are named
-        problems += differences("unsliced", record.unsliced, without_slices(shards, found))
-    for name, values in claimed.items():
-        if name not in found or not np.array_equal(values, found[name]):
-            problems.append(f"the outcomes have another '{name}' than the shards")
+    problems += _changed_attributes(record.unsliced, evidence.columns, target)
     for one in record.tests:
         problems += _changed_test(evidence, target, one)
     return check_of("images", problems, f"{len(test.rows)} images, {record.data.fingerprint}")
+
+
+def _changed_attributes(
+    unsliced: list[str] | None, columns: Mapping[str, np.ndarray], target: EvaluationTarget
+) -> Iterator[str]:
+    """Where outcomes and record say something else of attributes than the shards of ``target``."""
+    claimed = {name: values for name, values in columns.items() if name.startswith(PREFIX)}
+    shards = target.shards.get("target")
+    found = attributes_of(shards, target.test.rows) if claimed or unsliced is not None else {}
+    if unsliced is not None:  # as in every record since they are named
+        yield from differences("unsliced", unsliced, without_slices(shards, found))
+    for name, values in claimed.items():
+        if name not in found or not np.array_equal(values, found[name]):
+            yield f"the outcomes have another '{name}' than the shards"
 
 
 def _changed_test(evidence: Evidence, target: EvaluationTarget, claimed: FurtherTestRecord) -> Iterator[str]:
@@ -138,6 +145,8 @@ def _changed_test(evidence: Evidence, target: EvaluationTarget, claimed: Further
         yield f"the outcomes of {claimed.name} are of other images than the recipe chooses"
     elif not np.array_equal(other.test.labels, columns["label"]):
         yield f"the outcomes of {claimed.name} have other labels than the shards"
+    for problem in _changed_attributes(claimed.unsliced, columns, other):
+        yield f"tests.{claimed.name}: {problem}"
 
 
 def _changed(name: str, claimed: DataRecord | None, target: EvaluationTarget, task: str) -> Iterator[str]:

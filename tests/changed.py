@@ -26,6 +26,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "tests/system/test_secrets.py": ("credentials.py", "tracking", "cluster", "records", "deployment", "run"),
     "tests/unit/evaluation/test_masked_models.py": ("attacks", "evaluation", "models"),
     "tests/unit/test_exactly_once.py": RUNS,
+    "tests/unit/test_long_runs.py": ("attacks", *RUNS),
     "tests/unit/test_resumed_evaluations.py": ("evaluation", "run", "records", "storage"),
     "tests/unit/test_two_ranks.py": RUNS,
     "tests/unit/test_whole_batch.py": ("attacks", *RUNS),

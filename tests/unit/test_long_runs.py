@@ -53,6 +53,8 @@ METHODS: dict[str, dict[str, Any]] = {
         "model__adapter": {"kind": "adalora", "init_rank": 4, "target_rank": 2},
     },
 }
+ALWAYS = ("full", "gradual", "trades with awp", "lora")
+"""The others run where what makes a run's numbers has changed (`tests/changed.py`)."""
 
 
 class Failing(ResidentBatches):
@@ -80,7 +82,10 @@ def train_until(recipe: Recipe, run: RunFolder, epoch: int, number: int) -> Trai
     return read_state(run.last)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.long) for name in METHODS],
+)
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny_recipe: Any, tmp_path: Path, method: str) -> None:
     """It is interrupted within an epoch, and then between two."""
     recipe = tiny_recipe(

@@ -74,13 +74,18 @@ def axes_at(figure: "Figure", left: float, top: float, width: float, height: flo
 
 
 def place_picture(figure: "Figure", left: float, top: float, side: float, image: np.ndarray) -> None:
-    """An image (3,H,W), uint8 or in [0,1], in a frame at a place in inches; axes for each take longer."""
+    """An image (3,H,W), uint8 or in [0,1], framed in the middle of a square at a place in inches.
+
+    Axes for each take longer.
+    """
     from matplotlib.image import BboxImage
     from matplotlib.patches import Rectangle
     from matplotlib.transforms import Bbox, TransformedBbox
 
     across, down = float(figure.get_figwidth()), float(figure.get_figheight())
-    corner, width, height = (left / across, 1 - (top + side) / down), side / across, side / down
+    tall, wide = (side * length / max(image.shape[1:]) for length in image.shape[1:])
+    corner = ((left + (side - wide) / 2) / across, 1 - (top + (side + tall) / 2) / down)
+    width, height = wide / across, tall / down
     place = TransformedBbox(Bbox.from_bounds(*corner, width, height), figure.transFigure)
     is_small = image.shape[-1] < SHARP_BELOW_PX
     picture = BboxImage(place, origin="upper", interpolation="nearest" if is_small else "antialiased")

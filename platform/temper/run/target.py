@@ -174,10 +174,8 @@ class EvaluationTarget:
         Raises:
             DataError: images of ``evaluation.rejection.ood`` that cannot be read.
         """
-        if self.settings.rejection is None:
-            return None
-        batch_size = self.settings.batch_size
-        return material_from(self.settings.rejection, self.shards["target"], self.view, batch_size)
+        asked, batch_size = self.settings.rejection, self.settings.batch_size
+        return asked and material_from(asked, self.shards["target"], self.view, batch_size)
 
     def origin(self, balanced_acc: float) -> Origin:
         """Where the model comes from; ``balanced_acc`` is what it came to."""

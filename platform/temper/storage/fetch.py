@@ -50,8 +50,11 @@ def fetched(path: Path, *, names: frozenset[str] | None = None, without: frozens
         return folder
     scope = Scope(without, names=names)
     for place, members in _by_writer(objects).items():
+        start = len(place) + 1 if place else 0
+        within = [one for one in objects if not place or one.name.startswith(f"{place}/")]
+        inside = [Object(one.name[start:], one.size, one.changed_ns) for one in within]
         with process_lock(folder / place):
-            _fetch_group(address / place if place else address, folder / place, members, scope)
+            _fetch_group(address / place if place else address, folder / place, members, scope, inside)
     return folder
 
 
@@ -123,11 +126,14 @@ def _by_writer(objects: Iterable[Object]) -> dict[str, list[Object]]:
     return groups
 
 
-def _fetch_group(address: Address, folder: Path, objects: Sequence[Object], scope: Scope) -> None:
+def _fetch_group(
+    address: Address, folder: Path, objects: Sequence[Object], scope: Scope, inside: Sequence[Object]
+) -> None:
+    """Fetch the ``objects`` of one writer; ``inside``: with those that others write within its folder."""
     marker = Marker.read(folder)
     wanted = [one for one in objects if scope.holds(one.name)]
     if marker is not None and Marker.token_of(read_bytes(address / MARKER)) == marker.token:
-        changed = heed_hands(folder, objects)
+        changed = heed_hands(folder, inside)
         wanted = [one for one in wanted if one.name in changed or not marker.scope.holds(one.name)]
         copy_down(address, folder, wanted)
     else:

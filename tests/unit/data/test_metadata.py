@@ -196,7 +196,7 @@ WRONG: Mapping[str, tuple[list[str], str]] = {
     ),
     "names of other files": (
         ["file_name,label", r"D:\photos\cat\0.png,x", r"D:\photos\dog\0.png,y"],
-        r"no row names a file of .*set; paths begin in .*: write 'cat/0\.png' for 'D:/photos/cat/0\.png',",
+        r"no row names a file of .*set; paths begin in .*: write 'cat/0\.png' for 'D:/photos/cat/0\.png'",
     ),
     "a Windows path outside": (["file_name,group", r"..\cat\0.png,p"], r"expected a path within the folder"),
     "one column in two spellings": (["file_name,group,Group"], r"two columns are called 'group'"),

@@ -175,7 +175,8 @@ class EvaluationTarget:
             DataError: images of ``evaluation.rejection.ood`` that cannot be read.
         """
         asked, batch_size = self.settings.rejection, self.settings.batch_size
-        return asked and material_from(asked, self.shards["target"], self.view, batch_size)
+        shards = self.shards.get("target")
+        return material_from(asked, shards, self.view, batch_size) if asked and shards else None
 
     def origin(self, balanced_acc: float) -> Origin:
         """Where the model comes from; ``balanced_acc`` is what it came to."""

@@ -108,7 +108,7 @@ def test_a_sweep_in_s3_whose_head_dies_is_resumed_on_another_machine(
     assert lines(f"{out}/points.jsonl")[: len(points)] == points
     assert (record.num_finished, record.is_complete) == (2, True)
     for row in after:
-        assert [one["epoch"] for one in lines(f"{out}/trials/{row['trial']}/metrics.jsonl")] == [0]
+        assert [one["epoch"] for one in lines(f"{out}/trials/{row['trial']}/metrics.jsonl")] == [1]
     written = names(out)
     assert {f"trials/{row['trial']}/last/state.json" for row in after} <= written
     assert {f"trials/{record.best}/record.json", "sweep.json", "space.yaml", "recipe.yaml"} <= written

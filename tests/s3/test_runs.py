@@ -81,7 +81,7 @@ def test_a_run_in_s3_that_is_killed_goes_on_elsewhere_with_the_numbers_of_a_loca
     assert {"recipe.yaml", "metrics.jsonl", "record.json", "outcomes.parquet", "figure.png"} <= names
     assert not [name for name in names if name.startswith("evaluation/") or ".ray" in name]
     rows = (read_bytes(Address.parse(out) / "metrics.jsonl") or b"").splitlines()
-    assert [json.loads(row)["epoch"] for row in rows] == [0, 1, 2]
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3]
     assert (
         f"target: {bucket}/shards/target" in (read_bytes(Address.parse(out) / "recipe.yaml") or b"").decode()
     )

@@ -442,16 +442,26 @@ def test_streams_need_no_workers(tmp_path: Path, tiny: dict[str, Any]) -> None:
     assert (tmp_path / "r/record.json").exists()
 
 
+INTERRUPTIBLE = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('temper.cli', run_name='__main__')"
+)
+"""The command line, also where whoever started the tests ignores Ctrl-C, as shells do in the background."""
+
+
 def test_a_demo_that_is_interrupted_says_how_to_run_it_again(tmp_path: Path) -> None:
     """It refuses a folder that exists, and resumes nothing."""
     out = tmp_path / "demo"
-    words = [sys.executable, "-m", "temper.cli", "demo", "--out", str(out)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    until = time.monotonic() + 120
-    while not out.exists() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
+    words = [sys.executable, "-c", INTERRUPTIBLE, "demo", "--out", str(out)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            until = time.monotonic() + 120
+            while not out.exists() and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert f"interrupted: remove {out} and run the same command again" in " ".join(said.split())
     assert "resume" not in said

@@ -107,13 +107,13 @@ def test_missing_shards_and_diverging_losses(tiny_recipe: Any, tmp_path: Path) -
     with pytest.raises(ShardError, match="no shards here; create them with `temper shards SRC"):
         launch(tiny_recipe(data__target="nowhere"), tmp_path / "a")
     broken = build_model(tiny_recipe().model, {"target": ["a"], "source": ["b"]}, image_size=8, seed=0)
-    torch.nn.init.constant_(broken.backbone.conv1.weight, torch.inf)
-    torch.save(broken.backbone.state_dict(), tmp_path / "inf.pth")
+    torch.nn.init.constant_(broken.backbone.conv1.weight, 3e38)
+    torch.save(broken.backbone.state_dict(), tmp_path / "huge.pth")
     with pytest.raises(
         TrainingError, match=r"the features of the start are not finite.*take weights that fit"
     ):
-        launch(tiny_recipe(model__weights=str(tmp_path / "inf.pth")), tmp_path / "b")
-    recipe, origin = tiny_recipe(), Origin(str(tmp_path / "inf.pth"))
+        launch(tiny_recipe(model__weights=str(tmp_path / "huge.pth")), tmp_path / "b")
+    recipe, origin = tiny_recipe(), Origin(str(tmp_path / "huge.pth"))
     data = open_data(recipe)
     feed = build_train_data(recipe, data, decode_splits(recipe, data, with_ray=False))
     with pytest.raises(TrainingError, match=r"the loss became nan in epoch 1, step 1; lower"):

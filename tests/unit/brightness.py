@@ -1,4 +1,9 @@
-"""A model from elsewhere that tells bright images from dark ones."""
+"""A model from elsewhere that tells bright images from dark ones, and such images."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 ZOO = """
 import torch
@@ -16,3 +21,9 @@ class Brightness(nn.Module):
 def build():
     return Brightness()
 """
+
+
+def save_picture(path: Path, sign: int, site: str, generator: np.random.Generator) -> None:
+    """A bright (``sign`` 1) or dark (-1) picture; at the site "east" so grey that a small attack fools it."""
+    mean = 127.5 + sign * (2 if site == "east" else 60)
+    Image.fromarray(generator.normal(mean, 3, (8, 8, 3)).clip(0, 255).astype(np.uint8)).save(path)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from temper.attacks import FullFGSM
 from temper.evaluation import CascadePlan, Evaluation, EvaluationPlan, Suite, evaluate_images
 from temper.evaluation.examples import choose_examples, worst_first
-from temper.evaluation.figure import draw_figure, magnification, magnified, shorten
+from temper.evaluation.figure import as_png, draw_figure, magnification, magnified, place_picture, shorten
 from temper.records import read_record, sha256_of
 from temper.spec import Threat
 
@@ -115,6 +115,25 @@ def test_the_figure_shows_images_of_any_size(size: int) -> None:
     assert inside.min() >= 95
     assert inside.max() <= 150
     assert first.min() >= 95
+
+
+SHAPES = {(8, 16): (55, 110), (16, 8): (110, 55), (8, 8): (110, 110)}
+
+
+@pytest.mark.parametrize(("shape", "inside"), SHAPES.items())
+def test_a_picture_keeps_its_aspect(shape: tuple[int, int], inside: tuple[int, int]) -> None:
+    """In the middle of its square, which has 110 pixels here."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2, 2), dpi=110, facecolor="white")
+    FigureCanvasAgg(figure)
+    place_picture(figure, 0.5, 0.5, 1.0, np.full((3, *shape), 128, np.uint8))
+    with Image.open(io.BytesIO(as_png(figure))) as picture:
+        grey = np.argwhere((np.asarray(picture.convert("RGB")) == 128).all(2))
+    sides, middle = np.ptp(grey, axis=0) + 1, (grey.min(0) + grey.max(0)) / 2
+    assert (abs(sides - inside) <= 3).all()
+    assert (abs(middle - 109.5) <= 2).all()
 
 
 def test_the_figure_without_examples_and_with_a_block() -> None:

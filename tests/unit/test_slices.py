@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from tests.unit.brightness import ZOO
+from tests.unit.brightness import ZOO, save_picture
 
 from temper.advice.words import p_value
 from temper.cluster.evaluate import evaluate_external
@@ -42,14 +41,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = np.random.default_rng(0)
     rows = []
     for split in ("train", "val", "test"):
-        for name, shift in (("bright", 1), ("dark", -1)):
+        for name, sign in (("bright", 1), ("dark", -1)):
             (folder / "set" / split / name).mkdir(parents=True)
             for index in range(30):
                 site = ("west", "east", "")[index % 3]
-                mean = 127.5 + shift * (2 if site == "east" else 60)
-                pixels = generator.normal(mean, 3, (8, 8, 3)).clip(0, 255).astype(np.uint8)
                 file = f"{split}/{name}/{index}.png"
-                Image.fromarray(pixels).save(folder / "set" / file)
+                save_picture(folder / "set" / file, sign, site, generator)
                 known = [f"p-{split}-{name}-{index}", site, f"{index}-{split}-{name}"]
                 rows.append(",".join([file, *known, "old" if index < 4 else "new"]))
     (folder / "set/metadata.csv").write_text("\n".join(["file_name,group,site,date,camera", *rows]) + "\n")

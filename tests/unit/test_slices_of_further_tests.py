@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
-from tests.unit.brightness import ZOO
+from tests.unit.brightness import ZOO, save_picture
 
 from temper.cluster.evaluate import evaluate_external
 from temper.data import write_shards
@@ -36,10 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (folder / which / split / name).mkdir(parents=True)
                 for index in range(20):
                     site = ("west", "east")[index % 2] if which == "other" else "west"
-                    mean = 127.5 + sign * (2 if site == "east" else 60)
-                    pixels = generator.normal(mean, 3, (8, 8, 3)).clip(0, 255).astype(np.uint8)
                     file = f"{split}/{name}/{index}.png"
-                    Image.fromarray(pixels).save(folder / which / file)
+                    save_picture(folder / which / file, sign, site, generator)
                     rows += [f"{file},p-{split}-{name}-{index},{site}"] if which == "other" else []
     (folder / "other/metadata.csv").write_text("\n".join(["file_name,group,site", *rows]) + "\n")
     for which in ("main", "other"):

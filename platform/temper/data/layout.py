@@ -51,6 +51,8 @@ def scan_source(
                 raise
             found = ", ".join(table.columns) or "none"
             raise DataError(f"{problem}; {table.place} has no column '{LABEL}', but {found}") from None
+        if table is not None:
+            _check_paths(source, table, [file.relative for file in scan.files])
     if table is not None:
         _check_rows(source, table, scan)
         scan = _with_table(scan, table)
@@ -112,7 +114,6 @@ def _refuse_other_splits(source: Path, names: list[str], classes: set[str]) -> N
 
 def _check_rows(source: Path, table: Table, scan: Scan) -> None:
     """Refuse rows without a file, and files without a row."""
-    _check_paths(source, table, [file.relative for file in scan.files])
     known = {key(file.relative) for file in scan.files}
     for file, row in table.rows.items():
         if file not in known:
